@@ -1,1 +1,6 @@
-//! x
+//! Hearth: a session and presence server for online games. The map of the rooms is README's architecture section.
+
+pub mod clock;
+pub mod ids;
+pub mod store;
+pub mod tasks;

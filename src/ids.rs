@@ -1,0 +1,289 @@
+//! The house's nouns as types: every id and counter is its own type, so none can stand in for another.
+//! Called by every room; knows none. Never holds policy: what a stamp *means* across epochs is `home::history`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+/// Longest player id, in bytes of UTF-8.
+pub const PLAYER_ID_BYTES_MAX: usize = 64;
+/// Most shards a cluster can have: the shard's number fills the 12 `rand_a` bits of a session id.
+pub const SHARDS_MAX: u16 = 4096;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// A player id has at least one byte.
+    #[error("a player id must not be empty")]
+    Empty,
+    /// A player id has at most [`PLAYER_ID_BYTES_MAX`] bytes.
+    #[error("a player id has at most 64 bytes")]
+    TooLong,
+    /// A player id carries no control characters (Unicode category Cc).
+    #[error("a player id must not carry control characters")]
+    Control,
+    /// Not a UUIDv7 in its hyphenated form.
+    #[error("not a session id")]
+    NotASession,
+}
+
+/// The studio's account id: UTF-8, 1 to 64 bytes, no control characters. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlayerId(Arc<str>);
+
+impl PlayerId {
+    /// Checks and takes an id.
+    ///
+    /// # Errors
+    /// [`IdError`] names the rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        match text {
+            "" => Err(IdError::Empty),
+            text if text.len() > PLAYER_ID_BYTES_MAX => Err(IdError::TooLong),
+            text if text.chars().any(char::is_control) => Err(IdError::Control),
+            text => Ok(Self(Arc::from(text))),
+        }
+    }
+
+    /// The id as the studio wrote it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for PlayerId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PlayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0)
+    }
+}
+
+/// One of the fixed number of partitions of all players.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(u16);
+
+impl ShardId {
+    /// The shard with this number; `None` at and above [`SHARDS_MAX`].
+    #[must_use]
+    pub const fn numbered(number: u16) -> Option<Self> {
+        if number < SHARDS_MAX { Some(Self(number)) } else { None }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One login of one player on one device: a UUIDv7 (RFC 9562) whose 12 `rand_a` bits are the shard's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A new id for a session of `shard`, made at `unix_ms`.
+    #[must_use]
+    pub fn generate(shard: ShardId, unix_ms: u64) -> Self {
+        let mut random: [u8; 10] = rand::random();
+        // rand_a: the low nibble of the first byte and the second byte, after the version nibble.
+        let [high, low] = shard.0.to_be_bytes();
+        let [first, second, ..] = &mut random;
+        *first = high & 0x0f;
+        *second = low;
+        Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
+    }
+
+    /// Reads the hyphenated form.
+    ///
+    /// # Errors
+    /// [`IdError::NotASession`] for anything but a UUID of version 7.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if uuid.get_version_num() == 7 => Ok(Self(uuid)),
+            _ => Err(IdError::NotASession),
+        }
+    }
+
+    /// Takes the id from its 16 bytes, as it is stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes that are stored and signed.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The shard that the id carries.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        let [_, _, _, _, _, _, high, low, ..] = *self.0.as_bytes();
+        ShardId(u16::from_be_bytes([high & 0x0f, low]))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who holds a lease: `node_id#boot_id`, so that a restarted process is a different owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner(Arc<str>);
+
+impl Owner {
+    /// A node in this boot, with a fresh random boot id.
+    #[must_use]
+    pub fn boot(node_id: &str) -> Self {
+        Self(Arc::from(format!("{node_id}#{:016x}", rand::random::<u64>())))
+    }
+
+    /// An owner as the store names it.
+    #[must_use]
+    pub fn named(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// `node_id#boot_id`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Before the first.
+            pub const ZERO: Self = Self(0);
+
+            /// As read from the store or the wire.
+            #[must_use]
+            pub const fn of(number: u64) -> Self {
+                Self(number)
+            }
+
+            /// As written to the store or the wire.
+            #[must_use]
+            pub const fn number(self) -> u64 {
+                self.0
+            }
+
+            /// The one after this.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+counter! {
+    /// The number of a lease's grant: grows with each grant of a shard, below 2^53 (Lua's doubles).
+    Epoch
+}
+counter! {
+    /// A player record's count of accepted changes.
+    Version
+}
+counter! {
+    /// The number of a shard's batch: +1 per batch sent, never sent twice in an epoch.
+    FlushSeq
+}
+counter! {
+    /// Random, written when a shard's meta is first made: another one means that the store was emptied or replaced.
+    Generation
+}
+
+/// Where a player's record stood: the read-your-writes token. Deliberately not ordered: `home::history` judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Stamp {
+    /// The epoch of the home that answered.
+    pub epoch: Epoch,
+    /// The record's version then.
+    pub version: Version,
+}
+
+impl Stamp {
+    /// The stamp at this epoch and version.
+    #[must_use]
+    pub const fn new(epoch: Epoch, version: Version) -> Self {
+        Self { epoch, version }
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_player_id_is_what_the_design_says() {
+        assert_eq!(PlayerId::parse(""), Err(IdError::Empty));
+        assert_eq!(PlayerId::parse(&"x".repeat(65)), Err(IdError::TooLong));
+        assert_eq!(PlayerId::parse("a\u{0}b"), Err(IdError::Control));
+        assert_eq!(PlayerId::parse("a\u{85}b"), Err(IdError::Control));
+        assert!(PlayerId::parse(&"é".repeat(32)).is_ok());
+        assert!(PlayerId::parse("{hearth}.s1:p:ann").is_ok());
+    }
+
+    #[test]
+    fn a_session_id_carries_its_shard() {
+        for number in [0, 1, 17, 255, 256, 4095] {
+            let shard = ShardId::numbered(number).unwrap();
+            let session = SessionId::generate(shard, 1_790_000_000_000);
+            assert_eq!(session.shard(), shard);
+            assert_eq!(SessionId::parse(&session.to_string()), Ok(session));
+        }
+        assert_eq!(ShardId::numbered(4096), None);
+        assert_eq!(SessionId::parse("67e55044-10b1-426f-9247-bb680e5fe0c8"), Err(IdError::NotASession));
+    }
+
+    #[test]
+    fn a_restarted_node_is_a_different_owner() {
+        assert_ne!(Owner::boot("n1"), Owner::boot("n1"));
+    }
+}

@@ -1,0 +1,317 @@
+//! Everything that outlives a node: the trait [`Store`], the Redis store and the embedded one. `home` calls it.
+//! The store never decides, it compares: a commit either holds the fence (epoch, generation, flush counter) or
+//! changes nothing. Bodies are opaque here: what a record means is `home`'s.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
+
+/// Most records one commit may carry: 64 of 300 B cost Redis 2 to 3.5 ms; more gains nothing and blocks it longer.
+pub const COMMIT_RECORDS_MAX: usize = 64;
+/// Most bytes of record bodies one commit may carry (one record alone may pass it).
+pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
+
+/// What a store call returns.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why the store did not answer. All of them mean *unknown*, never *failed*: a timed-out script may still run later.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer within the deadline. The call may still take effect.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// The store cannot be reached, or the connection broke; it may still take effect.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
+    /// The store answered, but refuses writes for now (full, read-only, loading, misconfigured). Nothing was written.
+    #[error("the store refuses writes: {0}")]
+    Refused(String),
+    /// What the store holds is not ours to read: another format, a broken record. Retrying will not help.
+    #[error("the store holds what this version cannot read: {0}")]
+    Corrupt(String),
+}
+
+/// Asks for a shard.
+#[derive(Debug, Clone)]
+pub struct AcquireRequest {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Who asks.
+    pub owner: Owner,
+    /// For how long the lease is granted.
+    pub ttl: Duration,
+    /// The highest epoch that this node (or a peer) has seen of the shard: the new epoch lies above it.
+    pub floor: Epoch,
+    /// The generation to write if the shard has no meta yet.
+    pub generation_if_new: Generation,
+}
+
+/// What a granted lease brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The epoch that every write must carry.
+    pub epoch: Epoch,
+    /// The flush counter to go on from.
+    pub flush_seq: FlushSeq,
+    /// The store's generation of this shard.
+    pub generation: Generation,
+    /// The highest version at which a record of the shard ever ended: a player's first record starts above it.
+    pub version_max: Version,
+    /// Who held the shard before, if another owner did.
+    pub previous_owner: Option<Owner>,
+}
+
+/// The answer to [`Store::lease_acquire`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquired {
+    /// A new epoch is ours.
+    Granted(Grant),
+    /// We hold it already, at an epoch above our floor.
+    AlreadyMine(Grant),
+    /// Another owner holds it for `remaining`.
+    Held {
+        /// Who.
+        owner: Owner,
+        /// How long its lease still runs.
+        remaining: Duration,
+    },
+    /// The floor lies more than a day ahead of the store's clock: somebody lied.
+    FloorPoisoned,
+}
+
+/// The answer to [`Store::lease_renew`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Extended.
+    Renewed {
+        /// The stored flush counter, to compare with the last acknowledged one.
+        flush_seq: FlushSeq,
+        /// The stored generation.
+        generation: Generation,
+    },
+    /// It had run out and nobody had come: granted again under the same epoch.
+    Regranted {
+        /// The stored flush counter.
+        flush_seq: FlushSeq,
+        /// The stored generation.
+        generation: Generation,
+    },
+    /// Another owner or a higher epoch is there.
+    Fenced {
+        /// The stored epoch.
+        epoch: Epoch,
+    },
+    /// The stored epoch lies below ours, or there is no meta: the store went back in time or was emptied.
+    RolledBack,
+}
+
+/// The answer to [`Store::lease_release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Given back.
+    Released,
+    /// It was ours but had run out; it is free now.
+    RunOut,
+    /// Another owner or epoch is there; nothing was changed.
+    NotMine,
+}
+
+/// How a record is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// A live player: kept in the expiry index with this score (Unix ms), the store's own expiry set to the record's TTL.
+    Live {
+        /// When its last session runs out, unless it is touched before.
+        expires_at_unix_ms: u64,
+    },
+    /// The last session ended: `p` is the remainder, `w` is removed, the player leaves the expiry index, and the
+    /// shard's `version_max` is raised to the record's version.
+    Remainder,
+    /// Nothing is to be remembered: both strings are removed; otherwise as [`Keep::Remainder`].
+    Erase,
+}
+
+/// One player record of a commit.
+#[derive(Debug, Clone)]
+pub struct CommitRecord {
+    /// Whose.
+    pub player: PlayerId,
+    /// The version that the home knows to be stored; zero if it knows of none.
+    pub base: Version,
+    /// The version of this body.
+    pub version: Version,
+    /// Live, remainder or erased.
+    pub keep: Keep,
+    /// How long the store keeps the strings before its own expiry removes them: the backstop, later than any logical expiry.
+    pub ttl: Duration,
+    /// Write it whatever the store has lost (Repair), as long as no newer epoch is there.
+    pub restore: bool,
+    /// Set the filter's bits for this player (base zero, restore, first commit in this epoch).
+    pub known: bool,
+    /// The record: everything after epoch and version (the store writes those two first, as fixed-width hex).
+    pub p: Bytes,
+    /// Watches and rooms, only when they changed; an empty one removes the string.
+    pub w: Option<Bytes>,
+    /// Events to append to the shard's stream in the same step, encoded.
+    pub events: Vec<Bytes>,
+}
+
+/// One batch of one shard behind one fence.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Who writes.
+    pub owner: Owner,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// The generation that came with the lease.
+    pub generation: Generation,
+    /// This batch's number.
+    pub flush_seq: FlushSeq,
+    /// The last number that was acknowledged in this epoch (at first the one that came with the lease).
+    pub flush_seq_acked: FlushSeq,
+    /// At most [`COMMIT_RECORDS_MAX`] records and [`COMMIT_BYTES_MAX`] bytes.
+    pub records: Vec<CommitRecord>,
+}
+
+/// What became of one record of a commit that held the fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordStatus {
+    /// Written over its base (or over our own timed-out batch).
+    Applied,
+    /// The stored version was this one already: written again with expiry and index, as a touch needs; no events.
+    Same,
+    /// The stored one was behind its base; written because `restore` asked.
+    Repaired,
+    /// It was missing; written because `restore` asked.
+    Restored,
+    /// The store lost it (missing, or behind the base): nothing written; send again with `restore`, never ack.
+    Gone,
+    /// Base zero, but a record of an older epoch is there: nothing written; merge and send again, never ack.
+    Exists(StoredRecord),
+}
+
+/// The answer to [`Store::commit`]. Only [`Committed::Done`] wrote anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// The fence held: one status a record, in order.
+    Done(Vec<RecordStatus>),
+    /// Another owner or a higher epoch is there.
+    Fenced {
+        /// The stored epoch.
+        epoch: Epoch,
+    },
+    /// The stored flush counter is at or above this batch's: an old batch came late. Unknown; send again under the next number.
+    Stale {
+        /// The stored flush counter.
+        flush_seq: FlushSeq,
+    },
+    /// The stored flush counter lies below the last acknowledged one, or the stored epoch below ours: the store lost writes.
+    RolledBack,
+    /// The meta is missing or of another generation: the store was emptied or replaced.
+    Lost,
+}
+
+/// One player's strings as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// The epoch of the home that wrote it.
+    pub epoch: Epoch,
+    /// Its version then.
+    pub version: Version,
+    /// The record's body.
+    pub p: Bytes,
+    /// Watches and rooms.
+    pub w: Option<Bytes>,
+}
+
+/// Live players of a shard, by page.
+#[derive(Debug, Clone, Default)]
+pub struct LivePage {
+    /// The records that the expiry index names. A name whose string is missing (the store lost it) is left out and
+    /// counted in `missing`.
+    pub records: Vec<(PlayerId, StoredRecord)>,
+    /// Names in the index without a record.
+    pub missing: usize,
+    /// Where to go on; `None` at the end.
+    pub next: Option<LiveCursor>,
+}
+
+/// A place in the expiry index; opaque outside the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveCursor {
+    /// Index score of the last player read.
+    pub after_unix_ms: u64,
+    /// The last player read (order within one score).
+    pub after_player: String,
+}
+
+/// What every node of a cluster must agree on; written by the first, read by all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How many shards; fixed when the cluster is made.
+    pub shards: u16,
+    /// The oldest storage format that some record may still have.
+    pub format_min: u32,
+    /// The newest storage format that some node may write.
+    pub format_max: u32,
+    /// Signs tickets.
+    pub ticket_secret: Vec<u8>,
+}
+
+/// One thing about the store's settings that makes `durable` mean less than it says, or that will lose data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The setting, as the store names it.
+    pub setting: String,
+    /// What it is, what it should be, and what follows.
+    pub message: String,
+    /// Whether the node must not start with it (unless overridden).
+    pub fatal: bool,
+}
+
+/// Everything that outlives a node. Every call has a deadline inside; an error means *unknown*.
+///
+/// Obligations of an implementation: a commit is atomic; calls of one shard take effect in some order that is the
+/// same for all observers; the lease's clock is the store's own; [`Store::commit`] returns only when the batch is as
+/// durable as this store can make it (see [`Store::shortfalls`]).
+pub trait Store: Send + Sync + 'static {
+    /// Grants a free or run-out lease with a new epoch, `max(stored, floor, store_time_ms) + 1`.
+    fn lease_acquire(&self, request: AcquireRequest) -> StoreFuture<'_, Acquired>;
+    /// Extends a lease, or grants it again under the same epoch if it ran out and nobody came.
+    fn lease_renew(
+        &self,
+        shard: ShardId,
+        owner: &Owner,
+        epoch: Epoch,
+        ttl: Duration,
+    ) -> StoreFuture<'_, Renewed>;
+    /// Gives a lease back, only if it is ours.
+    fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released>;
+    /// Writes one batch behind the fence, or nothing.
+    fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed>;
+    /// Reads players of one shard (at most 256 a call), in the order asked; `None` for those not stored.
+    fn load_players(
+        &self,
+        shard: ShardId,
+        players: Vec<PlayerId>,
+    ) -> StoreFuture<'_, Vec<Option<StoredRecord>>>;
+    /// Reads the live players of a shard in pages of at most `limit`, by expiry.
+    fn load_live(&self, shard: ShardId, after: Option<LiveCursor>, limit: usize)
+    -> StoreFuture<'_, LivePage>;
+    /// Writes `proposal` if the cluster has no configuration yet, and returns the one in force.
+    fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig>;
+    /// A real write and a real read, as readiness needs; returns how long both took.
+    fn probe(&self) -> StoreFuture<'_, Duration>;
+    /// Settings of the store that fall short of what Hearth promises; empty when all is well.
+    fn shortfalls(&self) -> StoreFuture<'_, Vec<Shortfall>>;
+    /// `embedded` or `redis`: for logs, metrics and `/v1/cluster`.
+    fn kind(&self) -> &'static str;
+    /// Flushes and lets go of files and connections.
+    fn close(&self) -> StoreFuture<'_, ()>;
+}

@@ -1,0 +1,152 @@
+//! One way to spawn and one way to stop: every task of the house has a name, sees the same stop signal and is
+//! waited for. Called by every room that owns a task; `app` stops them. Never holds work itself.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The tasks of one stage of the house; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    running: Arc<Mutex<Vec<(&'static str, usize)>>>,
+    fatal: CancellationToken,
+}
+
+impl Tasks {
+    /// No task yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task that may end when it likes: a link, a handshake.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = Running::enter(&self.running, name);
+        #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+        tokio::spawn(self.tracker.track_future(async move {
+            let _guard = guard;
+            task.await;
+        }));
+    }
+
+    /// Starts a task that must live until the house stops: if it panics or ends early, [`Tasks::failed`] says so
+    /// and the process must give no more answers.
+    pub fn spawn_vital<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, fatal) = (self.stop.clone(), self.fatal.clone());
+        self.spawn(name, async move {
+            let alarm = Alarm { name, stop, fatal };
+            task.await;
+            drop(alarm);
+        });
+    }
+
+    /// Resolves when the tasks are asked to stop.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether the tasks have been asked to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Resolves when a vital task has died.
+    pub async fn failed(&self) {
+        self.fatal.cancelled().await;
+    }
+
+    /// Whether a vital task has died: from then on nothing may be answered.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.fatal.is_cancelled()
+    }
+
+    /// Asks all tasks to stop and waits, at most `deadline`; the names of those that are late are logged and returned.
+    pub async fn stop(&self, deadline: Duration) -> Vec<&'static str> {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok() {
+            return Vec::new();
+        }
+        let late: Vec<_> =
+            self.running.lock().iter().filter(|(_, count)| *count > 0).map(|(name, _)| *name).collect();
+        tracing::warn!(operation = "stop", ?late, "tasks are late");
+        late
+    }
+}
+
+/// Counts a running task by name for as long as it lives.
+struct Running {
+    running: Arc<Mutex<Vec<(&'static str, usize)>>>,
+    name: &'static str,
+}
+
+impl Running {
+    fn enter(running: &Arc<Mutex<Vec<(&'static str, usize)>>>, name: &'static str) -> Self {
+        let mut counts = running.lock();
+        match counts.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+        Self { running: Arc::clone(running), name }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((_, count)) = self.running.lock().iter_mut().find(|(known, _)| *known == self.name) {
+            *count -= 1;
+        }
+    }
+}
+
+/// Says that a vital task died, also when it unwound.
+struct Alarm {
+    name: &'static str,
+    stop: CancellationToken,
+    fatal: CancellationToken,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.stop.is_cancelled() {
+            tracing::error!(operation = "task", task = self.name, "a task that must live has ended");
+            self.fatal.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vital_task_that_panics_is_noticed() {
+        let tasks = Tasks::new();
+        tasks.spawn_vital("flush", async { panic!("planted") });
+        tokio::time::timeout(Duration::from_secs(5), tasks.failed()).await.expect("the alarm");
+        assert!(tasks.has_failed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_task_is_named() {
+        let tasks = Tasks::new();
+        tasks.spawn("prompt", async {});
+        tasks.spawn("stuck", std::future::pending());
+        assert_eq!(tasks.stop(Duration::from_secs(1)).await, ["stuck"]);
+        assert!(!tasks.has_failed());
+    }
+}
