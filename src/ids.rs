@@ -82,6 +82,9 @@ impl ShardId {
         if number < SHARDS_MAX { Some(Self(number)) } else { None }
     }
 
+    /// The first of every cluster.
+    pub const FIRST: Self = Self(0);
+
     /// Its number, from 0.
     #[must_use]
     pub const fn number(self) -> u16 {

@@ -1,0 +1,183 @@
+//! What travels up the house: the vocabulary of events and the queue they travel in. Written by `home`, read by
+//! `presence` and `session`. A queue here is bounded by construction: a newer event of a key replaces the older one,
+//! and there are no more keys than hot players and sessions.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::ids::{PlayerId, SessionId, Stamp};
+
+/// A queue in which the latest event of each key wins.
+#[derive(Debug)]
+pub struct Coalescing<K, V> {
+    waiting: Mutex<HashMap<K, V, ahash::RandomState>>,
+    filled: Notify,
+}
+
+impl<K, V> Default for Coalescing<K, V> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), filled: Notify::new() }
+    }
+}
+
+impl<K: Eq + Hash, V> Coalescing<K, V> {
+    /// Puts the latest event of a key.
+    pub fn put(&self, key: K, event: V) {
+        let mut waiting = self.waiting.lock();
+        let was_empty = waiting.is_empty();
+        waiting.insert(key, event);
+        drop(waiting);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Takes all that waits, in no order.
+    pub fn take(&self) -> Vec<(K, V)> {
+        self.waiting.lock().drain().collect()
+    }
+
+    /// Waits until something waits. One reader only.
+    pub async fn filled(&self) {
+        while self.waiting.lock().is_empty() {
+            self.filled.notified().await;
+        }
+    }
+}
+
+/// What a player is doing, in the house's words; the least active first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+pub enum Status {
+    /// Not here.
+    #[default]
+    Offline,
+    /// Here, shown as offline.
+    Invisible,
+    /// Here, but idle.
+    Away,
+    /// Here.
+    Online,
+    /// Here, not to be disturbed.
+    Busy,
+    /// In a game.
+    Playing,
+}
+
+/// What others see of a player.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PresenceView {
+    /// The merge over the player's sessions; never `Invisible`.
+    pub status: Status,
+    /// The activity of the most active session: a MessagePack map.
+    pub activity: Option<Box<[u8]>>,
+    /// The devices of visible sessions, sorted.
+    pub devices: Vec<Box<str>>,
+    /// The view's own counter.
+    pub ver: Stamp,
+    /// When the player was last seen, Unix ms; 0 = never.
+    pub last_seen_unix_ms: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// The client asked.
+    Logout,
+    /// Its time ran out.
+    Expired,
+    /// A newer login took its place.
+    Replaced,
+    /// The login policy refused it when a service-made session was taken up, or when two records met.
+    SessionLimit,
+    /// An operator or a service closed it.
+    Kicked {
+        /// The close code the client gets.
+        code: u16,
+        /// For people.
+        reason: Box<str>,
+    },
+}
+
+/// A session is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionEnded {
+    /// Whose.
+    pub player: PlayerId,
+    /// Why.
+    pub reason: EndReason,
+    /// Whom it watched.
+    pub watches: Vec<PlayerId>,
+}
+
+/// A link must close though its session stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The token ran out on the live link.
+    TokenExpired,
+    /// Another node serves the player now.
+    Moved,
+}
+
+/// Everything of a session up to here is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurableUpTo {
+    /// Where the record stood in the commit.
+    pub stamp: Stamp,
+    /// The session's counter then.
+    pub cseq: u64,
+}
+
+/// Acked changes of a session are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollbackNotice {
+    /// What the client may have been told.
+    pub from: Stamp,
+    /// What survived; `None` = unknown.
+    pub to: Option<Stamp>,
+    /// The highest counter that survived.
+    pub cseq: u64,
+}
+
+/// What concerns one session's link, in the order of importance.
+#[derive(Debug, Clone, Default)]
+pub struct SessionEvent {
+    /// The session is gone.
+    pub ended: Option<SessionEnded>,
+    /// Changes are gone.
+    pub rolled_back: Option<RollbackNotice>,
+    /// The link must close.
+    pub link_end: Option<LinkEnd>,
+}
+
+/// All that `home` tells those above it.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// What others see of a player has changed.
+    pub presence: Coalescing<PlayerId, PresenceView>,
+    /// Sessions that ended, links that must close.
+    pub sessions: Coalescing<SessionId, SessionEvent>,
+    /// What has become durable, of sessions with writes in flight.
+    pub durable: Coalescing<SessionId, DurableUpTo>,
+    /// Shards stopped or resumed serving.
+    pub mode: Coalescing<(), bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_latest_event_of_a_key_wins() {
+        let queue = Coalescing::default();
+        queue.put(1, "old");
+        queue.put(1, "new");
+        tokio::time::timeout(std::time::Duration::from_secs(5), queue.filled()).await.expect("filled");
+        assert_eq!(queue.take(), [(1, "new")]);
+        assert!(queue.take().is_empty());
+    }
+}

@@ -1,0 +1,5 @@
+//! Where hot state lives.
+pub mod history;
+pub mod placement;
+pub mod record;
+pub mod ticket;

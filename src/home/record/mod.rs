@@ -1,0 +1,349 @@
+//! All of one player, as a pure value: commands and time come in, the record changes or refuses, and what came of it
+//! goes out. Called by `home` under the record's lock. Never does I/O, never reads a clock, never names the wire.
+
+pub mod document;
+pub mod presence;
+pub mod sessions;
+pub mod state;
+pub mod stored;
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::events::{EndReason, PresenceView, Status};
+use crate::home::history::History;
+use crate::ids::{Epoch, PlayerId, SessionId, Stamp, Version};
+
+use document::Document;
+
+/// The settings that a record obeys.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How long a session outlives its link.
+    pub session_ttl: Duration,
+    /// What a second login does.
+    pub login_policy: LoginPolicy,
+    /// How long a player still shows after the last link dropped.
+    pub presence_grace: Duration,
+    /// Idle for this long shows as away; zero means never.
+    pub away_after: Duration,
+    /// Most bytes of a player's state.
+    pub state_bytes_max: usize,
+    /// Most players a session may watch.
+    pub watches_max: usize,
+    /// Turns the `cseq` guard off: only to prove that a checker notices.
+    pub cseq_unchecked: bool,
+}
+
+/// What happens when a player logs in who has a session already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginPolicy {
+    /// The newer login replaces the older session.
+    Replace,
+    /// The newer login is refused while the older session is attached or has dropped less than the grace ago.
+    Reject,
+}
+
+/// What is true while a command is carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The clock, read once a batch.
+    pub now: Now,
+    /// The settings.
+    pub rules: &'a Rules,
+}
+
+/// Why a command was refused; the record is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The session is gone.
+    #[error("the session is gone")]
+    NoSession,
+    /// The counter leaves a gap.
+    #[error("cseq must be contiguous")]
+    CseqGap {
+        /// The next one that is taken.
+        expected: u64,
+    },
+    /// The state is not the one that the client saw.
+    #[error("the state has changed")]
+    StateConflict {
+        /// Where it stands.
+        state_stamp: Stamp,
+    },
+    /// Over a limit.
+    #[error("{0}")]
+    TooLarge(&'static str),
+    /// Makes no sense for this state.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// The login policy refuses one more session.
+    #[error("the player has a session already")]
+    SessionLimit,
+    /// The session cannot be resumed with this ticket.
+    #[error("not resumable")]
+    NotResumable,
+    /// The login that made the session has run out.
+    #[error("the token of this session has expired")]
+    TokenExpired,
+    /// The claimed stamp lies ahead of the record in its own epoch.
+    #[error("the record has not reached this stamp")]
+    Behind,
+}
+
+/// How a session hangs together with a link. Times are Unix ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Made by a service; waits for its client until then.
+    Pending {
+        /// The end of the wait.
+        until: u64,
+    },
+    /// A link is up.
+    Attached,
+    /// No link since then.
+    Detached {
+        /// When the link dropped.
+        since: u64,
+    },
+}
+
+/// One login of one player on one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Its device.
+    pub device: Box<str>,
+    /// The number of the latest ticket.
+    pub ticket_n: u64,
+    /// Whether the client has shown that it holds the latest ticket (not stored: after a crash, it has not).
+    pub ticket_settled: bool,
+    /// The highest counter applied.
+    pub cseq: u64,
+    /// What the client says it is doing.
+    pub status: Status,
+    /// Idle: shows as away until the next command.
+    pub idle: bool,
+    /// Rich activity: a MessagePack map.
+    pub activity: Option<Box<[u8]>>,
+    /// How much others see.
+    pub visibility: Visibility,
+    /// When its token runs out, Unix ms.
+    pub token_expires_at: u64,
+    /// Its link.
+    pub link: LinkState,
+    /// The last command that counts as activity, Unix ms.
+    pub active_at: u64,
+    /// Whom it watches.
+    pub watches: Vec<PlayerId>,
+}
+
+/// How much of a session others see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Visibility {
+    /// Everything.
+    #[default]
+    Full,
+    /// The status only.
+    Status,
+    /// Nothing.
+    Hidden,
+}
+
+/// All of one player.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The epoch under which it is held.
+    pub epoch: Epoch,
+    /// Its count of accepted changes.
+    pub version: Version,
+    /// The epochs before.
+    pub history: History,
+    /// Its sessions, oldest first.
+    pub sessions: Vec<Session>,
+    /// The player's state, gone with the last session.
+    pub state: Document,
+    /// Where the state last changed.
+    pub state_stamp: Stamp,
+    /// What others see.
+    pub view: PresenceView,
+    /// The version at which watches last changed: what decides whether `w` is written.
+    pub watches_version: Version,
+}
+
+/// A session that ended under a command, for its link and its watches to be let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The session as it was.
+    pub session: Session,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// Whether a change with a counter is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Carry it out.
+    New,
+    /// It took effect before.
+    Repeat,
+}
+
+impl Record {
+    /// A player without a record: its first version will lie above `version_max` of the shard.
+    #[must_use]
+    pub fn first(epoch: Epoch, version_max: Version) -> Self {
+        Self {
+            epoch,
+            version: version_max,
+            history: History::default(),
+            sessions: Vec::new(),
+            state: Document::default(),
+            state_stamp: Stamp::new(epoch, version_max),
+            // The view's counter never passes the version, so it starts above whatever was shown and forgotten.
+            view: PresenceView { ver: Stamp::new(epoch, version_max), ..PresenceView::default() },
+            watches_version: version_max,
+        }
+    }
+
+    /// Where the record stands.
+    #[must_use]
+    pub const fn stamp(&self) -> Stamp {
+        Stamp::new(self.epoch, self.version)
+    }
+
+    /// Holds the record under a new epoch: what it was is remembered, so that no loss is silent.
+    pub fn take_over(&mut self, epoch: Epoch) {
+        if epoch > self.epoch {
+            self.history.append(self.epoch, self.version);
+            self.epoch = epoch;
+        }
+    }
+
+    /// The session with this id.
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.id == id)
+    }
+
+    pub(super) fn session_mut(&mut self, id: SessionId) -> Result<&mut Session, Refusal> {
+        self.sessions.iter_mut().find(|session| session.id == id).ok_or(Refusal::NoSession)
+    }
+
+    /// Judges a change's counter; changes nothing. A change without one is always new.
+    ///
+    /// # Errors
+    /// [`Refusal::CseqGap`], [`Refusal::NoSession`].
+    pub fn admit(&self, ctx: Context<'_>, id: SessionId, cseq: Option<u64>) -> Result<Admission, Refusal> {
+        let session = self.session(id).ok_or(Refusal::NoSession)?;
+        let Some(cseq) = cseq else { return Ok(Admission::New) };
+        if ctx.rules.cseq_unchecked {
+            return Ok(Admission::New);
+        }
+        if cseq <= session.cseq {
+            return Ok(Admission::Repeat);
+        }
+        let expected = session.cseq.saturating_add(1);
+        if cseq == expected { Ok(Admission::New) } else { Err(Refusal::CseqGap { expected }) }
+    }
+
+    /// Counts one accepted change of a session: its counter, its activity and the version move together.
+    pub(super) fn accept(
+        &mut self,
+        ctx: Context<'_>,
+        id: SessionId,
+        cseq: Option<u64>,
+    ) -> Result<(), Refusal> {
+        self.touch_activity(ctx, id)?;
+        let session = self.session_mut(id)?;
+        session.cseq = cseq.map_or(session.cseq, |cseq| cseq.max(session.cseq));
+        self.version = self.version.next();
+        Ok(())
+    }
+
+    /// Takes note of a command that shows a person at work: ends `idle`, settles the ticket.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`].
+    pub fn touch_activity(&mut self, ctx: Context<'_>, id: SessionId) -> Result<(), Refusal> {
+        let session = self.session_mut(id)?;
+        session.active_at = ctx.now.unix_ms;
+        session.ticket_settled = true;
+        if std::mem::take(&mut session.idle) {
+            self.show(ctx);
+        }
+        Ok(())
+    }
+
+    /// Counts a change that only uses a counter, such as a message to another player.
+    ///
+    /// # Errors
+    /// As [`Record::admit`].
+    pub fn mark(&mut self, ctx: Context<'_>, id: SessionId, cseq: Option<u64>) -> Result<Admission, Refusal> {
+        let admission = self.admit(ctx, id, cseq)?;
+        match (admission, cseq) {
+            (Admission::New, Some(_)) => self.accept(ctx, id, cseq)?,
+            _ => self.touch_activity(ctx, id)?,
+        }
+        Ok(admission)
+    }
+
+    /// Adds players to a session's watch list; those it has already are skipped.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] when the list would pass its limit, [`Refusal::NoSession`].
+    pub fn watch(&mut self, ctx: Context<'_>, id: SessionId, players: &[PlayerId]) -> Result<(), Refusal> {
+        self.touch_activity(ctx, id)?;
+        let session = self.session_mut(id)?;
+        let before = session.watches.len();
+        for player in players {
+            if !session.watches.contains(player) {
+                session.watches.push(player.clone());
+            }
+        }
+        if session.watches.len() > ctx.rules.watches_max {
+            session.watches.truncate(before);
+            return Err(Refusal::TooLarge("a session watches at most as many players as ready.limits says"));
+        }
+        if session.watches.len() > before {
+            self.watches_changed();
+        }
+        Ok(())
+    }
+
+    /// Takes players off a session's watch list.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`].
+    pub fn unwatch(&mut self, ctx: Context<'_>, id: SessionId, players: &[PlayerId]) -> Result<(), Refusal> {
+        self.touch_activity(ctx, id)?;
+        let session = self.session_mut(id)?;
+        let before = session.watches.len();
+        session.watches.retain(|player| !players.contains(player));
+        if session.watches.len() < before {
+            self.watches_changed();
+        }
+        Ok(())
+    }
+
+    pub(super) fn watches_changed(&mut self) {
+        self.version = self.version.next();
+        self.watches_version = self.version;
+    }
+
+    /// When the record must be looked at again (Unix ms), if ever.
+    #[must_use]
+    pub fn next_deadline(&self, ctx: Context<'_>) -> Option<u64> {
+        self.sessions.iter().map(|session| session.next_deadline(ctx)).min()
+    }
+}
+
+/// Milliseconds of a duration, saturating.
+#[must_use]
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! The life of a session: login, attach, detach, end, and what time does to it. Pure; part of the record.
+//! Connecting -> Attached -> Detached -> Attached ... -> Ended; a service-made session starts as Pending.
+
+use super::{Context, Ended, LinkState, LoginPolicy, Record, Refusal, Rules, Session, Visibility, millis};
+use crate::clock::Now;
+use crate::events::{EndReason, Status};
+use crate::home::history::Verdict;
+use crate::ids::{SessionId, Stamp};
+
+/// A login that passed the gate.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The new session's id.
+    pub session: SessionId,
+    /// Its device.
+    pub device: Box<str>,
+    /// The status to start with.
+    pub status: Status,
+    /// When its token runs out, Unix ms.
+    pub token_expires_at: u64,
+    /// Made by a service: wait this long for the client, Unix ms.
+    pub pending_until: Option<u64>,
+}
+
+/// What a login did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// The number of the first ticket.
+    pub ticket_n: u64,
+    /// Sessions that had to go.
+    pub ended: Vec<Ended>,
+}
+
+/// What a resume did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The number of the next ticket.
+    pub ticket_n: u64,
+    /// A link was still up: it must close.
+    pub had_link: bool,
+    /// Acked changes that are gone: what the client claimed, and what survived (`None` = unknown).
+    pub rolled_back: Option<(Stamp, Option<Stamp>)>,
+    /// Sessions that had to go (a service-made one meets the login policy here).
+    pub ended: Vec<Ended>,
+}
+
+/// What time did to a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Elapsed {
+    /// Sessions whose time ran out.
+    pub ended: Vec<Ended>,
+    /// Attached sessions whose token ran out: their links must close.
+    pub token_expired: Vec<SessionId>,
+}
+
+impl Record {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionLimit`] by the login policy.
+    pub fn login(&mut self, ctx: Context<'_>, login: Login) -> Result<LoggedIn, Refusal> {
+        let ended = match login.pending_until {
+            Some(_) => Vec::new(),
+            None => self.make_room(ctx, None)?,
+        };
+        let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
+        self.sessions.push(Session {
+            id: login.session,
+            device: login.device,
+            ticket_n: 1,
+            ticket_settled: false,
+            cseq: 0,
+            status: login.status,
+            idle: false,
+            activity: None,
+            visibility: Visibility::Full,
+            token_expires_at: login.token_expires_at,
+            link,
+            active_at: ctx.now.unix_ms,
+            watches: Vec::new(),
+        });
+        self.version = self.version.next();
+        self.show(ctx);
+        Ok(LoggedIn { ticket_n: 1, ended })
+    }
+
+    /// Takes a session up again, with the number of a genuine ticket and the client's stamp.
+    ///
+    /// # Errors
+    /// [`Refusal::NotResumable`], [`Refusal::TokenExpired`], [`Refusal::SessionLimit`], [`Refusal::Behind`].
+    pub fn attach(
+        &mut self,
+        ctx: Context<'_>,
+        id: SessionId,
+        ticket_n: u64,
+        claim: Option<Stamp>,
+    ) -> Result<Attached, Refusal> {
+        let session = self.session(id).ok_or(Refusal::NotResumable)?;
+        let oldest = session.ticket_n.saturating_sub(u64::from(!session.ticket_settled));
+        if ticket_n < oldest || session.is_over(ctx) {
+            return Err(Refusal::NotResumable);
+        }
+        if session.token_expires_at <= ctx.now.unix_ms {
+            return Err(Refusal::TokenExpired);
+        }
+        let rolled_back = match claim.map(|claim| (claim, self.history.judge(self.stamp(), claim))) {
+            None | Some((_, Verdict::Reached)) => None,
+            Some((_, Verdict::Behind)) => return Err(Refusal::Behind),
+            Some((claim, Verdict::RolledBack(to))) => Some((claim, Some(to))),
+            Some((claim, Verdict::Unknown)) => Some((claim, None)),
+        };
+        let ended = match session.link {
+            LinkState::Pending { .. } => self.make_room(ctx, Some(id))?,
+            LinkState::Attached | LinkState::Detached { .. } => Vec::new(),
+        };
+        let session = self.session_mut(id)?;
+        let had_link = session.link == LinkState::Attached;
+        session.link = LinkState::Attached;
+        session.ticket_n = session.ticket_n.max(ticket_n).saturating_add(1);
+        session.ticket_settled = false;
+        session.active_at = ctx.now.unix_ms;
+        session.idle = false;
+        let ticket_n = session.ticket_n;
+        if !had_link {
+            self.version = self.version.next();
+            self.show(ctx);
+        }
+        Ok(Attached { ticket_n, had_link, rolled_back, ended })
+    }
+
+    /// The login policy: ends what the newcomer replaces, or refuses the newcomer.
+    fn make_room(&mut self, ctx: Context<'_>, newcomer: Option<SessionId>) -> Result<Vec<Ended>, Refusal> {
+        let others = |session: &&Session| {
+            Some(session.id) != newcomer && !matches!(session.link, LinkState::Pending { .. })
+        };
+        let counts = |session: &Session| session.is_present(ctx) && !session.is_over(ctx);
+        if ctx.rules.login_policy == LoginPolicy::Reject && self.sessions.iter().filter(others).any(counts) {
+            return Err(Refusal::SessionLimit);
+        }
+        let replaced: Vec<SessionId> =
+            self.sessions.iter().filter(others).map(|session| session.id).collect();
+        Ok(replaced.into_iter().filter_map(|id| self.remove(id, EndReason::Replaced)).collect())
+    }
+
+    /// The link of a session dropped: its time starts to run.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`].
+    pub fn detach(&mut self, ctx: Context<'_>, id: SessionId) -> Result<(), Refusal> {
+        let session = self.session_mut(id)?;
+        if session.link == LinkState::Attached {
+            session.link = LinkState::Detached { since: ctx.now.unix_ms };
+            self.version = self.version.next();
+            self.show(ctx);
+        }
+        Ok(())
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`].
+    pub fn end(&mut self, ctx: Context<'_>, id: SessionId, reason: EndReason) -> Result<Ended, Refusal> {
+        let ended = self.remove(id, reason).ok_or(Refusal::NoSession)?;
+        self.show(ctx);
+        Ok(ended)
+    }
+
+    fn remove(&mut self, id: SessionId, reason: EndReason) -> Option<Ended> {
+        let at = self.sessions.iter().position(|session| session.id == id)?;
+        let session = self.sessions.remove(at);
+        self.version = self.version.next();
+        if !session.watches.is_empty() {
+            self.watches_version = self.version;
+        }
+        if self.sessions.is_empty() {
+            self.state = super::Document::default();
+            self.state_stamp = self.stamp();
+        }
+        Some(Ended { session, reason })
+    }
+
+    /// New credentials on the live link.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`].
+    pub fn refresh(&mut self, ctx: Context<'_>, id: SessionId, token_expires_at: u64) -> Result<(), Refusal> {
+        let session = self.session_mut(id)?;
+        session.token_expires_at = token_expires_at;
+        self.accept(ctx, id, None)
+    }
+
+    /// Lets time do its work: ends what is over, shows who left, marks who is idle.
+    pub fn elapse(&mut self, ctx: Context<'_>) -> Elapsed {
+        let over: Vec<SessionId> =
+            self.sessions.iter().filter(|session| session.is_over(ctx)).map(|session| session.id).collect();
+        let ended = over.into_iter().filter_map(|id| self.remove(id, EndReason::Expired)).collect();
+        let mut token_expired = Vec::new();
+        for session in &mut self.sessions {
+            if session.link == LinkState::Attached && session.token_expires_at <= ctx.now.unix_ms {
+                token_expired.push(session.id);
+            }
+            if session.idle_at(ctx.rules).is_some_and(|at| at <= ctx.now.unix_ms) {
+                session.idle = true;
+            }
+        }
+        self.show(ctx);
+        Elapsed { ended, token_expired }
+    }
+
+    /// After a load: links of the former home are gone, and their sessions get a full TTL.
+    pub fn detach_all(&mut self, now: Now) {
+        for session in &mut self.sessions {
+            if session.link == LinkState::Attached {
+                session.link = LinkState::Detached { since: now.unix_ms };
+            }
+        }
+    }
+
+    /// When the last of its sessions runs out, unless touched before (Unix ms). Attached ones count from now.
+    #[must_use]
+    pub fn expires_at(&self, ctx: Context<'_>) -> u64 {
+        self.sessions.iter().map(|session| session.expires_at(ctx)).max().unwrap_or(ctx.now.unix_ms)
+    }
+}
+
+impl Session {
+    /// When it runs out, if nothing happens from now on (Unix ms).
+    #[must_use]
+    pub fn expires_at(&self, ctx: Context<'_>) -> u64 {
+        let ttl = millis(ctx.rules.session_ttl);
+        match self.link {
+            LinkState::Attached => ctx.now.unix_ms.saturating_add(ttl),
+            LinkState::Detached { since } => since.saturating_add(ttl),
+            LinkState::Pending { until } => until,
+        }
+    }
+
+    fn is_over(&self, ctx: Context<'_>) -> bool {
+        self.link != LinkState::Attached && self.expires_at(ctx) <= ctx.now.unix_ms
+    }
+
+    fn idle_at(&self, rules: &Rules) -> Option<u64> {
+        let watched = self.link == LinkState::Attached && self.status == Status::Online && !self.idle;
+        let after = millis(rules.away_after);
+        (watched && after > 0).then(|| self.active_at.saturating_add(after))
+    }
+
+    /// When time next does something to it (Unix ms).
+    pub(super) fn next_deadline(&self, ctx: Context<'_>) -> u64 {
+        match self.link {
+            LinkState::Attached => {
+                self.idle_at(ctx.rules).map_or(self.token_expires_at, |at| at.min(self.token_expires_at))
+            }
+            LinkState::Pending { until } => until,
+            LinkState::Detached { since } => {
+                let grace = since.saturating_add(millis(ctx.rules.presence_grace));
+                let end = self.expires_at(ctx);
+                if grace > ctx.now.unix_ms { grace.min(end) } else { end }
+            }
+        }
+    }
+}

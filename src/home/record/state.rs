@@ -1,0 +1,134 @@
+//! `state.get` and `state.patch`: the player's small shared state. Pure; part of the record.
+
+use super::document::Document;
+use super::{Admission, Context, Record, Refusal};
+use crate::ids::{SessionId, Stamp};
+
+/// Most bytes of a key.
+pub const STATE_KEY_BYTES_MAX: usize = 64;
+
+/// A change of the state: `set` first, then `unset`, then `incr`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patch<'a> {
+    /// Keys to write, values as MessagePack.
+    pub set: Vec<(&'a str, Box<[u8]>)>,
+    /// Keys to remove.
+    pub unset: Vec<&'a str>,
+    /// Keys to add to.
+    pub incr: Vec<(&'a str, i64)>,
+    /// Only if the state still stands there.
+    pub if_state: Option<Stamp>,
+}
+
+/// What a patch did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patched {
+    /// Whether it was new.
+    pub admission: Admission,
+    /// Where the record stands.
+    pub stamp: Stamp,
+    /// Where the state last changed.
+    pub state_stamp: Stamp,
+    /// What `incr` made of its keys (present values on a repeat).
+    pub counted: Vec<(Box<str>, i64)>,
+}
+
+impl Record {
+    /// Carries a patch out, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Refusal::CseqGap`], [`Refusal::StateConflict`], [`Refusal::TooLarge`], [`Refusal::BadRequest`],
+    /// [`Refusal::NoSession`]; a refused patch uses no counter.
+    pub fn patch(
+        &mut self,
+        ctx: Context<'_>,
+        id: SessionId,
+        patch: &Patch<'_>,
+        cseq: Option<u64>,
+    ) -> Result<Patched, Refusal> {
+        if self.admit(ctx, id, cseq)? == Admission::Repeat {
+            self.touch_activity(ctx, id)?;
+            return Ok(self.patched(Admission::Repeat, self.present_counts(patch)));
+        }
+        let (state, counted) = self.patched_state(ctx, patch)?;
+        self.accept(ctx, id, cseq)?;
+        Ok(self.take_state(state, counted))
+    }
+
+    /// The same from a service: without a session's counter.
+    ///
+    /// # Errors
+    /// As [`Record::patch`]; [`Refusal::NoSession`] when the player has no session at all.
+    pub fn patch_by_service(&mut self, ctx: Context<'_>, patch: &Patch<'_>) -> Result<Patched, Refusal> {
+        if self.sessions.is_empty() {
+            return Err(Refusal::NoSession);
+        }
+        let (state, counted) = self.patched_state(ctx, patch)?;
+        self.version = self.version.next();
+        Ok(self.take_state(state, counted))
+    }
+
+    fn take_state(&mut self, state: Document, counted: Vec<(Box<str>, i64)>) -> Patched {
+        self.state = state;
+        self.state_stamp = self.stamp();
+        self.patched(Admission::New, counted)
+    }
+
+    fn patched(&self, admission: Admission, counted: Vec<(Box<str>, i64)>) -> Patched {
+        Patched { admission, stamp: self.stamp(), state_stamp: self.state_stamp, counted }
+    }
+
+    fn present_counts(&self, patch: &Patch<'_>) -> Vec<(Box<str>, i64)> {
+        let present = |key: &str| self.state.get(key).and_then(read_integer);
+        patch.incr.iter().filter_map(|(key, _)| Some(((*key).into(), present(key)?))).collect()
+    }
+
+    #[allow(clippy::type_complexity, reason = "the new state and what incr made, used once above")]
+    fn patched_state(
+        &self,
+        ctx: Context<'_>,
+        patch: &Patch<'_>,
+    ) -> Result<(Document, Vec<(Box<str>, i64)>), Refusal> {
+        if patch.if_state.is_some_and(|seen| seen != self.state_stamp) {
+            return Err(Refusal::StateConflict { state_stamp: self.state_stamp });
+        }
+        let mut state = self.state.clone();
+        for (key, value) in &patch.set {
+            state.set(checked_key(key)?, value.clone());
+        }
+        for key in &patch.unset {
+            state.unset(key);
+        }
+        let mut counted = Vec::with_capacity(patch.incr.len());
+        for (key, by) in &patch.incr {
+            let before = match state.get(checked_key(key)?) {
+                None => 0,
+                Some(value) => read_integer(value).ok_or(Refusal::BadRequest("incr needs an integer"))?,
+            };
+            let after = before.checked_add(*by).ok_or(Refusal::BadRequest("incr passes the range of i64"))?;
+            state.set(key, write_integer(after));
+            counted.push(((*key).into(), after));
+        }
+        if state.encoded_bytes() > ctx.rules.state_bytes_max {
+            return Err(Refusal::TooLarge("the state would pass its limit; large data goes to blobs"));
+        }
+        Ok((state, counted))
+    }
+}
+
+fn checked_key(key: &str) -> Result<&str, Refusal> {
+    match key.len() {
+        0 => Err(Refusal::BadRequest("a state key must not be empty")),
+        1..=STATE_KEY_BYTES_MAX => Ok(key),
+        _ => Err(Refusal::TooLarge("a state key has at most 64 bytes")),
+    }
+}
+
+fn read_integer(value: &[u8]) -> Option<i64> {
+    rmp_serde::from_slice(value).ok()
+}
+
+fn write_integer(number: i64) -> Box<[u8]> {
+    // An integer always encodes.
+    rmp_serde::to_vec(&number).unwrap_or_default().into_boxed_slice()
+}
