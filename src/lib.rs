@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod config;
 pub mod ids;
+pub mod limits;
 pub mod store;
 pub mod tasks;

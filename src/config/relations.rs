@@ -70,6 +70,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     auth(settings, reader);
     sizes(settings, reader);
     times(settings, reader);
+    rates(settings, reader);
     if settings.store.is_redis() && settings.cluster.name.is_none() {
         reader.relation(
             &["cluster.name", "store"],
@@ -147,6 +148,30 @@ fn sizes(settings: &Settings, reader: &mut Reader) {
             &["session.state_bytes_max", "link.frame_bytes_max"],
             &format!("must not exceed link.frame_bytes_max ({})", settings.link.frame_bytes_max),
         );
+    }
+}
+
+/// Limits count in milliseconds, so a burst must carry what its rate allows in one.
+fn rates(settings: &Settings, reader: &mut Reader) {
+    let limits = &settings.limits;
+    for (name, per_s, burst) in [
+        ("link_frames", limits.link_frames_per_s, limits.link_frames_burst),
+        ("state", limits.state_per_s, limits.state_burst),
+        ("presence", limits.presence_per_s, limits.presence_burst),
+        ("watch", limits.watch_per_s, limits.watch_burst),
+        ("query", limits.query_per_s, limits.query_burst),
+        ("send", limits.send_per_s, limits.send_burst),
+        ("connects", limits.connects_per_s, limits.connects_burst),
+        ("logins", limits.logins_per_s, limits.logins_burst),
+        ("service_requests", limits.service_requests_per_s, limits.service_requests_burst),
+    ] {
+        let burst_min = per_s.get().div_ceil(1_000);
+        if burst.get() < burst_min {
+            reader.relation(
+                &[&format!("limits.{name}_burst"), &format!("limits.{name}_per_s")],
+                &format!("must be at least {burst_min}, a thousandth of limits.{name}_per_s ({per_s})"),
+            );
+        }
     }
 }
 

@@ -343,8 +343,8 @@ section! {
         abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=1_000_000;
         /// The time in which refusals are counted together.
         abuse_window: Duration = "abuse_window_ms" => 10_000, 100..=3_600_000;
-        /// Addresses, and service keys, remembered at a time. Above it the idle ones are forgotten; where all are
-        /// busy, new ones are refused.
+        /// Addresses, and service keys, remembered at a time. Where it is full of busy ones, all others together
+        /// share one limit, a hundred times that of one.
         addresses_max: usize = "addresses_max" => 100_000, 1..=10_000_000;
     }
 }

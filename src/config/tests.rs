@@ -216,6 +216,7 @@ fn relations_between_settings_are_judged() {
             "store = \"redis://h\"\n[cluster]\nname = \"x\"\n[redis]\nresponse_timeout_ms = 5000",
             "redis.response_timeout_ms: must",
         ),
+        ("[limits]\nsend_per_s = 5000\nsend_burst = 4", "limits.send_burst: must be at least 5"),
         ("store = \"redis+sentinel://h\"", "store: redis+sentinel:// is not built"),
         ("[session]\nlogin_policy = \"many(3)\"", "session.login_policy: \"many(3)\" is not built"),
         ("session = 5", "session: is a section"),
