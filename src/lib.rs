@@ -1,9 +1,11 @@
 //! Hearth: a session and presence server for online games. The map of the rooms is README's architecture section.
 
 pub mod clock;
+pub mod config;
 pub mod events;
 pub mod home;
 pub mod ids;
+pub mod limits;
 pub mod store;
 pub mod tasks;
 pub mod wheel;

@@ -1,0 +1,100 @@
+//! Every setting, read once at start: defaults, then the file, then `HEARTH_…` variables, then flags. `cli` loads
+//! them, `app` hands each room what it needs. The only place that reads the environment; never starts anything.
+
+mod manual;
+mod relations;
+mod sources;
+mod table;
+mod values;
+
+use std::fmt;
+
+pub use manual::text as manual_text;
+use sources::Reader;
+pub use sources::{FILE_VARIABLE, Flags, Sources};
+pub use table::{Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Session, Settings, Tls};
+pub use values::{
+    DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret, StoreTarget,
+};
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The setting's name as in the file (`session.ttl_ms`), or what stands in its place.
+    pub setting: String,
+    /// What is wrong and what would be right. Never repeats a secret.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.message)
+    }
+}
+
+/// All that is wrong with the settings. Nothing may start with them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// At least one, in the order found.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.faults.iter().enumerate() {
+            let end = if at == 0 { "" } else { "\n" };
+            write!(f, "{end}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Reads the settings of this process: its environment, the file named by a flag or by `HEARTH_CONFIG`, and
+    /// the flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault there is.
+    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+        Self::from_sources(&Sources { flags, environment: std::env::vars_os().collect() })
+    }
+
+    /// Reads settings from given sources.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault there is.
+    pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::judge(Reader::gather(sources))
+    }
+
+    /// Reads settings from the text of a file alone.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault there is.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let mut reader = Reader::with_defaults();
+        reader.add_toml(text, "the text");
+        Self::judge(reader)
+    }
+
+    /// The defaults alone: one node on the embedded store.
+    ///
+    /// # Errors
+    /// None, as a test shows; the defaults are read like a file.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::from_toml("")
+    }
+
+    fn judge(mut reader: Reader) -> Result<Self, ConfigError> {
+        let settings = Self::read_all(&mut reader);
+        if let Some(settings) = &settings {
+            relations::check(settings, &mut reader);
+        }
+        reader.finish()?;
+        // Without a fault every setting was read.
+        settings.ok_or(ConfigError { faults: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! What must hold between settings, and what is allowed but should be said at start. `config::load` calls it with
+//! settings that are each good by themselves. Pure.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::sources::Reader;
+use super::table::Settings;
+use super::values::{DevTokens, JwtAlgorithm};
+
+/// HS256 wants a secret as long as its hash (RFC 7518, section 3.2).
+const JWT_SECRET_BYTES_MIN: usize = 32;
+/// A service key shorter than this can be guessed.
+const SERVICE_KEY_BYTES_MIN: usize = 16;
+
+impl Settings {
+    /// Whether `dev:<player>` is a good token here.
+    #[must_use]
+    pub fn dev_tokens_taken(&self) -> bool {
+        match self.auth.dev_tokens {
+            DevTokens::On => true,
+            DevTokens::Off => false,
+            DevTokens::Auto => is_loopback(self.client_addr) && !self.has_jwt_key(),
+        }
+    }
+
+    /// Whether tokens can be verified with a key.
+    #[must_use]
+    pub const fn has_jwt_key(&self) -> bool {
+        self.auth.jwt_secret.is_some() || self.auth.jwt_key_file.is_some()
+    }
+
+    /// What is allowed but should be said loudly at start, a line each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.dev_tokens_taken() {
+            lines.push(
+                "auth.dev_tokens: anyone on this machine can log in as any player with dev:<player>".into(),
+            );
+        } else if !self.has_jwt_key() {
+            lines.push(
+                "auth: no JWT key is configured: only sessions that a service made can connect; set auth.jwt_secret \
+                 or auth.jwt_key_file"
+                    .into(),
+            );
+        }
+        let short = |secret: &Option<super::Secret>, min: usize| {
+            secret.as_ref().is_some_and(|secret| secret.expose().len() < min)
+        };
+        if short(&self.service_key, SERVICE_KEY_BYTES_MIN) {
+            lines.push(format!("service_key: shorter than {SERVICE_KEY_BYTES_MIN} bytes, it can be guessed"));
+        }
+        if short(&self.auth.jwt_secret, JWT_SECRET_BYTES_MIN) {
+            lines.push(format!(
+                "auth.jwt_secret: shorter than {JWT_SECRET_BYTES_MIN} bytes, it can be guessed"
+            ));
+        }
+        lines
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Notes every broken relation.
+pub(super) fn check(settings: &Settings, reader: &mut Reader) {
+    addresses(settings, reader);
+    auth(settings, reader);
+    sizes(settings, reader);
+    times(settings, reader);
+    rates(settings, reader);
+    if settings.store.is_redis() && settings.cluster.name.is_none() {
+        reader.relation(
+            &["cluster.name", "store"],
+            "is required with Redis: give the cluster a name, so that two never share keys",
+        );
+    }
+    if settings.tls.cert_file.is_some() != settings.tls.key_file.is_some() {
+        reader.relation(
+            &["tls.cert_file", "tls.key_file"],
+            "tls.cert_file and tls.key_file go together: set both or none",
+        );
+    }
+}
+
+fn addresses(settings: &Settings, reader: &mut Reader) {
+    let (client, service) = (settings.client_addr, settings.service_addr);
+    let same_ip =
+        client.ip() == service.ip() || client.ip().is_unspecified() || service.ip().is_unspecified();
+    if client.port() != 0 && client.port() == service.port() && same_ip {
+        reader.relation(
+            &["service_addr", "client_addr"],
+            &format!("takes the port of client_addr ({client}): players and services need one each"),
+        );
+    }
+}
+
+fn auth(settings: &Settings, reader: &mut Reader) {
+    let auth = &settings.auth;
+    let loopback = is_loopback(settings.client_addr);
+    if auth.dev_tokens == DevTokens::On && !loopback {
+        reader.relation(
+            &["auth.dev_tokens", "client_addr"],
+            &format!(
+                "must not be true while client_addr is {}: anyone could log in as anyone",
+                settings.client_addr
+            ),
+        );
+    }
+    let symmetric = matches!(auth.jwt_algorithm, None | Some(JwtAlgorithm::Hs256));
+    if auth.jwt_secret.is_some() && auth.jwt_key_file.is_some() {
+        reader.relation(
+            &["auth.jwt_secret", "auth.jwt_key_file"],
+            "auth.jwt_secret and auth.jwt_key_file exclude each other: one algorithm, one key",
+        );
+    } else if auth.jwt_secret.is_some() && !symmetric {
+        reader.relation(
+            &["auth.jwt_algorithm", "auth.jwt_secret"],
+            "goes with auth.jwt_key_file (a public key); auth.jwt_secret goes with HS256",
+        );
+    } else if auth.jwt_key_file.is_some() && symmetric {
+        reader.relation(
+            &["auth.jwt_algorithm", "auth.jwt_key_file"],
+            "must be RS256, ES256 or EdDSA with auth.jwt_key_file; HS256 goes with auth.jwt_secret",
+        );
+    } else if auth.jwt_algorithm.is_some() && !settings.has_jwt_key() {
+        reader.relation(
+            &["auth.jwt_algorithm", "auth.jwt_secret", "auth.jwt_key_file"],
+            "has no key: set auth.jwt_secret (HS256) or auth.jwt_key_file (the others)",
+        );
+    }
+    if let Some(secret) = &auth.jwt_secret
+        && !loopback
+        && secret.expose().len() < JWT_SECRET_BYTES_MIN
+    {
+        reader.relation(
+            &["auth.jwt_secret", "client_addr"],
+            &format!("must be at least {JWT_SECRET_BYTES_MIN} bytes long on any address but loopback"),
+        );
+    }
+}
+
+fn sizes(settings: &Settings, reader: &mut Reader) {
+    if settings.session.state_bytes_max > settings.link.frame_bytes_max {
+        reader.relation(
+            &["session.state_bytes_max", "link.frame_bytes_max"],
+            &format!("must not exceed link.frame_bytes_max ({})", settings.link.frame_bytes_max),
+        );
+    }
+}
+
+/// Limits count in milliseconds, so a burst must carry what its rate allows in one.
+fn rates(settings: &Settings, reader: &mut Reader) {
+    let limits = &settings.limits;
+    for (name, per_s, burst) in [
+        ("link_frames", limits.link_frames_per_s, limits.link_frames_burst),
+        ("state", limits.state_per_s, limits.state_burst),
+        ("presence", limits.presence_per_s, limits.presence_burst),
+        ("watch", limits.watch_per_s, limits.watch_burst),
+        ("query", limits.query_per_s, limits.query_burst),
+        ("send", limits.send_per_s, limits.send_burst),
+        ("connects", limits.connects_per_s, limits.connects_burst),
+        ("logins", limits.logins_per_s, limits.logins_burst),
+        ("service_requests", limits.service_requests_per_s, limits.service_requests_burst),
+    ] {
+        let burst_min = per_s.get().div_ceil(1_000);
+        if burst.get() < burst_min {
+            reader.relation(
+                &[&format!("limits.{name}_burst"), &format!("limits.{name}_per_s")],
+                &format!("must be at least {burst_min}, a thousandth of limits.{name}_per_s ({per_s})"),
+            );
+        }
+    }
+}
+
+fn times(settings: &Settings, reader: &mut Reader) {
+    let home = &settings.home;
+    if home.flush_interval * 3 > home.lease_ttl {
+        reader.relation(
+            &["home.flush_interval_ms", "home.lease_ttl_ms"],
+            &format!("must not exceed a third of home.lease_ttl_ms ({})", home.lease_ttl.as_millis()),
+        );
+    }
+    let response = settings.redis.response_timeout;
+    if settings.store.is_redis() && response.checked_mul(3).unwrap_or(Duration::MAX) > home.lease_ttl {
+        reader.relation(
+            &["redis.response_timeout_ms", "home.lease_ttl_ms"],
+            &format!(
+                "must not exceed a third of home.lease_ttl_ms ({}): a lease would run out over one slow answer",
+                home.lease_ttl.as_millis()
+            ),
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! Every setting of Hearth, once: its name, type, default, bounds and meaning. The structs the house reads, the
+//! manual `config/hearth.toml` and the names in the environment all come from this table. Holds no logic.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::sources::Reader;
+use super::values::{
+    DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret, StoreTarget,
+};
+
+/// One setting as the manual and the sources see it.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    /// The section's name; empty at the top level.
+    pub(super) section: &'static str,
+    /// The key within the section, unit included.
+    pub(super) key: &'static str,
+    /// The default as TOML; empty for none.
+    pub(super) default: &'static str,
+    /// The smallest and the largest number taken, in the key's unit.
+    pub(super) bounds: Option<(i64, i64)>,
+    /// Its meaning, line by line.
+    pub(super) doc: &'static [&'static str],
+}
+
+impl Leaf {
+    /// `section.key`, or `key` at the top level.
+    pub(super) fn path(&self) -> String {
+        if self.section.is_empty() { self.key.to_owned() } else { format!("{}.{}", self.section, self.key) }
+    }
+
+    /// `HEARTH_SECTION__KEY`, or `HEARTH_KEY` at the top level.
+    pub(super) fn env_name(&self) -> String {
+        format!("HEARTH_{}", self.path().replace('.', "__").to_uppercase())
+    }
+}
+
+/// One section of the manual.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Its name; empty for the top level.
+    pub(super) name: &'static str,
+    /// What it is about, line by line.
+    pub(super) doc: &'static [&'static str],
+    /// Its settings, in the manual's order.
+    pub(super) leaves: &'static [Leaf],
+}
+
+/// Makes one section: the struct with its documentation, its rows for the manual, and how it is read.
+macro_rules! section {
+    (
+        $(#[doc = $section_doc:literal])*
+        $Section:ident [$name:literal] {
+            $(
+                $(#[doc = $doc:literal])*
+                $field:ident: $ty:ty = $key:literal $(=> $default:tt)? $(, $min:literal ..= $max:literal)?;
+            )*
+        }
+        $(with { $($sub:ident: $Sub:ident,)* })?
+    ) => {
+        $(#[doc = $section_doc])*
+        #[derive(Debug, Clone)]
+        pub struct $Section {
+            $(
+                $(#[doc = $doc])*
+                #[doc = concat!(
+                    "\n\nIn TOML: `", $key, "`" $(, ", default `", stringify!($default), "`")?
+                    $(, ", from ", $min, " to ", $max)?, "."
+                )]
+                pub $field: $ty,
+            )*
+            $($(
+                #[doc = concat!("Section `[", stringify!($sub), "]`.")]
+                pub $sub: $Sub,
+            )*)?
+        }
+
+        impl $Section {
+            const ROWS: Section = Section {
+                name: $name,
+                doc: &[$($section_doc),*],
+                leaves: &[$(Leaf {
+                    section: $name,
+                    key: $key,
+                    default: concat!($(stringify!($default))?),
+                    bounds: section!(@bounds $($min, $max)?),
+                    doc: &[$($doc),*],
+                }),*],
+            };
+
+            /// Reads every setting before it gives up on one, so that all faults are found.
+            fn read(reader: &mut Reader) -> Option<Self> {
+                let mut leaves = Self::ROWS.leaves.iter();
+                $(let $field = leaves.next().and_then(|leaf| reader.read::<$ty>(leaf));)*
+                $($(let $sub = $Sub::read(reader);)*)?
+                Some(Self { $($field: $field?,)* $($($sub: $sub?,)*)? })
+            }
+        }
+    };
+    (@bounds) => { None };
+    (@bounds $min:literal, $max:literal) => { Some(($min, $max)) };
+}
+
+/// Every section, in the manual's order.
+pub(super) const SECTIONS: &[&Section] = &[
+    &Settings::ROWS,
+    &Cluster::ROWS,
+    &Auth::ROWS,
+    &Tls::ROWS,
+    &Link::ROWS,
+    &Session::ROWS,
+    &Presence::ROWS,
+    &Home::ROWS,
+    &Redis::ROWS,
+    &Limits::ROWS,
+    &Log::ROWS,
+];
+
+impl Settings {
+    /// Reads all sections.
+    pub(super) fn read_all(reader: &mut Reader) -> Option<Self> {
+        Self::read(reader)
+    }
+}
+
+section! {
+    /// Everything that can be configured.
+    Settings [""] {
+        /// Where players connect. Port 0 takes a free one, which is printed and logged.
+        client_addr: SocketAddr = "client_addr" => "127.0.0.1:7700";
+        /// Where game services, dashboards and the console connect. Keep it on a private network.
+        service_addr: SocketAddr = "service_addr" => "127.0.0.1:7701";
+        /// What outlives the node: `embedded:DIR` (one node, no other program needed) or `redis://HOST:PORT`
+        /// (`rediss://` with TLS, `redis+unix:///PATH` for a socket; a password goes before the host: `:password@`).
+        store: StoreTarget = "store" => "embedded:./hearth-data";
+        /// This node's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, different on every node of a cluster.
+        node_id: Name = "node_id" => "node-1";
+        /// The address that clients are told to connect to, where it is not `client_addr`: behind a proxy or a
+        /// name, such as `wss://play.example.com/v1/connect`.
+        public_url: Option<PublicUrl> = "public_url";
+        /// One service key with every scope, to begin with. Without it the service API takes no key. Secret: set
+        /// it as HEARTH_SERVICE_KEY rather than in a file.
+        service_key: Option<Secret> = "service_key";
+    }
+    with {
+        cluster: Cluster,
+        auth: Auth,
+        tls: Tls,
+        link: Link,
+        session: Session,
+        presence: Presence,
+        home: Home,
+        redis: Redis,
+        limits: Limits,
+        log: Log,
+    }
+}
+
+section! {
+    /// What all nodes of a cluster share.
+    Cluster ["cluster"] {
+        /// Names every key in Redis, so that two clusters never share one by accident. Required with Redis.
+        name: Option<Name> = "name";
+        /// How many partitions the players fall into. Fixed when the cluster is first started.
+        shards: u16 = "shards" => 256, 1..=4096;
+    }
+}
+
+section! {
+    /// Who may log in.
+    Auth ["auth"] {
+        /// Whether `dev:<player>` is a good token: `"auto"` (while no JWT key is configured and `client_addr` is a
+        /// loopback address), true (refused on any other address) or false.
+        dev_tokens: DevTokens = "dev_tokens" => "auto";
+        /// How long a development token lasts, counted from login.
+        dev_token_ttl: Duration = "dev_token_ttl_ms" => 86_400_000, 1_000..=31_536_000_000;
+        /// The one algorithm taken: HS256 (with `jwt_secret`), RS256, ES256 or EdDSA (with `jwt_key_file`).
+        /// Without it, `jwt_secret` means HS256.
+        jwt_algorithm: Option<JwtAlgorithm> = "jwt_algorithm";
+        /// The shared secret of HS256, at least 32 bytes long. Secret: set it as HEARTH_AUTH__JWT_SECRET.
+        jwt_secret: Option<Secret> = "jwt_secret";
+        /// The public key of RS256, ES256 or EdDSA as a PEM file.
+        jwt_key_file: Option<PathBuf> = "jwt_key_file";
+        /// The `iss` that a token must carry; without it none is asked for.
+        jwt_issuer: Option<String> = "jwt_issuer";
+        /// The `aud` that a token must carry; without it a token that names an audience is refused.
+        jwt_audience: Option<String> = "jwt_audience";
+        /// How far the clocks of the token's issuer and this node may lie apart.
+        leeway: Duration = "leeway_ms" => 60_000, 0..=600_000;
+        /// Web pages that may connect, by origin (`https://game.example.com`); `"*"` takes all. Requests without
+        /// an `Origin`, as native clients send them, always pass. While the list is empty a browser passes only
+        /// from a page on the same host, or from a loopback page to a loopback address.
+        origins_allowed: Vec<String> = "origins_allowed" => [];
+    }
+}
+
+section! {
+    /// Encryption of the client address. Both files or none; without them clients connect in the clear, or
+    /// through a proxy that ends TLS.
+    Tls ["tls"] {
+        /// The certificate chain as a PEM file, the server's own certificate first.
+        cert_file: Option<PathBuf> = "cert_file";
+        /// Its private key as a PEM file.
+        key_file: Option<PathBuf> = "key_file";
+    }
+}
+
+section! {
+    /// One WebSocket connection.
+    Link ["link"] {
+        /// From accept to login: TLS, upgrade and token all fall under it. Past it: 4252.
+        handshake_timeout: Duration = "handshake_timeout_ms" => 5_000, 100..=60_000;
+        /// How often a client should say something. Twice this long without a frame ends the link (4004).
+        heartbeat: Duration = "heartbeat_ms" => 15_000, 100..=300_000;
+        /// Links at a time, those in their handshake included. Above it connections are closed at once; the
+        /// process needs a file descriptor each.
+        links_max: usize = "links_max" => 19_000, 1..=1_000_000;
+        /// Connections that the kernel holds while we accept. Cut by net.core.somaxconn.
+        backlog: u32 = "backlog" => 4_096, 1..=65_535;
+        /// Largest frame from a client, judged before it is decoded. Above it: 1009.
+        frame_bytes_max: usize = "frame_bytes_max" => 16_384, 1_024..=1_048_576;
+        /// Pushes that wait for a slow reader. Presence is joined first; then the link is a slow one.
+        outbox_items_max: usize = "outbox_items_max" => 512, 8..=65_536;
+        /// How long a slow link may stay slow before it is closed (4003). Its session can be resumed.
+        slow_close_after: Duration = "slow_close_after_ms" => 10_000, 100..=300_000;
+        /// Commands of one link that wait for the store. Above it the next one waits, and the link is not read.
+        durable_in_flight_max: usize = "durable_in_flight_max" => 64, 1..=4_096;
+    }
+}
+
+section! {
+    /// One login of one player on one device.
+    Session ["session"] {
+        /// How long a session lives after the last sign of life: the time in which it can be resumed.
+        ttl: Duration = "ttl_ms" => 1_800_000, 100..=604_800_000;
+        /// How long a session that a service made waits for its client.
+        pending: Duration = "pending_ms" => 60_000, 100..=3_600_000;
+        /// What a second login of the same player does: `"replace"` ends the older session, `"reject"` refuses
+        /// the newer one.
+        login_policy: LoginPolicy = "login_policy" => "replace";
+        /// Missed pushes kept for a resume. What falls out is told (`missed`), with fresh snapshots.
+        replay_frames_max: usize = "replay_frames_max" => 256, 0..=65_536;
+        /// Bytes of missed pushes kept for a resume.
+        replay_bytes_max: usize = "replay_bytes_max" => 65_536, 0..=16_777_216;
+        /// Largest state of a player, as it is stored. Above it: `too_large`.
+        state_bytes_max: usize = "state_bytes_max" => 4_096, 64..=65_536;
+        /// Whether players may push to each other with `send`.
+        player_messages: bool = "player_messages" => false;
+    }
+}
+
+section! {
+    /// Who is here and who wants to know.
+    Presence ["presence"] {
+        /// How long a player stays online to others after her last link dropped: short drops are not seen.
+        grace: Duration = "grace_ms" => 15_000, 0..=600_000;
+        /// How long without a command until an online player is shown away; 0 for never.
+        away_after: Duration = "away_after_ms" => 300_000, 0..=86_400_000;
+        /// How often changes are gathered and pushed. Longer ones join more changes in one write.
+        tick: Duration = "tick_ms" => 50, 1..=1_000;
+        /// Players that one session may watch.
+        watches_max: usize = "watches_max" => 500, 1..=500;
+    }
+}
+
+section! {
+    /// Where hot state lives, and when it reaches the store.
+    Home ["home"] {
+        /// The longest that a change waits for its commit. A `durable` one does not wait for it.
+        flush_interval: Duration = "flush_interval_ms" => 100, 1..=10_000;
+        /// How long the right to be home lasts without a renewal; it is renewed every third of it.
+        lease_ttl: Duration = "lease_ttl_ms" => 6_000, 300..=60_000;
+        /// How long a request waits for a home that cannot answer yet. Past it: `not_home`.
+        hold: Duration = "hold_ms" => 2_000, 0..=30_000;
+        /// Player records in memory. Above it new logins are refused as temporary.
+        hot_records_max: usize = "hot_records_max" => 200_000, 1..=10_000_000;
+        /// How long a player is remembered after the last session: last seen, version, ban.
+        remember: Duration = "remember_days" => 30, 1..=3_650;
+        /// Commits on their way to the store at a time, each of another shard.
+        commits_in_flight_max: usize = "commits_in_flight_max" => 32, 1..=4_096;
+    }
+}
+
+section! {
+    /// The connection to Redis; ignored with the embedded store.
+    Redis ["redis"] {
+        /// How long a command may take. Past it its outcome is unknown and it is judged a failure.
+        response_timeout: Duration = "response_timeout_ms" => 1_000, 50..=30_000;
+        /// How long a connection may take to stand.
+        connect_timeout: Duration = "connect_timeout_ms" => 1_000, 50..=30_000;
+        /// Start even when the server's settings can lose data (eviction, no persistence). What falls short is
+        /// still said in readiness and in the log.
+        ignore_shortfalls: bool = "ignore_shortfalls" => false;
+    }
+}
+
+section! {
+    /// How fast is too fast. A rate is what may go on for ever; a burst is what may come at once after a pause.
+    /// Refused frames are answered `rate_limited` with the time to wait.
+    Limits ["limits"] {
+        /// Frames a second on one link, of any kind.
+        link_frames_per_s: NonZeroU32 = "link_frames_per_s" => 100, 1..=1_000_000;
+        /// Frames at once on one link.
+        link_frames_burst: NonZeroU32 = "link_frames_burst" => 200, 1..=1_000_000;
+        /// `state.patch` a second in one session.
+        state_per_s: NonZeroU32 = "state_per_s" => 50, 1..=1_000_000;
+        /// `state.patch` at once.
+        state_burst: NonZeroU32 = "state_burst" => 100, 1..=1_000_000;
+        /// `presence.set` a second in one session.
+        presence_per_s: NonZeroU32 = "presence_per_s" => 10, 1..=1_000_000;
+        /// `presence.set` at once.
+        presence_burst: NonZeroU32 = "presence_burst" => 20, 1..=1_000_000;
+        /// `watch` and `unwatch` a second in one session.
+        watch_per_s: NonZeroU32 = "watch_per_s" => 5, 1..=1_000_000;
+        /// `watch` and `unwatch` at once.
+        watch_burst: NonZeroU32 = "watch_burst" => 20, 1..=1_000_000;
+        /// `state.get` and `presence.get` a second in one session.
+        query_per_s: NonZeroU32 = "query_per_s" => 20, 1..=1_000_000;
+        /// `state.get` and `presence.get` at once.
+        query_burst: NonZeroU32 = "query_burst" => 40, 1..=1_000_000;
+        /// `send` a second in one session.
+        send_per_s: NonZeroU32 = "send_per_s" => 10, 1..=1_000_000;
+        /// `send` at once.
+        send_burst: NonZeroU32 = "send_burst" => 20, 1..=1_000_000;
+        /// Connections a second from one address (IPv6: one /64).
+        connects_per_s: NonZeroU32 = "connects_per_s" => 20, 1..=1_000_000;
+        /// Connections at once from one address.
+        connects_burst: NonZeroU32 = "connects_burst" => 200, 1..=1_000_000;
+        /// Logins a second from one address. Resumes are not counted.
+        logins_per_s: NonZeroU32 = "logins_per_s" => 10, 1..=1_000_000;
+        /// Logins at once from one address.
+        logins_burst: NonZeroU32 = "logins_burst" => 100, 1..=1_000_000;
+        /// Whether the limits per address spare loopback: load tests and local proxies come from there.
+        exempt_loopback: bool = "exempt_loopback" => true;
+        /// Requests a second with one service key.
+        service_requests_per_s: NonZeroU32 = "service_requests_per_s" => 1_000, 1..=1_000_000;
+        /// Requests at once with one service key.
+        service_requests_burst: NonZeroU32 = "service_requests_burst" => 2_000, 1..=1_000_000;
+        /// Refusals within `abuse_window_ms` that close a link (4506).
+        abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=1_000_000;
+        /// The time in which refusals are counted together.
+        abuse_window: Duration = "abuse_window_ms" => 10_000, 100..=3_600_000;
+        /// Addresses, and service keys, remembered at a time. Where it is full of busy ones, all others together
+        /// share one limit, a hundred times that of one.
+        addresses_max: usize = "addresses_max" => 100_000, 1..=10_000_000;
+    }
+}
+
+section! {
+    /// What is said about what happens.
+    Log ["log"] {
+        /// `"text"` for people, `"json"` for machines.
+        format: LogFormat = "format" => "text";
+        /// What is logged: `info`, or directives such as `info,hearth::home=debug`.
+        level: LogFilter = "level" => "info";
+    }
+}

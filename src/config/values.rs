@@ -1,0 +1,441 @@
+//! How one setting is read: the raw value as a source gave it, and the typed value it must become. `table` names
+//! the types, `sources` calls. Never says where a value came from, and never repeats a secret in a message.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::table::Leaf;
+
+/// A value before it has a type.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Raw {
+    /// From the environment or the command line: text that stands for any type.
+    Loose(String),
+    /// Text in the file.
+    Text(String),
+    /// A whole number in the file.
+    Whole(i128),
+    /// A truth value in the file.
+    Truth(bool),
+    /// A list in the file.
+    List(Vec<Raw>),
+    /// Something that no setting takes, by name.
+    Other(&'static str),
+}
+
+impl Raw {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Loose(_) | Self::Text(_) => "text",
+            Self::Whole(_) => "a number",
+            Self::Truth(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Other(name) => name,
+        }
+    }
+
+    fn text(&self) -> Result<&str, String> {
+        match self {
+            Self::Loose(text) | Self::Text(text) => Ok(text),
+            other => Err(format!("must be text in quotes, not {}", other.kind())),
+        }
+    }
+
+    fn whole(&self) -> Result<i128, String> {
+        match self {
+            Self::Whole(number) => Ok(*number),
+            Self::Loose(text) => text
+                .trim()
+                .replace('_', "")
+                .parse()
+                .map_err(|_| format!("must be a whole number, not {text:?}")),
+            other => Err(format!("must be a whole number, not {}", other.kind())),
+        }
+    }
+}
+
+/// A type that a setting can have. A message says what the value must be; the setting's name is put before it.
+pub(super) trait Read: Sized {
+    /// Takes a given value.
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String>;
+    /// What it is when nobody gives one: `None` makes the setting required.
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+fn within(leaf: &Leaf, number: i128) -> Result<i128, String> {
+    match leaf.bounds {
+        Some((min, max)) if number < i128::from(min) || number > i128::from(max) => {
+            Err(format!("must lie between {min} and {max}, not {number}"))
+        }
+        _ => Ok(number),
+    }
+}
+
+macro_rules! read_whole {
+    ($($number:ty),*) => { $(
+        impl Read for $number {
+            fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+                let number = within(leaf, raw.whole()?)?;
+                Self::try_from(number).map_err(|_| format!("does not take {number}"))
+            }
+        }
+    )* };
+}
+read_whole!(u16, u32, usize);
+
+impl Read for NonZeroU32 {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        Self::new(u32::read(raw, leaf)?).ok_or_else(|| "must be at least 1".to_owned())
+    }
+}
+
+impl Read for bool {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        match raw {
+            Raw::Truth(truth) => Ok(*truth),
+            Raw::Loose(text) if text.trim() == "true" => Ok(true),
+            Raw::Loose(text) if text.trim() == "false" => Ok(false),
+            Raw::Loose(text) => Err(format!("must be true or false, not {text:?}")),
+            other => Err(format!("must be true or false, not {}", other.kind())),
+        }
+    }
+}
+
+/// The unit of a duration stands at the end of its key.
+impl Read for Duration {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        let number = within(leaf, raw.whole()?)?;
+        let unit_ms = if leaf.key.ends_with("_days") { 86_400_000 } else { 1 };
+        u64::try_from(number)
+            .ok()
+            .and_then(|number| number.checked_mul(unit_ms))
+            .map(Self::from_millis)
+            .ok_or_else(|| format!("does not take {number}"))
+    }
+}
+
+impl Read for SocketAddr {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        text.parse()
+            .map_err(|_| format!("must be an IP address and a port such as 127.0.0.1:7700, not {text:?}"))
+    }
+}
+
+impl Read for String {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        match raw.text()? {
+            "" => Err("must not be empty".to_owned()),
+            text => Ok(text.to_owned()),
+        }
+    }
+}
+
+impl Read for PathBuf {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        String::read(raw, leaf).map(Self::from)
+    }
+}
+
+/// In the environment and on the command line the items stand between commas.
+impl Read for Vec<String> {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        match raw {
+            Raw::List(items) => items.iter().map(|item| String::read(item, leaf)).collect(),
+            Raw::Loose(text) => Ok(text
+                .trim_matches(['[', ']'])
+                .split(',')
+                .map(|item| item.trim().trim_matches('"').to_owned())
+                .filter(|item| !item.is_empty())
+                .collect()),
+            other => Err(format!("must be a list of texts, not {}", other.kind())),
+        }
+    }
+}
+
+/// An empty text in the environment or on the command line stands for "not set".
+impl<T: Read> Read for Option<T> {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        match raw {
+            Raw::Loose(text) if text.is_empty() => Ok(None),
+            raw => T::read(raw, leaf).map(Some),
+        }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// A value that must not be seen: its `Debug` is `***` and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that signs, compares or connects with it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Read for Secret {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        String::read(raw, leaf).map(Self)
+    }
+}
+
+/// The name of a node or a cluster: 1 to 64 of `A-Z a-z 0-9 . _ -`, so that it can stand in keys and owners unescaped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// The name as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Read for Name {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if (1..=64).contains(&text.len()) && text.chars().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("must be 1 to 64 of A-Z a-z 0-9 . _ -, not {text:?}"))
+        }
+    }
+}
+
+/// A WebSocket address that clients are told: `ws://` or `wss://`, with host and path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// The address as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Read for PublicUrl {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        let host = text.strip_prefix("ws://").or_else(|| text.strip_prefix("wss://"));
+        match host {
+            Some(host)
+                if !host.is_empty() && !host.starts_with('/') && !text.contains(char::is_whitespace) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(format!("must be such as wss://play.example.com/v1/connect, not {text:?}")),
+        }
+    }
+}
+
+/// Directives of the log filter, checked when they are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The directives as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Read for LogFilter {
+    fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
+        let text = String::read(raw, leaf)?;
+        match tracing_subscriber::EnvFilter::try_new(&text) {
+            Ok(_) => Ok(Self(text)),
+            Err(error) => Err(format!("must be a log filter such as info or info,hearth=debug: {error}")),
+        }
+    }
+}
+
+/// Where everything is kept that outlives the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreTarget {
+    /// The embedded store of one node.
+    Embedded {
+        /// Its data folder, made when missing.
+        dir: PathBuf,
+    },
+    /// One Redis server.
+    Redis {
+        /// Its address; it may carry a password, so it is never shown: log [`StoreTarget`] with `Display`.
+        url: Secret,
+    },
+}
+
+impl StoreTarget {
+    /// Whether it is Redis, in any shape.
+    #[must_use]
+    pub const fn is_redis(&self) -> bool {
+        matches!(self, Self::Redis { .. })
+    }
+}
+
+/// The target without a password.
+impl fmt::Display for StoreTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded { dir } => write!(f, "embedded:{}", dir.display()),
+            Self::Redis { url } => {
+                let (scheme, rest) = url.expose().split_once("://").unwrap_or(("redis", ""));
+                let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+                // A unix socket takes its password from the query.
+                let address = address.split_once('?').map_or(address, |(address, _)| address);
+                write!(f, "{scheme}://{address}")
+            }
+        }
+    }
+}
+
+impl Read for StoreTarget {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        const KNOWN: &str =
+            "must be embedded:DIR or redis://HOST:PORT (also rediss:// with TLS, redis+unix:///PATH)";
+        let text = raw.text()?;
+        if let Some(dir) = text.strip_prefix("embedded:") {
+            let dir = Path::new(dir).to_path_buf();
+            return if dir.as_os_str().is_empty() {
+                Err(KNOWN.to_owned())
+            } else {
+                Ok(Self::Embedded { dir })
+            };
+        }
+        match text.split_once("://") {
+            Some(("redis" | "rediss" | "redis+unix" | "unix", rest)) if !rest.is_empty() => {
+                Ok(Self::Redis { url: Secret::new(text) })
+            }
+            Some((scheme @ ("redis+sentinel" | "redis+cluster"), _)) => {
+                Err(format!("{scheme}:// is not built into this version yet; {KNOWN}"))
+            }
+            // The text itself may hold a password.
+            _ => Err(KNOWN.to_owned()),
+        }
+    }
+}
+
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// The name used in the settings.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl Read for $name {
+            fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+                const NAMES: &[&str] = &[$($text),*];
+                let text = match raw {
+                    Raw::Truth(true) => "true",
+                    Raw::Truth(false) => "false",
+                    raw => raw.text()?,
+                };
+                match text {
+                    $($text => Ok(Self::$variant),)*
+                    text => Err(Self::refusal(text)
+                        .unwrap_or_else(|| format!("must be one of {}, not {text:?}", NAMES.join(", ")))),
+                }
+            }
+        }
+    };
+}
+
+/// What a choice says to a name that it does not take, where "one of …" would not help.
+trait Refusal {
+    fn refusal(_text: &str) -> Option<String> {
+        None
+    }
+}
+
+choice! {
+    /// Whether `dev:<player>` tokens are taken.
+    DevTokens {
+        /// Only while no JWT key is configured and clients connect over loopback.
+        Auto = "auto",
+        /// Yes; refused on any address but loopback.
+        On = "true",
+        /// No.
+        Off = "false",
+    }
+}
+impl Refusal for DevTokens {}
+
+choice! {
+    /// How a JWT is signed; exactly one is taken.
+    JwtAlgorithm {
+        /// HMAC with SHA-256 over a shared secret.
+        Hs256 = "HS256",
+        /// RSA PKCS#1 v1.5 with SHA-256.
+        Rs256 = "RS256",
+        /// ECDSA over P-256 with SHA-256.
+        Es256 = "ES256",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+}
+impl Refusal for JwtAlgorithm {}
+
+choice! {
+    /// What a second login of the same player does.
+    LoginPolicy {
+        /// Ends the older session, which is told 4504.
+        Replace = "replace",
+        /// Is refused with `session_limit`, as long as the older one is attached or within the presence grace.
+        Reject = "reject",
+    }
+}
+impl Refusal for LoginPolicy {
+    fn refusal(text: &str) -> Option<String> {
+        (text == "per_device" || text.starts_with("many"))
+            .then(|| format!("{text:?} is not built into this version yet: use replace or reject"))
+    }
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat {
+        /// One readable line an event.
+        Text = "text",
+        /// One JSON object an event.
+        Json = "json",
+    }
+}
+impl Refusal for LogFormat {}
