@@ -1,5 +1,317 @@
-//! Where hot state lives.
+//! Where hot state lives: one record a player, changed under its lock by pure commands, flushed behind the shard's
+//! fence. Called by `session` and `service`; calls the store. Knows no wire, no link and no watcher: what concerns
+//! them travels up as [`Events`].
+
 pub mod history;
+pub mod lease;
 pub mod placement;
 pub mod record;
+pub mod records;
+pub mod shard;
 pub mod ticket;
+
+mod expiry;
+mod flush;
+mod keeper;
+mod meters;
+mod opening;
+mod reading;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::clock::{self, Now};
+use crate::events::{EndReason, Events, LinkEnd, SessionEnded, SessionEvent};
+use crate::ids::{Owner, PlayerId, SessionId, ShardId};
+use crate::store::{ClusterConfig, Store, StoreError};
+use crate::tasks::Tasks;
+
+pub use opening::{Login, Opened, Resume, Resumed};
+pub use reading::Lookup;
+pub use records::{Applied, Cell, Durability};
+
+use placement::Placement;
+use record::{Context, Ended, Record, Refusal, Rules};
+use records::{CellError, Records};
+use shard::Shard;
+use ticket::TicketKey;
+
+/// Cold loads wait their turn in this many lines, by player: one load a player at a time.
+const LOADING_LINES: usize = 256;
+/// Reports from flush tasks to the keeper. A full channel makes the flush task wait.
+const REPORTS_MAX: usize = 1024;
+
+/// What `home` needs to know.
+#[derive(Debug, Clone)]
+pub struct HomeSettings {
+    /// What records obey.
+    pub rules: Rules,
+    /// The longest that a change waits for its commit.
+    pub flush_interval: Duration,
+    /// How long the right to be home lasts without a renewal.
+    pub lease_ttl: Duration,
+    /// How long a request waits for a home that cannot answer yet.
+    pub hold: Duration,
+    /// How long a `durable` ack waits for the store before it is refused.
+    pub durable_wait: Duration,
+    /// How long a service-made session waits for its client.
+    pub pending: Duration,
+    /// Player records in memory.
+    pub hot_records_max: usize,
+    /// How long a player is remembered after the last session.
+    pub remember: Duration,
+    /// Commits in flight, each of another shard.
+    pub commits_in_flight_max: usize,
+    /// Turns the flush counter's guard off: only to prove that a checker notices.
+    pub lost_writes_unchecked: bool,
+}
+
+/// Why `home` did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The record said no; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The shard cannot answer now; try again after this long.
+    #[error("the home of this player cannot answer now")]
+    NotHome {
+        /// In ms.
+        retry_after_ms: u64,
+    },
+    /// The store did not answer; nothing was promised.
+    #[error("the store cannot give what was asked")]
+    Store(#[source] StoreError),
+    /// The store did not take the change in time; in memory it took effect.
+    #[error("the store has not taken the change yet")]
+    NotDurable,
+    /// More hot players than the limit.
+    #[error("too many players are here")]
+    Overloaded,
+    /// The stored record cannot be read.
+    #[error("the stored record cannot be read")]
+    Corrupt,
+}
+
+/// Every shard of this node, its records and its tasks.
+pub struct Home {
+    settings: HomeSettings,
+    placement: Placement,
+    owner: Owner,
+    cluster: ClusterConfig,
+    tickets: TicketKey,
+    store: Arc<dyn Store>,
+    events: Arc<Events>,
+    records: Records,
+    shards: Vec<Arc<Shard>>,
+    expiry: expiry::Expiry,
+    commits: Semaphore,
+    loading: Vec<tokio::sync::Mutex<()>>,
+    reports: mpsc::Sender<(ShardId, lease::Event)>,
+    tasks: Tasks,
+}
+
+impl Home {
+    /// Builds the room and starts its tasks: keeper, expiry, and one flush task a shard.
+    ///
+    /// # Errors
+    /// The text says what about the cluster's configuration cannot be used.
+    pub fn start(
+        settings: HomeSettings,
+        cluster: ClusterConfig,
+        owner: Owner,
+        store: Arc<dyn Store>,
+        events: Arc<Events>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, String> {
+        let placement = Placement::of(cluster.shards)
+            .ok_or_else(|| format!("the cluster has {} shards; 1 to 4096 can be", cluster.shards))?;
+        let tickets = TicketKey::from_secret(&cluster.ticket_secret)
+            .ok_or("the cluster's ticket secret is shorter than 16 bytes")?;
+        let (reports, mail) = mpsc::channel(REPORTS_MAX);
+        let home = Arc::new(Self {
+            records: Records::new(settings.hot_records_max),
+            commits: Semaphore::new(settings.commits_in_flight_max),
+            settings,
+            placement,
+            owner,
+            cluster,
+            tickets,
+            store,
+            events,
+            shards: placement.all().map(|shard| Arc::new(Shard::new(shard))).collect(),
+            expiry: expiry::Expiry::new(),
+            loading: (0..LOADING_LINES).map(|_| tokio::sync::Mutex::new(())).collect(),
+            reports,
+            tasks: tasks.clone(),
+        });
+        tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
+        tasks.spawn_vital("expiry", Arc::clone(&home).run_expiry());
+        for shard in &home.shards {
+            tasks.spawn_vital("flush", Arc::clone(&home).run_flush(Arc::clone(shard)));
+        }
+        Ok(home)
+    }
+
+    /// Waits until every shard serves, at most `deadline`; says how many do not.
+    pub async fn wait_owned(&self, deadline: Duration) -> usize {
+        let until = tokio::time::Instant::now() + deadline;
+        let mut waiting = 0;
+        for shard in &self.shards {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            waiting += usize::from(!shard.wait_serving(left).await);
+        }
+        waiting
+    }
+
+    /// Gives every lease back, after the last flush.
+    pub async fn release(&self) {
+        for shard in &self.shards {
+            shard.serve_until(0);
+            if let Some(fence) = shard.fence() {
+                let released = self.store.lease_release(shard.id(), &self.owner, fence.epoch).await;
+                if let Err(error) = released {
+                    tracing::warn!(operation = "release", shard = shard.id().number(), status = %error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &HomeSettings {
+        &self.settings
+    }
+
+    /// Which shard a player belongs to.
+    #[must_use]
+    pub const fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// All shards, by number.
+    #[must_use]
+    pub fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// The hot records.
+    #[must_use]
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub(crate) fn context(&self, now: Now) -> Context<'_> {
+        Context { now, rules: &self.settings.rules }
+    }
+
+    fn shard(&self, id: ShardId) -> Result<&Arc<Shard>, HomeError> {
+        self.shards.get(usize::from(id.number())).ok_or(HomeError::Refused(Refusal::NotResumable))
+    }
+
+    fn not_home(&self) -> HomeError {
+        let quarter = record::millis(self.settings.lease_ttl) / 4;
+        HomeError::NotHome { retry_after_ms: quarter + rand::random_range(0..=quarter) }
+    }
+
+    /// Waits until the shard may answer, at most the hold time.
+    async fn serving(&self, shard: &Shard) -> Result<(), HomeError> {
+        if shard.wait_serving(self.settings.hold).await { Ok(()) } else { Err(self.not_home()) }
+    }
+
+    /// Carries a command out on a hot record, and sees to all that follows from it.
+    ///
+    /// # Errors
+    /// [`HomeError::Refused`] as the command says, [`HomeError::NotHome`] when the record left.
+    pub fn apply<T>(
+        &self,
+        cell: &Arc<Cell>,
+        now: Now,
+        command: impl FnOnce(&mut Record, Context<'_>) -> Result<T, Refusal>,
+    ) -> Result<Applied<T>, HomeError> {
+        let applied = self.change(cell, now, command).map_err(|error| match error {
+            CellError::Gone => self.not_home(),
+            CellError::Refused(refusal) => HomeError::Refused(refusal),
+        })?;
+        Ok(applied)
+    }
+
+    fn change<T>(
+        &self,
+        cell: &Arc<Cell>,
+        now: Now,
+        command: impl FnOnce(&mut Record, Context<'_>) -> Result<T, Refusal>,
+    ) -> Result<Applied<T>, CellError> {
+        let (applied, effects) = cell.change(self.context(now), command)?;
+        if effects.dirty {
+            self.arm(cell, now);
+        }
+        if let Some(view) = effects.shown {
+            self.events.presence.put(cell.player().clone(), view);
+        }
+        Ok(applied)
+    }
+
+    /// Starts a commit of the record's present version; the receiver hears of it.
+    pub fn commit_soon(&self, cell: &Arc<Cell>) -> oneshot::Receiver<Durability> {
+        cell.when_durable(clock::now().mono_ms)
+    }
+
+    /// Waits for the record's present version to be durable.
+    ///
+    /// # Errors
+    /// [`HomeError::NotDurable`] when the store does not take it in time, [`HomeError::NotHome`] when the shard is lost.
+    pub async fn durable(&self, cell: &Arc<Cell>) -> Result<(), HomeError> {
+        match tokio::time::timeout(self.settings.durable_wait, self.commit_soon(cell)).await {
+            Ok(Ok(Durability::Committed)) => Ok(()),
+            Ok(Ok(Durability::Fenced) | Err(_)) => Err(self.not_home()),
+            Err(_) => Err(HomeError::NotDurable),
+        }
+    }
+
+    /// Ends a session and tells those above.
+    ///
+    /// # Errors
+    /// [`HomeError::Refused`] when there is no such session.
+    pub fn end(
+        &self,
+        cell: &Arc<Cell>,
+        session: SessionId,
+        reason: EndReason,
+        now: Now,
+    ) -> Result<(), HomeError> {
+        let applied = self.apply(cell, now, |record, ctx| record.end(ctx, session, reason))?;
+        self.ended(cell, vec![applied.value]);
+        Ok(())
+    }
+
+    fn ended(&self, cell: &Cell, ended: Vec<Ended>) {
+        for Ended { session, reason } in ended {
+            self.records.unindex(session.id);
+            let ended = SessionEnded { player: cell.player().clone(), reason, watches: session.watches };
+            self.events
+                .sessions
+                .put(session.id, SessionEvent { ended: Some(ended), ..SessionEvent::default() });
+        }
+    }
+
+    fn link_must_close(&self, session: SessionId, end: LinkEnd) {
+        self.events.sessions.put(session, SessionEvent { link_end: Some(end), ..SessionEvent::default() });
+    }
+
+    /// Tells the keeper. Its channel is as deep as there can be shards with one batch in flight each, so a full one
+    /// means that the keeper is stuck; then the flush task's next try reports again.
+    fn tell_keeper(&self, shard: ShardId, event: lease::Event) {
+        if self.reports.try_send((shard, event)).is_err() {
+            tracing::warn!(operation = "keeper", shard = shard.number(), "the keeper is behind");
+        }
+    }
+
+    fn loading_line(&self, player: &PlayerId) -> Option<&tokio::sync::Mutex<()>> {
+        let line =
+            ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(player.as_str()) as usize % LOADING_LINES;
+        self.loading.get(line)
+    }
+}

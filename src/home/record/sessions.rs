@@ -217,6 +217,41 @@ impl Record {
         }
     }
 
+    /// Ends every session without a word: for a record that had ended and was brought back by a store that lost writes.
+    pub fn end_all(&mut self, ctx: Context<'_>) {
+        let ids: Vec<SessionId> = self.sessions.iter().map(|session| session.id).collect();
+        for id in ids {
+            self.remove(id, EndReason::Expired);
+        }
+        self.version = self.version.next();
+        self.show(ctx);
+    }
+
+    /// Meets a record that the store held already though this one began without a base: the version goes above both,
+    /// the stored line becomes history, and the login policy is judged again over the sessions of both. Returns
+    /// those that had to go.
+    pub fn merge(&mut self, stored: Self, ctx: Context<'_>) -> Vec<Ended> {
+        let mut history = stored.history;
+        history.append(stored.epoch, stored.version);
+        self.history = history;
+        self.version = self.version.max(stored.version).next();
+        self.view.ver = Stamp::new(self.epoch, self.view.ver.version.max(stored.view.ver.version).next());
+        self.view.last_seen_unix_ms = self.view.last_seen_unix_ms.max(stored.view.last_seen_unix_ms);
+        let counts = |session: &Session| session.is_present(ctx) && !session.is_over(ctx);
+        let (ours, reason) = match ctx.rules.login_policy {
+            LoginPolicy::Reject if stored.sessions.iter().any(counts) => {
+                let ours: Vec<SessionId> = self.sessions.iter().map(|session| session.id).collect();
+                self.sessions.extend(stored.sessions);
+                self.state = stored.state;
+                (ours, EndReason::SessionLimit)
+            }
+            LoginPolicy::Reject | LoginPolicy::Replace => (Vec::new(), EndReason::Replaced),
+        };
+        let ended = ours.into_iter().filter_map(|id| self.remove(id, reason.clone())).collect();
+        self.show(ctx);
+        ended
+    }
+
     /// When the last of its sessions runs out, unless touched before (Unix ms). Attached ones count from now.
     #[must_use]
     pub fn expires_at(&self, ctx: Context<'_>) -> u64 {

@@ -1,0 +1,333 @@
+//! From memory to the store: one task a shard gathers dirty records into batches behind the shard's fence, at most
+//! one batch of a shard in flight. A `durable` write starts a commit at once and what else is dirty rides along; the
+//! next batch gathers meanwhile. An outcome that is unknown leaves records dirty; they go out under the next number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Home;
+use super::meters as metrics;
+use super::records::{Cell, Durability, Slot};
+use super::shard::{Fence, Shard};
+use crate::clock::{self, Now};
+use crate::events::DurableUpTo;
+use crate::ids::{PlayerId, SessionId, Stamp, Version};
+use crate::store::{
+    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, RecordStatus,
+};
+
+/// How long a shard waits after an outcome that is unknown.
+const RETRY: Duration = Duration::from_millis(100);
+/// Kept by the store beyond every logical expiry.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// One record on its way.
+struct Sent {
+    cell: Arc<Cell>,
+    version: Version,
+    watches_version: Version,
+    shrinks: bool,
+    counters: Vec<(SessionId, u64)>,
+}
+
+/// What a batch came to.
+enum Outcome {
+    /// All settled.
+    Done,
+    /// Unknown, or some must go again: wait a little.
+    Retry,
+}
+
+impl Home {
+    /// The task of one shard.
+    pub(super) async fn run_flush(self: Arc<Self>, shard: Arc<Shard>) {
+        while !self.tasks.is_stopping() {
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                () = shard.flush_woken() => {}
+            }
+            self.pace(&shard).await;
+            // What turns dirty meanwhile waits for its own interval, unless somebody is in a hurry.
+            let mut due = shard.dirty_records();
+            while (due > 0 || shard.is_urgent()) && shard.fence().is_some() && !self.tasks.is_stopping() {
+                due = due.saturating_sub(COMMIT_RECORDS_MAX);
+                if matches!(self.flush_batch(&shard).await, Outcome::Retry) {
+                    tokio::select! {
+                        biased;
+                        () = self.tasks.stopping() => return,
+                        () = tokio::time::sleep(RETRY) => {}
+                    }
+                }
+            }
+            if shard.dirty_records() > 0 && shard.fence().is_some() {
+                shard.wake_flush();
+            }
+        }
+    }
+
+    /// Waits until the oldest dirty record is one interval old, or somebody is in a hurry.
+    async fn pace(&self, shard: &Shard) {
+        let deadline = tokio::time::Instant::now() + self.settings.flush_interval;
+        while !shard.is_urgent() {
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                () = shard.flush_woken() => {}
+                () = tokio::time::sleep_until(deadline) => return,
+            }
+        }
+    }
+
+    /// Sends one batch and settles it.
+    async fn flush_batch(&self, shard: &Arc<Shard>) -> Outcome {
+        // A closed semaphore means that the house stops.
+        let Ok(_permit) = self.commits.acquire().await else { return Outcome::Retry };
+        let now = clock::now();
+        let Some(fence) = shard.next_batch() else { return Outcome::Done };
+        let (sent, records) = self.gather(shard, &fence, now);
+        if records.is_empty() {
+            return Outcome::Done;
+        }
+        let commit = Commit {
+            shard: shard.id(),
+            owner: self.owner.clone(),
+            epoch: fence.epoch,
+            generation: fence.generation,
+            flush_seq: fence.flush_seq,
+            flush_seq_acked: fence.flush_seq_acked,
+            records,
+        };
+        metrics::flush_batch_records(sent.len());
+        let started = std::time::Instant::now();
+        let answer = self.store.commit(commit).await;
+        metrics::commit_seconds(started.elapsed());
+        self.settle(shard, &fence, sent, answer, clock::now())
+    }
+
+    fn gather(&self, shard: &Shard, fence: &Fence, now: Now) -> (Vec<Sent>, Vec<CommitRecord>) {
+        let mut cells = shard.take_dirty(COMMIT_RECORDS_MAX, now.mono_ms).into_iter();
+        let (mut sent, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for cell in cells.by_ref() {
+            let Some((one, record)) = self.snapshot(&cell, fence, now) else { continue };
+            bytes += record.p.len() + record.w.as_ref().map_or(0, Bytes::len);
+            sent.push(one);
+            records.push(record);
+            if bytes >= COMMIT_BYTES_MAX {
+                break;
+            }
+        }
+        for rest in cells {
+            rest.with_slot(|slot| slot.queued = false);
+            rest.requeue(now.mono_ms);
+        }
+        (sent, records)
+    }
+
+    fn snapshot(&self, cell: &Arc<Cell>, fence: &Fence, now: Now) -> Option<(Sent, CommitRecord)> {
+        cell.with_slot(|slot| {
+            slot.queued = false;
+            if slot.gone || slot.record.epoch != fence.epoch {
+                return None;
+            }
+            let record = &slot.record;
+            let shrinks = record.sessions.is_empty();
+            let watches_moved = record.watches_version != slot.base_watches || slot.restore;
+            let ttl =
+                if shrinks { self.settings.remember } else { self.settings.rules.session_ttl * 2 + SLACK };
+            let told =
+                |id: SessionId| slot.told.iter().find(|(known, _)| *known == id).map_or(0, |(_, cseq)| *cseq);
+            let counters = record.sessions.iter().filter(|session| session.cseq > told(session.id));
+            let sent = Sent {
+                cell: Arc::clone(cell),
+                version: record.version,
+                watches_version: record.watches_version,
+                shrinks,
+                counters: counters.map(|session| (session.id, session.cseq)).collect(),
+            };
+            let keep = if shrinks {
+                Keep::Remainder
+            } else {
+                Keep::Live { expires_at_unix_ms: record.expires_at(self.context(now)) }
+            };
+            let record = CommitRecord {
+                player: cell.player().clone(),
+                base: slot.base,
+                version: record.version,
+                keep,
+                ttl,
+                restore: slot.restore,
+                known: !slot.known,
+                p: record.encode_p(),
+                w: (watches_moved && !shrinks).then(|| record.encode_w()),
+                events: Vec::new(),
+            };
+            Some((sent, record))
+        })
+    }
+
+    fn settle(
+        &self,
+        shard: &Arc<Shard>,
+        fence: &Fence,
+        sent: Vec<Sent>,
+        answer: Result<Committed, crate::store::StoreError>,
+        now: Now,
+    ) -> Outcome {
+        let outcome = match answer {
+            Ok(Committed::Done(statuses)) => {
+                shard.acknowledged(fence);
+                metrics::commit_outcome("done");
+                let mut outcome = Outcome::Done;
+                for (one, status) in sent.into_iter().zip(statuses) {
+                    if !self.settle_one(fence, one, status, now) {
+                        outcome = Outcome::Retry;
+                    }
+                }
+                return outcome;
+            }
+            Ok(Committed::Fenced { epoch }) => {
+                shard.serve_until(0);
+                self.tell_keeper(shard.id(), super::lease::Event::CommitFenced { epoch });
+                "fenced"
+            }
+            Ok(Committed::RolledBack) => {
+                shard.serve_until(0);
+                self.tell_keeper(shard.id(), super::lease::Event::StoreLost);
+                "rolled_back"
+            }
+            Ok(Committed::Lost) => {
+                shard.serve_until(0);
+                self.tell_keeper(shard.id(), super::lease::Event::StoreLost);
+                "lost"
+            }
+            Ok(Committed::Stale { flush_seq }) => {
+                shard.skip_to(flush_seq);
+                "stale"
+            }
+            Err(error) => {
+                tracing::warn!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
+                "unknown"
+            }
+        };
+        metrics::commit_outcome(outcome);
+        for one in sent {
+            one.cell.requeue(now.mono_ms);
+        }
+        Outcome::Retry
+    }
+
+    /// Whether the record needs no second try.
+    fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> bool {
+        match status {
+            RecordStatus::Applied | RecordStatus::Same | RecordStatus::Repaired | RecordStatus::Restored => {
+                self.committed(fence, &sent, now);
+                true
+            }
+            RecordStatus::Gone => {
+                sent.cell.with_slot(|slot| slot.restore = true);
+                sent.cell.requeue(now.mono_ms);
+                false
+            }
+            RecordStatus::Exists(stored) => {
+                self.merge(&sent.cell, &stored, now);
+                sent.cell.requeue(now.mono_ms);
+                false
+            }
+        }
+    }
+
+    fn committed(&self, fence: &Fence, sent: &Sent, now: Now) {
+        let still_ended = sent.cell.with_slot(|slot| {
+            if slot.record.epoch != fence.epoch {
+                return false;
+            }
+            slot.base = slot.base.max(sent.version);
+            slot.base_watches = sent.watches_version;
+            (slot.known, slot.restore, slot.touched_at) = (true, false, now.unix_ms);
+            release_waiters(slot, sent.version);
+            for (id, cseq) in &sent.counters {
+                slot.told.retain(|(known, _)| known != id && slot.record.session(*known).is_some());
+                slot.told.push((*id, *cseq));
+            }
+            sent.shrinks && slot.record.version == sent.version
+        });
+        for (session, cseq) in &sent.counters {
+            let stamp = Stamp::new(fence.epoch, sent.version);
+            self.events.durable.put(*session, DurableUpTo { stamp, cseq: *cseq });
+        }
+        if still_ended {
+            sent.cell.shard().raise_version_max(sent.version);
+            let version = sent.version;
+            self.records.remove_if(sent.cell.player(), |slot| {
+                slot.record.sessions.is_empty() && slot.record.version == version && slot.waiters.is_empty()
+            });
+        }
+    }
+
+    /// A base-zero record met one of an older epoch: the version goes above both, the stored line becomes history.
+    fn merge(&self, cell: &Arc<Cell>, stored: &crate::store::StoredRecord, now: Now) {
+        let Ok(before) = super::record::Record::decode(stored) else {
+            tracing::error!(operation = "merge", player = %cell.player(), "the stored record cannot be read");
+            return;
+        };
+        let ended = cell.with_slot(|slot| {
+            slot.base = stored.version;
+            slot.record.merge(before, self.context(now))
+        });
+        self.ended(cell, ended);
+    }
+
+    /// Commits all that is dirty, for a stop; says whether nothing was left.
+    pub async fn flush_all(&self, deadline: Duration) -> bool {
+        let until = tokio::time::Instant::now() + deadline;
+        loop {
+            let waiting: Vec<_> = self.shards.iter().filter(|shard| shard.dirty_records() > 0).collect();
+            if waiting.is_empty() && self.commits.available_permits() == self.settings.commits_in_flight_max {
+                return true;
+            }
+            if tokio::time::Instant::now() >= until {
+                return false;
+            }
+            waiting.into_iter().for_each(|shard| shard.hurry());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The remainder of a player whose live record the store remembers though it had ended (a store that went back).
+    pub(super) fn remainder_of(
+        &self,
+        player: PlayerId,
+        stored: &crate::store::StoredRecord,
+        epoch: crate::ids::Epoch,
+        now: Now,
+    ) -> Option<CommitRecord> {
+        let mut record = super::record::Record::decode(stored).ok()?;
+        record.take_over(epoch);
+        record.end_all(self.context(now));
+        Some(CommitRecord {
+            player,
+            base: stored.version,
+            version: record.version,
+            keep: Keep::Remainder,
+            ttl: self.settings.remember,
+            restore: true,
+            known: true,
+            p: record.encode_p(),
+            w: None,
+            events: Vec::new(),
+        })
+    }
+}
+
+fn release_waiters(slot: &mut Slot, version: Version) {
+    for (wanted, waiter) in std::mem::take(&mut slot.waiters) {
+        if wanted <= version {
+            let _ = waiter.send(Durability::Committed);
+        } else {
+            slot.waiters.push((wanted, waiter));
+        }
+    }
+}

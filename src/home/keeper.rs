@@ -1,0 +1,360 @@
+//! The thin shell around the lease machines: one task ticks every shard's machine, sends what it asks for to the store
+//! and hands the answers back. A shard stops answering before anything else happens to it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::Home;
+use super::history::Verdict;
+use super::lease::{Action, Event, Lease};
+use super::meters as metrics;
+use super::record::Record;
+use super::records::{Cell, Durability};
+use super::shard::{Fence, Shard};
+use crate::clock;
+use crate::events::{LinkEnd, RollbackNotice, SessionEvent};
+use crate::ids::{PlayerId, ShardId, Stamp};
+use crate::store::{
+    AcquireRequest, COMMIT_RECORDS_MAX, Commit, Grant, LiveCursor, LivePage, Renewed, StoreError,
+    StoredRecord,
+};
+
+/// How often the machines tick.
+const TICK: Duration = Duration::from_millis(50);
+/// Live records a page of a load.
+const LOAD_PAGE: usize = 256;
+
+type Call = Pin<Box<dyn Future<Output = (usize, Option<Event>)> + Send>>;
+
+/// All leases of this node, and the calls under way: at most one lease call and one piece of work a shard.
+struct Keeper {
+    home: Arc<Home>,
+    leases: Vec<Lease>,
+    calls: FuturesUnordered<Call>,
+}
+
+impl Home {
+    /// The task.
+    pub(super) async fn run_keeper(self: Arc<Self>, mut reports: mpsc::Receiver<(ShardId, Event)>) {
+        let ttl_ms = super::record::millis(self.settings.lease_ttl);
+        let now_ms = clock::now().mono_ms;
+        let leases = self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect();
+        let mut keeper = Keeper { home: Arc::clone(&self), leases, calls: FuturesUnordered::new() };
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                _ = ticks.tick() => keeper.tick(),
+                Some((shard, event)) = reports.recv() => keeper.step(usize::from(shard.number()), event),
+                Some((at, event)) = keeper.calls.next() => {
+                    if let Some(event) = event {
+                        keeper.step(at, event);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Keeper {
+    fn tick(&mut self) {
+        let now_ms = clock::now().mono_ms;
+        for at in 0..self.leases.len() {
+            let Some(lease) = self.leases.get_mut(at) else { continue };
+            let action = lease.tick(now_ms);
+            self.publish(at);
+            self.act(at, action);
+        }
+        metrics::lease_states(self.leases.iter().map(Lease::state));
+    }
+
+    fn step(&mut self, at: usize, event: Event) {
+        let Some(lease) = self.leases.get_mut(at) else { return };
+        let before = lease.state();
+        let action = lease.on(event, clock::now().mono_ms, rand::random());
+        let (after, epoch) = (lease.state(), lease.epoch());
+        if before != after {
+            tracing::debug!(operation = "lease", shard = at, %epoch, from = before.name(), to = after.name());
+        }
+        if !matches!(action, Some(Action::Restore(_))) {
+            self.publish(at);
+        }
+        self.act(at, action);
+        self.publish(at);
+    }
+
+    /// Says until when the shard may answer.
+    fn publish(&self, at: usize) {
+        let (Some(lease), Some(shard)) = (self.leases.get(at), self.home.shards.get(at)) else { return };
+        let was_serving = shard.serves(clock::now().mono_ms);
+        shard.serve_until(lease.serving_until_ms());
+        shard.set_lease(lease.state(), lease.epoch());
+        if was_serving != (lease.serving_until_ms() > 0) {
+            self.home.events.mode.put((), lease.serving_until_ms() > 0);
+        }
+    }
+
+    fn act(&mut self, at: usize, action: Option<Action>) {
+        let Some(shard) = self.home.shards.get(at).map(Arc::clone) else { return };
+        let home = Arc::clone(&self.home);
+        let call: Call = match action {
+            None => return,
+            Some(Action::Acquire { floor }) => Box::pin(async move {
+                let sent_at_ms = clock::now().mono_ms;
+                let answer = answered(&shard, "acquire", home.acquire(&shard, floor).await);
+                (at, Some(Event::Acquired { sent_at_ms, answer }))
+            }),
+            Some(Action::Renew) => Box::pin(async move { (at, Some(home.renew(&shard).await)) }),
+            Some(Action::Load(grant)) => Box::pin(async move {
+                let complete = home.load(&shard, &grant).await;
+                (at, Some(Event::Loaded { complete }))
+            }),
+            Some(Action::Restore(grant)) => {
+                home.restore(&shard, &grant);
+                Box::pin(async move {
+                    home.end_ghosts(&shard).await;
+                    (at, None)
+                })
+            }
+            Some(Action::Free) => {
+                let cells = home.free(&shard);
+                Box::pin(async move {
+                    home.tell_fenced(cells).await;
+                    (at, Some(Event::Freed))
+                })
+            }
+        };
+        self.calls.push(call);
+    }
+}
+
+/// The answer, if there was one; an error is logged and means unknown.
+fn answered<T>(shard: &Shard, operation: &'static str, answer: Result<T, StoreError>) -> Option<T> {
+    answer
+        .inspect_err(
+            |error| tracing::warn!(operation, shard = shard.id().number(), status = %error, "lease call"),
+        )
+        .ok()
+}
+
+impl Home {
+    async fn acquire(
+        &self,
+        shard: &Shard,
+        floor: crate::ids::Epoch,
+    ) -> Result<crate::store::Acquired, StoreError> {
+        let request = AcquireRequest {
+            shard: shard.id(),
+            owner: self.owner.clone(),
+            ttl: self.settings.lease_ttl,
+            floor,
+            generation_if_new: crate::ids::Generation::of(rand::random::<u64>() >> 12),
+        };
+        self.store.lease_acquire(request).await
+    }
+
+    async fn renew(&self, shard: &Shard) -> Event {
+        let sent_at_ms = clock::now().mono_ms;
+        let Some(fence) = shard.fence() else {
+            return Event::Renewed { sent_at_ms, answer: None, consistent: true };
+        };
+        let ttl = self.settings.lease_ttl;
+        let call = self.store.lease_renew(shard.id(), &self.owner, fence.epoch, ttl);
+        // A sixth of the TTL: a late answer is no answer.
+        let answer = tokio::time::timeout(ttl / 6, call).await.unwrap_or(Err(StoreError::Timeout));
+        let answer = answered(shard, "renew", answer);
+        let consistent = match answer {
+            Some(
+                Renewed::Renewed { flush_seq, generation } | Renewed::Regranted { flush_seq, generation },
+            ) => {
+                self.settings.lost_writes_unchecked
+                    || (flush_seq >= fence.flush_seq_acked && generation == fence.generation)
+            }
+            _ => true,
+        };
+        Event::Renewed { sent_at_ms, answer, consistent }
+    }
+
+    /// Reads the shard's live records into memory, under the new epoch; says whether all are there.
+    async fn load(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
+        shard.set_fence(Some(Fence::of(grant)));
+        let mut cursor = None;
+        loop {
+            match self.store.load_live(shard.id(), cursor, LOAD_PAGE).await {
+                Ok(page) => {
+                    if page.missing > 0 {
+                        tracing::warn!(
+                            operation = "load",
+                            shard = shard.id().number(),
+                            missing = page.missing
+                        );
+                    }
+                    self.take_in(shard, grant, page.records);
+                    cursor = page.next;
+                    if cursor.is_none() {
+                        return true;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn take_in(&self, shard: &Arc<Shard>, grant: &Grant, records: Vec<(PlayerId, StoredRecord)>) {
+        let now = clock::now();
+        for (player, stored) in records {
+            match Record::decode(&stored) {
+                Ok(mut record) => {
+                    record.take_over(grant.epoch);
+                    record.detach_all(now);
+                    let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
+                    let cell = Arc::new(Cell::new(player, Arc::clone(shard), record, stored.version));
+                    cell.with_slot(|slot| slot.touched_at = now.unix_ms);
+                    let cell = self.records.insert(cell);
+                    sessions.into_iter().for_each(|session| self.records.index(session, &cell));
+                    self.arm(&cell, now);
+                }
+                Err(error) => {
+                    tracing::error!(operation = "load", %player, status = %error, "a record cannot be read");
+                }
+            }
+        }
+    }
+
+    /// The store lost writes: every hot record is held under the new epoch and goes out again, whatever is stored.
+    fn restore(&self, shard: &Arc<Shard>, grant: &Grant) {
+        tracing::warn!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
+        shard.set_fence(Some(Fence::of(grant)));
+        shard.forget_dirty();
+        let now_ms = clock::now().mono_ms;
+        for cell in self.records.of_shard(shard) {
+            cell.with_slot(|slot| {
+                slot.record.take_over(grant.epoch);
+                (slot.restore, slot.known, slot.queued) = (true, false, false);
+            });
+            cell.requeue(now_ms);
+        }
+        shard.hurry();
+        metrics::repaired();
+    }
+
+    /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.
+    async fn end_ghosts(&self, shard: &Arc<Shard>) {
+        let _ = self.store.agree_config(self.cluster.clone()).await;
+        let mut cursor: Option<LiveCursor> = None;
+        loop {
+            let page = match self.store.load_live(shard.id(), cursor, COMMIT_RECORDS_MAX).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(operation = "repair", shard = shard.id().number(), status = %error);
+                    return;
+                }
+            };
+            cursor = page.next.clone();
+            self.shrink_ghosts(shard, page).await;
+            if cursor.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) {
+        let Some(fence) = shard.next_batch() else { return };
+        let now = clock::now();
+        let ghosts = page.records.into_iter().filter(|(player, _)| self.records.player(player).is_none());
+        let records: Vec<_> = ghosts
+            .filter_map(|(player, stored)| self.remainder_of(player, &stored, fence.epoch, now))
+            .collect();
+        if records.is_empty() {
+            return;
+        }
+        let commit = Commit {
+            shard: shard.id(),
+            owner: self.owner.clone(),
+            epoch: fence.epoch,
+            generation: fence.generation,
+            flush_seq: fence.flush_seq,
+            flush_seq_acked: fence.flush_seq_acked,
+            records,
+        };
+        // Best effort: what stays is found by its expiry, and its tickets lead to an ended session's refusal.
+        let _ = answered(shard, "repair", self.store.commit(commit).await);
+    }
+
+    /// Lets a shard's memory go; those who wait are told.
+    fn free(&self, shard: &Arc<Shard>) -> Vec<Arc<Cell>> {
+        shard.serve_until(0);
+        shard.set_fence(None);
+        shard.forget_dirty();
+        let cells = self.records.of_shard(shard);
+        for cell in &cells {
+            self.records.remove_if(cell.player(), |slot| {
+                for (_, waiter) in slot.waiters.drain(..) {
+                    let _ = waiter.send(Durability::Fenced);
+                }
+                true
+            });
+            cell.with_slot(|slot| {
+                slot.record.sessions.iter().for_each(|session| self.records.unindex(session.id))
+            });
+        }
+        cells
+    }
+
+    /// Tells the links of a lost shard what survived, as far as the store can say, and closes them.
+    async fn tell_fenced(&self, cells: Vec<Arc<Cell>>) {
+        for cell in cells {
+            let (from, sessions) = cell.with_slot(|slot| {
+                let sessions: Vec<_> =
+                    slot.record.sessions.iter().map(|session| (session.id, session.cseq)).collect();
+                (slot.record.stamp(), sessions)
+            });
+            if sessions.is_empty() {
+                continue;
+            }
+            let loaded = self.store.load_players(cell.shard().id(), vec![cell.player().clone()]).await;
+            let stored = loaded.ok().and_then(|mut records| records.pop().flatten());
+            let survived = stored.as_ref().and_then(|stored| Record::decode(stored).ok());
+            for (session, cseq) in sessions {
+                let rolled_back = match &survived {
+                    None => Some(RollbackNotice { from, to: None, cseq: 0 }),
+                    Some(record) => rollback(record, from, session, cseq),
+                };
+                let event = SessionEvent { ended: None, rolled_back, link_end: Some(LinkEnd::Moved) };
+                self.events.sessions.put(session, event);
+            }
+        }
+    }
+}
+
+/// What a session whose home was lost has to be told, if the stored record lies behind what she was acked.
+fn rollback(
+    record: &Record,
+    from: Stamp,
+    session: crate::ids::SessionId,
+    cseq: u64,
+) -> Option<RollbackNotice> {
+    let survived = record.session(session).map_or(0, |session| session.cseq.min(cseq));
+    match record.history.judge(record.stamp(), from) {
+        Verdict::Reached => None,
+        // Stored under our own epoch, but not all of it.
+        Verdict::Behind => Some(RollbackNotice { from, to: Some(record.stamp()), cseq: survived }),
+        Verdict::RolledBack(to) => Some(RollbackNotice { from, to: Some(to), cseq: survived }),
+        // The store has not seen our epoch: what it holds is what we inherited, at most.
+        Verdict::Unknown if from.version > record.version => {
+            Some(RollbackNotice { from, to: Some(record.stamp()), cseq: survived })
+        }
+        Verdict::Unknown => None,
+    }
+}

@@ -1,0 +1,459 @@
+//! The lease of one shard as a pure machine: answers of the store and time come in, the next thing to do comes out.
+//! `home::keeper` runs one a shard. Local validity is monotonic: from the moment a request was *sent*, for 5/6 of the
+//! TTL; the store's clock and ours are never compared.
+
+use crate::ids::Epoch;
+use crate::store::{Acquired, Grant, Renewed};
+
+/// How long to wait before asking again after a failure.
+const RETRY_MS: u64 = 250;
+
+/// Where a shard stands with this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not ours.
+    Free,
+    /// Granted; its records are being read.
+    Loading,
+    /// Served.
+    Owned,
+    /// A renewal failed; served while locally valid.
+    Unsure,
+    /// Validity passed: no answers until the store is back.
+    Paused,
+    /// The store lost writes: the shard is taken again under a new epoch and written anew from memory.
+    Repair,
+    /// Somebody else has it: memory must be freed.
+    Fenced,
+}
+
+impl State {
+    /// For logs, metrics and `/v1/cluster`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Loading => "loading",
+            Self::Owned => "owned",
+            Self::Unsure => "unsure",
+            Self::Paused => "paused",
+            Self::Repair => "repair",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// What happened. `None` in place of an answer: no answer came, so the outcome is unknown.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// An answer to [`Action::Acquire`].
+    Acquired {
+        /// When it was asked for, monotonic ms.
+        sent_at_ms: u64,
+        /// What the store said.
+        answer: Option<Acquired>,
+    },
+    /// [`Action::Load`] is done (or failed).
+    Loaded {
+        /// Whether all records are in memory.
+        complete: bool,
+    },
+    /// An answer to [`Action::Renew`].
+    Renewed {
+        /// When it was asked for, monotonic ms.
+        sent_at_ms: u64,
+        /// What the store said.
+        answer: Option<Renewed>,
+        /// Whether the stored flush counter and generation are what was acknowledged.
+        consistent: bool,
+    },
+    /// A commit met a higher epoch.
+    CommitFenced {
+        /// The stored epoch.
+        epoch: Epoch,
+    },
+    /// A commit found that the store lost writes, or was replaced.
+    StoreLost,
+    /// [`Action::Free`] is done.
+    Freed,
+}
+
+/// What is to be done. At most one lease call of a shard is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ask for the lease.
+    Acquire {
+        /// Above this epoch.
+        floor: Epoch,
+    },
+    /// Read the shard's live records.
+    Load(Grant),
+    /// Extend the lease.
+    Renew,
+    /// Hold all records under the new epoch and write them anew.
+    Restore(Grant),
+    /// Tell the clients and free the memory.
+    Free,
+}
+
+/// One shard's lease.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    state: State,
+    epoch: Epoch,
+    ttl_ms: u64,
+    valid_until_ms: u64,
+    next_call_ms: u64,
+    call_under_way: bool,
+}
+
+impl Lease {
+    /// A shard that is not ours; asks from `now_ms` on.
+    #[must_use]
+    pub const fn new(ttl_ms: u64, now_ms: u64) -> Self {
+        Self {
+            state: State::Free,
+            epoch: Epoch::ZERO,
+            ttl_ms,
+            valid_until_ms: 0,
+            next_call_ms: now_ms,
+            call_under_way: false,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its epoch, or the highest one seen.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Until when answers may leave (monotonic ms); 0 when none may.
+    #[must_use]
+    pub const fn serving_until_ms(&self) -> u64 {
+        match self.state {
+            State::Owned | State::Unsure => self.valid_until_ms,
+            _ => 0,
+        }
+    }
+
+    /// Lets time pass; the jitter (0 to 1) spreads renewals by ± 20 %.
+    pub fn tick(&mut self, now_ms: u64) -> Option<Action> {
+        if matches!(self.state, State::Owned | State::Unsure) && now_ms >= self.valid_until_ms {
+            self.state = State::Paused;
+        }
+        if self.call_under_way || now_ms < self.next_call_ms {
+            return None;
+        }
+        self.call_under_way = true;
+        match self.state {
+            State::Free | State::Repair => Some(Action::Acquire { floor: self.epoch }),
+            State::Loading | State::Owned | State::Unsure | State::Paused => Some(Action::Renew),
+            State::Fenced => {
+                self.call_under_way = false;
+                None
+            }
+        }
+    }
+
+    /// Takes note of what happened. `jitter` is random, 0 to 1.
+    pub fn on(&mut self, event: Event, now_ms: u64, jitter: f64) -> Option<Action> {
+        match event {
+            Event::Acquired { sent_at_ms, answer } => self.acquired(sent_at_ms, answer, now_ms, jitter),
+            Event::Renewed { sent_at_ms, answer, consistent } => {
+                self.call_under_way = false;
+                self.renewed(sent_at_ms, answer, consistent, now_ms, jitter)
+            }
+            Event::Loaded { complete } => self.loaded(complete, now_ms),
+            Event::CommitFenced { epoch } => self.fence(epoch),
+            Event::StoreLost => self.repair(now_ms),
+            Event::Freed => {
+                if self.state == State::Fenced {
+                    self.state = State::Free;
+                    self.next_call_ms = now_ms.saturating_add(RETRY_MS);
+                }
+                None
+            }
+        }
+    }
+
+    fn acquired(
+        &mut self,
+        sent_at_ms: u64,
+        answer: Option<Acquired>,
+        now_ms: u64,
+        jitter: f64,
+    ) -> Option<Action> {
+        self.call_under_way = false;
+        if !matches!(self.state, State::Free | State::Repair) {
+            return None;
+        }
+        match answer {
+            Some(Acquired::Granted(grant) | Acquired::AlreadyMine(grant)) => {
+                self.epoch = grant.epoch;
+                self.extend(sent_at_ms, jitter);
+                if self.state == State::Repair {
+                    self.state = State::Owned;
+                    Some(Action::Restore(grant))
+                } else {
+                    self.state = State::Loading;
+                    Some(Action::Load(grant))
+                }
+            }
+            Some(Acquired::Held { .. }) if self.state == State::Repair => self.fence(self.epoch),
+            Some(Acquired::Held { remaining, .. }) => {
+                let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+                let wait_ms = remaining_ms.min(self.ttl_ms / 4).max(RETRY_MS / 5);
+                self.next_call_ms = now_ms.saturating_add(spread(wait_ms, jitter));
+                None
+            }
+            Some(Acquired::FloorPoisoned) | None => {
+                self.next_call_ms = now_ms.saturating_add(RETRY_MS);
+                None
+            }
+        }
+    }
+
+    fn renewed(
+        &mut self,
+        sent_at_ms: u64,
+        answer: Option<Renewed>,
+        consistent: bool,
+        now_ms: u64,
+        jitter: f64,
+    ) -> Option<Action> {
+        if matches!(self.state, State::Free | State::Repair | State::Fenced) {
+            return None;
+        }
+        match answer {
+            Some(Renewed::Fenced { epoch }) => self.fence(epoch),
+            Some(Renewed::RolledBack) => self.repair(now_ms),
+            Some(Renewed::Renewed { .. } | Renewed::Regranted { .. }) if !consistent => self.repair(now_ms),
+            Some(Renewed::Renewed { .. } | Renewed::Regranted { .. }) => {
+                self.extend(sent_at_ms, jitter);
+                if matches!(self.state, State::Unsure | State::Paused) {
+                    self.state = State::Owned;
+                }
+                None
+            }
+            None => {
+                if self.state == State::Owned {
+                    self.state = State::Unsure;
+                }
+                self.next_call_ms = now_ms.saturating_add(RETRY_MS);
+                None
+            }
+        }
+    }
+
+    fn loaded(&mut self, complete: bool, now_ms: u64) -> Option<Action> {
+        if self.state != State::Loading {
+            return None;
+        }
+        if complete {
+            self.state = State::Owned;
+            return None;
+        }
+        // What was read is dropped and the lease asked for again: the same epoch comes back.
+        self.next_call_ms = now_ms.saturating_add(RETRY_MS);
+        self.state = State::Fenced;
+        Some(Action::Free)
+    }
+
+    fn fence(&mut self, epoch: Epoch) -> Option<Action> {
+        self.epoch = self.epoch.max(epoch);
+        if matches!(self.state, State::Free | State::Fenced) {
+            return None;
+        }
+        self.state = State::Fenced;
+        Some(Action::Free)
+    }
+
+    fn repair(&mut self, now_ms: u64) -> Option<Action> {
+        match self.state {
+            State::Owned | State::Unsure | State::Paused => {
+                self.state = State::Repair;
+                self.next_call_ms = now_ms;
+                None
+            }
+            // Nothing of ours is in memory yet: start over.
+            State::Loading => {
+                self.state = State::Fenced;
+                Some(Action::Free)
+            }
+            State::Free | State::Repair | State::Fenced => None,
+        }
+    }
+
+    fn extend(&mut self, sent_at_ms: u64, jitter: f64) {
+        self.valid_until_ms = sent_at_ms.saturating_add(self.ttl_ms / 6 * 5);
+        self.next_call_ms = sent_at_ms.saturating_add(spread(self.ttl_ms / 3, jitter));
+    }
+}
+
+/// `ms` ± 20 %.
+fn spread(ms: u64, jitter: f64) -> u64 {
+    let parts = (jitter.clamp(0.0, 1.0) * 400.0) as u64;
+    ms.saturating_mul(800 + parts) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{FlushSeq, Generation, Owner, Version};
+    use std::time::Duration;
+
+    fn grant(epoch: u64) -> Grant {
+        Grant {
+            epoch: Epoch::of(epoch),
+            flush_seq: FlushSeq::ZERO,
+            generation: Generation::of(1),
+            version_max: Version::ZERO,
+            previous_owner: None,
+        }
+    }
+
+    fn owned() -> Lease {
+        let mut lease = Lease::new(6000, 0);
+        assert_eq!(lease.tick(0), Some(Action::Acquire { floor: Epoch::ZERO }));
+        let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
+        assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Load(grant(7))));
+        assert_eq!(lease.serving_until_ms(), 0, "a shard that is loading answers nobody");
+        assert_eq!(lease.on(Event::Loaded { complete: true }, 20, 0.5), None);
+        lease
+    }
+
+    fn renewed() -> Option<Renewed> {
+        Some(Renewed::Renewed { flush_seq: FlushSeq::ZERO, generation: Generation::of(1) })
+    }
+
+    #[test]
+    fn validity_counts_from_the_moment_of_sending() {
+        let mut lease = owned();
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Owned, 5000));
+        assert_eq!(lease.tick(1999), None);
+        assert_eq!(lease.tick(2000), Some(Action::Renew));
+        assert_eq!(lease.tick(2001), None, "one call at a time");
+        lease.on(Event::Renewed { sent_at_ms: 2000, answer: renewed(), consistent: true }, 2900, 0.5);
+        assert_eq!(lease.serving_until_ms(), 7000);
+    }
+
+    #[test]
+    fn without_answers_it_serves_while_valid_and_then_pauses() {
+        let mut lease = owned();
+        lease.tick(2000);
+        lease.on(Event::Renewed { sent_at_ms: 2000, answer: None, consistent: true }, 3000, 0.5);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Unsure, 5000));
+        assert_eq!(lease.tick(3250), Some(Action::Renew));
+        lease.tick(5000);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Paused, 0));
+        lease.on(Event::Renewed { sent_at_ms: 3250, answer: None, consistent: true }, 5000, 0.5);
+        assert_eq!(lease.tick(5250), Some(Action::Renew));
+        lease.on(Event::Renewed { sent_at_ms: 5250, answer: renewed(), consistent: true }, 5300, 0.5);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Owned, 10250));
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_answers_nobody_on_waking() {
+        let mut lease = owned();
+        lease.tick(60_000);
+        assert_eq!(lease.serving_until_ms(), 0);
+    }
+
+    #[test]
+    fn a_higher_epoch_fences_at_once_and_for_good() {
+        let mut lease = owned();
+        assert_eq!(lease.on(Event::CommitFenced { epoch: Epoch::of(9) }, 100, 0.5), Some(Action::Free));
+        assert_eq!(lease.serving_until_ms(), 0);
+        assert_eq!(lease.on(Event::CommitFenced { epoch: Epoch::of(9) }, 100, 0.5), None);
+        lease.on(Event::Renewed { sent_at_ms: 90, answer: renewed(), consistent: true }, 110, 0.5);
+        assert_eq!(lease.state(), State::Fenced, "a late answer revives nothing");
+        lease.on(Event::Freed, 200, 0.5);
+        assert_eq!(lease.tick(450), Some(Action::Acquire { floor: Epoch::of(9) }));
+    }
+
+    #[test]
+    fn a_store_that_lost_writes_is_taken_again_under_a_new_epoch() {
+        for event in [
+            Event::StoreLost,
+            Event::Renewed { sent_at_ms: 90, answer: Some(Renewed::RolledBack), consistent: true },
+            Event::Renewed { sent_at_ms: 90, answer: renewed(), consistent: false },
+        ] {
+            let mut lease = owned();
+            assert_eq!(lease.on(event, 100, 0.5), None);
+            assert_eq!((lease.state(), lease.serving_until_ms()), (State::Repair, 0));
+            assert_eq!(lease.tick(100), Some(Action::Acquire { floor: Epoch::of(7) }));
+            let granted = Event::Acquired { sent_at_ms: 100, answer: Some(Acquired::Granted(grant(8))) };
+            assert_eq!(lease.on(granted, 110, 0.5), Some(Action::Restore(grant(8))));
+            assert_eq!((lease.state(), lease.serving_until_ms()), (State::Owned, 5100));
+        }
+    }
+
+    #[test]
+    fn a_repair_that_finds_another_owner_is_fenced() {
+        let mut lease = owned();
+        lease.on(Event::StoreLost, 100, 0.5);
+        lease.tick(100);
+        let held = Acquired::Held { owner: Owner::named("b#1"), remaining: Duration::from_secs(6) };
+        let event = Event::Acquired { sent_at_ms: 100, answer: Some(held) };
+        assert_eq!(lease.on(event, 110, 0.5), Some(Action::Free));
+    }
+
+    #[test]
+    fn a_held_shard_is_asked_for_again_when_its_lease_may_be_over() {
+        let mut lease = Lease::new(6000, 0);
+        lease.tick(0);
+        let held = Acquired::Held { owner: Owner::named("b#1"), remaining: Duration::from_millis(300) };
+        assert_eq!(lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(held) }, 0, 0.5), None);
+        assert_eq!(lease.tick(299), None);
+        assert_eq!(lease.tick(300), Some(Action::Acquire { floor: Epoch::ZERO }));
+    }
+
+    #[test]
+    fn a_failed_load_starts_over() {
+        let mut lease = Lease::new(6000, 0);
+        lease.tick(0);
+        lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) }, 0, 0.5);
+        assert_eq!(lease.on(Event::Loaded { complete: false }, 10, 0.5), Some(Action::Free));
+        lease.on(Event::Freed, 20, 0.5);
+        assert_eq!(lease.tick(300), Some(Action::Acquire { floor: Epoch::of(7) }));
+    }
+
+    proptest::proptest! {
+        /// Whatever comes in whatever order: nobody is served past 5/6 of a TTL after the last good answer was
+        /// asked for, and the epoch never falls.
+        #[test]
+        fn no_order_of_events_serves_too_long(steps in proptest::collection::vec((0u8..8, 0u64..3000), 1..60)) {
+            let (mut lease, mut now, mut epoch, mut good) = (Lease::new(6000, 0), 0u64, 1u64, None::<u64>);
+            for (kind, pass) in steps {
+                let sent = now;
+                now += pass;
+                let before = lease.epoch();
+                lease.tick(now);
+                epoch += 1;
+                let event = match kind {
+                    0 => Event::Acquired { sent_at_ms: sent, answer: Some(Acquired::Granted(grant(epoch))) },
+                    1 => Event::Acquired { sent_at_ms: sent, answer: None },
+                    2 => Event::Loaded { complete: true },
+                    3 => Event::Renewed { sent_at_ms: sent, answer: renewed(), consistent: true },
+                    4 => Event::Renewed { sent_at_ms: sent, answer: None, consistent: true },
+                    5 => Event::CommitFenced { epoch: Epoch::of(epoch) },
+                    6 => Event::StoreLost,
+                    _ => Event::Freed,
+                };
+                if matches!(kind, 0 | 3) {
+                    good = Some(good.unwrap_or(0).max(sent));
+                }
+                lease.on(event, now, 0.5);
+                proptest::prop_assert!(lease.epoch() >= before);
+                let bound = good.map_or(0, |sent| sent + 5000);
+                proptest::prop_assert!(lease.serving_until_ms() <= bound);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! How a record becomes hot and a session gets its link: login, resume, detach. A cold player is loaded once however
+//! many ask. `ready` after a login leaves only after its commit; a resume needs none.
+
+use std::sync::Arc;
+
+use super::record::sessions::Login as RecordLogin;
+use super::record::{Record, Refusal};
+use super::records::Cell;
+use super::{Home, HomeError};
+use crate::clock::{self, Now};
+use crate::events::{EndReason, Status};
+use crate::ids::{PlayerId, SessionId, Stamp};
+use crate::store::StoreError;
+
+/// Who wants a session.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The player.
+    pub player: PlayerId,
+    /// The device's name.
+    pub device: Box<str>,
+    /// The status to start with.
+    pub status: Status,
+    /// When the token runs out, Unix ms.
+    pub token_expires_at_unix_ms: u64,
+    /// Made by a service: no link yet.
+    pub pending: bool,
+}
+
+/// A new session.
+pub struct Opened {
+    /// The player's record.
+    pub cell: Arc<Cell>,
+    /// The session's id.
+    pub session: SessionId,
+    /// Its first ticket.
+    pub ticket: String,
+    /// Where the record stands.
+    pub stamp: Stamp,
+}
+
+/// Who wants a session back.
+#[derive(Debug, Clone)]
+pub struct Resume<'a> {
+    /// The session's id.
+    pub session: SessionId,
+    /// The ticket.
+    pub ticket: &'a str,
+    /// The highest stamp that the client has seen.
+    pub claim: Option<Stamp>,
+}
+
+/// A session taken up again.
+pub struct Resumed {
+    /// The player's record.
+    pub cell: Arc<Cell>,
+    /// The next ticket.
+    pub ticket: String,
+    /// Where the record stands.
+    pub stamp: Stamp,
+    /// A link was still up: it must close.
+    pub had_link: bool,
+    /// Acked changes that are gone: from, and what survived.
+    pub rolled_back: Option<(Stamp, Option<Stamp>)>,
+    /// The highest counter applied.
+    pub cseq: u64,
+    /// Whom the session watches.
+    pub watches: Vec<PlayerId>,
+    /// When the token runs out, Unix ms.
+    pub token_expires_at_unix_ms: u64,
+}
+
+impl Home {
+    /// Opens a session and waits for its commit.
+    ///
+    /// # Errors
+    /// [`HomeError`]; after any error there is no session.
+    pub async fn login(&self, login: Login) -> Result<Opened, HomeError> {
+        let shard = Arc::clone(self.shard(self.placement.shard_of(&login.player))?);
+        self.serving(&shard).await?;
+        let mut tries = 0;
+        loop {
+            let cell = self.open(&login.player).await?;
+            let now = clock::now();
+            let session = SessionId::generate(shard.id(), now.unix_ms);
+            match self.try_login(&cell, session, &login, now) {
+                // The record left between opening and command: rare, so few tries are plenty.
+                Err(HomeError::NotHome { .. }) if tries < 3 => tries += 1,
+                Err(error) => return Err(error),
+                Ok((ticket_n, stamp)) => {
+                    if let Err(error) = self.durable(&cell).await {
+                        let _ = self.end(&cell, session, EndReason::Logout, clock::now());
+                        return Err(match error {
+                            HomeError::NotDurable => HomeError::Store(StoreError::Timeout),
+                            error => error,
+                        });
+                    }
+                    // A merge may have ended the newcomer while its commit was under way.
+                    if cell.read(|record| record.session(session).is_none()).unwrap_or(true) {
+                        return Err(Refusal::SessionLimit.into());
+                    }
+                    return Ok(Opened { ticket: self.tickets.sign(session, ticket_n), cell, session, stamp });
+                }
+            }
+        }
+    }
+
+    fn try_login(
+        &self,
+        cell: &Arc<Cell>,
+        session: SessionId,
+        login: &Login,
+        now: Now,
+    ) -> Result<(u64, Stamp), HomeError> {
+        let pending_until =
+            login.pending.then(|| now.plus_ms(super::record::millis(self.settings.pending)).unix_ms);
+        let request = RecordLogin {
+            session,
+            device: login.device.clone(),
+            status: login.status,
+            token_expires_at: login.token_expires_at_unix_ms,
+            pending_until,
+        };
+        // Indexed first: whoever sees the session in the record must find it.
+        self.records.index(session, cell);
+        match self.apply(cell, now, |record, ctx| record.login(ctx, request)) {
+            Ok(applied) => {
+                self.ended(cell, applied.value.ended);
+                Ok((applied.value.ticket_n, applied.stamp))
+            }
+            Err(error) => {
+                self.records.unindex(session);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a session up again.
+    ///
+    /// # Errors
+    /// [`HomeError`]; a refused resume changes nothing.
+    pub async fn resume(&self, resume: Resume<'_>) -> Result<Resumed, HomeError> {
+        let shard = self.shard(resume.session.shard())?;
+        self.serving(shard).await?;
+        let not_resumable = HomeError::Refused(Refusal::NotResumable);
+        let Some(ticket_n) = self.tickets.open(resume.session, resume.ticket) else {
+            return Err(not_resumable);
+        };
+        let Some(cell) = self.records.session(resume.session) else { return Err(not_resumable) };
+        let applied = self.apply(&cell, clock::now(), |record, ctx| {
+            let attached = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
+            let session = record.session(resume.session).ok_or(Refusal::NoSession)?;
+            Ok((attached, session.cseq, session.watches.clone(), session.token_expires_at))
+        })?;
+        let (attached, cseq, watches, token_expires_at_unix_ms) = applied.value;
+        self.ended(&cell, attached.ended);
+        Ok(Resumed {
+            ticket: self.tickets.sign(resume.session, attached.ticket_n),
+            cell,
+            stamp: applied.stamp,
+            had_link: attached.had_link,
+            rolled_back: attached.rolled_back,
+            cseq,
+            watches,
+            token_expires_at_unix_ms,
+        })
+    }
+
+    /// The link of a session dropped. Nothing to do if the session is gone.
+    pub fn detach(&self, cell: &Arc<Cell>, session: SessionId, now: Now) {
+        let _ = self.apply(cell, now, |record, ctx| record.detach(ctx, session));
+    }
+
+    /// The record of a player, hot from now on.
+    pub(super) async fn open(&self, player: &PlayerId) -> Result<Arc<Cell>, HomeError> {
+        if let Some(cell) = self.records.player(player) {
+            return Ok(cell);
+        }
+        if !self.records.has_room() {
+            return Err(HomeError::Overloaded);
+        }
+        let line = self.loading_line(player).ok_or(HomeError::Overloaded)?;
+        let _turn = line.lock().await;
+        // Whoever waited in line finds what the one before loaded.
+        if let Some(cell) = self.records.player(player) {
+            return Ok(cell);
+        }
+        let shard = self.shard(self.placement.shard_of(player))?;
+        let fence = shard.fence().ok_or_else(|| self.not_home())?;
+        let loaded =
+            self.store.load_players(shard.id(), vec![player.clone()]).await.map_err(HomeError::Store)?;
+        let (record, base) = match loaded.into_iter().next().flatten() {
+            None => (Record::first(fence.epoch, fence.version_max), crate::ids::Version::ZERO),
+            Some(stored) => {
+                let mut record = Record::decode(&stored).map_err(|error| {
+                    tracing::error!(operation = "open", %player, status = %error, "a record cannot be read");
+                    HomeError::Corrupt
+                })?;
+                record.take_over(fence.epoch);
+                // A live record that is not in memory had ended here: its commit is what the store lost.
+                record.end_all(self.context(clock::now()));
+                (record, stored.version)
+            }
+        };
+        // The lease may have moved while the store was read.
+        if shard.fence().is_none_or(|present| present.epoch != fence.epoch) {
+            return Err(self.not_home());
+        }
+        let cell = Cell::new(player.clone(), Arc::clone(shard), record, base);
+        Ok(self.records.insert(Arc::new(cell)))
+    }
+}

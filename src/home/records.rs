@@ -1,0 +1,291 @@
+//! The hot records: the DashMap, its guards and each record's lock, none of which ever leaves this file or crosses an
+//! await. Callers pass a closure that works on the pure record; what it changed is found by comparing before and
+//! after. Lock order: a map guard, then a record's lock; never a map inside a record's lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::record::{Context, Record, Refusal};
+use super::shard::Shard;
+use crate::events::PresenceView;
+use crate::ids::{PlayerId, SessionId, Stamp, Version};
+
+/// What became of a change that somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The store has it.
+    Committed,
+    /// The shard was lost before the store had it.
+    Fenced,
+}
+
+/// One hot player. Links hold it; others find it in the map.
+pub struct Cell {
+    player: PlayerId,
+    shard: Arc<Shard>,
+    slot: Mutex<Slot>,
+}
+
+/// A record with what its flush and its timers need to know.
+pub struct Slot {
+    /// The record.
+    pub(super) record: Record,
+    /// The version that the store is known to have; zero = none.
+    pub(super) base: Version,
+    /// The watches' version that the store is known to have.
+    pub(super) base_watches: Version,
+    /// In its shard's dirty queue.
+    pub(super) queued: bool,
+    /// Write it whatever the store has lost.
+    pub(super) restore: bool,
+    /// Its filter bits were set in this epoch.
+    pub(super) known: bool,
+    /// Out of the map: whoever holds it must look again.
+    pub(super) gone: bool,
+    /// When it was last committed (Unix ms).
+    pub(super) touched_at: u64,
+    /// The earliest entry in the timer wheel (Unix ms).
+    pub(super) armed_at: u64,
+    /// Highest counter of each session that was told as durable; kept small by the sessions' number.
+    pub(super) told: Vec<(SessionId, u64)>,
+    /// Who waits for a version to be durable.
+    pub(super) waiters: Vec<(Version, oneshot::Sender<Durability>)>,
+}
+
+/// What a change did to those outside the record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Effects {
+    /// The version moved: the record must be flushed.
+    pub dirty: bool,
+    /// What others see now, if that moved.
+    pub shown: Option<PresenceView>,
+}
+
+/// A result with where the record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// Where the record stands after it.
+    pub stamp: Stamp,
+}
+
+/// Why a closure was not run or did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CellError {
+    /// The record left the map: look again.
+    #[error("the record is no longer here")]
+    Gone,
+    /// The record said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Cell {
+    /// A record that was read from the store (`base` > 0) or is new.
+    #[must_use]
+    pub fn new(player: PlayerId, shard: Arc<Shard>, record: Record, base: Version) -> Self {
+        let base_watches = record.watches_version;
+        let slot = Slot {
+            record,
+            base,
+            base_watches,
+            queued: false,
+            restore: false,
+            known: false,
+            gone: false,
+            touched_at: 0,
+            armed_at: u64::MAX,
+            told: Vec::new(),
+            waiters: Vec::new(),
+        };
+        Self { player, shard, slot: Mutex::new(slot) }
+    }
+
+    /// Whose.
+    #[must_use]
+    pub const fn player(&self) -> &PlayerId {
+        &self.player
+    }
+
+    /// Which shard's.
+    #[must_use]
+    pub const fn shard(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    /// Looks at the record.
+    pub fn read<T>(&self, look: impl FnOnce(&Record) -> T) -> Option<T> {
+        let slot = self.slot.lock();
+        (!slot.gone).then(|| look(&slot.record))
+    }
+
+    /// Works on the slot; for `home`'s own files.
+    pub(super) fn with_slot<T>(&self, work: impl FnOnce(&mut Slot) -> T) -> T {
+        work(&mut self.slot.lock())
+    }
+
+    /// Carries a command out and says what it did. A refused command must leave the record unchanged.
+    pub(super) fn change<T>(
+        self: &Arc<Self>,
+        ctx: Context<'_>,
+        command: impl FnOnce(&mut Record, Context<'_>) -> Result<T, Refusal>,
+    ) -> Result<(Applied<T>, Effects), CellError> {
+        let mut slot = self.slot.lock();
+        if slot.gone {
+            return Err(CellError::Gone);
+        }
+        let (version, ver) = (slot.record.version, slot.record.view.ver);
+        let outcome = command(&mut slot.record, ctx);
+        let effects = Effects {
+            dirty: slot.record.version != version,
+            shown: (slot.record.view.ver != ver).then(|| slot.record.view.clone()),
+        };
+        debug_assert!(outcome.is_ok() || !effects.dirty, "a refused command changed the record");
+        let enqueue = effects.dirty && !slot.queued;
+        slot.queued |= enqueue;
+        let stamp = slot.record.stamp();
+        drop(slot);
+        if enqueue {
+            self.shard.enqueue(Arc::clone(self), false, ctx.now.mono_ms);
+        }
+        Ok((Applied { value: outcome?, stamp }, effects))
+    }
+
+    /// Waits for the present version to be durable; a commit starts at once.
+    pub(super) fn when_durable(self: &Arc<Self>, now_ms: u64) -> oneshot::Receiver<Durability> {
+        let (sender, receiver) = oneshot::channel();
+        let mut slot = self.slot.lock();
+        let version = slot.record.version;
+        if slot.gone {
+            let _ = sender.send(Durability::Fenced);
+            return receiver;
+        }
+        if slot.base >= version && !slot.restore {
+            let _ = sender.send(Durability::Committed);
+            return receiver;
+        }
+        slot.waiters.retain(|(_, waiter)| !waiter.is_closed());
+        slot.waiters.push((version, sender));
+        let enqueue = !std::mem::replace(&mut slot.queued, true);
+        drop(slot);
+        if enqueue {
+            self.shard.enqueue(Arc::clone(self), true, now_ms);
+        } else {
+            self.shard.hurry();
+        }
+        receiver
+    }
+
+    /// Queues the record though its version has not moved: a touch, a repair, an unknown outcome.
+    pub(super) fn requeue(self: &Arc<Self>, now_ms: u64) {
+        let (queued, urgent) = self.with_slot(|slot| {
+            let was = slot.gone || std::mem::replace(&mut slot.queued, true);
+            (was, !slot.waiters.is_empty())
+        });
+        if !queued {
+            self.shard.enqueue(Arc::clone(self), urgent, now_ms);
+        }
+    }
+}
+
+/// All hot players and all their sessions.
+pub struct Records {
+    players: DashMap<PlayerId, Arc<Cell>, ahash::RandomState>,
+    sessions: DashMap<SessionId, Arc<Cell>, ahash::RandomState>,
+    count: AtomicUsize,
+    most: usize,
+}
+
+impl Records {
+    /// Room for `most` players.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { players: DashMap::default(), sessions: DashMap::default(), count: AtomicUsize::new(0), most }
+    }
+
+    /// How many players are hot.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether one more may come.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.len() < self.most
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// A hot player.
+    #[must_use]
+    pub fn player(&self, player: &PlayerId) -> Option<Arc<Cell>> {
+        self.players.get(player).map(|cell| Arc::clone(&cell))
+    }
+
+    /// The player of a session.
+    #[must_use]
+    pub fn session(&self, session: SessionId) -> Option<Arc<Cell>> {
+        self.sessions.get(&session).map(|cell| Arc::clone(&cell))
+    }
+
+    /// Puts a player in, unless somebody was faster: then hers is returned.
+    pub(super) fn insert(&self, cell: Arc<Cell>) -> Arc<Cell> {
+        match self.players.entry(cell.player.clone()) {
+            Entry::Occupied(present) => Arc::clone(present.get()),
+            Entry::Vacant(place) => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                Arc::clone(&place.insert(cell))
+            }
+        }
+    }
+
+    pub(super) fn index(&self, session: SessionId, cell: &Arc<Cell>) {
+        self.sessions.insert(session, Arc::clone(cell));
+    }
+
+    pub(super) fn unindex(&self, session: SessionId) {
+        self.sessions.remove(&session);
+    }
+
+    /// Takes a player out if `leave` says so under her lock; from then on the cell is gone.
+    pub(super) fn remove_if(&self, player: &PlayerId, leave: impl FnOnce(&mut Slot) -> bool) -> bool {
+        let removed = self.players.remove_if(player, |_, cell| {
+            let mut slot = cell.slot.lock();
+            slot.gone = leave(&mut slot);
+            slot.gone
+        });
+        if removed.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed.is_some()
+    }
+
+    /// All cells of a shard. Walks the whole map: for take-over, repair and drain only.
+    pub(super) fn of_shard(&self, shard: &Shard) -> Vec<Arc<Cell>> {
+        let cells = self.players.iter();
+        cells.filter(|cell| cell.shard.id() == shard.id()).map(|cell| Arc::clone(&cell)).collect()
+    }
+
+    /// All cells. Walks the whole map: for stopping and for statistics on demand.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Cell>> {
+        self.players.iter().map(|cell| Arc::clone(&cell)).collect()
+    }
+}

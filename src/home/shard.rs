@@ -1,0 +1,235 @@
+//! What the parts of `home` share about one shard: whether it may answer, its fence, and its dirty records.
+//! `keeper` writes the first two, `flush` drains the third. Never holds a record's lock while it takes its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::lease::State;
+use super::records::Cell;
+use crate::ids::{Epoch, FlushSeq, Generation, ShardId, Version};
+use crate::store::Grant;
+
+/// What every commit of a shard carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// The store's generation.
+    pub generation: Generation,
+    /// The last batch number sent.
+    pub flush_seq: FlushSeq,
+    /// The last one acknowledged.
+    pub flush_seq_acked: FlushSeq,
+    /// The highest version at which a record of the shard ended.
+    pub version_max: Version,
+}
+
+impl Fence {
+    /// The fence that a grant brings.
+    #[must_use]
+    pub const fn of(grant: &Grant) -> Self {
+        Self {
+            epoch: grant.epoch,
+            generation: grant.generation,
+            flush_seq: grant.flush_seq,
+            flush_seq_acked: grant.flush_seq,
+            version_max: grant.version_max,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Dirty {
+    queue: VecDeque<Arc<Cell>>,
+    urgent: bool,
+    since_ms: u64,
+}
+
+/// One shard.
+pub struct Shard {
+    id: ShardId,
+    serving_until_ms: AtomicU64,
+    lease: Mutex<(State, Epoch)>,
+    fence: Mutex<Option<Fence>>,
+    dirty: Mutex<Dirty>,
+    /// Wakes the flush task.
+    flush_wake: Notify,
+    /// Wakes those who wait for the shard to serve.
+    serving_changed: Notify,
+}
+
+impl Shard {
+    /// A shard that serves nobody.
+    #[must_use]
+    pub fn new(id: ShardId) -> Self {
+        Self {
+            id,
+            serving_until_ms: AtomicU64::new(0),
+            lease: Mutex::new((State::Free, Epoch::ZERO)),
+            fence: Mutex::new(None),
+            dirty: Mutex::default(),
+            flush_wake: Notify::new(),
+            serving_changed: Notify::new(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Where its lease stands, and at which epoch.
+    #[must_use]
+    pub fn lease(&self) -> (State, Epoch) {
+        *self.lease.lock()
+    }
+
+    pub(super) fn set_lease(&self, state: State, epoch: Epoch) {
+        *self.lease.lock() = (state, epoch);
+    }
+
+    /// Whether an answer or a push may leave at this moment.
+    #[must_use]
+    pub fn serves(&self, mono_ms: u64) -> bool {
+        mono_ms < self.serving_until_ms.load(Ordering::Acquire)
+    }
+
+    /// Waits until the shard serves, at most `hold`; says whether it does.
+    pub async fn wait_serving(&self, hold: Duration) -> bool {
+        let wait = async {
+            loop {
+                let changed = self.serving_changed.notified();
+                if self.serves(crate::clock::now().mono_ms) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        self.serves(crate::clock::now().mono_ms) || tokio::time::timeout(hold, wait).await.is_ok()
+    }
+
+    /// Says until when answers may leave.
+    pub(super) fn serve_until(&self, mono_ms: u64) {
+        if self.serving_until_ms.swap(mono_ms, Ordering::AcqRel) != mono_ms {
+            self.serving_changed.notify_waiters();
+            if mono_ms > 0 {
+                self.flush_wake.notify_one();
+            }
+        }
+    }
+
+    /// The fence, if the shard is ours.
+    #[must_use]
+    pub fn fence(&self) -> Option<Fence> {
+        *self.fence.lock()
+    }
+
+    pub(super) fn set_fence(&self, fence: Option<Fence>) {
+        *self.fence.lock() = fence;
+    }
+
+    /// The next batch's fence: its number is used up by this call.
+    pub(super) fn next_batch(&self) -> Option<Fence> {
+        let mut fence = self.fence.lock();
+        let fence = fence.as_mut()?;
+        fence.flush_seq = fence.flush_seq.next();
+        Some(*fence)
+    }
+
+    /// A batch was acknowledged.
+    pub(super) fn acknowledged(&self, batch: &Fence) {
+        if let Some(fence) = self.fence.lock().as_mut().filter(|fence| fence.epoch == batch.epoch) {
+            fence.flush_seq_acked = fence.flush_seq_acked.max(batch.flush_seq);
+        }
+    }
+
+    /// The store is ahead of us: numbers go on above it.
+    pub(super) fn skip_to(&self, flush_seq: FlushSeq) {
+        if let Some(fence) = self.fence.lock().as_mut() {
+            fence.flush_seq = fence.flush_seq.max(flush_seq);
+        }
+    }
+
+    /// A record ended at this version.
+    pub(super) fn raise_version_max(&self, version: Version) {
+        if let Some(fence) = self.fence.lock().as_mut() {
+            fence.version_max = fence.version_max.max(version);
+        }
+    }
+
+    /// Queues a record that is not queued yet.
+    pub(super) fn enqueue(&self, cell: Arc<Cell>, urgent: bool, now_ms: u64) {
+        let mut dirty = self.dirty.lock();
+        let wake = dirty.queue.is_empty() || (urgent && !dirty.urgent);
+        if dirty.queue.is_empty() {
+            dirty.since_ms = now_ms;
+        }
+        dirty.queue.push_back(cell);
+        dirty.urgent |= urgent;
+        drop(dirty);
+        if wake {
+            self.flush_wake.notify_one();
+        }
+    }
+
+    /// Somebody waits for what is queued already.
+    pub(super) fn hurry(&self) {
+        let mut dirty = self.dirty.lock();
+        if !std::mem::replace(&mut dirty.urgent, true) {
+            drop(dirty);
+            self.flush_wake.notify_one();
+        }
+    }
+
+    /// Takes at most `most` records, the oldest first.
+    pub(super) fn take_dirty(&self, most: usize, now_ms: u64) -> Vec<Arc<Cell>> {
+        let mut dirty = self.dirty.lock();
+        let count = most.min(dirty.queue.len());
+        let taken = dirty.queue.drain(..count).collect();
+        if dirty.queue.is_empty() {
+            dirty.urgent = false;
+            // Between bursts the queue gives its memory back.
+            if dirty.queue.capacity() > 1024 {
+                dirty.queue = VecDeque::new();
+            }
+        } else {
+            dirty.since_ms = now_ms;
+        }
+        taken
+    }
+
+    /// How many records wait for a commit.
+    #[must_use]
+    pub fn dirty_records(&self) -> usize {
+        self.dirty.lock().queue.len()
+    }
+
+    /// Since when the oldest of them waits (monotonic ms).
+    #[must_use]
+    pub fn dirty_since_ms(&self) -> Option<u64> {
+        let dirty = self.dirty.lock();
+        (!dirty.queue.is_empty()).then_some(dirty.since_ms)
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.dirty.lock().urgent
+    }
+
+    pub(super) fn wake_flush(&self) {
+        self.flush_wake.notify_one();
+    }
+
+    pub(super) async fn flush_woken(&self) {
+        self.flush_wake.notified().await;
+    }
+
+    pub(super) fn forget_dirty(&self) {
+        *self.dirty.lock() = Dirty::default();
+    }
+}

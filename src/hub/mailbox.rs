@@ -1,0 +1,519 @@
+//! What waits for one session: pushes not yet sent, frames sent but not yet seen, and control. Numbers are given when
+//! a frame is made, so joining leaves no gap; what was sent stays until the client has seen it or it no longer fits.
+//! All lists are empty until first needed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{GivenUp, HubSettings, Push, PushKind};
+use crate::events::{DurableUpTo, RollbackNotice};
+use crate::ids::{PlayerId, SessionId};
+use crate::limits::SessionLimits;
+
+/// Most presence items joined in one frame.
+const JOIN_ITEMS_MAX: usize = 64;
+/// Most bytes of presence items joined in one frame.
+const JOIN_BYTES_MAX: usize = 12 * 1024;
+/// Most control pushes that wait; more can only be repeats.
+const CONTROL_MAX: usize = 16;
+
+/// Names a link within its node, so that a late close of an old link never touches the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkNo(u64);
+
+impl LinkNo {
+    /// No link.
+    pub const NONE: Self = Self(0);
+
+    pub(super) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// How and why the server closes a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// The close code.
+    pub code: u16,
+    /// For people.
+    pub reason: Box<str>,
+    /// When to come back at the earliest.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// How the server works for this session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// With its store.
+    Normal,
+    /// Not at all for now.
+    Paused,
+}
+
+/// What is neither numbered nor replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// The store is unreachable, or back.
+    Mode(Mode),
+    /// Acked changes are gone.
+    RolledBack(RollbackNotice),
+    /// Everything up to here is durable.
+    Durable(DurableUpTo),
+    /// The last word.
+    Close(Closing),
+}
+
+/// One numbered push frame: joined presence items, or one message.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Its number.
+    pub seq: u64,
+    /// What it carries; never empty.
+    pub pushes: Vec<Arc<Push>>,
+}
+
+impl Frame {
+    fn bytes(&self) -> usize {
+        self.pushes.iter().map(|push| push.bytes()).sum()
+    }
+}
+
+/// What a resume finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replay {
+    /// Frames that are sent again.
+    pub frames: u32,
+    /// Some are lost: snapshots must follow.
+    pub missed: bool,
+}
+
+/// What a link takes from its mailbox.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Another link has the mailbox now.
+    pub displaced: bool,
+    /// The link is given up.
+    pub given_up: Option<GivenUp>,
+    /// Control, in order.
+    pub control: Vec<Control>,
+    /// Numbered frames, in order.
+    pub frames: Vec<Frame>,
+}
+
+#[derive(Default)]
+struct Inner {
+    link: LinkNo,
+    next_seq: u64,
+    /// Not sent yet, no number yet.
+    pending: VecDeque<Arc<Push>>,
+    /// Sent, not seen; `resend` of them from the front wait to be sent again.
+    replay: VecDeque<Frame>,
+    replay_bytes: usize,
+    resend_from: usize,
+    /// The highest number that can no longer be sent again.
+    lost_seq: u64,
+    /// Pushes were forgotten before they had a number.
+    missed: bool,
+    given_up: Option<GivenUp>,
+    control: VecDeque<Control>,
+}
+
+/// One session's mailbox.
+pub struct Mailbox {
+    session: SessionId,
+    player: PlayerId,
+    /// What the session may do, over all its links: reconnecting resets no limit.
+    pub limits: SessionLimits,
+    inner: Mutex<Inner>,
+    wake: Notify,
+    heard_ms: AtomicU64,
+    writing_since_ms: AtomicU64,
+    told_paused: AtomicU8,
+}
+
+impl Mailbox {
+    pub(super) fn new(session: SessionId, player: PlayerId, last_seq: u64) -> Self {
+        let inner = Inner {
+            next_seq: last_seq.saturating_add(1),
+            lost_seq: last_seq,
+            missed: last_seq > 0,
+            ..Inner::default()
+        };
+        Self {
+            session,
+            player,
+            limits: SessionLimits::default(),
+            inner: Mutex::new(inner),
+            wake: Notify::new(),
+            heard_ms: AtomicU64::new(0),
+            writing_since_ms: AtomicU64::new(0),
+            told_paused: AtomicU8::new(0),
+        }
+    }
+
+    /// Whose.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The session's player.
+    #[must_use]
+    pub const fn player(&self) -> &PlayerId {
+        &self.player
+    }
+
+    /// Puts a push in. A presence item replaces an unsent older one of its player. False when a link is up and the
+    /// mailbox is full: the link is too slow. Without a link the oldest is forgotten, and the resume is told.
+    pub(super) fn push(&self, push: &Arc<Push>, most: usize) -> bool {
+        let mut inner = self.inner.lock();
+        if let PushKind::Presence(_) = push.kind()
+            && let Some(older) = inner.pending.iter_mut().find(|older| older.kind() == push.kind())
+        {
+            *older = Arc::clone(push);
+            return true;
+        }
+        let full = inner.pending.len() >= most;
+        if full {
+            inner.pending.pop_front();
+            inner.missed = true;
+        }
+        inner.pending.push_back(Arc::clone(push));
+        let linked = inner.link != LinkNo::NONE;
+        drop(inner);
+        if linked {
+            self.wake.notify_one();
+        }
+        !(full && linked)
+    }
+
+    /// Puts control in; a newer one of its kind replaces an older one.
+    pub fn tell(&self, control: Control) {
+        let mut inner = self.inner.lock();
+        if inner.link == LinkNo::NONE {
+            return;
+        }
+        let kind = std::mem::discriminant(&control);
+        inner.control.retain(|older| std::mem::discriminant(older) != kind);
+        if inner.control.len() < CONTROL_MAX {
+            inner.control.push_back(control);
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Tells the mode, unless it was told last.
+    pub fn tell_mode(&self, mode: Mode) {
+        let paused = u8::from(mode == Mode::Paused);
+        if self.told_paused.swap(paused, Ordering::Relaxed) != paused {
+            self.tell(Control::Mode(mode));
+        }
+    }
+
+    /// Gives the present link up.
+    pub(super) fn give_up(&self, why: GivenUp) {
+        self.inner.lock().given_up = Some(why);
+        self.wake.notify_one();
+    }
+
+    /// A new link takes the mailbox; the old one, if any, finds itself displaced.
+    pub fn attach(&self, link: LinkNo) {
+        let mut inner = self.inner.lock();
+        inner.link = link;
+        inner.given_up = None;
+        inner.control.clear();
+        drop(inner);
+        self.told_paused.store(0, Ordering::Relaxed);
+        self.writing_since_ms.store(0, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// The link is down; says whether it was still the mailbox's.
+    pub fn detach(&self, link: LinkNo) -> bool {
+        let mut inner = self.inner.lock();
+        let mine = inner.link == link;
+        if mine {
+            inner.link = LinkNo::NONE;
+            inner.control.clear();
+        }
+        mine
+    }
+
+    /// Whether this link has the mailbox.
+    #[must_use]
+    pub fn is_linked_to(&self, link: LinkNo) -> bool {
+        self.inner.lock().link == link
+    }
+
+    /// Whether any link has it.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.inner.lock().link != LinkNo::NONE
+    }
+
+    /// A client resumes and has seen everything up to `last_seq`.
+    pub fn resume(&self, last_seq: u64) -> Replay {
+        let mut inner = self.inner.lock();
+        trim(&mut inner, last_seq);
+        let sent_last = inner.next_seq.saturating_sub(1);
+        let ahead = last_seq > sent_last;
+        if ahead {
+            inner.next_seq = last_seq.saturating_add(1);
+        }
+        let missed = std::mem::take(&mut inner.missed) || inner.lost_seq > last_seq || ahead;
+        if missed && inner.lost_seq > last_seq {
+            // Half a replay is no help: the client gets snapshots, and numbers without a gap.
+            let seq = last_seq.saturating_add(1);
+            let unsent: Vec<_> = inner.replay.drain(..).flat_map(|frame| frame.pushes).collect();
+            inner.replay_bytes = 0;
+            inner.next_seq = seq;
+            for push in unsent.into_iter().rev() {
+                inner.pending.push_front(push);
+            }
+        }
+        inner.lost_seq = inner.lost_seq.min(last_seq);
+        inner.resend_from = 0;
+        let again = inner.replay.len();
+        let fresh = joined_frames(&inner.pending);
+        drop(inner);
+        self.wake.notify_one();
+        Replay { frames: u32::try_from(again + fresh).unwrap_or(u32::MAX), missed }
+    }
+
+    /// The client has seen everything up to here.
+    pub fn seen(&self, seq: u64) {
+        trim(&mut self.inner.lock(), seq);
+    }
+
+    /// Takes what is to be written: frames only if `may_push`.
+    pub fn take(&self, link: LinkNo, settings: &HubSettings, may_push: bool) -> Taken {
+        let mut inner = self.inner.lock();
+        if inner.link != link {
+            return Taken { displaced: true, ..Taken::default() };
+        }
+        let mut taken = Taken {
+            given_up: inner.given_up.take(),
+            control: inner.control.drain(..).collect(),
+            ..Taken::default()
+        };
+        if may_push {
+            let from = inner.resend_from.min(inner.replay.len());
+            taken.frames.extend(inner.replay.iter().skip(from).cloned());
+            inner.resend_from = usize::MAX;
+            while let Some(frame) = next_frame(&mut inner) {
+                taken.frames.push(frame.clone());
+                remember(&mut inner, frame, settings);
+            }
+            if inner.pending.is_empty() && inner.pending.capacity() > 32 {
+                inner.pending = VecDeque::new();
+            }
+        }
+        taken
+    }
+
+    /// Waits until something is in.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// A frame came from the client.
+    pub fn heard(&self, now_ms: u64) {
+        self.heard_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// A write began (or, with 0, ended).
+    pub fn writing(&self, since_ms: u64) {
+        self.writing_since_ms.store(since_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn signs_of_life(&self) -> (u64, u64) {
+        (self.heard_ms.load(Ordering::Relaxed), self.writing_since_ms.load(Ordering::Relaxed))
+    }
+}
+
+fn trim(inner: &mut Inner, seen: u64) {
+    while inner.replay.front().is_some_and(|frame| frame.seq <= seen) {
+        if let Some(frame) = inner.replay.pop_front() {
+            inner.replay_bytes = inner.replay_bytes.saturating_sub(frame.bytes());
+            inner.resend_from =
+                inner.resend_from.saturating_sub(usize::from(inner.resend_from != usize::MAX));
+        }
+    }
+    if inner.replay.is_empty() && inner.replay.capacity() > 8 {
+        inner.replay = VecDeque::new();
+    }
+}
+
+/// The next frame of what was never sent: as many presence items in a row as fit, or one message.
+fn next_frame(inner: &mut Inner) -> Option<Frame> {
+    let first = inner.pending.pop_front()?;
+    let (mut bytes, mut pushes) = (first.bytes(), vec![first]);
+    while pushes.len() < JOIN_ITEMS_MAX && joins(&pushes, inner.pending.front(), bytes) {
+        let Some(next) = inner.pending.pop_front() else { break };
+        bytes += next.bytes();
+        pushes.push(next);
+    }
+    let seq = inner.next_seq;
+    inner.next_seq = inner.next_seq.saturating_add(1);
+    Some(Frame { seq, pushes })
+}
+
+fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
+    let is_presence = |push: &Arc<Push>| matches!(push.kind(), PushKind::Presence(_));
+    pushes.first().is_some_and(is_presence)
+        && next.is_some_and(|next| is_presence(next) && bytes + next.bytes() <= JOIN_BYTES_MAX)
+}
+
+/// How many frames the pending pushes will make.
+fn joined_frames(pending: &VecDeque<Arc<Push>>) -> usize {
+    let (mut frames, mut items, mut bytes, mut in_presence) = (0, 0, 0, false);
+    for push in pending {
+        let presence = matches!(push.kind(), PushKind::Presence(_));
+        let fits =
+            presence && in_presence && items < JOIN_ITEMS_MAX && bytes + push.bytes() <= JOIN_BYTES_MAX;
+        if fits {
+            (items, bytes) = (items + 1, bytes + push.bytes());
+        } else {
+            (frames, items, bytes, in_presence) = (frames + 1, 1, push.bytes(), presence);
+        }
+    }
+    frames
+}
+
+fn remember(inner: &mut Inner, frame: Frame, settings: &HubSettings) {
+    inner.replay_bytes += frame.bytes();
+    inner.replay.push_back(frame);
+    while inner.replay.len() > settings.replay_frames_max || inner.replay_bytes > settings.replay_bytes_max {
+        let Some(oldest) = inner.replay.pop_front() else { break };
+        inner.replay_bytes = inner.replay_bytes.saturating_sub(oldest.bytes());
+        inner.lost_seq = inner.lost_seq.max(oldest.seq);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+    use std::time::Duration;
+
+    fn settings() -> HubSettings {
+        HubSettings {
+            heartbeat: Duration::from_secs(15),
+            outbox_items_max: 4,
+            slow_close_after: Duration::from_secs(10),
+            replay_frames_max: 3,
+            replay_bytes_max: 1000,
+        }
+    }
+
+    const LINK: LinkNo = LinkNo(1);
+
+    fn mailbox(last_seq: u64) -> Mailbox {
+        let player = PlayerId::parse("ann").unwrap();
+        let mailbox = Mailbox::new(SessionId::generate(ShardId::FIRST, 1), player, last_seq);
+        mailbox.attach(LINK);
+        mailbox
+    }
+
+    fn presence(player: &str, body: &'static str) -> Arc<Push> {
+        Arc::new(Push::new(PushKind::Presence(PlayerId::parse(player).unwrap()), body.as_bytes().into()))
+    }
+
+    fn message(body: &'static str) -> Arc<Push> {
+        Arc::new(Push::new(PushKind::Message, body.as_bytes().into()))
+    }
+
+    fn sent(mailbox: &Mailbox) -> Vec<(u64, String)> {
+        let taken = mailbox.take(LINK, &settings(), true);
+        let body = |frame: &Frame| {
+            frame
+                .pushes
+                .iter()
+                .map(|push| String::from_utf8_lossy(push.msgpack()).into_owned())
+                .collect::<Vec<_>>()
+        };
+        taken.frames.iter().map(|frame| (frame.seq, body(frame).join("+"))).collect()
+    }
+
+    #[test]
+    fn presence_is_joined_in_one_frame_and_messages_are_not() {
+        let mailbox = mailbox(0);
+        for push in [presence("a", "a1"), presence("b", "b1"), message("m"), presence("c", "c1")] {
+            assert!(mailbox.push(&push, 10));
+        }
+        assert!(mailbox.push(&presence("a", "a2"), 10));
+        assert_eq!(sent(&mailbox), [(1, "a2+b1".into()), (2, "m".into()), (3, "c1".into())]);
+        assert!(sent(&mailbox).is_empty());
+    }
+
+    #[test]
+    fn a_resume_sends_again_what_was_not_seen_without_a_gap() {
+        let mailbox = mailbox(0);
+        for body in ["1", "2", "3"] {
+            mailbox.push(&message(body), 10);
+        }
+        assert_eq!(sent(&mailbox).len(), 3);
+        mailbox.detach(LINK);
+        mailbox.push(&message("4"), 10);
+        assert_eq!(mailbox.resume(1), Replay { frames: 3, missed: false });
+        mailbox.attach(LINK);
+        assert_eq!(sent(&mailbox), [(2, "2".into()), (3, "3".into()), (4, "4".into())]);
+    }
+
+    #[test]
+    fn what_no_longer_fits_is_told_as_missed_and_numbers_go_on() {
+        let mailbox = mailbox(0);
+        for body in ["1", "2", "3", "4", "5"] {
+            mailbox.push(&message(body), 10);
+        }
+        assert_eq!(sent(&mailbox).len(), 5);
+        assert!(mailbox.resume(1).missed, "2 is gone");
+        assert_eq!(sent(&mailbox).first(), Some(&(2, "3".into())), "no gap after last_seq");
+        assert!(!mailbox.resume(4).missed);
+    }
+
+    #[test]
+    fn a_seen_push_is_not_kept() {
+        let mailbox = mailbox(0);
+        mailbox.push(&message("1"), 10);
+        mailbox.push(&message("2"), 10);
+        sent(&mailbox);
+        mailbox.seen(2);
+        assert_eq!(mailbox.resume(2), Replay { frames: 0, missed: false });
+    }
+
+    #[test]
+    fn a_full_mailbox_is_a_slow_link_or_a_missed_push() {
+        let mailbox = mailbox(0);
+        for _ in 0..4 {
+            assert!(mailbox.push(&message("x"), 4));
+        }
+        assert!(!mailbox.push(&message("y"), 4), "a link that does not read");
+        mailbox.detach(LINK);
+        assert!(mailbox.push(&message("z"), 4));
+        assert!(mailbox.resume(0).missed);
+    }
+
+    #[test]
+    fn after_a_crash_numbers_go_on_and_the_loss_is_told() {
+        let mailbox = mailbox(7);
+        mailbox.push(&message("8"), 10);
+        assert!(mailbox.resume(7).missed);
+        assert_eq!(sent(&mailbox), [(8, "8".into())]);
+        assert!(!mailbox.resume(8).missed);
+    }
+
+    #[test]
+    fn a_late_close_of_an_old_link_never_touches_the_new_one() {
+        let mailbox = mailbox(0);
+        let new = LinkNo(2);
+        mailbox.attach(new);
+        assert!(mailbox.take(LINK, &settings(), true).displaced);
+        assert!(!mailbox.detach(LINK));
+        assert!(mailbox.is_linked_to(new));
+    }
+}

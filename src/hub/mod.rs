@@ -1,0 +1,203 @@
+//! Who is connected here: one mailbox a session, from login to end, whatever its links do. Called by `session`,
+//! `presence` and `service`. Who is too slow is decided here and nowhere else. Knows no wire: what is pushed is bytes.
+
+mod mailbox;
+mod push;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::time::MissedTickBehavior;
+
+pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken};
+pub use push::{Push, PushKind};
+
+use crate::clock;
+use crate::ids::{PlayerId, SessionId};
+use crate::tasks::Tasks;
+use crate::wheel::Wheel;
+
+/// How coarse the watch over silent and stuck links is.
+const PULSE_MS: u64 = 250;
+
+/// What the hub needs to know.
+#[derive(Debug, Clone)]
+pub struct HubSettings {
+    /// Silence of twice this ends a link.
+    pub heartbeat: Duration,
+    /// Pushes that wait for a slow reader, after joining.
+    pub outbox_items_max: usize,
+    /// How long one write may be stuck.
+    pub slow_close_after: Duration,
+    /// Frames kept for a resume.
+    pub replay_frames_max: usize,
+    /// Bytes kept for a resume.
+    pub replay_bytes_max: usize,
+}
+
+/// Why a link is given up from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// No frame for twice the heartbeat.
+    Silent,
+    /// It does not read what it is sent.
+    Slow,
+}
+
+/// All mailboxes of this node.
+pub struct Hub {
+    settings: HubSettings,
+    mailboxes: DashMap<SessionId, Arc<Mailbox>, ahash::RandomState>,
+    pulse: Mutex<Wheel<(Weak<Mailbox>, LinkNo)>>,
+    next_link: AtomicU64,
+    links: AtomicUsize,
+}
+
+impl Hub {
+    /// Builds the room and starts its watch over links.
+    #[must_use]
+    pub fn start(settings: HubSettings, tasks: &Tasks) -> Arc<Self> {
+        let hub = Arc::new(Self {
+            settings,
+            mailboxes: DashMap::default(),
+            pulse: Mutex::new(Wheel::new(PULSE_MS)),
+            next_link: AtomicU64::new(1),
+            links: AtomicUsize::new(0),
+        });
+        let (watch, stop) = (Arc::clone(&hub), tasks.clone());
+        tasks.spawn_vital("pulse", async move { watch.run_pulse(&stop).await });
+        hub
+    }
+
+    /// The mailbox of a session.
+    #[must_use]
+    pub fn mailbox(&self, session: SessionId) -> Option<Arc<Mailbox>> {
+        self.mailboxes.get(&session).map(|mailbox| Arc::clone(&mailbox))
+    }
+
+    /// The mailbox of a session, made if there is none: then `seq` goes on after `last_seq`, and what was before
+    /// counts as missed unless `last_seq` is 0.
+    pub fn mailbox_or_new(
+        &self,
+        session: SessionId,
+        player: &PlayerId,
+        last_seq: u64,
+    ) -> (Arc<Mailbox>, bool) {
+        let mut is_new = false;
+        let mailbox = self.mailboxes.entry(session).or_insert_with(|| {
+            is_new = true;
+            Arc::new(Mailbox::new(session, player.clone(), last_seq))
+        });
+        (Arc::clone(&mailbox), is_new)
+    }
+
+    /// Forgets a session's mailbox.
+    pub fn remove(&self, session: SessionId) -> Option<Arc<Mailbox>> {
+        self.mailboxes.remove(&session).map(|(_, mailbox)| mailbox)
+    }
+
+    /// A number for a new link. A mailbox listens to one link at a time.
+    pub fn next_link(&self) -> LinkNo {
+        LinkNo::of(self.next_link.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Pushes to a session's mailbox; says whether the session is here.
+    pub fn push(&self, session: SessionId, push: &Arc<Push>) -> bool {
+        self.mailbox(session).is_some_and(|mailbox| {
+            self.push_to(&mailbox, push);
+            true
+        })
+    }
+
+    /// Pushes to a mailbox. A full one closes its link as too slow, or, without a link, forgets its oldest push.
+    pub fn push_to(&self, mailbox: &Mailbox, push: &Arc<Push>) {
+        if !mailbox.push(push, self.settings.outbox_items_max) {
+            metrics::counter!("hearth_slow_closes_total").increment(1);
+            mailbox.give_up(GivenUp::Slow);
+        }
+    }
+
+    /// A link is up: from now on it is watched.
+    pub fn watch_link(&self, mailbox: &Arc<Mailbox>, link: LinkNo) {
+        self.links.fetch_add(1, Ordering::Relaxed);
+        let now_ms = clock::now().mono_ms;
+        mailbox.heard(now_ms);
+        self.pulse.lock().insert(self.next_look(now_ms, now_ms), (Arc::downgrade(mailbox), link));
+    }
+
+    /// A link is down.
+    pub fn link_down(&self) {
+        self.links.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Links that are up.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    /// All mailboxes. Walks the whole map: for stopping and for mode changes only.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Mailbox>> {
+        self.mailboxes.iter().map(|mailbox| Arc::clone(&mailbox)).collect()
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &HubSettings {
+        &self.settings
+    }
+
+    fn silence_max_ms(&self) -> u64 {
+        u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX).saturating_mul(2)
+    }
+
+    fn slow_max_ms(&self) -> u64 {
+        u64::try_from(self.settings.slow_close_after.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn next_look(&self, heard_ms: u64, now_ms: u64) -> u64 {
+        let silence = heard_ms.saturating_add(self.silence_max_ms());
+        silence.min(now_ms.saturating_add(self.slow_max_ms())).max(now_ms + 1)
+    }
+
+    async fn run_pulse(self: Arc<Self>, tasks: &Tasks) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(PULSE_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                _ = ticks.tick() => {}
+            }
+            loop {
+                let now_ms = clock::now().mono_ms;
+                let due = self.pulse.lock().due(now_ms);
+                if due.is_empty() {
+                    break;
+                }
+                for (mailbox, link) in due {
+                    if let Some(mailbox) = mailbox.upgrade().filter(|mailbox| mailbox.is_linked_to(link)) {
+                        self.look_at(&mailbox, link, now_ms);
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn look_at(&self, mailbox: &Arc<Mailbox>, link: LinkNo, now_ms: u64) {
+        let (heard_ms, writing_since_ms) = mailbox.signs_of_life();
+        if writing_since_ms > 0 && now_ms.saturating_sub(writing_since_ms) >= self.slow_max_ms() {
+            metrics::counter!("hearth_slow_closes_total").increment(1);
+            mailbox.give_up(GivenUp::Slow);
+        } else if now_ms.saturating_sub(heard_ms) >= self.silence_max_ms() {
+            mailbox.give_up(GivenUp::Silent);
+        } else {
+            self.pulse.lock().insert(self.next_look(heard_ms, now_ms), (Arc::downgrade(mailbox), link));
+        }
+    }
+}

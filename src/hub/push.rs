@@ -1,0 +1,56 @@
+//! One thing pushed to any number of sessions: encoded once, shared by every receiver. JSON is made of it when the
+//! first JSON link needs it. Never changed after it was made.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use crate::ids::PlayerId;
+
+/// What kind of push, as far as joining and framing tell them apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushKind {
+    /// One presence item of this player: newer ones replace older ones that were not sent yet; many go in one frame.
+    Presence(PlayerId),
+    /// A whole message body: a frame of its own.
+    Message,
+}
+
+/// A push.
+#[derive(Debug)]
+pub struct Push {
+    kind: PushKind,
+    msgpack: Bytes,
+    json: OnceLock<Bytes>,
+}
+
+impl Push {
+    /// A push with its MessagePack bytes.
+    #[must_use]
+    pub const fn new(kind: PushKind, msgpack: Bytes) -> Self {
+        Self { kind, msgpack, json: OnceLock::new() }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> &PushKind {
+        &self.kind
+    }
+
+    /// Its MessagePack bytes.
+    #[must_use]
+    pub const fn msgpack(&self) -> &Bytes {
+        &self.msgpack
+    }
+
+    /// Its JSON bytes, made by `transcode` for the first who asks.
+    pub fn json(&self, transcode: impl FnOnce(&[u8]) -> Bytes) -> &Bytes {
+        self.json.get_or_init(|| transcode(&self.msgpack))
+    }
+
+    /// What it weighs in a replay buffer.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.msgpack.len()
+    }
+}

@@ -1,0 +1,83 @@
+//! From "a record changed" to the mailboxes of all who watch: changes gather for one tick, the latest of each player
+//! is encoded once, and every watcher gets the same bytes. One of the four doors where wire types stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::push::PresenceItem;
+use protocol::request::Status as WireStatus;
+use protocol::{Encoding, Stamp as WireStamp, Value};
+
+use super::Presence;
+use crate::events::{PresenceView, Status};
+use crate::hub::{Push, PushKind};
+use crate::ids::PlayerId;
+use crate::tasks::Tasks;
+
+/// Pushes after which others get a turn.
+const TURN: usize = 2_000;
+
+impl Presence {
+    pub(super) async fn run(self: Arc<Self>, tasks: &Tasks) {
+        loop {
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                () = self.events.presence.filled() => {}
+            }
+            tokio::time::sleep(self.tick).await;
+            for (player, view) in self.events.presence.take() {
+                self.tell(&player, &view).await;
+            }
+        }
+    }
+
+    async fn tell(&self, player: &PlayerId, view: &PresenceView) {
+        let watchers = self.watches.of(player);
+        if watchers.is_empty() {
+            return;
+        }
+        let push = push_of(player, view);
+        metrics::counter!("hearth_fanout_items_total").increment(1);
+        metrics::counter!("hearth_fanout_deliveries_total").increment(watchers.len() as u64);
+        for turn in watchers.chunks(TURN) {
+            for mailbox in turn {
+                self.hub.push_to(mailbox, &push);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What others see, encoded once.
+#[must_use]
+pub fn push_of(player: &PlayerId, view: &PresenceView) -> Arc<Push> {
+    let mut bytes = Vec::with_capacity(96);
+    protocol::codec::encode_body(Encoding::MessagePack, &mut bytes, &item(player, view));
+    Arc::new(Push::new(PushKind::Presence(player.clone()), Bytes::from(bytes)))
+}
+
+/// What others see, in the wire's words.
+#[must_use]
+pub fn item(player: &PlayerId, view: &PresenceView) -> PresenceItem {
+    let offline = view.status == Status::Offline;
+    let activity: Option<BTreeMap<String, Value>> =
+        view.activity.as_deref().and_then(|activity| rmp_serde::from_slice(activity).ok());
+    let ver: WireStamp = (view.ver.epoch.number(), view.ver.version.number());
+    PresenceItem {
+        player: player.as_str().to_owned(),
+        status: match view.status {
+            Status::Offline | Status::Invisible => WireStatus::Offline,
+            Status::Away => WireStatus::Away,
+            Status::Online => WireStatus::Online,
+            Status::Busy => WireStatus::Busy,
+            Status::Playing => WireStatus::Playing,
+        },
+        activity: activity.filter(|activity| !activity.is_empty()),
+        ver,
+        last_seen: (offline && view.last_seen_unix_ms > 0).then_some(view.last_seen_unix_ms),
+        devices: (!view.devices.is_empty())
+            .then(|| view.devices.iter().map(|device| device.as_ref().to_owned()).collect()),
+    }
+}

@@ -1,0 +1,52 @@
+//! Who is here and who wants to know: watch edges, and the fan-out of what changed. Called by `session` and
+//! `service`; hears of changes through [`Events`]. Knows no record: it is told what others see and tells them.
+
+mod fanout;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::events::Events;
+use crate::hub::{Hub, Mailbox};
+use crate::ids::{PlayerId, SessionId};
+use crate::tasks::Tasks;
+
+pub use fanout::{item, push_of};
+use watch::Watches;
+
+/// The room.
+pub struct Presence {
+    watches: Watches,
+    hub: Arc<Hub>,
+    events: Arc<Events>,
+    tick: Duration,
+}
+
+impl Presence {
+    /// Builds the room and starts the fan-out.
+    #[must_use]
+    pub fn start(hub: Arc<Hub>, events: Arc<Events>, tick: Duration, tasks: &Tasks) -> Arc<Self> {
+        let presence = Arc::new(Self { watches: Watches::default(), hub, events, tick });
+        let (fanout, stop) = (Arc::clone(&presence), tasks.clone());
+        tasks.spawn_vital("fanout", async move { fanout.run(&stop).await });
+        presence
+    }
+
+    /// From now on every change of the player reaches the mailbox. Look at the player *after* this call, and no
+    /// change falls between: what is both in the snapshot and pushed is told apart by `ver`.
+    pub fn watch(&self, player: &PlayerId, mailbox: &Arc<Mailbox>) {
+        self.watches.add(player, mailbox);
+    }
+
+    /// No longer.
+    pub fn unwatch(&self, player: &PlayerId, session: SessionId) {
+        self.watches.remove(player, session);
+    }
+
+    /// How many sessions watch a player.
+    #[must_use]
+    pub fn watchers(&self, player: &PlayerId) -> usize {
+        self.watches.count(player)
+    }
+}
