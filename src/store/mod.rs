@@ -2,18 +2,30 @@
 //! The store never decides, it compares: a commit either holds the fence (epoch, generation, flush counter) or
 //! changes nothing. Bodies are opaque here: what a record means is `home`'s.
 
+pub mod embedded;
+pub mod judge;
+pub mod layout;
+mod open;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::open::{OpenError, OpenOptions, open};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 
 /// Most records one commit may carry: 64 of 300 B cost Redis 2 to 3.5 ms; more gains nothing and blocks it longer.
 pub const COMMIT_RECORDS_MAX: usize = 64;
 /// Most bytes of record bodies one commit may carry (one record alone may pass it).
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
+/// Most players one [`Store::load_players`] may name.
+pub const LOAD_PLAYERS_MAX: usize = 256;
+/// Most players in one [`LivePage`], whatever the caller's limit.
+pub const LIVE_PAGE_MAX: usize = 1024;
+/// Events that a shard's stream keeps, about: older ones are cut off.
+pub const EVENTS_MAX: u64 = 10_000;
 
 /// What a store call returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -179,6 +191,32 @@ pub struct Commit {
     pub records: Vec<CommitRecord>,
 }
 
+impl Commit {
+    /// Checks the batch against [`COMMIT_RECORDS_MAX`] and [`COMMIT_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a batch that would block the store for too long; it was not sent.
+    pub fn check_size(&self) -> Result<(), StoreError> {
+        if self.records.len() > COMMIT_RECORDS_MAX {
+            return Err(StoreError::Refused(format!("a commit has at most {COMMIT_RECORDS_MAX} records")));
+        }
+        let bytes: usize = self.records.iter().map(CommitRecord::bytes).sum();
+        if bytes > COMMIT_BYTES_MAX && self.records.len() > 1 {
+            return Err(StoreError::Refused(format!("a commit has at most {COMMIT_BYTES_MAX} bytes")));
+        }
+        Ok(())
+    }
+}
+
+impl CommitRecord {
+    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings and events.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let events: usize = self.events.iter().map(Bytes::len).sum();
+        self.p.len() + self.w.as_ref().map_or(0, Bytes::len) + events
+    }
+}
+
 /// What became of one record of a commit that held the fence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordStatus {
@@ -192,7 +230,8 @@ pub enum RecordStatus {
     Restored,
     /// The store lost it (missing, or behind the base): nothing written; send again with `restore`, never ack.
     Gone,
-    /// Base zero, but a record of an older epoch is there: nothing written; merge and send again, never ack.
+    /// What is there must be merged first: base zero over a record of an older epoch, or a version above the base that
+    /// is not ours. Nothing written; send again on the stored version as base, above both, never ack.
     Exists(StoredRecord),
 }
 

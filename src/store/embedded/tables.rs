@@ -1,0 +1,356 @@
+//! The tables of the embedded store and what a commit does to them, inside a transaction that the writer owns.
+//! The verdicts are `judge`'s; here they are carried out. Never commits and never reads a clock.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
+use crate::store::judge::{self, Meta, Verdict};
+use crate::store::{
+    Commit, CommitRecord, Committed, EVENTS_MAX, Keep, LiveCursor, LivePage, RecordStatus, StoredRecord,
+};
+
+/// Shard to epoch, flush counter, generation, highest ended version, owner. Who holds the lease is not here: a
+/// process that ended has lost its leases with the folder's lock.
+const META: TableDefinition<'static, u16, (u64, u64, u64, u64, &str)> = TableDefinition::new("meta");
+/// Shard and player to the time (Unix ms) when the store may forget it, score in `LIVE`, epoch, version, body.
+const RECORDS: TableDefinition<'static, (u16, &str), RecordRow> = TableDefinition::new("records");
+/// Shard and player to watches and rooms; forgotten with the record.
+const WATCHES: TableDefinition<'static, (u16, &str), &[u8]> = TableDefinition::new("watches");
+/// Shard, expiry (Unix ms), player: the index of live players.
+const LIVE: TableDefinition<'static, (u16, u64, &str), ()> = TableDefinition::new("live");
+/// Shard and number to event.
+const EVENTS: TableDefinition<'static, (u16, u64), &[u8]> = TableDefinition::new("events");
+/// What concerns no shard: the format, the agreed configuration, the probe.
+const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
+
+type RecordRow = (u64, Option<u64>, u64, u64, &'static [u8]);
+
+/// What a stored row says besides its body.
+#[derive(Debug, Clone, Copy)]
+struct RowHead {
+    forget_at_ms: u64,
+    score: Option<u64>,
+    epoch: Epoch,
+    version: Version,
+}
+
+/// Where the last step of the sweep ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SweepCursor(Option<(u16, String)>);
+
+/// All tables, open for writing.
+pub(super) struct WriteTables<'txn> {
+    meta: Table<'txn, u16, (u64, u64, u64, u64, &'static str)>,
+    records: Table<'txn, (u16, &'static str), RecordRow>,
+    watches: Table<'txn, (u16, &'static str), &'static [u8]>,
+    live: Table<'txn, (u16, u64, &'static str), ()>,
+    events: Table<'txn, (u16, u64), &'static [u8]>,
+    cluster: Table<'txn, &'static str, &'static [u8]>,
+}
+
+impl<'txn> WriteTables<'txn> {
+    pub(super) fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            meta: txn.open_table(META)?,
+            records: txn.open_table(RECORDS)?,
+            watches: txn.open_table(WATCHES)?,
+            live: txn.open_table(LIVE)?,
+            events: txn.open_table(EVENTS)?,
+            cluster: txn.open_table(CLUSTER)?,
+        })
+    }
+
+    pub(super) fn put_meta(&mut self, shard: ShardId, meta: &Meta) -> Result<(), redb::Error> {
+        let row = (
+            meta.epoch.number(),
+            meta.flush_seq.number(),
+            meta.generation.number(),
+            meta.version_max.number(),
+            meta.owner.as_str(),
+        );
+        self.meta.insert(shard.number(), row)?;
+        Ok(())
+    }
+
+    /// A cluster-wide value, written only if there is none; returns the one in force.
+    pub(super) fn agree(&mut self, name: &str, proposal: &[u8]) -> Result<Vec<u8>, redb::Error> {
+        if let Some(stored) = self.cluster.get(name)? {
+            return Ok(stored.value().to_vec());
+        }
+        self.cluster.insert(name, proposal)?;
+        Ok(proposal.to_vec())
+    }
+
+    pub(super) fn put_cluster(&mut self, name: &str, value: &[u8]) -> Result<(), redb::Error> {
+        self.cluster.insert(name, value)?;
+        Ok(())
+    }
+
+    /// Carries out a batch whose fence holds; returns its statuses and the shard's new meta, which is written, too.
+    pub(super) fn commit(
+        &mut self,
+        meta: &Meta,
+        commit: &Commit,
+        now_ms: u64,
+    ) -> Result<(Committed, Meta), redb::Error> {
+        let mut meta = Meta { flush_seq: commit.flush_seq, ..meta.clone() };
+        let mut statuses = Vec::with_capacity(commit.records.len());
+        for record in &commit.records {
+            let row = self.head(commit.shard, &record.player)?;
+            let stored = row.filter(|row| row.forget_at_ms > now_ms);
+            let verdict = judge::record(commit.epoch, record, stored.map(|row| (row.epoch, row.version)));
+            if verdict.writes() {
+                if stored.is_none() {
+                    // What outlived its record in the file is forgotten with it.
+                    self.watches.remove((commit.shard.number(), record.player.as_str()))?;
+                }
+                self.write(commit, record, row.and_then(|row| row.score), now_ms)?;
+                meta.version_max = judge::version_max_after(meta.version_max, record);
+            }
+            if verdict.appends_events() {
+                self.append_events(commit.shard, &record.events)?;
+            }
+            statuses.push(self.status(verdict, commit.shard, &record.player)?);
+        }
+        self.put_meta(commit.shard, &meta)?;
+        Ok((Committed::Done(statuses), meta))
+    }
+
+    fn head(&self, shard: ShardId, player: &PlayerId) -> Result<Option<RowHead>, redb::Error> {
+        let row = self.records.get((shard.number(), player.as_str()))?;
+        Ok(row.map(|row| head_of(row.value())))
+    }
+
+    fn write(
+        &mut self,
+        commit: &Commit,
+        record: &CommitRecord,
+        old_score: Option<u64>,
+        now_ms: u64,
+    ) -> Result<(), redb::Error> {
+        let (shard, player) = (commit.shard.number(), record.player.as_str());
+        let score = match record.keep {
+            Keep::Live { expires_at_unix_ms } => Some(expires_at_unix_ms),
+            Keep::Remainder | Keep::Erase => None,
+        };
+        if old_score != score {
+            if let Some(old_score) = old_score {
+                self.live.remove((shard, old_score, player))?;
+            }
+            if let Some(score) = score {
+                self.live.insert((shard, score, player), ())?;
+            }
+        }
+        if record.keep == Keep::Erase {
+            self.records.remove((shard, player))?;
+        } else {
+            let ttl_ms = u64::try_from(record.ttl.as_millis()).unwrap_or(u64::MAX);
+            let row = (
+                now_ms.saturating_add(ttl_ms),
+                score,
+                commit.epoch.number(),
+                record.version.number(),
+                &record.p[..],
+            );
+            self.records.insert((shard, player), row)?;
+        }
+        match &record.w {
+            Some(w) if score.is_some() && !w.is_empty() => {
+                self.watches.insert((shard, player), &w[..])?;
+            }
+            None if score.is_some() => {}
+            _ => {
+                self.watches.remove((shard, player))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_events(&mut self, shard: ShardId, events: &[Bytes]) -> Result<(), redb::Error> {
+        let shard = shard.number();
+        for event in events {
+            let last = self.events.range((shard, 0)..=(shard, u64::MAX))?.next_back().transpose()?;
+            let number = last.map_or(0, |(key, _)| key.value().1) + 1;
+            self.events.insert((shard, number), &event[..])?;
+            if let Some(oldest) = number.checked_sub(EVENTS_MAX) {
+                self.events.remove((shard, oldest))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn status(
+        &self,
+        verdict: Verdict,
+        shard: ShardId,
+        player: &PlayerId,
+    ) -> Result<RecordStatus, redb::Error> {
+        Ok(match verdict {
+            Verdict::Applied => RecordStatus::Applied,
+            Verdict::Same => RecordStatus::Same,
+            Verdict::Repaired => RecordStatus::Repaired,
+            Verdict::Restored => RecordStatus::Restored,
+            Verdict::Gone => RecordStatus::Gone,
+            Verdict::Exists => {
+                match stored_record(&self.records, &self.watches, shard.number(), player.as_str(), 0)? {
+                    Some(stored) => RecordStatus::Exists(stored),
+                    // The verdict was made from that very row.
+                    None => return Err(redb::Error::Corrupted("a record vanished in a transaction".into())),
+                }
+            }
+        })
+    }
+
+    /// Forgets what has run out, looking at no more than `rows_max` records a step.
+    pub(super) fn sweep(
+        &mut self,
+        cursor: &mut SweepCursor,
+        now_ms: u64,
+        rows_max: usize,
+    ) -> Result<usize, redb::Error> {
+        let mut run_out = Vec::new();
+        let mut last = None;
+        {
+            let after = cursor.0.as_ref().map(|(shard, player)| (*shard, player.as_str()));
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let range = self.records.range::<(u16, &str)>((from, Bound::Unbounded))?;
+            let mut seen = 0;
+            for row in range.take(rows_max) {
+                let (key, value) = row?;
+                let (shard, player) = key.value();
+                let head = head_of(value.value());
+                if head.forget_at_ms <= now_ms {
+                    run_out.push((shard, player.to_owned(), head.score));
+                }
+                seen += 1;
+                if seen == rows_max {
+                    last = Some((shard, player.to_owned()));
+                }
+            }
+        }
+        for (shard, player, score) in &run_out {
+            let player = player.as_str();
+            self.records.remove((*shard, player))?;
+            self.watches.remove((*shard, player))?;
+            if let Some(score) = score {
+                self.live.remove((*shard, *score, player))?;
+            }
+        }
+        cursor.0 = last;
+        Ok(run_out.len())
+    }
+}
+
+fn head_of(row: (u64, Option<u64>, u64, u64, &[u8])) -> RowHead {
+    let (forget_at_ms, score, epoch, version, _) = row;
+    RowHead { forget_at_ms, score, epoch: Epoch::of(epoch), version: Version::of(version) }
+}
+
+fn stored_record(
+    records: &impl ReadableTable<(u16, &'static str), RecordRow>,
+    watches: &impl ReadableTable<(u16, &'static str), &'static [u8]>,
+    shard: u16,
+    player: &str,
+    now_ms: u64,
+) -> Result<Option<StoredRecord>, redb::Error> {
+    let Some(row) = records.get((shard, player))? else { return Ok(None) };
+    let (forget_at_ms, _, epoch, version, body) = row.value();
+    if forget_at_ms <= now_ms {
+        return Ok(None);
+    }
+    let w = watches.get((shard, player))?.map(|w| Bytes::copy_from_slice(w.value()));
+    let p = Bytes::copy_from_slice(body);
+    Ok(Some(StoredRecord { epoch: Epoch::of(epoch), version: Version::of(version), p, w }))
+}
+
+/// The tables that are read outside the writer.
+pub(super) struct ReadTables {
+    records: ReadOnlyTable<(u16, &'static str), RecordRow>,
+    watches: ReadOnlyTable<(u16, &'static str), &'static [u8]>,
+    live: ReadOnlyTable<(u16, u64, &'static str), ()>,
+}
+
+impl ReadTables {
+    pub(super) fn open(txn: &ReadTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            records: txn.open_table(RECORDS)?,
+            watches: txn.open_table(WATCHES)?,
+            live: txn.open_table(LIVE)?,
+        })
+    }
+
+    pub(super) fn player(
+        &self,
+        shard: ShardId,
+        player: &str,
+        now_ms: u64,
+    ) -> Result<Option<StoredRecord>, redb::Error> {
+        stored_record(&self.records, &self.watches, shard.number(), player, now_ms)
+    }
+
+    pub(super) fn live_page(
+        &self,
+        shard: ShardId,
+        after: Option<&LiveCursor>,
+        limit: usize,
+        now_ms: u64,
+    ) -> Result<LivePage, redb::Error> {
+        let number = shard.number();
+        let from = match after {
+            Some(cursor) => Bound::Excluded((number, cursor.after_unix_ms, cursor.after_player.as_str())),
+            None => Bound::Included((number, 0, "")),
+        };
+        let to = match number.checked_add(1) {
+            Some(next) => Bound::Excluded((next, 0, "")),
+            None => Bound::Unbounded,
+        };
+        let mut page = LivePage::default();
+        let mut names = 0;
+        for row in self.live.range::<(u16, u64, &str)>((from, to))?.take(limit) {
+            let (key, _) = row?;
+            let (_, score, name) = key.value();
+            names += 1;
+            if names == limit {
+                page.next = Some(LiveCursor { after_unix_ms: score, after_player: name.to_owned() });
+            }
+            let stored = self.player(shard, name, now_ms)?;
+            match (PlayerId::parse(name), stored) {
+                (Ok(player), Some(stored)) => page.records.push((player, stored)),
+                _ => page.missing += 1,
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// Every shard's meta, nobody holding it.
+pub(super) fn read_metas(txn: &ReadTransaction) -> Result<Vec<(ShardId, Meta)>, redb::Error> {
+    let mut metas = Vec::new();
+    for row in txn.open_table(META)?.iter()? {
+        let (shard, row) = row?;
+        let Some(shard) = ShardId::numbered(shard.value()) else { continue };
+        let (epoch, flush_seq, generation, version_max, owner) = row.value();
+        let meta = Meta {
+            epoch: Epoch::of(epoch),
+            holder: None,
+            until_ms: 0,
+            owner: Owner::named(owner),
+            previous_owner: None,
+            flush_seq: FlushSeq::of(flush_seq),
+            generation: Generation::of(generation),
+            version_max: Version::of(version_max),
+        };
+        metas.push((shard, meta));
+    }
+    Ok(metas)
+}
+
+/// A cluster-wide value.
+pub(super) fn read_cluster(txn: &ReadTransaction, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+    let table = txn.open_table(CLUSTER)?;
+    let value = table.get(name)?.map(|value| value.value().to_vec());
+    Ok(value)
+}

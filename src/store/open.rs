@@ -1,0 +1,96 @@
+//! From a store's URL to a store. Called by `app` at start and by tests; every fault is one line that says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Store;
+use super::embedded::EmbeddedStore;
+
+/// How a store is opened, besides its URL.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The cluster's name, first part of every key: 1 to 32 of `a-z A-Z 0-9 . _ -`. Required with Redis, so that two
+    /// clusters never share keys by accident; the embedded store, one cluster a folder, does not use it.
+    pub cluster: String,
+    /// How long making a connection may take, TLS and AUTH included. Redis only.
+    pub connect_deadline: Duration,
+    /// How long a call may wait for its answer once connected. Redis only; the embedded store waits for its disk, 5 s.
+    pub response_deadline: Duration,
+}
+
+impl Default for OpenOptions {
+    /// No cluster name; one second to connect, one second to answer.
+    fn default() -> Self {
+        Self {
+            cluster: String::new(),
+            connect_deadline: Duration::from_secs(1),
+            response_deadline: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why there is no store. The message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no store that we know.
+    #[error("store `{url}` is not known: use embedded:DIR, redis://HOST:PORT or rediss://HOST:PORT")]
+    UnknownScheme {
+        /// The URL, without any password.
+        url: String,
+    },
+    /// The folder belongs to a running server.
+    #[error(
+        "the data folder {} is in use by another hearth server{}: stop that one, or give this one a folder of its own",
+        dir.display(), in_process(pid)
+    )]
+    FolderLocked {
+        /// The folder.
+        dir: PathBuf,
+        /// Its process, if it could be told.
+        pid: String,
+    },
+    /// The folder cannot be made, read or written.
+    #[error("the data folder {} cannot be used ({source}): check that it may be written and has room", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database file is not ours, or broken.
+    #[error("{} cannot be read ({reason}): put a backup in its place, or move it away to start empty", file.display())]
+    Damaged {
+        /// The file or its folder.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn in_process(pid: &str) -> String {
+    if pid.is_empty() { String::new() } else { format!(" (process {pid})") }
+}
+
+/// Opens the store that `url` names: `embedded:DIR`.
+///
+/// # Errors
+/// [`OpenError`]; nothing stays open then.
+pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
+    let _ = options;
+    match url.split_once(':') {
+        Some(("embedded", dir)) if !dir.is_empty() => open_embedded(Path::new(dir)).await,
+        _ => Err(OpenError::UnknownScheme { url: url.to_owned() }),
+    }
+}
+
+async fn open_embedded(dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
+    let owned = dir.to_owned();
+    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&owned));
+    match opening.await {
+        Ok(opened) => Ok(Arc::new(opened?)),
+        // redb trusts a file that was closed in order, and panics where such a file was altered.
+        Err(panicked) => Err(OpenError::Damaged { file: dir.to_owned(), reason: panicked.to_string() }),
+    }
+}

@@ -1,0 +1,3 @@
+//! What the stories are told with: one file an idea. Knows how to start, hurt and end real servers; promises nothing.
+
+pub(crate) mod patience;

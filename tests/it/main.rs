@@ -1,0 +1,12 @@
+//! The promises of Hearth, told as stories against real servers and a real Redis. One binary; `harness` owns the
+//! vocabulary, each other module a room's promises. A missing Redis is a loud failure, never a silent skip.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail, and says where"
+)]
+
+mod harness;
+mod store;

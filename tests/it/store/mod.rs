@@ -1,0 +1,6 @@
+//! What a store promises. `contract` is one text that both stores must pass; the other files look at one store from
+//! inside.
+
+mod contract;
+mod embedded;
+mod fixture;
