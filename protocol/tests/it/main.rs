@@ -1,5 +1,5 @@
 //! What is promised about the wire: the bytes of every frame, the hash, the public specification, the client.
-//! One binary; every module is a chapter. The golden files are rewritten with `HEARTH_WRITE_VECTORS=1 cargo test -p protocol`.
+//! One binary; every module is a chapter. The golden files are rewritten with `UPDATE_VECTORS=1 cargo test -p protocol`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,5 +9,6 @@
 )]
 
 mod hash;
+mod readme;
 mod samples;
 mod vectors;

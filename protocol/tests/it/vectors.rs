@@ -35,7 +35,7 @@ where
     T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
 {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(file);
-    if std::env::var_os("HEARTH_WRITE_VECTORS").is_some() {
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
         let text = serde_json::to_string_pretty(fresh).unwrap();
         std::fs::write(&path, text + "\n").unwrap();
     }
