@@ -203,6 +203,30 @@ pub fn encode<B: Serialize>(encoding: Encoding, out: &mut Vec<u8>, op: Op, refer
     frame_end(encoding, out);
 }
 
+/// Appends a client's request.
+pub fn encode_request(encoding: Encoding, out: &mut Vec<u8>, reference: u32, request: &Request<'_>) {
+    let (op, reference) = (request.op(), u64::from(reference));
+    match request {
+        Request::Login(body) => encode(encoding, out, op, reference, body),
+        Request::Resume(body) => encode(encoding, out, op, reference, body),
+        Request::Logout => encode(encoding, out, op, reference, &crate::reply::Empty {}),
+        Request::Ping(body) => encode(encoding, out, op, reference, body),
+        Request::Refresh(body) => encode(encoding, out, op, reference, body),
+        Request::StateGet(body) => encode(encoding, out, op, reference, body),
+        Request::StatePatch(body) => encode(encoding, out, op, reference, body),
+        Request::PresenceSet(body) => encode(encoding, out, op, reference, body),
+        Request::PresenceGet(body) | Request::Watch(body) | Request::Unwatch(body) => {
+            encode(encoding, out, op, reference, body);
+        }
+        Request::RoomJoin(body) => encode(encoding, out, op, reference, body),
+        Request::RoomLeave(body) => encode(encoding, out, op, reference, body),
+        Request::RoomSend(body) => encode(encoding, out, op, reference, body),
+        Request::RoomMembers(body) => encode(encoding, out, op, reference, body),
+        Request::RoomMeta(body) => encode(encoding, out, op, reference, body),
+        Request::Send(body) => encode(encoding, out, op, reference, body),
+    }
+}
+
 /// Appends a body alone, as [`encode`] would write it.
 pub fn encode_body<B: Serialize>(encoding: Encoding, out: &mut Vec<u8>, body: &B) {
     let start = out.len();
