@@ -35,6 +35,20 @@ impl<K: Eq + Hash, V> Coalescing<K, V> {
         }
     }
 
+    /// Changes the event of a key, made first if there is none.
+    pub fn update(&self, key: K, change: impl FnOnce(&mut V))
+    where
+        V: Default,
+    {
+        let mut waiting = self.waiting.lock();
+        let was_empty = waiting.is_empty();
+        change(waiting.entry(key).or_default());
+        drop(waiting);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
     /// Takes all that waits, in no order.
     pub fn take(&self) -> Vec<(K, V)> {
         self.waiting.lock().drain().collect()
@@ -152,6 +166,8 @@ pub struct SessionEvent {
     pub rolled_back: Option<RollbackNotice>,
     /// The link must close.
     pub link_end: Option<LinkEnd>,
+    /// Whom the session watched here, when another node serves it now.
+    pub watched: Vec<PlayerId>,
 }
 
 /// All that `home` tells those above it.

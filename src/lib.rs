@@ -8,6 +8,7 @@ pub mod hub;
 pub mod ids;
 pub mod limits;
 pub mod presence;
+pub mod session;
 pub mod store;
 pub mod tasks;
 pub mod wheel;

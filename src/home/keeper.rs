@@ -18,7 +18,7 @@ use super::record::Record;
 use super::records::{Cell, Durability};
 use super::shard::{Fence, Shard};
 use crate::clock;
-use crate::events::{LinkEnd, RollbackNotice, SessionEvent};
+use crate::events::{LinkEnd, RollbackNotice};
 use crate::ids::{PlayerId, ShardId, Stamp};
 use crate::store::{
     AcquireRequest, COMMIT_RECORDS_MAX, Commit, Grant, LiveCursor, LivePage, Renewed, StoreError,
@@ -316,8 +316,7 @@ impl Home {
     async fn tell_fenced(&self, cells: Vec<Arc<Cell>>) {
         for cell in cells {
             let (from, sessions) = cell.with_slot(|slot| {
-                let sessions: Vec<_> =
-                    slot.record.sessions.iter().map(|session| (session.id, session.cseq)).collect();
+                let sessions = std::mem::take(&mut slot.record.sessions);
                 (slot.record.stamp(), sessions)
             });
             if sessions.is_empty() {
@@ -326,13 +325,15 @@ impl Home {
             let loaded = self.store.load_players(cell.shard().id(), vec![cell.player().clone()]).await;
             let stored = loaded.ok().and_then(|mut records| records.pop().flatten());
             let survived = stored.as_ref().and_then(|stored| Record::decode(stored).ok());
-            for (session, cseq) in sessions {
+            for session in sessions {
                 let rolled_back = match &survived {
                     None => Some(RollbackNotice { from, to: None, cseq: 0 }),
-                    Some(record) => rollback(record, from, session, cseq),
+                    Some(record) => rollback(record, from, session.id, session.cseq),
                 };
-                let event = SessionEvent { ended: None, rolled_back, link_end: Some(LinkEnd::Moved) };
-                self.events.sessions.put(session, event);
+                self.events.sessions.update(session.id, |event| {
+                    (event.rolled_back, event.link_end) = (rolled_back, Some(LinkEnd::Moved));
+                    event.watched = session.watches;
+                });
             }
         }
     }

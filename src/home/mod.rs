@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::{self, Now};
-use crate::events::{EndReason, Events, LinkEnd, SessionEnded, SessionEvent};
+use crate::events::{EndReason, Events, LinkEnd, SessionEnded};
 use crate::ids::{Owner, PlayerId, SessionId, ShardId};
 use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
@@ -291,14 +291,12 @@ impl Home {
         for Ended { session, reason } in ended {
             self.records.unindex(session.id);
             let ended = SessionEnded { player: cell.player().clone(), reason, watches: session.watches };
-            self.events
-                .sessions
-                .put(session.id, SessionEvent { ended: Some(ended), ..SessionEvent::default() });
+            self.events.sessions.update(session.id, |event| event.ended = Some(ended));
         }
     }
 
     fn link_must_close(&self, session: SessionId, end: LinkEnd) {
-        self.events.sessions.put(session, SessionEvent { link_end: Some(end), ..SessionEvent::default() });
+        self.events.sessions.update(session, |event| event.link_end = Some(end));
     }
 
     /// Tells the keeper. Its channel is as deep as there can be shards with one batch in flight each, so a full one

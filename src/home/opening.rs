@@ -68,6 +68,8 @@ pub struct Resumed {
     pub watches: Vec<PlayerId>,
     /// When the token runs out, Unix ms.
     pub token_expires_at_unix_ms: u64,
+    /// A service had made the session, and this is its first link.
+    pub was_pending: bool,
 }
 
 impl Home {
@@ -135,11 +137,16 @@ impl Home {
         }
     }
 
-    /// Takes a session up again.
+    /// Takes a session up again. `attached` runs under the record's lock, so that the end of the link before cannot
+    /// come between; it must be short and take no record.
     ///
     /// # Errors
     /// [`HomeError`]; a refused resume changes nothing.
-    pub async fn resume(&self, resume: Resume<'_>) -> Result<Resumed, HomeError> {
+    pub async fn resume(
+        &self,
+        resume: Resume<'_>,
+        attached: impl FnOnce(&PlayerId),
+    ) -> Result<Resumed, HomeError> {
         let shard = self.shard(resume.session.shard())?;
         self.serving(shard).await?;
         let not_resumable = HomeError::Refused(Refusal::NotResumable);
@@ -148,11 +155,15 @@ impl Home {
         };
         let Some(cell) = self.records.session(resume.session) else { return Err(not_resumable) };
         let applied = self.apply(&cell, clock::now(), |record, ctx| {
-            let attached = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
+            let was_pending = record
+                .session(resume.session)
+                .is_some_and(|session| matches!(session.link, super::record::LinkState::Pending { .. }));
+            let taken_up = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
             let session = record.session(resume.session).ok_or(Refusal::NoSession)?;
-            Ok((attached, session.cseq, session.watches.clone(), session.token_expires_at))
+            attached(cell.player());
+            Ok((taken_up, session.cseq, session.watches.clone(), session.token_expires_at, was_pending))
         })?;
-        let (attached, cseq, watches, token_expires_at_unix_ms) = applied.value;
+        let (attached, cseq, watches, token_expires_at_unix_ms, was_pending) = applied.value;
         self.ended(&cell, attached.ended);
         Ok(Resumed {
             ticket: self.tickets.sign(resume.session, attached.ticket_n),
@@ -163,6 +174,7 @@ impl Home {
             cseq,
             watches,
             token_expires_at_unix_ms,
+            was_pending,
         })
     }
 

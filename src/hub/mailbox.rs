@@ -315,6 +315,18 @@ impl Mailbox {
         taken
     }
 
+    /// Whether this link must stop whatever it is doing: another has the mailbox, or it is given up.
+    #[must_use]
+    pub fn must_stop(&self, link: LinkNo) -> bool {
+        let inner = self.inner.lock();
+        inner.link != link || inner.given_up.is_some()
+    }
+
+    /// Wakes whoever waits, once more: a waiter that took the call for another purpose passes it on.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Waits until something is in.
     pub async fn woken(&self) {
         self.wake.notified().await;

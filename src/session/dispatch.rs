@@ -1,0 +1,464 @@
+//! The table of commands: one arm an op, and the one place where the house's errors become wire codes. Called by
+//! `link` with a request that passed the machine. What needs the store is answered later.
+
+use std::sync::Arc;
+
+use protocol::codes::ErrorCode;
+use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Sent, StateGot};
+use protocol::request::{
+    Ack, Op, PresenceSet, Request, Send, StateGet, StatePatch, Visibility as WireVisibility,
+};
+use protocol::{Stamp as WireStamp, Text, Value, limits};
+use tokio::sync::oneshot;
+
+use super::{Attachment, Sessions, TokenRefused};
+use crate::clock::Now;
+use crate::events::{EndReason, PresenceView, Status};
+use crate::home::history::Verdict;
+use crate::home::record::presence::PresenceChange;
+use crate::home::record::state::Patch;
+use crate::home::record::{Admission, Refusal, Visibility};
+use crate::home::{Durability, HomeError};
+use crate::hub::{Push, PushKind};
+use crate::ids::{Epoch, PlayerId, Stamp, Version};
+
+/// What a command comes to.
+pub(super) enum Answer {
+    /// `ok` with this body.
+    Ok(Body),
+    /// `error`.
+    Error(Box<ErrorBody>),
+    /// Later.
+    Later(Waiting),
+    /// `ok`, then the end of the session.
+    Logout,
+    /// The session is gone: the link has no more to do.
+    Gone,
+}
+
+/// The bodies of `ok`.
+pub(super) enum Body {
+    Empty(Empty),
+    Pong(Pong),
+    Refreshed(Refreshed),
+    StateGot(StateGot),
+    Changed(Changed),
+    Presences(Presences),
+    Sent(Sent),
+}
+
+/// What an answer waits for.
+pub(super) enum Waiting {
+    /// A change for its commit.
+    Durable {
+        /// Hears of the commit.
+        committed: oneshot::Receiver<Durability>,
+        /// The answer when it succeeds.
+        changed: Changed,
+        /// The level asked for.
+        ack: Ack,
+    },
+    /// A look at players whom the store must be asked for.
+    Lookup {
+        /// Those known already.
+        known: Vec<(PlayerId, PresenceView)>,
+        /// Those who cannot be told.
+        unknown: Vec<PlayerId>,
+        /// Those to ask for.
+        cold: Vec<PlayerId>,
+    },
+}
+
+type Carried = Result<Answer, HomeError>;
+
+impl Sessions {
+    /// Carries one request out.
+    pub(super) fn dispatch(&self, me: &Attachment, now: Now, request: &Request<'_>) -> Answer {
+        let carried = match request {
+            Request::Ping(ping) => {
+                if let Some(seen) = ping.seen {
+                    me.mailbox.seen(seen);
+                }
+                Ok(Answer::Ok(Body::Pong(Pong { t: ping.t.clone(), now_ms: now.unix_ms })))
+            }
+            Request::Logout => {
+                self.home.end(&me.cell, me.session, EndReason::Logout, now).map(|()| Answer::Logout)
+            }
+            Request::Refresh(refresh) => self.refresh(me, now, refresh.token.as_str()),
+            Request::StateGet(get) => self.state_get(me, now, get),
+            Request::StatePatch(patch) => self.state_patch(me, now, patch),
+            Request::PresenceSet(set) => self.presence_set(me, now, set),
+            Request::PresenceGet(players) => self.presence_get(me, now, &players.players),
+            Request::Watch(players) => self.watch(me, now, &players.players),
+            Request::Unwatch(players) => self.unwatch(me, now, &players.players),
+            Request::Send(send) => self.send(me, now, send),
+            Request::Login(_) | Request::Resume(_) => {
+                Ok(refused(ErrorCode::AlreadyLoggedIn, "this link has its session already"))
+            }
+            Request::RoomJoin(_)
+            | Request::RoomLeave(_)
+            | Request::RoomSend(_)
+            | Request::RoomMembers(_)
+            | Request::RoomMeta(_) => Ok(refused(ErrorCode::UnknownOp, "this server has no rooms")),
+        };
+        match carried {
+            Ok(answer) => answer,
+            Err(HomeError::Refused(Refusal::NoSession)) => Answer::Gone,
+            Err(error) => Answer::Error(Box::new(error_of(&error, None))),
+        }
+    }
+
+    fn refresh(&self, me: &Attachment, now: Now, token: &str) -> Carried {
+        match (self.token_check)(token, now) {
+            Ok((player, _)) if player != *me.cell.player() => {
+                Ok(refused(ErrorCode::Unauthorized, "the token is another player's"))
+            }
+            Ok((_, expires_at)) => {
+                self.home.apply(&me.cell, now, |record, ctx| record.refresh(ctx, me.session, expires_at))?;
+                let expires_in_ms = expires_at.saturating_sub(now.unix_ms);
+                Ok(Answer::Ok(Body::Refreshed(Refreshed { expires_in_ms })))
+            }
+            Err(TokenRefused::Invalid) => Ok(refused(ErrorCode::Unauthorized, "the token is not good")),
+            Err(TokenRefused::Expired) => Ok(refused(ErrorCode::TokenExpired, "the token has expired")),
+        }
+    }
+
+    fn state_get(&self, me: &Attachment, now: Now, get: &StateGet<'_>) -> Carried {
+        let at_least = get.at_least.map(house_stamp);
+        let applied = self.home.apply(&me.cell, now, |record, ctx| {
+            record.touch_activity(ctx, me.session)?;
+            let verdict = at_least.map(|claim| record.history.judge(record.stamp(), claim));
+            let wanted = |key: &str| {
+                get.keys.as_ref().is_none_or(|keys| keys.iter().any(|wanted| wanted.as_str() == key))
+            };
+            let entries = record.state.entries().filter(|(key, _)| wanted(key));
+            let state: Vec<(String, Box<[u8]>)> =
+                entries.map(|(key, value)| (key.to_owned(), value.into())).collect();
+            Ok((verdict, state, record.state_stamp))
+        })?;
+        let (verdict, state, state_stamp) = applied.value;
+        let stamp = wire_stamp(applied.stamp);
+        let mut error = match verdict {
+            None | Some(Verdict::Reached) => {
+                let state = state.into_iter().map(|(key, value)| (key, read_value(&value))).collect();
+                let body = StateGot { stamp, state, state_stamp: wire_stamp(state_stamp) };
+                return Ok(Answer::Ok(Body::StateGot(body)));
+            }
+            Some(Verdict::Behind) => {
+                ErrorBody::new(ErrorCode::Behind, "the record has not reached this stamp")
+            }
+            Some(Verdict::RolledBack(to)) => rolled_back(Some(wire_stamp(to))),
+            Some(Verdict::Unknown) => rolled_back(None),
+        };
+        error.stamp = Some(stamp);
+        Ok(Answer::Error(Box::new(error)))
+    }
+
+    fn state_patch(&self, me: &Attachment, now: Now, patch: &StatePatch<'_>) -> Carried {
+        let house = Patch {
+            set: patch.set.iter().flatten().map(|(key, value)| (key.as_str(), write_value(value))).collect(),
+            unset: patch.unset.iter().flatten().map(Text::as_str).collect(),
+            incr: patch.incr.iter().flatten().map(|(key, by)| (key.as_str(), *by)).collect(),
+            if_state: patch.if_state.map(house_stamp),
+        };
+        let applied = self
+            .home
+            .apply(&me.cell, now, |record, ctx| record.patch(ctx, me.session, &house, patch.cseq))?;
+        let patched = applied.value;
+        let counted = patched.counted.into_iter().map(|(key, count)| (key.into(), Value::Int(count)));
+        let changed = Changed {
+            stamp: wire_stamp(applied.stamp),
+            state_stamp: Some(wire_stamp(patched.state_stamp)),
+            state: (!house.incr.is_empty()).then(|| counted.collect()),
+            ..Changed::default()
+        };
+        Ok(self.acked(me, changed, patch.ack, patched.admission))
+    }
+
+    fn presence_set(&self, me: &Attachment, now: Now, set: &PresenceSet<'_>) -> Carried {
+        let status = match house_status(set.status) {
+            Some(status) => status,
+            None => return Ok(refused(ErrorCode::BadRequest, "only the server says offline")),
+        };
+        let activity = match &set.activity {
+            None => None,
+            Some(activity) => match packed_activity(activity) {
+                Ok(packed) => Some(packed),
+                Err(message) => return Ok(refused(ErrorCode::TooLarge, message)),
+            },
+        };
+        let visibility = set.visibility.map(|visibility| match visibility {
+            WireVisibility::Full => Visibility::Full,
+            WireVisibility::Status => Visibility::Status,
+            WireVisibility::Hidden => Visibility::Hidden,
+        });
+        let change = PresenceChange { status, activity, visibility };
+        let applied = self
+            .home
+            .apply(&me.cell, now, |record, ctx| record.set_presence(ctx, me.session, change, set.cseq))?;
+        let changed = Changed { stamp: wire_stamp(applied.stamp), ..Changed::default() };
+        Ok(self.acked(me, changed, set.ack, applied.value))
+    }
+
+    /// The ack of a change: at once, or when the store has it.
+    fn acked(&self, me: &Attachment, mut changed: Changed, ack: Option<Ack>, admission: Admission) -> Answer {
+        let ack = ack.unwrap_or_default();
+        changed.dup = (admission == Admission::Repeat).then_some(true);
+        match ack {
+            Ack::Applied => {
+                changed.ack = (admission == Admission::New).then_some(Ack::Applied);
+                Answer::Ok(Body::Changed(changed))
+            }
+            Ack::Durable | Ack::Replicated => {
+                changed.ack = Some(ack);
+                Answer::Later(Waiting::Durable { committed: self.home.commit_soon(&me.cell), changed, ack })
+            }
+        }
+    }
+
+    fn presence_get(&self, me: &Attachment, now: Now, players: &[Text<'_>]) -> Carried {
+        let players = match player_list(players) {
+            Ok(players) => players,
+            Err(error) => return Ok(Answer::Error(error)),
+        };
+        self.home.apply(&me.cell, now, |record, ctx| record.touch_activity(ctx, me.session))?;
+        Ok(self.looked_up(&players))
+    }
+
+    fn watch(&self, me: &Attachment, now: Now, players: &[Text<'_>]) -> Carried {
+        let players = match player_list(players) {
+            Ok(players) => players,
+            Err(error) => return Ok(Answer::Error(error)),
+        };
+        self.home.apply(&me.cell, now, |record, ctx| record.watch(ctx, me.session, &players))?;
+        // Registered first, looked at second: no change falls between, and `ver` tells a repeat.
+        for player in &players {
+            self.presence.watch(player, &me.mailbox);
+        }
+        Ok(self.looked_up(&players))
+    }
+
+    fn unwatch(&self, me: &Attachment, now: Now, players: &[Text<'_>]) -> Carried {
+        let players = match player_list(players) {
+            Ok(players) => players,
+            Err(error) => return Ok(Answer::Error(error)),
+        };
+        self.home.apply(&me.cell, now, |record, ctx| record.unwatch(ctx, me.session, &players))?;
+        for player in &players {
+            self.presence.unwatch(player, me.session);
+        }
+        Ok(Answer::Ok(Body::Empty(Empty {})))
+    }
+
+    fn looked_up(&self, players: &[PlayerId]) -> Answer {
+        let (known, unknown, cold) = self.lookup_hot(players);
+        if cold.is_empty() {
+            Answer::Ok(Body::Presences(presences(&known, &unknown)))
+        } else {
+            Answer::Later(Waiting::Lookup { known, unknown, cold })
+        }
+    }
+
+    fn send(&self, me: &Attachment, now: Now, send: &Send<'_>) -> Carried {
+        if !self.settings.player_messages {
+            return Ok(refused(ErrorCode::Forbidden, "players may not write to each other here"));
+        }
+        let Ok(player) = PlayerId::parse(send.player.as_str()) else {
+            return Ok(refused(ErrorCode::BadRequest, "not a player id"));
+        };
+        let marked = self.home.apply(&me.cell, now, |record, ctx| record.mark(ctx, me.session, send.cseq))?;
+        if marked.value == Admission::Repeat {
+            return Ok(Answer::Ok(Body::Sent(Sent { delivered: 0, dup: Some(true) })));
+        }
+        let push = self.message_of(me, send);
+        let sessions: Vec<_> = self
+            .home
+            .find(&player)
+            .and_then(|cell| cell.read(|record| record.sessions.iter().map(|session| session.id).collect()))
+            .unwrap_or_default();
+        let delivered = sessions.into_iter().filter(|session| self.hub.push(*session, &push)).count();
+        let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);
+        Ok(Answer::Ok(Body::Sent(Sent { delivered, dup: None })))
+    }
+
+    /// A message's id derives from (session, cseq), so that a repeat after a crash carries the same one.
+    fn message_of(&self, me: &Attachment, send: &Send<'_>) -> Arc<Push> {
+        let cseq = send.cseq.unwrap_or_else(rand::random);
+        let named = [&me.session.as_bytes()[..], &cseq.to_be_bytes()].concat();
+        let message = protocol::push::Message {
+            id: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&named)),
+            data: send.data.clone(),
+            player: Some(me.cell.player().as_str().to_owned()),
+            room: None,
+            service: None,
+        };
+        let mut bytes = Vec::new();
+        protocol::codec::encode_body(protocol::Encoding::MessagePack, &mut bytes, &message);
+        Arc::new(Push::new(PushKind::Message, bytes.into()))
+    }
+
+    /// Waits for what an answer waits for.
+    pub(super) async fn settle(&self, waiting: Waiting) -> Answer {
+        match waiting {
+            Waiting::Durable { committed, changed, ack } => {
+                let outcome = tokio::time::timeout(self.home.settings().durable_wait, committed).await;
+                match (outcome, ack) {
+                    (Ok(Ok(Durability::Committed)), Ack::Applied | Ack::Durable) => {
+                        Answer::Ok(Body::Changed(changed))
+                    }
+                    (Ok(Ok(Durability::Committed)), Ack::Replicated) => Answer::Error(Box::new(
+                        applied_only(&changed, "this store has no replica to wait for"),
+                    )),
+                    (Ok(Ok(Durability::Fenced) | Err(_)), _) => Answer::Gone,
+                    (Err(_), _) => Answer::Error(Box::new(applied_only(
+                        &changed,
+                        "the store has not taken the change yet",
+                    ))),
+                }
+            }
+            Waiting::Lookup { mut known, mut unknown, cold } => {
+                for (player, lookup) in self.home.presence_cold(&cold).await {
+                    match lookup {
+                        crate::home::Lookup::Known(view) => known.push((player, view)),
+                        crate::home::Lookup::Unknown => unknown.push(player),
+                    }
+                }
+                Answer::Ok(Body::Presences(presences(&known, &unknown)))
+            }
+        }
+    }
+}
+
+fn presences(known: &[(PlayerId, PresenceView)], unknown: &[PlayerId]) -> Presences {
+    Presences {
+        presences: known.iter().map(|(player, view)| crate::presence::item(player, view)).collect(),
+        unknown: unknown.iter().map(|player| player.as_str().to_owned()).collect(),
+    }
+}
+
+fn player_list(players: &[Text<'_>]) -> Result<Vec<PlayerId>, Box<ErrorBody>> {
+    if players.len() > limits::PLAYERS_PER_CALL_MAX {
+        return Err(Box::new(ErrorBody::new(ErrorCode::TooLarge, "at most 200 players a call")));
+    }
+    let parsed: Result<Vec<_>, _> = players.iter().map(|player| PlayerId::parse(player.as_str())).collect();
+    parsed.map_err(|error| Box::new(ErrorBody::new(ErrorCode::BadRequest, error.to_string())))
+}
+
+fn packed_activity(
+    activity: &std::collections::BTreeMap<Text<'_>, Value>,
+) -> Result<Option<Box<[u8]>>, &'static str> {
+    if activity.is_empty() {
+        return Ok(None);
+    }
+    if activity.len() > limits::ACTIVITY_KEYS_MAX {
+        return Err("an activity has at most 16 keys");
+    }
+    for (key, value) in activity {
+        if key.as_str().len() > limits::ACTIVITY_KEY_BYTES_MAX {
+            return Err("an activity's key has at most 64 bytes");
+        }
+        if write_value(value).len() > limits::ACTIVITY_VALUE_BYTES_MAX + 3 {
+            return Err("an activity's value has at most 256 bytes");
+        }
+    }
+    Ok(Some(rmp_serde::to_vec(activity).unwrap_or_default().into_boxed_slice()))
+}
+
+fn refused(code: ErrorCode, message: &str) -> Answer {
+    Answer::Error(Box::new(ErrorBody::new(code, message)))
+}
+
+fn rolled_back(to: Option<WireStamp>) -> ErrorBody {
+    ErrorBody { to: Some(to), ..ErrorBody::new(ErrorCode::RolledBack, "what you saw was lost") }
+}
+
+fn applied_only(changed: &Changed, message: &str) -> ErrorBody {
+    ErrorBody {
+        applied: Some(true),
+        stamp: Some(changed.stamp),
+        ..ErrorBody::new(ErrorCode::StoreUnavailable, message)
+    }
+}
+
+/// The house's error in the wire's words.
+pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorBody {
+    let code = match error {
+        HomeError::Refused(refusal) => match refusal {
+            Refusal::NoSession | Refusal::NotResumable => ErrorCode::NotResumable,
+            Refusal::CseqGap { .. } => ErrorCode::CseqGap,
+            Refusal::StateConflict { .. } => ErrorCode::StateConflict,
+            Refusal::TooLarge(_) => ErrorCode::TooLarge,
+            Refusal::BadRequest(_) => ErrorCode::BadRequest,
+            Refusal::SessionLimit => ErrorCode::SessionLimit,
+            Refusal::TokenExpired => ErrorCode::TokenExpired,
+            Refusal::Behind => ErrorCode::Behind,
+        },
+        HomeError::NotHome { .. } => ErrorCode::NotHome,
+        HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
+        HomeError::Overloaded => ErrorCode::Overloaded,
+        HomeError::Corrupt => ErrorCode::Internal,
+    };
+    let mut body = ErrorBody::new(code, error.to_string());
+    body.retry_after_ms = retry_after_ms;
+    match error {
+        HomeError::Refused(Refusal::CseqGap { expected }) => body.expected = Some(*expected),
+        HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
+            body.state_stamp = Some(wire_stamp(*state_stamp));
+        }
+        HomeError::NotHome { retry_after_ms } => body.retry_after_ms = Some(*retry_after_ms),
+        HomeError::Store(_) | HomeError::Overloaded => body.retry_after_ms = Some(1000),
+        _ => {}
+    }
+    body
+}
+
+/// The op and reference of an answer, with its body, for the outbox.
+pub(super) fn add_answer(outbox: &mut super::outbox::Outbox, reference: u32, answer: &Answer) {
+    let reference_wide = u64::from(reference);
+    match answer {
+        Answer::Error(body) => outbox.add(Op::Error, reference_wide, body.as_ref()),
+        // A client that sent `ref` 0 asked for no answer unless the request fails.
+        Answer::Later(_) | Answer::Gone => {}
+        _ if reference == 0 => {}
+        Answer::Logout => outbox.add(Op::Ok, reference_wide, &Empty {}),
+        Answer::Ok(body) => match body {
+            Body::Empty(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Pong(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Refreshed(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::StateGot(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Changed(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Presences(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Sent(body) => outbox.add(Op::Ok, reference_wide, body),
+        },
+    }
+}
+
+pub(super) fn wire_stamp(stamp: Stamp) -> WireStamp {
+    (stamp.epoch.number(), stamp.version.number())
+}
+
+const fn house_stamp((epoch, version): WireStamp) -> Stamp {
+    Stamp::new(Epoch::of(epoch), Version::of(version))
+}
+
+/// A status that a client may set.
+#[must_use]
+pub const fn house_status(status: protocol::request::Status) -> Option<Status> {
+    use protocol::request::Status as Wire;
+    match status {
+        Wire::Offline => None,
+        Wire::Invisible => Some(Status::Invisible),
+        Wire::Away => Some(Status::Away),
+        Wire::Online => Some(Status::Online),
+        Wire::Busy => Some(Status::Busy),
+        Wire::Playing => Some(Status::Playing),
+    }
+}
+
+fn write_value(value: &Value) -> Box<[u8]> {
+    rmp_serde::to_vec(value).unwrap_or_default().into_boxed_slice()
+}
+
+fn read_value(packed: &[u8]) -> Value {
+    rmp_serde::from_slice(packed).unwrap_or_default()
+}

@@ -1,0 +1,512 @@
+//! One link's task: the only writer of its socket. What one wake-up brought is carried out in order and answered in
+//! one write, and pushes join it. Whether anything may still be said is checked right before every write. Spawned by
+//! `gate` once `ready` is known; ends by itself, and then the session's time starts to run.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use protocol::codes::{Advice, advice};
+use protocol::push::{Bye, Durable, Mode as WireMode, ModeChanged, RolledBack};
+use protocol::reply::ErrorBody;
+use protocol::request::Op;
+use protocol::{CloseCode, DecodeError, Encoding, ErrorCode, decode_request};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+use super::dispatch::{Answer, Body, Waiting, add_answer, wire_stamp};
+use super::machine::{Machine, Verdict};
+use super::opening::Entered;
+use super::outbox::Outbox;
+use super::{Attachment, Sessions};
+use crate::clock::{self, Now};
+use crate::hub::{Closing, Control, GivenUp, Mode};
+use crate::ids::PlayerId;
+
+/// Frames carried out before their answers are written.
+const BATCH_FRAMES_MAX: usize = 64;
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A socket that a link can live on.
+pub trait LinkSocket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSocket for S {}
+
+/// How a link ended.
+#[derive(Debug)]
+pub enum Closed {
+    /// The client closed it, or the connection broke.
+    ByClient,
+    /// The client closed it with 1000: the session is over.
+    ByClientForGood,
+    /// The server closes it.
+    ByServer(Closing),
+    /// The session was gone before its notice came.
+    SessionGone,
+}
+
+type Later = Pin<Box<dyn Future<Output = (u32, Answer)> + Send>>;
+
+/// A link.
+pub struct Link<S> {
+    sessions: Arc<Sessions>,
+    me: Leaving,
+    ws: WebSocketStream<S>,
+    machine: Machine,
+    outbox: Outbox,
+    waiting: Option<Box<FuturesUnordered<Later>>>,
+    pong_due: bool,
+}
+
+/// Leaves the session when the link's task ends, however it ends.
+struct Leaving {
+    sessions: Arc<Sessions>,
+    attachment: Option<Attachment>,
+}
+
+impl Leaving {
+    fn leave(&mut self) {
+        if let Some(attachment) = self.attachment.take() {
+            self.sessions.leave(&attachment);
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<S: LinkSocket> Link<S> {
+    /// A link for a session that was entered; `ready` is the first frame it writes, as the answer to `reference`.
+    #[must_use]
+    pub fn new(
+        sessions: Arc<Sessions>,
+        ws: WebSocketStream<S>,
+        encoding: Encoding,
+        entered: Entered,
+        reference: u32,
+    ) -> Self {
+        let Entered { attachment, ready, owed } = entered;
+        let mut outbox = Outbox::new(encoding);
+        outbox.add(Op::Ready, u64::from(reference), &ready);
+        let mut link = Self {
+            me: Leaving { sessions: Arc::clone(&sessions), attachment: Some(attachment) },
+            sessions,
+            ws,
+            machine: Machine::default(),
+            outbox,
+            waiting: None,
+            pong_due: false,
+        };
+        if !owed.is_empty() {
+            link.owe_snapshots(owed);
+        }
+        link
+    }
+
+    /// Serves until the end.
+    pub async fn run(mut self) {
+        let closed = match self.me.attachment.as_ref().map(|me| (Arc::clone(&me.mailbox), me.link)) {
+            None => return,
+            Some((mailbox, link)) => {
+                let closed = self.serve(&mailbox, link).await;
+                self.after(closed, &mailbox, link).await
+            }
+        };
+        self.me.leave();
+        let code = match &closed {
+            Closed::ByServer(closing) => closing.code,
+            Closed::ByClientForGood => 1000,
+            Closed::ByClient | Closed::SessionGone => 1005,
+        };
+        metrics::counter!("hearth_links_closed_total", "code" => code.to_string()).increment(1);
+        if let Closed::ByServer(closing) = closed {
+            let encoding = self.outbox.encoding();
+            goodbye(&mut self.ws, encoding, closing).await;
+        }
+    }
+
+    /// What is still to be known or done before the session is left.
+    async fn after(&self, closed: Closed, mailbox: &crate::hub::Mailbox, link: crate::hub::LinkNo) -> Closed {
+        match closed {
+            Closed::ByClientForGood => {
+                if let Some(me) = self.me.attachment.as_ref() {
+                    let _ = self.sessions.home.end(
+                        &me.cell,
+                        me.session,
+                        crate::events::EndReason::Logout,
+                        clock::now(),
+                    );
+                }
+                Closed::ByClientForGood
+            }
+            // Its notice is on its way: a moment's patience gives the client the true reason.
+            Closed::SessionGone => {
+                let notice = async {
+                    loop {
+                        let taken = mailbox.take(link, self.sessions.hub.settings(), false);
+                        let close = taken.control.into_iter().find_map(|control| match control {
+                            Control::Close(closing) => Some(closing),
+                            _ => None,
+                        });
+                        match close {
+                            Some(closing) => return closing,
+                            None if taken.displaced => {
+                                return closing_of(CloseCode::Moved, "resumed on another link");
+                            }
+                            None => mailbox.woken().await,
+                        }
+                    }
+                };
+                let closing = tokio::time::timeout(GOODBYE / 2, notice).await;
+                Closed::ByServer(
+                    closing.unwrap_or_else(|_| closing_of(CloseCode::SessionExpired, "the session is gone")),
+                )
+            }
+            other => other,
+        }
+    }
+
+    fn me(&self) -> Option<&Attachment> {
+        self.me.attachment.as_ref()
+    }
+
+    async fn serve(&mut self, mailbox: &crate::hub::Mailbox, link: crate::hub::LinkNo) -> Closed {
+        loop {
+            if let Some(closed) = self.deliver(mailbox, link).await {
+                return closed;
+            }
+            let may_read = self
+                .waiting
+                .as_ref()
+                .is_none_or(|waiting| waiting.len() < self.sessions.settings.durable_in_flight_max);
+            let outcome = tokio::select! {
+                biased;
+                () = mailbox.woken() => None,
+                Some((reference, answer)) = next_of(&mut self.waiting) => self.answer(reference, answer),
+                frame = self.ws.next(), if may_read => self.frames(frame, mailbox, link).await,
+            };
+            if let Some(closed) = outcome {
+                // What was answered before the end is still said.
+                let said = self.deliver(mailbox, link).await;
+                return said.filter(|_| matches!(closed, Closed::SessionGone)).unwrap_or(closed);
+            }
+        }
+    }
+
+    /// Carries out what one wake-up brought.
+    async fn frames(
+        &mut self,
+        first: Option<Result<Message, WsError>>,
+        mailbox: &crate::hub::Mailbox,
+        link: crate::hub::LinkNo,
+    ) -> Option<Closed> {
+        let mut now = clock::now();
+        mailbox.heard(now.mono_ms);
+        let shard = Arc::clone(self.me()?.cell.shard());
+        let mut held_in_vain = false;
+        if !shard.serves(now.mono_ms) {
+            held_in_vain = !self.hold(&shard, mailbox, link).await;
+            now = clock::now();
+        }
+        let mut next = Some(first);
+        for _ in 0..BATCH_FRAMES_MAX {
+            let Some(frame) = next.take().or_else(|| self.ws.next().now_or_never()) else { break };
+            if let Some(closed) = self.frame(frame, now, held_in_vain, mailbox) {
+                return Some(closed);
+            }
+        }
+        None
+    }
+
+    /// Waits for the shard to answer again, at most the hold time; control goes out meanwhile.
+    async fn hold(
+        &mut self,
+        shard: &crate::home::shard::Shard,
+        mailbox: &crate::hub::Mailbox,
+        link: crate::hub::LinkNo,
+    ) -> bool {
+        let deadline = tokio::time::Instant::now() + self.sessions.home.settings().hold;
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            tokio::select! {
+                biased;
+                serving = shard.wait_serving(left) => return serving,
+                () = mailbox.woken() => {
+                    if mailbox.must_stop(link) {
+                        mailbox.wake();
+                        return false;
+                    }
+                    let taken = mailbox.take(link, self.sessions.hub.settings(), false);
+                    let mut control = Outbox::new(self.outbox.encoding());
+                    for one in taken.control {
+                        match one {
+                            Control::Close(_) => {
+                                mailbox.tell(one);
+                                return false;
+                            }
+                            one => add_control(&mut control, &one),
+                        }
+                    }
+                    if self.write_messages(control.take(), mailbox, link).await.is_some() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        frame: Option<Result<Message, WsError>>,
+        now: Now,
+        held_in_vain: bool,
+        mailbox: &crate::hub::Mailbox,
+    ) -> Option<Closed> {
+        let bytes = match frame {
+            None => return Some(Closed::ByClient),
+            Some(Err(error)) => return Some(closed_by(&error)),
+            Some(Ok(Message::Close(Some(close)))) if u16::from(close.code) == 1000 => {
+                return Some(Closed::ByClientForGood);
+            }
+            Some(Ok(Message::Close(_))) => return Some(Closed::ByClient),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                self.pong_due = true;
+                let abuse = self.machine.count(&self.sessions.rates, now);
+                return abuse.then(|| Closed::ByServer(closing_of(CloseCode::RateAbuse, "too many pings")));
+            }
+            Some(Ok(Message::Binary(bytes))) => (Encoding::MessagePack, bytes),
+            Some(Ok(Message::Text(text))) => (Encoding::Json, bytes::Bytes::from(text)),
+        };
+        let (spoken, bytes) = bytes;
+        let encoding = self.outbox.encoding();
+        let decode = || {
+            if spoken == encoding { decode_request(encoding, &bytes) } else { Err(wrong_kind_of_frame()) }
+        };
+        match self.machine.judge(&self.sessions.rates, &mailbox.limits, now, decode) {
+            Verdict::Abuse => {
+                Some(Closed::ByServer(closing_of(CloseCode::RateAbuse, "the rate limits were abused")))
+            }
+            Verdict::TooFast { reference, retry_after_ms } => {
+                let body =
+                    ErrorBody::new(ErrorCode::RateLimited, "too many requests").after(retry_after_ms.into());
+                self.answer(reference, Answer::Error(Box::new(body)))
+            }
+            Verdict::Refuse(error) => {
+                let body = ErrorBody::new(error.code, error.message);
+                self.answer(error.reference, Answer::Error(Box::new(body)))
+            }
+            Verdict::Go(reference, _) if held_in_vain => {
+                let wait_ms = u64::try_from(self.sessions.home.settings().hold.as_millis()).unwrap_or(1000);
+                let body = ErrorBody::new(ErrorCode::NotHome, "the home of this player cannot answer now");
+                self.answer(reference, Answer::Error(Box::new(body.after(wait_ms))))
+            }
+            Verdict::Go(reference, request) => {
+                let sessions = Arc::clone(&self.sessions);
+                let answer = sessions.dispatch(self.me()?, now, &request);
+                metrics::counter!("hearth_commands_total", "op" => request.op().name()).increment(1);
+                self.answer(reference, answer)
+            }
+        }
+    }
+
+    /// Puts an answer in the outbox, or what it waits for among the waiting.
+    fn answer(&mut self, reference: u32, answer: Answer) -> Option<Closed> {
+        add_answer(&mut self.outbox, reference, &answer);
+        match answer {
+            Answer::Ok(_) | Answer::Error(_) => None,
+            Answer::Later(waiting) => {
+                self.wait_for(reference, waiting);
+                None
+            }
+            Answer::Logout => Some(Closed::ByServer(closing_of(CloseCode::Done, "logged out"))),
+            Answer::Gone => Some(Closed::SessionGone),
+        }
+    }
+
+    fn wait_for(&mut self, reference: u32, waiting: Waiting) {
+        let sessions = Arc::clone(&self.sessions);
+        let later: Later = Box::pin(async move { (reference, sessions.settle(waiting).await) });
+        self.waiting.get_or_insert_default().push(later);
+    }
+
+    fn owe_snapshots(&mut self, players: Vec<PlayerId>) {
+        let Some(mailbox) = self.me().map(|me| Arc::clone(&me.mailbox)) else { return };
+        let sessions = Arc::clone(&self.sessions);
+        let later: Later = Box::pin(async move {
+            sessions.push_snapshots(&mailbox, &players).await;
+            (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
+        });
+        self.waiting.get_or_insert_default().push(later);
+    }
+
+    /// Writes what is in the outbox and the mailbox, if it may still be said.
+    async fn deliver(&mut self, mailbox: &crate::hub::Mailbox, link: crate::hub::LinkNo) -> Option<Closed> {
+        let shard = Arc::clone(self.me()?.cell.shard());
+        let serves = shard.serves(clock::now().mono_ms);
+        // Answers are on their way but may not leave: they wait like requests do, or are never said.
+        if !serves && !self.outbox.is_empty() && !self.hold(&shard, mailbox, link).await {
+            self.outbox.clear();
+            return Some(Closed::ByServer(closing_of(CloseCode::GoingAway, "the home cannot answer now")));
+        }
+        let may_push = shard.serves(clock::now().mono_ms);
+        let taken = mailbox.take(link, self.sessions.hub.settings(), may_push);
+        if taken.displaced {
+            self.outbox.clear();
+            return Some(Closed::ByServer(closing_of(CloseCode::Moved, "resumed on another link")));
+        }
+        match taken.given_up {
+            None => {}
+            Some(GivenUp::Silent) => {
+                return Some(Closed::ByServer(closing_of(CloseCode::NoSignOfLife, "no sign of life")));
+            }
+            Some(GivenUp::Slow) => {
+                return Some(Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly")));
+            }
+        }
+        for frame in &taken.frames {
+            self.outbox.add_frame(frame);
+        }
+        let mut closing = None;
+        for control in taken.control {
+            match control {
+                Control::Close(last) => closing = Some(Closed::ByServer(last)),
+                control => add_control(&mut self.outbox, &control),
+            }
+        }
+        if !self.outbox.is_empty() || std::mem::take(&mut self.pong_due) {
+            let messages = self.outbox.take();
+            if let Some(closed) = self.write_messages(messages, mailbox, link).await {
+                return Some(closed);
+            }
+        }
+        closing
+    }
+
+    /// Feeds all and flushes once; gives up when the mailbox says so.
+    async fn write_messages(
+        &mut self,
+        messages: Vec<Message>,
+        mailbox: &crate::hub::Mailbox,
+        link: crate::hub::LinkNo,
+    ) -> Option<Closed> {
+        mailbox.writing(clock::now().mono_ms.max(1));
+        let ws = &mut self.ws;
+        let sending = async {
+            for message in messages {
+                ws.feed(message).await?;
+            }
+            ws.flush().await
+        };
+        tokio::pin!(sending);
+        let mut woken = false;
+        let sent = loop {
+            tokio::select! {
+                biased;
+                sent = &mut sending => break sent,
+                () = mailbox.woken() => {
+                    woken = true;
+                    if mailbox.must_stop(link) {
+                        mailbox.writing(0);
+                        return Some(Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly")));
+                    }
+                }
+            }
+        };
+        mailbox.writing(0);
+        if woken {
+            mailbox.wake();
+        }
+        sent.err().map(|error| closed_by(&error))
+    }
+}
+
+async fn next_of(waiting: &mut Option<Box<FuturesUnordered<Later>>>) -> Option<(u32, Answer)> {
+    let done = waiting.as_mut()?.next().await;
+    if waiting.as_ref().is_some_and(|waiting| waiting.is_empty()) {
+        *waiting = None;
+    }
+    done
+}
+
+fn wrong_kind_of_frame() -> DecodeError {
+    DecodeError {
+        code: ErrorCode::BadFrame,
+        reference: 0,
+        message: "binary frames on a MessagePack link, text frames on a JSON link".to_owned(),
+    }
+}
+
+/// A close with this code and reason.
+pub(super) fn closing_of(code: CloseCode, reason: &str) -> Closing {
+    Closing { code: code.number(), reason: reason.into(), retry_after_ms: None }
+}
+
+fn closed_by(error: &WsError) -> Closed {
+    let close = |code, reason| Closed::ByServer(closing_of(code, reason));
+    match error {
+        WsError::Capacity(_) => close(CloseCode::MessageTooBig, "the frame is over the limit"),
+        WsError::Utf8(_) => close(CloseCode::NotUtf8, "a text frame must be UTF-8"),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Closed::ByClient,
+        WsError::Protocol(_) => close(CloseCode::ProtocolViolation, "RFC 6455 was violated"),
+        _ => Closed::ByClient,
+    }
+}
+
+fn add_control(outbox: &mut Outbox, control: &Control) {
+    match control {
+        Control::Mode(mode) => {
+            let mode = match mode {
+                Mode::Normal => WireMode::Normal,
+                Mode::Paused => WireMode::Paused,
+            };
+            outbox.add(Op::Mode, 0, &ModeChanged { mode, unflushed_ms: None });
+        }
+        Control::RolledBack(notice) => outbox.add(
+            Op::RolledBack,
+            0,
+            &RolledBack {
+                from: wire_stamp(notice.from),
+                to: notice.to.map(wire_stamp),
+                cseq: notice.cseq,
+                reason: "another node serves the player now".to_owned(),
+            },
+        ),
+        Control::Durable(durable) => {
+            outbox.add(Op::Durable, 0, &Durable { stamp: wire_stamp(durable.stamp), cseq: durable.cseq });
+        }
+        Control::Close(_) => {}
+    }
+}
+
+/// `bye`, the close frame, and a moment for the client to read both: a socket closed with unread data resets.
+pub async fn goodbye<S: LinkSocket>(ws: &mut WebSocketStream<S>, encoding: Encoding, closing: Closing) {
+    let bye = Bye {
+        code: closing.code,
+        reason: closing.reason.into(),
+        resume: advice(closing.code) == Advice::Resume,
+        retry_after_ms: closing.retry_after_ms,
+    };
+    let mut outbox = Outbox::new(encoding);
+    outbox.add(Op::Bye, 0, &bye);
+    let reason = bye.reason.chars().take(100).collect::<String>();
+    let close = CloseFrame { code: WsCloseCode::from(closing.code), reason: reason.into() };
+    let parting = async {
+        for message in outbox.take() {
+            ws.feed(message).await?;
+        }
+        ws.close(Some(close)).await?;
+        while let Some(Ok(_)) = ws.next().await {}
+        Ok::<(), WsError>(())
+    };
+    let _ = tokio::time::timeout(GOODBYE, parting).await;
+}

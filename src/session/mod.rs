@@ -1,0 +1,135 @@
+//! One attached player: login and resume make an attachment, a link's task serves it, and notices from below find
+//! their link. Called by `gate`, which made a socket into an identity. Never calls `service`, never holds a record.
+
+mod dispatch;
+mod link;
+mod machine;
+mod notices;
+mod opening;
+mod outbox;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self, Now};
+use crate::events::Events;
+use crate::home::{Cell, Home};
+use crate::hub::{Hub, LinkNo, Mailbox};
+use crate::ids::{PlayerId, SessionId};
+use crate::limits::Rates;
+use crate::presence::Presence;
+use crate::tasks::Tasks;
+
+pub use link::{Closed, Link, LinkSocket};
+pub use opening::{EnterError, Entered};
+
+/// Verifies a token on a live link: the player and when the token runs out (Unix ms), or whether it had been good.
+pub type TokenCheck = dyn Fn(&str, Now) -> Result<(PlayerId, u64), TokenRefused> + Send + Sync;
+
+/// Why a token was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRefused {
+    /// Not good.
+    Invalid,
+    /// Was good.
+    Expired,
+}
+
+/// What the room needs to know.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// The node's name, as clients are told.
+    pub node: String,
+    /// Clients say something at least this often.
+    pub heartbeat: Duration,
+    /// Largest frame from a client.
+    pub frame_bytes_max: usize,
+    /// Commands of one link that may wait for the store.
+    pub durable_in_flight_max: usize,
+    /// Whether players may push to each other.
+    pub player_messages: bool,
+    /// This deployment's limits by name, for `ready`.
+    pub limits: BTreeMap<String, u64>,
+}
+
+/// The room: everything that serving a link needs.
+pub struct Sessions {
+    settings: SessionSettings,
+    home: Arc<Home>,
+    hub: Arc<Hub>,
+    presence: Arc<Presence>,
+    events: Arc<Events>,
+    rates: Arc<Rates>,
+    token_check: Box<TokenCheck>,
+    tasks: Tasks,
+}
+
+impl Sessions {
+    /// Builds the room and starts its notices.
+    #[must_use]
+    #[allow(clippy::too_many_arguments, reason = "the composition root hands each room below, once")]
+    pub fn start(
+        settings: SessionSettings,
+        home: Arc<Home>,
+        hub: Arc<Hub>,
+        presence: Arc<Presence>,
+        events: Arc<Events>,
+        rates: Arc<Rates>,
+        token_check: Box<TokenCheck>,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let sessions = Arc::new(Self {
+            settings,
+            home,
+            hub,
+            presence,
+            events,
+            rates,
+            token_check,
+            tasks: tasks.clone(),
+        });
+        tasks.spawn_vital("notices", Arc::clone(&sessions).run_notices());
+        sessions
+    }
+
+    /// The tasks that links are spawned on.
+    #[must_use]
+    pub const fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &SessionSettings {
+        &self.settings
+    }
+}
+
+/// One session on one link.
+pub struct Attachment {
+    /// The player's record.
+    pub(crate) cell: Arc<Cell>,
+    /// The session.
+    pub(crate) session: SessionId,
+    /// Its mailbox.
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// This link's number.
+    pub(crate) link: LinkNo,
+}
+
+impl Sessions {
+    /// The link is down: the session's time starts to run, unless a newer link has it. One lock decides which.
+    pub(crate) fn leave(&self, attachment: &Attachment) {
+        let Attachment { cell, session, mailbox, link } = attachment;
+        let left = self.home.apply(cell, clock::now(), |record, ctx| {
+            if mailbox.detach(*link) { record.detach(ctx, *session) } else { Ok(()) }
+        });
+        if left.is_err() {
+            // The session is gone; so is its mailbox, unless it was made after the notice.
+            mailbox.detach(*link);
+            self.hub.remove(*session);
+        }
+        self.hub.link_down();
+    }
+}

@@ -1,0 +1,117 @@
+//! What happened below finds its link: sessions that ended, links that must close, what became durable, and whether
+//! the store is there. One task. Never waits for a link: it puts control into mailboxes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::CloseCode;
+use tokio::time::MissedTickBehavior;
+
+use super::Sessions;
+use super::link::closing_of;
+use crate::clock;
+use crate::events::{EndReason, LinkEnd, SessionEvent};
+use crate::hub::{Closing, Control, Mode};
+use crate::ids::{PlayerId, SessionId};
+
+/// How often `durable` is told at most.
+const DURABLE_EVERY: Duration = Duration::from_secs(1);
+/// Shards change together: their changes are told together.
+const MODE_GATHER: Duration = Duration::from_millis(100);
+/// Links closed at a time when the node stops, so that they do not come back all at once.
+const CLOSE_BATCH: usize = 500;
+/// The pause between two such batches.
+const CLOSE_PAUSE: Duration = Duration::from_millis(20);
+
+impl Sessions {
+    pub(super) async fn run_notices(self: Arc<Self>) {
+        let mut durable = tokio::time::interval(DURABLE_EVERY);
+        durable.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                () = self.events.sessions.filled() => {
+                    for (session, event) in self.events.sessions.take() {
+                        self.route(session, event);
+                    }
+                }
+                () = self.events.mode.filled() => {
+                    tokio::time::sleep(MODE_GATHER).await;
+                    self.events.mode.take();
+                    self.tell_mode();
+                }
+                _ = durable.tick() => {
+                    for (session, durable) in self.events.durable.take() {
+                        if let Some(mailbox) = self.hub.mailbox(session) {
+                            mailbox.tell(Control::Durable(durable));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn route(&self, session: SessionId, event: SessionEvent) {
+        if let Some(ended) = event.ended {
+            self.forget(session, &ended.watches, closing_for(&ended.reason));
+            return;
+        }
+        let Some(mailbox) = self.hub.mailbox(session) else { return };
+        if let Some(notice) = event.rolled_back {
+            mailbox.tell(Control::RolledBack(notice));
+        }
+        match event.link_end {
+            None => {}
+            Some(LinkEnd::TokenExpired) => {
+                mailbox.tell(Control::Close(closing_of(CloseCode::TokenExpired, "the token has expired")));
+            }
+            Some(LinkEnd::Moved) => {
+                let closing = closing_of(CloseCode::Moved, "another node serves the player now");
+                self.forget(session, &event.watched, closing);
+            }
+        }
+    }
+
+    fn forget(&self, session: SessionId, watched: &[PlayerId], closing: Closing) {
+        for player in watched {
+            self.presence.unwatch(player, session);
+        }
+        if let Some(mailbox) = self.hub.remove(session) {
+            mailbox.tell(Control::Close(closing));
+        }
+    }
+
+    fn tell_mode(&self) {
+        let now_ms = clock::now().mono_ms;
+        let placement = self.home.placement();
+        for mailbox in self.hub.all() {
+            let shard = placement.shard_of(mailbox.player());
+            let serves =
+                self.home.shards().get(usize::from(shard.number())).is_some_and(|shard| shard.serves(now_ms));
+            mailbox.tell_mode(if serves { Mode::Normal } else { Mode::Paused });
+        }
+    }
+
+    /// Closes every link as the node goes away; their sessions can be resumed.
+    pub async fn close_all(&self) {
+        for batch in self.hub.all().chunks(CLOSE_BATCH) {
+            for mailbox in batch {
+                mailbox.tell(Control::Close(closing_of(CloseCode::GoingAway, "the server is going away")));
+            }
+            tokio::time::sleep(CLOSE_PAUSE).await;
+        }
+    }
+}
+
+fn closing_for(reason: &EndReason) -> Closing {
+    match reason {
+        EndReason::Logout => closing_of(CloseCode::Done, "logged out"),
+        EndReason::Expired => closing_of(CloseCode::SessionExpired, "the session's time ran out"),
+        EndReason::Replaced => closing_of(CloseCode::Replaced, "a newer login took this session's place"),
+        EndReason::SessionLimit => closing_of(CloseCode::SessionLimit, "the player has a session already"),
+        EndReason::Kicked { code, reason } => {
+            Closing { code: *code, reason: reason.clone(), retry_after_ms: None }
+        }
+    }
+}

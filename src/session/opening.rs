@@ -1,0 +1,191 @@
+//! From an identity to an attachment and its `ready`: login and resume. A resume re-registers what the session
+//! watches when its mailbox was lost with a crash, and owes snapshots then.
+
+use std::sync::Arc;
+
+use protocol::reply::{ErrorBody, Ready, Rollback};
+use protocol::{CloseCode, ErrorCode};
+
+use super::dispatch::{error_of, wire_stamp};
+use super::{Attachment, Sessions};
+use crate::clock;
+use crate::events::Status;
+use crate::home::record::Refusal;
+use crate::home::{HomeError, Login, Resume};
+use crate::ids::{Epoch, IdError, PlayerId, SessionId, Stamp, Version};
+
+/// A session on a link, not yet told.
+pub struct Entered {
+    /// The attachment.
+    pub attachment: Attachment,
+    /// What the client is told.
+    pub ready: Ready,
+    /// Snapshots are owed: the players watched.
+    pub owed: Vec<PlayerId>,
+}
+
+/// Why there is no session on this link.
+#[derive(Debug)]
+pub struct EnterError {
+    /// What the client is told.
+    pub body: ErrorBody,
+    /// The link closes with this; without it the client may try something else on the same link.
+    pub close: Option<CloseCode>,
+}
+
+impl From<HomeError> for EnterError {
+    fn from(error: HomeError) -> Self {
+        let close = match &error {
+            HomeError::Refused(Refusal::SessionLimit) => Some(CloseCode::SessionLimit),
+            HomeError::Refused(Refusal::TokenExpired) => Some(CloseCode::TokenExpired),
+            _ => None,
+        };
+        Self { body: error_of(&error, None), close }
+    }
+}
+
+impl Sessions {
+    /// Opens a session for a player whose token was verified.
+    ///
+    /// # Errors
+    /// [`EnterError`]; there is no session then.
+    pub async fn login(
+        &self,
+        player: PlayerId,
+        device: &str,
+        status: Status,
+        token_expires_at_unix_ms: u64,
+    ) -> Result<Entered, EnterError> {
+        let login = Login {
+            player: player.clone(),
+            device: device.into(),
+            status,
+            token_expires_at_unix_ms,
+            pending: false,
+        };
+        let opened = self.home.login(login).await?;
+        let (mailbox, _) = self.hub.mailbox_or_new(opened.session, &player, 0);
+        let link = self.hub.next_link();
+        mailbox.attach(link);
+        self.hub.watch_link(&mailbox, link);
+        let attachment = Attachment { cell: opened.cell, session: opened.session, mailbox, link };
+        let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, token_expires_at_unix_ms);
+        ready.resumed = false;
+        Ok(Entered { attachment, ready, owed: Vec::new() })
+    }
+
+    /// Takes a session up again.
+    ///
+    /// # Errors
+    /// [`EnterError`]; nothing has changed then.
+    pub async fn resume(&self, request: &protocol::request::Resume<'_>) -> Result<Entered, EnterError> {
+        let not_resumable = || EnterError::from(HomeError::Refused(Refusal::NotResumable));
+        let session = SessionId::parse(request.session.as_str()).map_err(|_: IdError| not_resumable())?;
+        let claim = request.stamp.map(|(epoch, version)| Stamp::new(Epoch::of(epoch), Version::of(version)));
+        if request.last_seq > (1 << 53) {
+            return Err(not_resumable());
+        }
+        let link = self.hub.next_link();
+        let resume = Resume { session, ticket: request.ticket.as_str(), claim };
+        let mut found = None;
+        let resumed = self
+            .home
+            .resume(resume, |player| {
+                // Under the record's lock, so that the old link's end cannot come between.
+                let (mailbox, is_new) = self.hub.mailbox_or_new(session, player, request.last_seq);
+                mailbox.attach(link);
+                found = Some((mailbox, is_new));
+            })
+            .await?;
+        let Some((mailbox, is_new)) = found else { return Err(not_resumable()) };
+        self.hub.watch_link(&mailbox, link);
+        if is_new {
+            for player in &resumed.watches {
+                self.presence.watch(player, &mailbox);
+            }
+        }
+        let replay = mailbox.resume(request.last_seq);
+        let attachment = Attachment { cell: resumed.cell, session, mailbox, link };
+        let mut ready =
+            self.ready(&attachment, resumed.ticket, resumed.stamp, resumed.token_expires_at_unix_ms);
+        // A mailbox made anew knows nothing of what was pushed before, even if the client has seen nothing yet.
+        let missed = replay.missed || (is_new && !resumed.was_pending);
+        ready.resumed = true;
+        ready.cseq = resumed.cseq;
+        ready.replayed = Some(replay.frames);
+        ready.missed = missed.then_some(true);
+        ready.rolled_back = resumed.rolled_back.map(|(from, to)| Rollback {
+            from: wire_stamp(from),
+            to: to.map(wire_stamp),
+            cseq: resumed.cseq,
+        });
+        ready.watching = Some(resumed.watches.iter().map(|player| player.as_str().to_owned()).collect());
+        ready.rooms = Some(Vec::new());
+        let owed = if missed { resumed.watches } else { Vec::new() };
+        Ok(Entered { attachment, ready, owed })
+    }
+
+    fn ready(&self, attachment: &Attachment, ticket: String, stamp: Stamp, token_expires_at: u64) -> Ready {
+        let now = clock::now();
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Ready {
+            session: attachment.session.to_string(),
+            ticket,
+            player: attachment.cell.player().as_str().to_owned(),
+            stamp: wire_stamp(stamp),
+            heartbeat_ms: ms(self.settings.heartbeat),
+            resume_ms: ms(self.home.settings().rules.session_ttl),
+            expires_in_ms: token_expires_at.saturating_sub(now.unix_ms),
+            now_ms: now.unix_ms,
+            node: self.settings.node.clone(),
+            limits: self.settings.limits.clone(),
+            ..Ready::default()
+        }
+    }
+
+    /// Pushes what others look like now to a session that lost pushes.
+    pub(super) async fn push_snapshots(&self, mailbox: &Arc<crate::hub::Mailbox>, players: &[PlayerId]) {
+        let (known, _) = self.lookup(players).await;
+        for (player, view) in known {
+            self.hub.push_to(mailbox, &crate::presence::push_of(&player, &view));
+        }
+    }
+
+    /// What others see of these players, and who cannot be told now.
+    pub(super) async fn lookup(
+        &self,
+        players: &[PlayerId],
+    ) -> (Vec<(PlayerId, crate::events::PresenceView)>, Vec<PlayerId>) {
+        let (mut known, mut unknown, mut cold) = self.lookup_hot(players);
+        for (player, lookup) in self.home.presence_cold(&std::mem::take(&mut cold)).await {
+            match lookup {
+                crate::home::Lookup::Known(view) => known.push((player, view)),
+                crate::home::Lookup::Unknown => unknown.push(player),
+            }
+        }
+        (known, unknown)
+    }
+
+    /// The same from memory alone: known, unknown, and those whom the store must be asked for.
+    #[allow(clippy::type_complexity, reason = "three lists, named where they are used")]
+    pub(super) fn lookup_hot(
+        &self,
+        players: &[PlayerId],
+    ) -> (Vec<(PlayerId, crate::events::PresenceView)>, Vec<PlayerId>, Vec<PlayerId>) {
+        let (mut known, mut unknown, mut cold) = (Vec::with_capacity(players.len()), Vec::new(), Vec::new());
+        for player in players {
+            match self.home.presence_hot(player) {
+                Some(crate::home::Lookup::Known(view)) => known.push((player.clone(), view)),
+                Some(crate::home::Lookup::Unknown) => unknown.push(player.clone()),
+                None => cold.push(player.clone()),
+            }
+        }
+        (known, unknown, cold)
+    }
+}
+
+/// The error for a request that comes before `ready`.
+#[must_use]
+pub fn not_logged_in() -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotLoggedIn, "only login, resume and ping may come before ready")
+}
