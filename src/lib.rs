@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod gate;
 pub mod home;
 pub mod hub;
 pub mod ids;

@@ -14,7 +14,8 @@ use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Session, Settings, Tls};
 pub use values::{
-    DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret, StoreTarget,
+    AllowedOrigin, DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret,
+    StoreTarget,
 };
 
 /// One thing that is wrong with the settings.

@@ -143,16 +143,16 @@ impl Read for PathBuf {
 }
 
 /// In the environment and on the command line the items stand between commas.
-impl Read for Vec<String> {
+impl<T: Read> Read for Vec<T> {
     fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
         match raw {
-            Raw::List(items) => items.iter().map(|item| String::read(item, leaf)).collect(),
-            Raw::Loose(text) => Ok(text
-                .trim_matches(['[', ']'])
+            Raw::List(items) => items.iter().map(|item| T::read(item, leaf)).collect(),
+            Raw::Loose(text) => text
                 .split(',')
-                .map(|item| item.trim().trim_matches('"').to_owned())
+                .map(str::trim)
                 .filter(|item| !item.is_empty())
-                .collect()),
+                .map(|item| T::read(&Raw::Loose(item.to_owned()), leaf))
+                .collect(),
             other => Err(format!("must be a list of texts, not {}", other.kind())),
         }
     }
@@ -255,6 +255,33 @@ impl Read for PublicUrl {
                 Ok(Self(text.to_owned()))
             }
             _ => Err(format!("must be such as wss://play.example.com/v1/connect, not {text:?}")),
+        }
+    }
+}
+
+/// Web pages that may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// All.
+    Any,
+    /// Those of one origin as browsers write it: lower case, without a path and without the scheme's own port.
+    Exact(String),
+}
+
+impl Read for AllowedOrigin {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        let origin = text.to_ascii_lowercase();
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        match (origin.as_str(), host) {
+            ("*", _) => Ok(Self::Any),
+            // A page from a file, or in a sandbox: any page can make itself one.
+            ("null", _) => Ok(Self::Exact(origin)),
+            (_, Some(host)) if !host.is_empty() && !host.contains(|c: char| "/?#*@ ".contains(c)) => {
+                let own_port = if origin.starts_with("https:") { ":443" } else { ":80" };
+                Ok(Self::Exact(origin.strip_suffix(own_port).unwrap_or(&origin).to_owned()))
+            }
+            _ => Err(format!(r#"must hold origins such as https://game.example.com, or "*", not {text:?}"#)),
         }
     }
 }
