@@ -11,4 +11,5 @@ pub mod limits;
 pub mod presence;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
 pub mod wheel;
