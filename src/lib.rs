@@ -1,5 +1,7 @@
 //! Hearth: a session and presence server for online games. The map of the rooms is README's architecture section.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod events;

@@ -7,6 +7,7 @@ mod sources;
 mod table;
 mod values;
 
+use std::ffi::OsString;
 use std::fmt;
 
 pub use manual::text as manual_text;
@@ -50,16 +51,13 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl Settings {
-    /// Reads the settings of this process: its environment, the file named by a flag or by `HEARTH_CONFIG`, and
-    /// the flags.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with every fault there is.
-    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
-        Self::from_sources(&Sources { flags, environment: std::env::vars_os().collect() })
-    }
+/// The environment of this process: what [`Sources`] take outside tests.
+#[must_use]
+pub fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
 
+impl Settings {
     /// Reads settings from given sources.
     ///
     /// # Errors

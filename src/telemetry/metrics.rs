@@ -293,14 +293,18 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_rendered() {
-        let recorded = install().expect("a recorder");
-        LINKS_OPEN.handle().set(3.0);
-        let commands = COMMANDS.by("op", &["state.patch", "ping"], &[("outcome", "ok")]);
-        commands.of("state.patch").increment(2);
-        commands.of("no.such.op").increment(1);
-        ACK_SECONDS.with(&[("level", "durable")]).record(0.003);
+        let recorder = builder().expect("a good table").build_recorder();
+        let recorded = Recorded(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            LINKS_OPEN.handle().set(3.0);
+            let commands = COMMANDS.by("op", &["state.patch", "ping"], &[("outcome", "ok")]);
+            commands.of("state.patch").increment(2);
+            commands.of("no.such.op").increment(1);
+            ACK_SECONDS.with(&[("level", "durable")]).record(0.003);
+        });
         recorded.upkeep();
-        let text = install().expect("the same recorder").render();
+        let text = recorded.render();
         for line in [
             "# TYPE hearth_links_open gauge",
             "# HELP hearth_links_open Links that are open, those in their handshake included.",
@@ -312,9 +316,14 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        assert!(
-            text.contains(concat!("hearth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1")),
-            "{text}"
-        );
+    }
+
+    #[test]
+    fn a_process_has_one_recorder() {
+        let (one, other) = (install().expect("a recorder"), install().expect("the same"));
+        let build = concat!("hearth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1");
+        for recorded in [one, other] {
+            assert!(recorded.render().contains(build), "{}", recorded.render());
+        }
     }
 }
