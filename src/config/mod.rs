@@ -1,6 +1,7 @@
 //! Every setting, read once at start: defaults, then the file, then `HEARTH_…` variables, then flags. `cli` loads
 //! them, `app` hands each room what it needs. The only place that reads the environment; never starts anything.
 
+mod choices;
 mod manual;
 mod relations;
 mod sources;
@@ -10,14 +11,12 @@ mod values;
 use std::ffi::OsString;
 use std::fmt;
 
+pub use choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 pub use manual::text as manual_text;
 use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Session, Settings, Tls};
-pub use values::{
-    AllowedOrigin, DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret,
-    StoreTarget,
-};
+pub use values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

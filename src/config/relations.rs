@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use super::choices::{DevTokens, JwtAlgorithm};
 use super::sources::Reader;
 use super::table::Settings;
-use super::values::{DevTokens, JwtAlgorithm};
 
 /// HS256 wants a secret as long as its hash (RFC 7518, section 3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;

@@ -6,11 +6,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 use super::sources::Reader;
-use super::values::{
-    AllowedOrigin, DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret,
-    StoreTarget,
-};
+use super::values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
 
 /// One setting as the manual and the sources see it.
 #[derive(Debug)]
