@@ -1,8 +1,11 @@
 //! Hearth: a session and presence server for online games. The map of the rooms is README's architecture section.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod gate;
 pub mod home;
 pub mod hub;
 pub mod ids;
@@ -11,4 +14,5 @@ pub mod presence;
 pub mod session;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;
 pub mod wheel;

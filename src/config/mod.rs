@@ -1,21 +1,22 @@
 //! Every setting, read once at start: defaults, then the file, then `HEARTH_…` variables, then flags. `cli` loads
 //! them, `app` hands each room what it needs. The only place that reads the environment; never starts anything.
 
+mod choices;
 mod manual;
 mod relations;
 mod sources;
 mod table;
 mod values;
 
+use std::ffi::OsString;
 use std::fmt;
 
+pub use choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 pub use manual::text as manual_text;
 use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Session, Settings, Tls};
-pub use values::{
-    DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret, StoreTarget,
-};
+pub use values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,16 +50,13 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl Settings {
-    /// Reads the settings of this process: its environment, the file named by a flag or by `HEARTH_CONFIG`, and
-    /// the flags.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with every fault there is.
-    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
-        Self::from_sources(&Sources { flags, environment: std::env::vars_os().collect() })
-    }
+/// The environment of this process: what [`Sources`] take outside tests.
+#[must_use]
+pub fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
 
+impl Settings {
     /// Reads settings from given sources.
     ///
     /// # Errors

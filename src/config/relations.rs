@@ -1,12 +1,11 @@
 //! What must hold between settings, and what is allowed but should be said at start. `config::load` calls it with
 //! settings that are each good by themselves. Pure.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::choices::{DevTokens, JwtAlgorithm};
 use super::sources::Reader;
 use super::table::Settings;
-use super::values::{DevTokens, JwtAlgorithm};
 
 /// HS256 wants a secret as long as its hash (RFC 7518, section 3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;
@@ -20,8 +19,14 @@ impl Settings {
         match self.auth.dev_tokens {
             DevTokens::On => true,
             DevTokens::Off => false,
-            DevTokens::Auto => is_loopback(self.client_addr) && !self.has_jwt_key(),
+            DevTokens::Auto => self.is_on_loopback() && !self.has_jwt_key(),
         }
+    }
+
+    /// Whether only this machine can connect.
+    #[must_use]
+    pub const fn is_on_loopback(&self) -> bool {
+        self.client_addr.ip().to_canonical().is_loopback()
     }
 
     /// Whether tokens can be verified with a key.
@@ -60,10 +65,6 @@ impl Settings {
     }
 }
 
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 /// Notes every broken relation.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     addresses(settings, reader);
@@ -99,7 +100,7 @@ fn addresses(settings: &Settings, reader: &mut Reader) {
 
 fn auth(settings: &Settings, reader: &mut Reader) {
     let auth = &settings.auth;
-    let loopback = is_loopback(settings.client_addr);
+    let loopback = settings.is_on_loopback();
     if auth.dev_tokens == DevTokens::On && !loopback {
         reader.relation(
             &["auth.dev_tokens", "client_addr"],

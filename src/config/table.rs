@@ -6,10 +6,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 use super::sources::Reader;
-use super::values::{
-    DevTokens, JwtAlgorithm, LogFilter, LogFormat, LoginPolicy, Name, PublicUrl, Secret, StoreTarget,
-};
+use super::values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
 
 /// One setting as the manual and the sources see it.
 #[derive(Debug)]
@@ -191,9 +190,10 @@ section! {
         /// How far the clocks of the token's issuer and this node may lie apart.
         leeway: Duration = "leeway_ms" => 60_000, 0..=600_000;
         /// Web pages that may connect, by origin (`https://game.example.com`); `"*"` takes all. Requests without
-        /// an `Origin`, as native clients send them, always pass. While the list is empty a browser passes only
-        /// from a page on the same host, or from a loopback page to a loopback address.
-        origins_allowed: Vec<String> = "origins_allowed" => [];
+        /// an `Origin`, as native clients send them, always pass. While the list is empty, pages from a loopback
+        /// address or localhost pass if `client_addr` is a loopback address, and no others: a page that was
+        /// opened as a file has the origin `null`, and is not among them.
+        origins_allowed: Vec<AllowedOrigin> = "origins_allowed" => [];
     }
 }
 

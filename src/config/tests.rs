@@ -217,6 +217,9 @@ fn relations_between_settings_are_judged() {
             "redis.response_timeout_ms: must",
         ),
         ("[limits]\nsend_per_s = 5000\nsend_burst = 4", "limits.send_burst: must be at least 5"),
+        ("[auth]\norigins_allowed = [\"https://a.example/path\"]", "auth.origins_allowed: must hold origins"),
+        ("[auth]\norigins_allowed = [5]", "auth.origins_allowed: must be text"),
+        ("[auth]\norigins_allowed = \"*\"", "auth.origins_allowed: must be a list"),
         ("store = \"redis+sentinel://h\"", "store: redis+sentinel:// is not built"),
         ("[session]\nlogin_policy = \"many(3)\"", "session.login_policy: \"many(3)\" is not built"),
         ("session = 5", "session: is a section"),
@@ -233,4 +236,12 @@ fn relations_between_settings_are_judged() {
 fn a_faulty_setting_is_not_blamed_twice() {
     let found = faults("store = \"redis://h\"\n[cluster]\nname = \"a b\"\n");
     assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn a_list_in_the_environment_stands_between_commas() {
+    let environment = [("HEARTH_AUTH__ORIGINS_ALLOWED", "https://A.example:443, http://b.example:8080")];
+    let settings = Settings::from_sources(&sources(None, &environment, &[])).expect("good settings");
+    let exact = |text: &str| AllowedOrigin::Exact(text.to_owned());
+    assert_eq!(settings.auth.origins_allowed, [exact("https://a.example"), exact("http://b.example:8080")]);
 }

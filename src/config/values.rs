@@ -37,7 +37,7 @@ impl Raw {
         }
     }
 
-    fn text(&self) -> Result<&str, String> {
+    pub(super) fn text(&self) -> Result<&str, String> {
         match self {
             Self::Loose(text) | Self::Text(text) => Ok(text),
             other => Err(format!("must be text in quotes, not {}", other.kind())),
@@ -143,16 +143,16 @@ impl Read for PathBuf {
 }
 
 /// In the environment and on the command line the items stand between commas.
-impl Read for Vec<String> {
+impl<T: Read> Read for Vec<T> {
     fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
         match raw {
-            Raw::List(items) => items.iter().map(|item| String::read(item, leaf)).collect(),
-            Raw::Loose(text) => Ok(text
-                .trim_matches(['[', ']'])
+            Raw::List(items) => items.iter().map(|item| T::read(item, leaf)).collect(),
+            Raw::Loose(text) => text
                 .split(',')
-                .map(|item| item.trim().trim_matches('"').to_owned())
+                .map(str::trim)
                 .filter(|item| !item.is_empty())
-                .collect()),
+                .map(|item| T::read(&Raw::Loose(item.to_owned()), leaf))
+                .collect(),
             other => Err(format!("must be a list of texts, not {}", other.kind())),
         }
     }
@@ -259,6 +259,33 @@ impl Read for PublicUrl {
     }
 }
 
+/// Web pages that may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// All.
+    Any,
+    /// Those of one origin as browsers write it: lower case, without a path and without the scheme's own port.
+    Exact(String),
+}
+
+impl Read for AllowedOrigin {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        let origin = text.to_ascii_lowercase();
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        match (origin.as_str(), host) {
+            ("*", _) => Ok(Self::Any),
+            // A page from a file, or in a sandbox: any page can make itself one.
+            ("null", _) => Ok(Self::Exact(origin)),
+            (_, Some(host)) if !host.is_empty() && !host.contains(|c: char| "/?#*@ ".contains(c)) => {
+                let own_port = if origin.starts_with("https:") { ":443" } else { ":80" };
+                Ok(Self::Exact(origin.strip_suffix(own_port).unwrap_or(&origin).to_owned()))
+            }
+            _ => Err(format!(r#"must hold origins such as https://game.example.com, or "*", not {text:?}"#)),
+        }
+    }
+}
+
 /// Directives of the log filter, checked when they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
@@ -345,97 +372,3 @@ impl Read for StoreTarget {
         }
     }
 }
-
-macro_rules! choice {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant,)* }
-
-        impl $name {
-            /// The name used in the settings.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl Read for $name {
-            fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
-                const NAMES: &[&str] = &[$($text),*];
-                let text = match raw {
-                    Raw::Truth(true) => "true",
-                    Raw::Truth(false) => "false",
-                    raw => raw.text()?,
-                };
-                match text {
-                    $($text => Ok(Self::$variant),)*
-                    text => Err(Self::refusal(text)
-                        .unwrap_or_else(|| format!("must be one of {}, not {text:?}", NAMES.join(", ")))),
-                }
-            }
-        }
-    };
-}
-
-/// What a choice says to a name that it does not take, where "one of …" would not help.
-trait Refusal {
-    fn refusal(_text: &str) -> Option<String> {
-        None
-    }
-}
-
-choice! {
-    /// Whether `dev:<player>` tokens are taken.
-    DevTokens {
-        /// Only while no JWT key is configured and clients connect over loopback.
-        Auto = "auto",
-        /// Yes; refused on any address but loopback.
-        On = "true",
-        /// No.
-        Off = "false",
-    }
-}
-impl Refusal for DevTokens {}
-
-choice! {
-    /// How a JWT is signed; exactly one is taken.
-    JwtAlgorithm {
-        /// HMAC with SHA-256 over a shared secret.
-        Hs256 = "HS256",
-        /// RSA PKCS#1 v1.5 with SHA-256.
-        Rs256 = "RS256",
-        /// ECDSA over P-256 with SHA-256.
-        Es256 = "ES256",
-        /// Ed25519.
-        EdDsa = "EdDSA",
-    }
-}
-impl Refusal for JwtAlgorithm {}
-
-choice! {
-    /// What a second login of the same player does.
-    LoginPolicy {
-        /// Ends the older session, which is told 4504.
-        Replace = "replace",
-        /// Is refused with `session_limit`, as long as the older one is attached or within the presence grace.
-        Reject = "reject",
-    }
-}
-impl Refusal for LoginPolicy {
-    fn refusal(text: &str) -> Option<String> {
-        (text == "per_device" || text.starts_with("many"))
-            .then(|| format!("{text:?} is not built into this version yet: use replace or reject"))
-    }
-}
-
-choice! {
-    /// How log lines look.
-    LogFormat {
-        /// One readable line an event.
-        Text = "text",
-        /// One JSON object an event.
-        Json = "json",
-    }
-}
-impl Refusal for LogFormat {}

@@ -1,0 +1,308 @@
+//! The command line: `serve`, `check-config`, `token`. `main` calls it; it loads the settings, judges what they name,
+//! and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app;
+use crate::clock;
+use crate::config::{Flags, LogFormat, Settings, Sources};
+use crate::gate::auth::Authenticator;
+use crate::gate::tls;
+use crate::gate::token::{self, Grant};
+use crate::ids::PlayerId;
+use crate::telemetry::logs::{self, Lines};
+
+/// The command line or the settings are wrong; nothing was started.
+const EXIT_CONFIG: u8 = 64;
+/// A bug of ours.
+const EXIT_INTERNAL: u8 = 70;
+
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, about = "A session and presence server for online games", long_about = None)]
+struct Line {
+    #[command(flatten)]
+    settings: SettingFlags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (what happens without a command)
+    Serve,
+    /// Say everything that is wrong with the settings, or ok
+    CheckConfig,
+    /// Print a token for a player, to try things out
+    Token(TokenFlags),
+}
+
+/// Each setting is also HEARTH_… in the environment; config/hearth.toml explains all.
+#[derive(Debug, Args)]
+struct SettingFlags {
+    /// Settings file [env: HEARTH_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where players connect [env: HEARTH_CLIENT_ADDR] [default: 127.0.0.1:7700]
+    #[arg(long, global = true, value_name = "ADDR")]
+    client_addr: Option<String>,
+    /// Where game services connect [env: HEARTH_SERVICE_ADDR] [default: 127.0.0.1:7701]
+    #[arg(long, global = true, value_name = "ADDR")]
+    service_addr: Option<String>,
+    /// embedded:DIR or redis://HOST:PORT [env: HEARTH_STORE] [default: embedded:./hearth-data]
+    #[arg(long, global = true, value_name = "STORE")]
+    store: Option<String>,
+    /// This node's name [env: HEARTH_NODE_ID] [default: node-1]
+    #[arg(long, global = true, value_name = "NAME")]
+    node_id: Option<String>,
+    /// Any other setting, such as session.ttl_ms=5000; may be repeated
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct TokenFlags {
+    /// Whose token
+    #[arg(long)]
+    player: String,
+    /// How long it lasts, in seconds
+    #[arg(long, default_value_t = 3_600)]
+    ttl_s: u64,
+    /// A room that it opens; may be repeated
+    #[arg(long = "room", value_name = "ROOM")]
+    rooms: Vec<String>,
+    /// The private key to sign with, for RS256, ES256 and EdDSA
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("must be NAME=VALUE, such as session.ttl_ms=5000")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+impl SettingFlags {
+    fn into_flags(self) -> Flags {
+        let named = [
+            ("client_addr", self.client_addr),
+            ("service_addr", self.service_addr),
+            ("store", self.store),
+            ("node_id", self.node_id),
+        ];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Flags { file: self.config, set: self.set.into_iter().chain(named).collect() }
+    }
+}
+
+/// What a command failed with: lines for standard error, and the exit code.
+struct Failure {
+    lines: Vec<String>,
+    exit_code: u8,
+}
+
+impl Failure {
+    fn config(line: impl ToString) -> Self {
+        Self { lines: vec![line.to_string()], exit_code: EXIT_CONFIG }
+    }
+}
+
+/// Runs one command line; the exit code.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    environment: Vec<(OsString, OsString)>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let line = match Line::try_parse_from(args) {
+        Ok(line) => line,
+        Err(told) => return usage(&told, out, err),
+    };
+    let sources = Sources { flags: line.settings.into_flags(), environment };
+    let outcome = match line.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(&sources, err),
+        Command::CheckConfig => check_config(&sources, out, err),
+        Command::Token(flags) => print_token(&sources, flags, out),
+    };
+    let Err(failure) = outcome else { return 0 };
+    for line in failure.lines {
+        // Who closed our standard error does not want to know.
+        let _ = writeln!(err, "hearth: {line}");
+    }
+    failure.exit_code
+}
+
+/// Help and version are no failure; anything else clap has to say is a wrong command line.
+fn usage(told: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    if told.use_stderr() {
+        let _ = write!(err, "{told}");
+        EXIT_CONFIG
+    } else {
+        let _ = write!(out, "{told}");
+        0
+    }
+}
+
+fn serve(sources: &Sources, err: &mut dyn Write) -> Result<(), Failure> {
+    let settings = load(sources)?;
+    let lines = match settings.log.format {
+        LogFormat::Text => Lines::Text,
+        LogFormat::Json => Lines::Json,
+    };
+    if let Err(error) = logs::start(lines, settings.log.level.as_str(), settings.node_id.as_str()) {
+        let _ = writeln!(err, "hearth: nothing will be logged: {error}");
+    }
+    for warning in settings.warnings() {
+        tracing::warn!(operation = "start", "{warning}");
+    }
+    app::serve(settings)
+        .map_err(|error| Failure { lines: vec![error.to_string()], exit_code: error.exit_code() })
+}
+
+fn check_config(sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+    let settings = load(sources)?;
+    for warning in settings.warnings() {
+        let _ = writeln!(err, "warning: {warning}");
+    }
+    let _ = writeln!(out, "ok");
+    Ok(())
+}
+
+/// The settings, and everything that they name: keys and certificates are read before anything starts.
+fn load(sources: &Sources) -> Result<Settings, Failure> {
+    let settings = Settings::from_sources(sources).map_err(|error| Failure {
+        lines: error.faults.iter().map(ToString::to_string).collect(),
+        exit_code: EXIT_CONFIG,
+    })?;
+    let lines: Vec<String> = [
+        Authenticator::from_settings(&settings).err().map(|error| error.to_string()),
+        tls::server_config(&settings.tls).err().map(|error| error.to_string()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if lines.is_empty() { Ok(settings) } else { Err(Failure { lines, exit_code: EXIT_CONFIG }) }
+}
+
+fn print_token(sources: &Sources, flags: TokenFlags, out: &mut dyn Write) -> Result<(), Failure> {
+    let settings = load(sources)?;
+    let player =
+        PlayerId::parse(&flags.player).map_err(|error| Failure::config(format!("--player: {error}")))?;
+    let grant = Grant { player, ttl_s: flags.ttl_s, rooms: flags.rooms };
+    let token =
+        token::mint(&settings, &grant, flags.key_file.as_deref(), clock::now()).map_err(Failure::config)?;
+    writeln!(out, "{token}")
+        .map_err(|error| Failure { lines: vec![format!("cannot print: {error}")], exit_code: EXIT_INTERNAL })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Ran {
+        exit_code: u8,
+        out: String,
+        err: String,
+    }
+
+    fn hearth(args: &[&str], environment: &[(&str, &str)]) -> Ran {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = ["hearth"].iter().chain(args).map(OsString::from);
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let exit_code = run(args, environment, &mut out, &mut err);
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Ran { exit_code, out: text(out), err: text(err) }
+    }
+
+    #[test]
+    fn the_command_line_is_well_made() {
+        use clap::CommandFactory as _;
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn good_settings_are_ok() {
+        let ran = hearth(&["check-config"], &[]);
+        assert_eq!((ran.exit_code, ran.out.as_str()), (0, "ok\n"));
+        assert!(ran.err.starts_with("warning: auth.dev_tokens: "), "{}", ran.err);
+    }
+
+    #[test]
+    fn every_fault_is_told_in_one_line_and_nothing_starts() {
+        for command in [&["serve"][..], &["check-config"], &["token", "--player", "ada"], &[]] {
+            let flags =
+                ["--client-addr", "nowhere", "--set", "session.ttl_ms=0", "--set", "tls.cert_file=a.pem"];
+            let args: Vec<&str> = command.iter().chain(&flags).copied().collect();
+            let ran = hearth(&args, &[("HEARTH_COLOUR", "red")]);
+            assert_eq!(ran.exit_code, 64, "{}", ran.err);
+            for name in ["client_addr", "session.ttl_ms", "tls.cert_file", "HEARTH_COLOUR"] {
+                let told = ran.err.lines().any(|line| line.starts_with(&format!("hearth: {name}: ")));
+                assert!(told, "{name} is not in {}", ran.err);
+            }
+            assert_eq!(ran.err.lines().count(), 4, "{}", ran.err);
+            assert_eq!(ran.out, "");
+        }
+    }
+
+    #[test]
+    fn files_that_the_settings_name_are_read_before_anything_starts() {
+        let ran = hearth(
+            &["check-config"],
+            &[
+                ("HEARTH_TLS__CERT_FILE", "/nowhere/cert.pem"),
+                ("HEARTH_TLS__KEY_FILE", "/nowhere/key.pem"),
+                ("HEARTH_AUTH__JWT_ALGORITHM", "ES256"),
+                ("HEARTH_AUTH__JWT_KEY_FILE", "/nowhere/jwt.pem"),
+            ],
+        );
+        assert_eq!(ran.exit_code, 64);
+        assert!(ran.err.contains("hearth: auth.jwt_key_file: cannot read /nowhere/jwt.pem"), "{}", ran.err);
+        assert!(ran.err.contains("hearth: tls.cert_file: cannot read /nowhere/cert.pem"), "{}", ran.err);
+    }
+
+    #[test]
+    fn a_flag_of_its_own_beats_the_same_setting_by_name() {
+        let ran = hearth(&["check-config", "--set", "node_id=a b", "--node-id", "good"], &[]);
+        assert_eq!(ran.exit_code, 0, "{}", ran.err);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_a_fault_too() {
+        for args in [&["--colour"][..], &["dance"], &["--set", "x"], &["token"], &["token", "--player", ""]] {
+            let ran = hearth(args, &[]);
+            assert_eq!(ran.exit_code, 64, "{args:?}");
+            assert!(!ran.err.is_empty() && ran.out.is_empty(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_answers() {
+        let version = hearth(&["--version"], &[]);
+        assert_eq!((version.exit_code, version.out), (0, format!("hearth {}\n", env!("CARGO_PKG_VERSION"))));
+        let help = hearth(&["--help"], &[]);
+        assert_eq!(help.exit_code, 0);
+        for name in ["--client-addr", "HEARTH_STORE", "check-config", "--set"] {
+            assert!(help.out.contains(name), "{name} is not in {}", help.out);
+        }
+    }
+
+    #[test]
+    fn a_printed_token_is_taken_by_the_same_settings() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let ran = hearth(
+            &["token", "--player", "ada", "--room", "guild:7", "--ttl-s", "60"],
+            &[("HEARTH_AUTH__JWT_SECRET", secret)],
+        );
+        assert_eq!(ran.exit_code, 0, "{}", ran.err);
+        let settings =
+            Settings::from_toml(&format!("[auth]\njwt_secret = {secret:?}")).expect("good settings");
+        let identity = Authenticator::from_settings(&settings)
+            .expect("a good secret")
+            .verify(ran.out.trim(), clock::now())
+            .expect("a good token");
+        assert_eq!((identity.player.as_str(), identity.rooms), ("ada", vec!["guild:7".to_owned()]));
+        assert_eq!(hearth(&["token", "--player", "ada"], &[]).out, "dev:ada\n");
+    }
+}

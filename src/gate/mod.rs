@@ -1,0 +1,7 @@
+//! From socket to identity: who may connect, over what, and as whom. `app` starts it; it hands attached links to
+//! `session`. Never touches a player's state.
+
+pub mod auth;
+pub mod origin;
+pub mod tls;
+pub mod token;

@@ -1,0 +1,235 @@
+//! Structured logs on standard error: for people as text, for machines as one JSON object a line. `cli` starts them
+//! once. The convention for every event of the house:
+//!
+//! - `operation`: what was being done, a verb of the protocol or the name of a task; always there;
+//! - `status`: how it ended (`ok`, an error code, a close code); `duration_ms`: how long it took;
+//! - `player`, `session`, `shard`, `epoch`, `peer`: whom it concerns, as fields or through the spans `conn{peer}`,
+//!   `session{player,session}`, `shard{shard,epoch}`, `flush{shard,batch}`; never inside the text.
+//!
+//! `warn` means that somebody should look, `error` that a promise was broken; one event a change of state.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The `service` of every line.
+const SERVICE: &str = "hearth";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Why nothing will be logged.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// The directives are not a filter.
+    #[error("log.level: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Somebody else set the process's logs before.
+    #[error("the logs of this process are set already")]
+    Taken,
+}
+
+/// Starts the logs of this process, for good.
+///
+/// # Errors
+/// [`LogsError`]; the logs are then as they were.
+pub fn start(lines: Lines, directives: &str, node_id: &str) -> Result<(), LogsError> {
+    let filter = EnvFilter::try_new(directives)?;
+    let dispatch = subscriber(lines, filter, node_id, std::io::stderr);
+    tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogsError::Taken)
+}
+
+fn subscriber<W>(lines: Lines, filter: EnvFilter, node_id: &str, writer: W) -> tracing::Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match lines {
+        Lines::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(colours).with_target(false).into()
+        }
+        Lines::Json => builder
+            .fmt_fields(JsonFields::new())
+            .with_ansi(false)
+            .event_format(JsonLines { node: node_id.to_owned() })
+            .into(),
+    }
+}
+
+/// One flat object a line: spans put their fields beside those of the event, so that `player` is found in one place.
+struct JsonLines {
+    node: String,
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = Map::new();
+        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
+            let extensions = span.extensions();
+            let fields = extensions.get::<FormattedFields<N>>();
+            if let Some(Ok(Value::Object(fields))) = fields.map(|fields| serde_json::from_str(&fields.fields))
+            {
+                line.extend(fields);
+            }
+        }
+        event.record(&mut Fields(&mut line));
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let metadata = event.metadata();
+        for (name, value) in [
+            ("timestamp", timestamp.as_str()),
+            ("level", metadata.level().as_str()),
+            ("service", SERVICE),
+            ("node", &self.node),
+            ("target", metadata.target()),
+        ] {
+            line.insert(name.to_owned(), Value::from(value));
+        }
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+/// Takes an event's fields as JSON values.
+struct Fields<'a>(&'a mut Map<String, Value>);
+
+impl Fields<'_> {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("a lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(lines: Lines, directives: &str, events: impl FnOnce()) -> String {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let filter = EnvFilter::try_new(directives).expect("a filter");
+        let dispatch = subscriber(lines, filter, "node-7", move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, events);
+        String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_line_of_json_has_every_field_in_one_place() {
+        let text = logged(Lines::Json, "info", || {
+            let span = tracing::info_span!("session", player = "ada", session = %"0190");
+            span.in_scope(|| {
+                tracing::warn!(
+                    operation = "login",
+                    duration_ms = 12_u64,
+                    status = "ok",
+                    again = true,
+                    "welcome"
+                );
+            });
+        });
+        let line: Value = serde_json::from_str(&text).expect("one line of JSON");
+        for (field, value) in [
+            ("service", Value::from("hearth")),
+            ("node", Value::from("node-7")),
+            ("level", Value::from("WARN")),
+            ("operation", Value::from("login")),
+            ("duration_ms", Value::from(12)),
+            ("status", Value::from("ok")),
+            ("again", Value::from(true)),
+            ("player", Value::from("ada")),
+            ("session", Value::from("0190")),
+            ("message", Value::from("welcome")),
+        ] {
+            assert_eq!(line[field], value, "{field} in {text}");
+        }
+        assert!(line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
+    fn the_filter_holds() {
+        for lines in [Lines::Text, Lines::Json] {
+            let text = logged(lines, "warn,hearth::telemetry=debug", || {
+                tracing::trace!(operation = "x", "too fine");
+                tracing::debug!(operation = "x", "wanted");
+                tracing::info!(target: "other", operation = "x", "not wanted");
+            });
+            assert!(
+                text.contains("wanted") && !text.contains("not wanted") && !text.contains("fine"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_break_in_a_field_makes_no_line() {
+        let text = logged(Lines::Json, "info", || {
+            tracing::info!(operation = "login", player = "a\n{\"level\":\"ERROR\"}", "x");
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}

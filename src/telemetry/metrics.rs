@@ -1,0 +1,329 @@
+//! Every metric of the house, once: name, kind, unit and meaning. `app` installs the recorder and serves what it
+//! renders; rooms make handles at construction and use them on their hot paths. Never makes a handle per operation.
+
+use std::sync::OnceLock;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Steps of a duration, in seconds: from a hot ack to a store that is hardly there.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Steps of a batch: a commit carries at most 64 records.
+const RECORDS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// One row of the table.
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    help: &'static str,
+    buckets: &'static [f64],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A name that counts up. Rooms call [`Name::handle`], [`Name::with`] or [`Name::by`] once.
+pub type CounterName = Name<Counter>;
+/// A name that goes up and down.
+pub type GaugeName = Name<Gauge>;
+/// A name whose values are distributed.
+pub type HistogramName = Name<Histogram>;
+
+/// The name of a metric, and by its type what can be done with it.
+#[derive(Debug)]
+pub struct Name<H> {
+    name: &'static str,
+    handle: fn(&Key) -> H,
+}
+
+impl<H> Name<H> {
+    /// The name as Prometheus sees it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        self.name
+    }
+
+    /// The handle without labels.
+    #[must_use]
+    pub fn handle(&self) -> H {
+        (self.handle)(&Key::from_static_name(self.name))
+    }
+
+    /// The handle with these labels.
+    #[must_use]
+    pub fn with(&self, labels: &[(&'static str, &'static str)]) -> H {
+        let labels: Vec<Label> =
+            labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect();
+        (self.handle)(&Key::from_parts(self.name, labels))
+    }
+
+    /// One handle for each value of a label, beside labels that all of them carry; and one more, `other`, for a
+    /// value that is none of them.
+    #[must_use]
+    pub fn by(
+        &self,
+        label: &'static str,
+        values: &[&'static str],
+        also: &[(&'static str, &'static str)],
+    ) -> Family<H> {
+        let make = |value| {
+            let labels: Vec<_> = also.iter().copied().chain([(label, value)]).collect();
+            self.with(&labels)
+        };
+        Family { handles: values.iter().map(|value| (*value, make(*value))).collect(), other: make("other") }
+    }
+}
+
+/// Handles of one metric by the value of one label. Finding one allocates nothing.
+#[derive(Debug)]
+pub struct Family<H> {
+    handles: Box<[(&'static str, H)]>,
+    other: H,
+}
+
+impl<H> Family<H> {
+    /// The handle of a value.
+    #[must_use]
+    pub fn of(&self, value: &str) -> &H {
+        self.handles.iter().find(|(known, _)| *known == value).map_or(&self.other, |(_, handle)| handle)
+    }
+}
+
+fn counter(key: &Key) -> Counter {
+    metrics::with_recorder(|recorder| recorder.register_counter(key, &metadata()))
+}
+
+fn gauge(key: &Key) -> Gauge {
+    metrics::with_recorder(|recorder| recorder.register_gauge(key, &metadata()))
+}
+
+fn histogram(key: &Key) -> Histogram {
+    metrics::with_recorder(|recorder| recorder.register_histogram(key, &metadata()))
+}
+
+const fn metadata() -> Metadata<'static> {
+    Metadata::new(module_path!(), Level::INFO, None)
+}
+
+macro_rules! table {
+    ($($(#[doc = $help:literal])* $name:ident: $kind:ident $text:literal, $unit:ident $(, $buckets:ident)?;)*) => {
+        $(
+            $(#[doc = $help])*
+            #[doc = concat!("\n\n`", $text, "`")]
+            pub const $name: table!(@name $kind) = Name { name: $text, handle: table!(@handle $kind) };
+        )*
+
+        /// The table.
+        const TABLE: &[Row] = &[$(Row {
+            name: $text,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            help: concat!($($help),*),
+            buckets: table!(@buckets $($buckets)?),
+        }),*];
+    };
+    (@name Counter) => { CounterName };
+    (@name Gauge) => { GaugeName };
+    (@name Histogram) => { HistogramName };
+    (@handle Counter) => { counter };
+    (@handle Gauge) => { gauge };
+    (@handle Histogram) => { histogram };
+    (@buckets) => { &[] };
+    (@buckets $buckets:ident) => { $buckets };
+}
+
+table! {
+    /// Always 1; the label `version` tells the build.
+    BUILD_INFO: Gauge "hearth_build_info", Count;
+
+    // Gate.
+    /// Links that are open, those in their handshake included.
+    LINKS_OPEN: Gauge "hearth_links_open", Count;
+    /// Handshakes that came to nothing, by `reason`.
+    HANDSHAKE_FAILURES: Counter "hearth_handshake_failures_total", Count;
+    /// Closed links, by close `code`.
+    CLOSES: Counter "hearth_closes_total", Count;
+
+    // Sessions.
+    /// Sessions by `state`: attached, detached, pending.
+    SESSIONS: Gauge "hearth_sessions", Count;
+    /// Logins by `outcome`: ok, or an error code.
+    LOGINS: Counter "hearth_logins_total", Count;
+    /// Resumes by `outcome`: ok, missed, rolled_back, or an error code.
+    RESUMES: Counter "hearth_resumes_total", Count;
+    /// Commands by `op` and `outcome`: ok, dup, or an error code.
+    COMMANDS: Counter "hearth_commands_total", Count;
+    /// From a command's frame to its ack, by `level`: applied, durable.
+    ACK_SECONDS: Histogram "hearth_ack_seconds", Seconds, SECONDS;
+    /// Refused for being too fast, by `kind`: frame, state, presence, watch, query, send, connect, login, service.
+    RATE_LIMITED: Counter "hearth_rate_limited_total", Count;
+
+    // Home and store.
+    /// Player records in memory.
+    RECORDS_HOT: Gauge "hearth_records_hot", Count;
+    /// Player records that wait for their commit.
+    RECORDS_DIRTY: Gauge "hearth_records_dirty", Count;
+    /// Shards by `state` of their lease.
+    SHARDS: Gauge "hearth_shards", Count;
+    /// Records a commit carried.
+    FLUSH_BATCH_RECORDS: Histogram "hearth_flush_batch_records", Count, RECORDS;
+    /// How long a commit took, by `outcome`.
+    COMMIT_SECONDS: Histogram "hearth_commit_seconds", Seconds, SECONDS;
+    /// Commits by `outcome`: done, fenced, stale, rolled_back, lost, or the store's error.
+    COMMITS: Counter "hearth_commits_total", Count;
+
+    // Presence and delivery.
+    /// Presence items encoded for fan-out.
+    FANOUT_ITEMS: Counter "hearth_fanout_items_total", Count;
+    /// Frames put into outboxes by fan-out.
+    FANOUT_DELIVERIES: Counter "hearth_fanout_deliveries_total", Count;
+    /// Pushes joined with a later one, because the reader was slow or the tick had not come.
+    PUSHES_COALESCED: Counter "hearth_pushes_coalesced_total", Count;
+    /// Pushes that fell out of a replay buffer or an outbox, and were told as missed.
+    PUSHES_DROPPED: Counter "hearth_pushes_dropped_total", Count;
+    /// Links closed for reading too slowly.
+    SLOW_CLOSES: Counter "hearth_slow_closes_total", Count;
+
+    // Service API.
+    /// Requests of services by `route` and `status`.
+    SERVICE_REQUESTS: Counter "hearth_service_requests_total", Count;
+    /// How long they took, by `route`.
+    SERVICE_REQUEST_SECONDS: Histogram "hearth_service_request_seconds", Seconds, SECONDS;
+}
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A row of the table cannot be.
+    #[error("the table of metrics is wrong: {0}")]
+    Table(#[from] BuildError),
+    /// Somebody else set the process's recorder before.
+    #[error("the metrics of this process are recorded elsewhere")]
+    Taken,
+}
+
+/// What has been recorded in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorded(PrometheusHandle);
+
+impl std::fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recorded")
+    }
+}
+
+impl Recorded {
+    /// Everything in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Takes the samples of histograms into their buckets. Without it, or a [`Recorded::render`], they pile up: call
+    /// it every few seconds.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+/// Installs the recorder of this process and describes every metric; from the second call on, the same one again.
+/// Handles made before are dead for good.
+///
+/// # Errors
+/// [`MetricsError`]; nothing is recorded then, and handles do nothing.
+pub fn install() -> Result<Recorded, MetricsError> {
+    static RECORDED: OnceLock<Recorded> = OnceLock::new();
+    static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _one_at_a_time = ONE_AT_A_TIME.lock();
+    if let Some(recorded) = RECORDED.get() {
+        return Ok(recorded.clone());
+    }
+    let recorder = builder()?.build_recorder();
+    let recorded = Recorded(recorder.handle());
+    metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Taken)?;
+    describe();
+    BUILD_INFO.with(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+    Ok(RECORDED.get_or_init(|| recorded).clone())
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    TABLE.iter().filter(|row| !row.buckets.is_empty()).try_fold(PrometheusBuilder::new(), |builder, row| {
+        builder.set_buckets_for_metric(Matcher::Full(row.name.to_owned()), row.buckets)
+    })
+}
+
+fn describe() {
+    metrics::with_recorder(|recorder| {
+        for row in TABLE {
+            let (name, unit, help) = (row.name.into(), Some(row.unit), row.help.trim().into());
+            match row.kind {
+                Kind::Counter => recorder.describe_counter(name, unit, help),
+                Kind::Gauge => recorder.describe_gauge(name, unit, help),
+                Kind::Histogram => recorder.describe_histogram(name, unit, help),
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_convention() {
+        let mut names: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TABLE.len(), "a name stands twice");
+        for row in TABLE {
+            let plain = row.name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            assert!(plain && row.name.starts_with("hearth_"), "{}", row.name);
+            assert!(!row.help.is_empty(), "{} says nothing", row.name);
+            assert_eq!(matches!(row.kind, Kind::Counter), row.name.ends_with("_total"), "{}", row.name);
+            assert_eq!(matches!(row.unit, Unit::Seconds), row.name.ends_with("_seconds"), "{}", row.name);
+            assert_eq!(matches!(row.kind, Kind::Histogram), !row.buckets.is_empty(), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_is_rendered() {
+        let recorder = builder().expect("a good table").build_recorder();
+        let recorded = Recorded(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            LINKS_OPEN.handle().set(3.0);
+            let commands = COMMANDS.by("op", &["state.patch", "ping"], &[("outcome", "ok")]);
+            commands.of("state.patch").increment(2);
+            commands.of("no.such.op").increment(1);
+            ACK_SECONDS.with(&[("level", "durable")]).record(0.003);
+        });
+        recorded.upkeep();
+        let text = recorded.render();
+        for line in [
+            "# TYPE hearth_links_open gauge",
+            "# HELP hearth_links_open Links that are open, those in their handshake included.",
+            "hearth_links_open 3",
+            "hearth_commands_total{outcome=\"ok\",op=\"state.patch\"} 2",
+            "hearth_commands_total{outcome=\"ok\",op=\"other\"} 1",
+            "hearth_ack_seconds_bucket{level=\"durable\",le=\"0.002\"} 0",
+            "hearth_ack_seconds_bucket{level=\"durable\",le=\"0.005\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_has_one_recorder() {
+        let (one, other) = (install().expect("a recorder"), install().expect("the same"));
+        let build = concat!("hearth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1");
+        for recorded in [one, other] {
+            assert!(recorded.render().contains(build), "{}", recorded.render());
+        }
+    }
+}
