@@ -2,6 +2,8 @@
 //! The public specification is `protocol/README.md`; the golden vectors in `protocol/vectors` pin every frame's bytes.
 //! Never holds state or policy.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod codec;
 pub mod codes;
 pub mod limits;
