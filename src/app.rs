@@ -1,13 +1,83 @@
-//! A placeholder until the composition root stands: `cli` calls it. Starts nothing yet.
+//! The composition root: builds the rooms bottom-up, tells where they are, and stops them top-down in the mirrored
+//! order. `cli` calls it; nobody else sees it. Holds no policy: every decision is a setting or a room's.
 
-use crate::config::Settings;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Why the server ended.
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{LoginPolicy, Settings, StoreTarget};
+use crate::events::Events;
+use crate::gate::auth::{AuthError, AuthSetupError, Authenticator};
+use crate::gate::handshake::Upgrade;
+use crate::gate::listener::{self, Gate};
+use crate::gate::origin::OriginPolicy;
+use crate::gate::tls::{self, TlsError};
+use crate::home::record::{self, Rules};
+use crate::home::{Home, HomeSettings};
+use crate::hub::{Hub, HubSettings};
+use crate::ids::Owner;
+use crate::limits::{AddressLimits, Rates};
+use crate::presence::Presence;
+use crate::sabotage::{self, Guard};
+use crate::session::{PLAYERS_PER_CALL_MAX, SessionSettings, Sessions, TokenRefused};
+use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
+use crate::tasks::Tasks;
+
+/// How long a `durable` ack waits for the store before it is refused.
+const DURABLE_WAIT: Duration = Duration::from_secs(2);
+/// How long the start waits for the leases of an owner that is still there, beyond one lease TTL.
+const OWNED_WAIT: Duration = Duration::from_secs(4);
+/// How long links have to say goodbye.
+const LINKS_STOP: Duration = Duration::from_secs(3);
+/// How long the last flush may take.
+const FLUSH_STOP: Duration = Duration::from_secs(5);
+/// How long everything else may take to stop.
+const TASKS_STOP: Duration = Duration::from_secs(1);
+/// The storage formats that this version reads and writes.
+const FORMAT: u32 = record::stored::FORMAT;
+
+/// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The composition root is not written yet.
-    #[error("the server is not built yet")]
-    Unbuilt,
+    /// A key file that cannot be used.
+    #[error(transparent)]
+    Auth(#[from] AuthSetupError),
+    /// A certificate that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {addr} ({source}): stop what uses it, or set {setting} to another address")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store stopped answering while the server started.
+    #[error("the store does not answer ({0}): check that it runs and takes writes")]
+    StoreSilent(#[from] StoreError),
+    /// The store's settings lose data.
+    #[error("{0} (redis.ignore_shortfalls = true starts anyway)")]
+    Shortfall(String),
+    /// The cluster was made otherwise.
+    #[error("{0}")]
+    Cluster(String),
+    /// The metrics recorder or the runtime did not start.
+    #[error("cannot start: {0}")]
+    Start(String),
+    /// A task that must live has ended.
+    #[error("a task that must live has ended; the log names it")]
+    TaskDied,
 }
 
 impl ServeError {
@@ -15,15 +85,289 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Unbuilt => 70,
+            Self::Auth(_) | Self::Tls(_) | Self::Cluster(_) => 64,
+            Self::Bind { .. } | Self::Store(_) | Self::StoreSilent(_) | Self::Shortfall(_) => 69,
+            Self::Start(_) | Self::TaskDied => 70,
         }
     }
 }
 
-/// Runs the server until it is asked to stop.
+/// Runs the server until it is asked to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
 /// [`ServeError`] says what to do, in one line.
-pub fn serve(_settings: Settings) -> Result<(), ServeError> {
-    Err(ServeError::Unbuilt)
+pub fn serve(settings: Settings) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ServeError::Start(error.to_string()))?;
+    runtime.block_on(async {
+        let house = House::build(settings).await?;
+        house.announce();
+        let outcome = house.live().await;
+        house.stop().await;
+        outcome
+    })
+}
+
+/// Every room, with the tasks of each floor.
+struct House {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    home: Arc<Home>,
+    sessions: Arc<Sessions>,
+    client_addr: SocketAddr,
+    /// The accept loop.
+    door: Tasks,
+    /// Handshakes and links.
+    links: Tasks,
+    /// Notices, fan-out, pulse.
+    upper: Tasks,
+    /// Home.
+    lower: Tasks,
+}
+
+impl House {
+    async fn build(settings: Settings) -> Result<Self, ServeError> {
+        // What can fail without a trace comes first: keys, certificates, addresses.
+        let auth = Arc::new(Authenticator::from_settings(&settings)?);
+        let tls = tls::server_config(&settings.tls)?;
+        let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
+        let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
+
+        let store = open_store(&settings).await?;
+        let _shortfalls = checked_shortfalls(&settings, &store).await?;
+        let cluster = agreed_cluster(&settings, &store).await?;
+
+        let events = Arc::new(Events::default());
+        let (door, links, upper, lower) = (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
+        let owner = Owner::boot(settings.node_id.as_str());
+        let home = Home::start(
+            home_settings(&settings),
+            cluster,
+            owner,
+            Arc::clone(&store),
+            Arc::clone(&events),
+            lower.clone(),
+        )
+        .map_err(ServeError::Cluster)?;
+        let waiting = home.wait_owned(settings.home.lease_ttl + OWNED_WAIT).await;
+        if waiting > 0 {
+            tracing::warn!(
+                operation = "start",
+                shards = waiting,
+                "another node still holds shards; they follow"
+            );
+        }
+
+        let hub = Hub::start(hub_settings(&settings), &upper);
+        let presence = Presence::start(Arc::clone(&hub), Arc::clone(&events), settings.presence.tick, &upper);
+        let rates = Arc::new(Rates::from_settings(&settings.limits));
+        let token_auth = Arc::clone(&auth);
+        let sessions = Sessions::start(
+            session_settings(&settings),
+            Arc::clone(&home),
+            hub,
+            presence,
+            events,
+            rates,
+            Box::new(move |token, now| match token_auth.verify(token, now) {
+                Ok(identity) => Ok((identity.player, identity.expires_at_unix_ms)),
+                Err(AuthError::Invalid) => Err(TokenRefused::Invalid),
+                Err(AuthError::Expired) => Err(TokenRefused::Expired),
+            }),
+            &upper,
+        );
+        let gate = Arc::new(Gate {
+            upgrade: Upgrade {
+                timeout: settings.link.handshake_timeout,
+                frame_bytes_max: settings.link.frame_bytes_max,
+            },
+            auth,
+            origins: OriginPolicy::from_settings(&settings),
+            tls,
+            addresses: AddressLimits::from_settings(&settings.limits),
+            sessions: Arc::clone(&sessions),
+            links: links.clone(),
+            links_max: settings.link.links_max,
+        });
+        door.spawn_vital("accept", gate.run(clients, door.clone()));
+        Ok(Self { settings, store, home, sessions, client_addr, door, links, upper, lower })
+    }
+
+    /// Says where the server is: on standard output for people and scripts, and in the log.
+    fn announce(&self) {
+        let scheme = if self.settings.tls.cert_file.is_some() { "wss" } else { "ws" };
+        let clients = format!("{scheme}://{}/v1/connect", self.client_addr);
+        tracing::info!(operation = "start", clients, store = self.store.kind(), "serving");
+        let dev = if self.settings.dev_tokens_taken() {
+            "\n  any token `dev:<player>` logs in (development only)"
+        } else {
+            ""
+        };
+        // Who closed our standard output does not want to know.
+        let _ = writeln!(
+            std::io::stdout(),
+            "hearth {} is ready\n  clients  {clients}\n  store    {}{dev}",
+            env!("CARGO_PKG_VERSION"),
+            self.settings.store,
+        );
+        if self.settings.dev_tokens_taken() {
+            tracing::warn!(
+                operation = "start",
+                "development tokens are on: anybody on this machine can be any player"
+            );
+        }
+    }
+
+    /// Until a signal comes or a vital task dies.
+    async fn live(&self) -> Result<(), ServeError> {
+        let stopped = async {
+            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+                (Ok(mut terminate), Ok(mut interrupt)) => {
+                    tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopped => Ok(()),
+            () = self.door.failed() => Err(ServeError::TaskDied),
+            () = self.upper.failed() => Err(ServeError::TaskDied),
+            () = self.lower.failed() => Err(ServeError::TaskDied),
+        }
+    }
+
+    /// Top-down: no new links, a goodbye to the old, the last flush, the leases, the store.
+    async fn stop(self) {
+        tracing::info!(operation = "stop", "stopping");
+        self.door.stop(TASKS_STOP).await;
+        self.sessions.close_all().await;
+        self.links.stop(LINKS_STOP).await;
+        self.upper.stop(TASKS_STOP).await;
+        if self.home.flush_all(FLUSH_STOP).await {
+            self.home.release().await;
+        } else {
+            tracing::error!(
+                operation = "stop",
+                "changes are left that the store did not take; leases are kept"
+            );
+        }
+        self.lower.stop(TASKS_STOP).await;
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(operation = "stop", status = %error, "the store did not close in order");
+        }
+    }
+}
+
+fn bind(setting: &'static str, addr: SocketAddr, backlog: u32) -> Result<TcpListener, ServeError> {
+    listener::bind(addr, backlog).map_err(|source| ServeError::Bind { addr, setting, source })
+}
+
+async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
+    let url = match &settings.store {
+        StoreTarget::Embedded { dir } => format!("embedded:{}", dir.display()),
+        StoreTarget::Redis { url } => url.expose().to_owned(),
+    };
+    let options = OpenOptions {
+        cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        connect_deadline: settings.redis.connect_timeout,
+        response_deadline: settings.redis.response_timeout,
+    };
+    Ok(store::open(&url, options).await?)
+}
+
+async fn checked_shortfalls(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+) -> Result<Vec<Shortfall>, ServeError> {
+    let shortfalls = store.shortfalls().await?;
+    for shortfall in &shortfalls {
+        tracing::warn!(operation = "start", setting = shortfall.setting, "{}", shortfall.message);
+    }
+    match shortfalls.iter().find(|shortfall| shortfall.fatal) {
+        Some(fatal) if !settings.redis.ignore_shortfalls => Err(ServeError::Shortfall(fatal.message.clone())),
+        _ => Ok(shortfalls),
+    }
+}
+
+async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<ClusterConfig, ServeError> {
+    let proposal = ClusterConfig {
+        shards: settings.cluster.shards,
+        format_min: FORMAT,
+        format_max: FORMAT,
+        ticket_secret: rand::random::<[u8; 32]>().to_vec(),
+    };
+    let agreed = store.agree_config(proposal).await?;
+    if agreed.shards != settings.cluster.shards {
+        return Err(ServeError::Cluster(format!(
+            "cluster.shards is {}, but this cluster was made with {}: that is fixed, set it to {}",
+            settings.cluster.shards, agreed.shards, agreed.shards
+        )));
+    }
+    if agreed.format_min > FORMAT || agreed.format_max < FORMAT {
+        return Err(ServeError::Cluster(format!(
+            "the store's records have formats {} to {}, this version reads {FORMAT}: run the version that wrote them",
+            agreed.format_min, agreed.format_max
+        )));
+    }
+    Ok(agreed)
+}
+
+fn home_settings(settings: &Settings) -> HomeSettings {
+    HomeSettings {
+        rules: Rules {
+            session_ttl: settings.session.ttl,
+            login_policy: match settings.session.login_policy {
+                LoginPolicy::Replace => record::LoginPolicy::Replace,
+                LoginPolicy::Reject => record::LoginPolicy::Reject,
+            },
+            presence_grace: settings.presence.grace,
+            away_after: settings.presence.away_after,
+            state_bytes_max: settings.session.state_bytes_max,
+            watches_max: settings.presence.watches_max,
+            cseq_unchecked: sabotage::is_off(Guard::Cseq),
+        },
+        flush_interval: settings.home.flush_interval,
+        lease_ttl: settings.home.lease_ttl,
+        hold: settings.home.hold,
+        durable_wait: DURABLE_WAIT,
+        pending: settings.session.pending,
+        hot_records_max: settings.home.hot_records_max,
+        remember: settings.home.remember,
+        commits_in_flight_max: settings.home.commits_in_flight_max,
+        lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),
+    }
+}
+
+fn hub_settings(settings: &Settings) -> HubSettings {
+    HubSettings {
+        heartbeat: settings.link.heartbeat,
+        outbox_items_max: settings.link.outbox_items_max,
+        slow_close_after: settings.link.slow_close_after,
+        replay_frames_max: settings.session.replay_frames_max,
+        replay_bytes_max: settings.session.replay_bytes_max,
+    }
+}
+
+fn session_settings(settings: &Settings) -> SessionSettings {
+    let limits = [
+        ("frame_bytes_max", settings.link.frame_bytes_max),
+        ("state_bytes_max", settings.session.state_bytes_max),
+        ("watches_max", settings.presence.watches_max),
+        ("players_per_call_max", PLAYERS_PER_CALL_MAX),
+        ("durable_in_flight_max", settings.link.durable_in_flight_max),
+    ];
+    let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    SessionSettings {
+        node: settings.node_id.to_string(),
+        heartbeat: settings.link.heartbeat,
+        frame_bytes_max: settings.link.frame_bytes_max,
+        durable_in_flight_max: settings.link.durable_in_flight_max,
+        player_messages: settings.session.player_messages,
+        limits: limits
+            .into_iter()
+            .map(|(name, most)| (name.to_owned(), wide(most)))
+            .collect::<BTreeMap<_, _>>(),
+    }
 }

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod ids;
 pub mod limits;
 pub mod presence;
+pub mod sabotage;
 pub mod session;
 pub mod store;
 pub mod tasks;

@@ -2,6 +2,8 @@
 //! `session`. Never touches a player's state.
 
 pub mod auth;
+pub mod handshake;
+pub mod listener;
 pub mod origin;
 pub mod tls;
 pub mod token;

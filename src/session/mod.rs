@@ -21,7 +21,10 @@ use crate::limits::Rates;
 use crate::presence::Presence;
 use crate::tasks::Tasks;
 
-pub use link::{Closed, Link, LinkSocket};
+pub use protocol::limits::PLAYERS_PER_CALL_MAX;
+
+pub use dispatch::house_status;
+pub use link::{Closed, Link, LinkSocket, goodbye};
 pub use opening::{EnterError, Entered};
 
 /// Verifies a token on a live link: the player and when the token runs out (Unix ms), or whether it had been good.

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use protocol::CloseCode;
 use protocol::reply::{ErrorBody, Ready, Rollback};
-use protocol::{CloseCode, ErrorCode};
 
 use super::dispatch::{error_of, wire_stamp};
 use super::{Attachment, Sessions};
@@ -182,10 +182,4 @@ impl Sessions {
         }
         (known, unknown, cold)
     }
-}
-
-/// The error for a request that comes before `ready`.
-#[must_use]
-pub fn not_logged_in() -> ErrorBody {
-    ErrorBody::new(ErrorCode::NotLoggedIn, "only login, resume and ping may come before ready")
 }
