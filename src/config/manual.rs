@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_manual_changes_nothing() {
-        let defaults = format!("{:?}", Settings::defaults().expect("the defaults are good"));
+        let defaults = format!("{:?}", Settings::default());
         let read = Settings::from_toml(&text()).expect("the manual is good");
         assert_eq!(format!("{read:?}"), defaults);
     }
@@ -113,7 +113,7 @@ mod tests {
             })
             .collect();
         assert!(switched_on.contains("\nttl_ms = 1_800_000\n"));
-        let defaults = format!("{:?}", Settings::defaults().expect("the defaults are good"));
+        let defaults = format!("{:?}", Settings::default());
         let read = Settings::from_toml(&switched_on).expect("the manual is good");
         assert_eq!(format!("{read:?}"), defaults);
     }

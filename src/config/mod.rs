@@ -75,14 +75,6 @@ impl Settings {
         Self::judge(reader)
     }
 
-    /// The defaults alone: one node on the embedded store.
-    ///
-    /// # Errors
-    /// None, as a test shows; the defaults are read like a file.
-    pub fn defaults() -> Result<Self, ConfigError> {
-        Self::from_toml("")
-    }
-
     fn judge(mut reader: Reader) -> Result<Self, ConfigError> {
         let settings = Self::read_all(&mut reader);
         if let Some(settings) = &settings {
@@ -91,6 +83,14 @@ impl Settings {
         reader.finish()?;
         // Without a fault every setting was read.
         settings.ok_or(ConfigError { faults: Vec::new() })
+    }
+}
+
+/// The defaults alone: one node on the embedded store.
+impl Default for Settings {
+    #[allow(clippy::expect_used, reason = "the defaults are read like a file; a test reads them, too")]
+    fn default() -> Self {
+        Self::from_toml("").expect("the defaults are good")
     }
 }
 

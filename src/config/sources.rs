@@ -58,7 +58,7 @@ impl Reader {
         }
         reader.add_environment(&sources.environment);
         for (name, value) in &sources.flags.set {
-            reader.give(name.trim(), Raw::Loose(value.clone()), format!("flag {name}"));
+            reader.give(name.trim(), Raw::Loose(value.clone()), format!("--set {name}"));
         }
         reader
     }

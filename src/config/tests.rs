@@ -22,7 +22,7 @@ fn faults(toml: &str) -> Vec<String> {
 
 #[test]
 fn the_defaults_are_what_the_design_says() {
-    let settings = Settings::defaults().expect("the defaults are good");
+    let settings = Settings::default();
     assert_eq!(settings.client_addr.to_string(), "127.0.0.1:7700");
     assert_eq!(settings.service_addr.to_string(), "127.0.0.1:7701");
     assert_eq!(settings.store, StoreTarget::Embedded { dir: "./hearth-data".into() });
