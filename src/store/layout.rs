@@ -1,7 +1,7 @@
 //! The one place for key names and for the shape of a stored record. Every Redis wrapper takes its keys here; the
 //! scripts get them as KEYS and build none. The tag comes first in a key, so no player id can forge one.
 
-use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -94,24 +94,20 @@ impl ShardKeys {
         self.named("ev")
     }
 
-    /// `…:p:<player>`, a string: the player record.
+    /// `…:p:<player>`, a string: the player record. In parts, so that a batch writes it straight into its buffer.
     #[must_use]
-    pub fn record(&self, player: &PlayerId) -> String {
-        self.of_player("p:", player)
+    pub fn record<'a>(&'a self, player: &'a PlayerId) -> [&'a str; 3] {
+        [&self.prefix, "p:", player.as_str()]
     }
 
-    /// `…:w:<player>`, a string: the player's watches and rooms.
+    /// `…:w:<player>`, a string: the player's watches and rooms. In parts, as [`Self::record`].
     #[must_use]
-    pub fn watches(&self, player: &PlayerId) -> String {
-        self.of_player("w:", player)
+    pub fn watches<'a>(&'a self, player: &'a PlayerId) -> [&'a str; 3] {
+        [&self.prefix, "w:", player.as_str()]
     }
 
     fn named(&self, name: &str) -> String {
         [self.prefix.as_str(), name].concat()
-    }
-
-    fn of_player(&self, kind: &str, player: &PlayerId) -> String {
-        [self.prefix.as_str(), kind, player.as_str()].concat()
     }
 }
 
@@ -132,15 +128,13 @@ pub fn parse_hex16(digits: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// The string that is stored: header, then body.
-#[must_use]
-pub fn encode_record(epoch: Epoch, version: Version, body: &[u8]) -> Vec<u8> {
-    let mut header = String::with_capacity(RECORD_HEADER_BYTES + body.len());
-    // Writing into a String cannot fail.
-    let _ = write!(header, "{:016x}{:016x}", epoch.number(), version.number());
-    let mut record = header.into_bytes();
-    record.extend_from_slice(body);
-    record
+/// Writes the string that is stored: header, then body.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_record(out: &mut dyn Write, epoch: Epoch, version: Version, body: &[u8]) -> io::Result<()> {
+    write!(out, "{:016x}{:016x}", epoch.number(), version.number())?;
+    out.write_all(body)
 }
 
 /// Takes a stored string apart; the body shares the string's memory. `None` if the header is not ours.
@@ -169,6 +163,12 @@ pub fn known_bits(player: &PlayerId) -> [u64; KNOWN_BITS_PER_PLAYER] {
 mod tests {
     use super::*;
 
+    fn encode_record(epoch: Epoch, version: Version, body: &[u8]) -> Vec<u8> {
+        let mut record = Vec::new();
+        write_record(&mut record, epoch, version, body).unwrap();
+        record
+    }
+
     fn player(text: &str) -> PlayerId {
         PlayerId::parse(text).unwrap()
     }
@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(keys.expiry(), "{hearth.s17}:x");
         assert_eq!(keys.known(), "{hearth.s17}:known");
         assert_eq!(keys.events(), "{hearth.s17}:ev");
-        assert_eq!(keys.record(&player("ann")), "{hearth.s17}:p:ann");
-        assert_eq!(keys.watches(&player("ann")), "{hearth.s17}:w:ann");
+        assert_eq!(keys.record(&player("ann")).concat(), "{hearth.s17}:p:ann");
+        assert_eq!(keys.watches(&player("ann")).concat(), "{hearth.s17}:w:ann");
         assert_eq!(layout.config(), "hearth:cfg");
         assert_eq!(layout.probe(), "hearth:probe");
     }
@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn a_player_cannot_forge_a_tag() {
         let keys = Layout::of_cluster("c").unwrap().shard(ShardId::numbered(1).unwrap());
-        let key = keys.record(&player("{c.s2}:p:bob"));
+        let bob = player("{c.s2}:p:bob");
+        let key = keys.record(&bob).concat();
         let tag = key.split_once('{').unwrap().1.split_once('}').unwrap().0;
         assert_eq!(tag, "c.s1");
     }

@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod judge;
 pub mod layout;
 mod open;
+pub mod redis;
 
 use std::future::Future;
 use std::pin::Pin;

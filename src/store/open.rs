@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Store;
 use super::embedded::EmbeddedStore;
+use super::layout::ClusterNameError;
+use super::redis::RedisStore;
+use super::{Store, StoreError};
 
 /// How a store is opened, besides its URL.
 #[derive(Debug, Clone)]
@@ -18,27 +20,64 @@ pub struct OpenOptions {
     pub connect_deadline: Duration,
     /// How long a call may wait for its answer once connected. Redis only; the embedded store waits for its disk, 5 s.
     pub response_deadline: Duration,
+    /// The certificate authority of a `rediss://` server, PEM, where it is not one that everybody trusts.
+    pub redis_ca_pem: Option<Vec<u8>>,
 }
 
 impl Default for OpenOptions {
-    /// No cluster name; one second to connect, one second to answer.
+    /// No cluster name; one second to connect, one second to answer; the well-known certificate authorities.
     fn default() -> Self {
         Self {
             cluster: String::new(),
             connect_deadline: Duration::from_secs(1),
             response_deadline: Duration::from_secs(1),
+            redis_ca_pem: None,
         }
     }
 }
 
-/// Why there is no store. The message is one line that says what to do.
+/// Why there is no store. The message is one line that says what to do; it never carries a password.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL names no store that we know.
-    #[error("store `{url}` is not known: use embedded:DIR, redis://HOST:PORT or rediss://HOST:PORT")]
+    #[error("the store {scheme:?} is not known: use embedded:DIR, redis://HOST:PORT or rediss://HOST:PORT")]
     UnknownScheme {
-        /// The URL, without any password.
-        url: String,
+        /// What stands before the colon.
+        scheme: String,
+    },
+    /// The URL names a store that this version does not speak yet.
+    #[error(
+        "{scheme}:// is not supported yet: use redis:// with the address of a standalone server or of the master"
+    )]
+    NotYetSpoken {
+        /// What stands before the colon.
+        scheme: String,
+    },
+    /// The URL cannot be read.
+    #[error(
+        "the store's {scheme} URL cannot be read ({reason}): write redis://[USER:PASSWORD@]HOST:PORT[/DB]"
+    )]
+    BadUrl {
+        /// What stands before the colon.
+        scheme: String,
+        /// What is wrong with the rest.
+        reason: String,
+    },
+    /// A cluster on Redis needs a name.
+    #[error("cluster.name is {name:?}, and with Redis it is required: {source}")]
+    ClusterName {
+        /// The name as given.
+        name: String,
+        /// The rule.
+        source: ClusterNameError,
+    },
+    /// No server answers, or it does not let us in.
+    #[error("no usable Redis at {address} ({source}): start it there, or correct the store's URL")]
+    NoServer {
+        /// Where, without any password.
+        address: String,
+        /// What happened.
+        source: StoreError,
     },
     /// The folder belongs to a running server.
     #[error(
@@ -73,15 +112,21 @@ fn in_process(pid: &str) -> String {
     if pid.is_empty() { String::new() } else { format!(" (process {pid})") }
 }
 
-/// Opens the store that `url` names: `embedded:DIR`.
+/// Opens the store that `url` names: `embedded:DIR`, `redis://…`, `rediss://…` or `redis+unix://…`.
+///
+/// It does not look at the server's settings: ask [`Store::shortfalls`] before serving.
 ///
 /// # Errors
 /// [`OpenError`]; nothing stays open then.
 pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
-    let _ = options;
-    match url.split_once(':') {
-        Some(("embedded", dir)) if !dir.is_empty() => open_embedded(Path::new(dir)).await,
-        _ => Err(OpenError::UnknownScheme { url: url.to_owned() }),
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    match scheme {
+        "embedded" if !rest.is_empty() => open_embedded(Path::new(rest)).await,
+        "redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys" | "valkey+unix"
+        | "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
+            Ok(Arc::new(RedisStore::open(url, &options).await?))
+        }
+        _ => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
     }
 }
 

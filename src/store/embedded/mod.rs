@@ -1,6 +1,8 @@
 //! The embedded store: one node, one folder, one redb file, no server to run. The same contract as the Redis store,
 //! by the same rules (`judge`). Opened by `store::open`; nobody else may open the folder while it lives.
 
+#[cfg(test)]
+mod failing_disk;
 mod file;
 mod tables;
 mod writer;

@@ -1,3 +1,4 @@
 //! What the stories are told with: one file an idea. Knows how to start, hurt and end real servers; promises nothing.
 
 pub(crate) mod patience;
+pub(crate) mod redis_server;

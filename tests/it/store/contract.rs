@@ -1,4 +1,4 @@
-//! The contract of a store: one text, run against every store. What a store must do
+//! The contract of a store: one text, run against the embedded store and against a real Redis. What a store must do
 //! is said here and nowhere else; the rules themselves are `hearth::store::judge`.
 
 use std::time::Duration;
@@ -19,6 +19,12 @@ macro_rules! for_each_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
                 super::$promise(&super::Fixture::embedded().await).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                super::$promise(&super::Fixture::redis().await).await;
             })*
         }
     };

@@ -11,6 +11,8 @@ use hearth::store::{
 };
 use tempfile::TempDir;
 
+use crate::harness::redis_server::RedisServer;
+
 /// Long enough to run out in no test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// Runs out while a test waits for it.
@@ -19,6 +21,8 @@ pub(crate) const SHORT: Duration = Duration::from_millis(150);
 /// A store, and what must live as long.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
+    /// The Redis behind it, if it is one.
+    pub(crate) server: Option<RedisServer>,
     _folder: Option<TempDir>,
 }
 
@@ -26,8 +30,28 @@ impl Fixture {
     pub(crate) async fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&embedded_url(&folder), OpenOptions::default()).await.unwrap();
-        Self { store, _folder: Some(folder) }
+        Self { store, server: None, _folder: Some(folder) }
     }
+
+    pub(crate) async fn redis() -> Self {
+        Self::on(RedisServer::start()).await
+    }
+
+    /// A store on this server.
+    pub(crate) async fn on(server: RedisServer) -> Self {
+        let store = open(&server.url(), in_cluster("c")).await.unwrap();
+        Self { store, server: Some(server), _folder: None }
+    }
+
+    /// The Redis, for looking behind the store's back.
+    pub(crate) fn server(&self) -> &RedisServer {
+        self.server.as_ref().expect("a Redis fixture")
+    }
+}
+
+/// The options of a cluster of this name.
+pub(crate) fn in_cluster(name: &str) -> OpenOptions {
+    OpenOptions { cluster: name.into(), ..OpenOptions::default() }
 }
 
 pub(crate) fn embedded_url(folder: &TempDir) -> String {

@@ -1,0 +1,175 @@
+//! What an error of Redis means for the caller and for the connection: one table. Called by `lane` alone.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::store::StoreError;
+
+/// An error, judged.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) error: StoreError,
+    /// The connection must not be used again: it is broken, or leads to a server that is not the master (any more).
+    pub(super) replaces_connection: bool,
+}
+
+/// What the code at the start of a server's error says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Writes are refused for now; nothing was written.
+    Refused,
+    /// Refused, and by a server that we should not talk to: look for the right one.
+    WrongServer,
+    /// What is stored is not ours, or was broken by hand.
+    Corrupt,
+}
+
+/// Code, meaning, and what whoever reads the log should look at.
+const CODES: &[(&str, Meaning, &str)] = &[
+    ("LOADING", Meaning::WrongServer, "it is loading its data set"),
+    ("READONLY", Meaning::WrongServer, "it is a replica: the master is elsewhere"),
+    ("MASTERDOWN", Meaning::WrongServer, "it is a replica that lost its master"),
+    ("OOM", Meaning::Refused, "its memory is full: raise maxmemory"),
+    ("MISCONF", Meaning::Refused, "it cannot persist: look at its disk and its log"),
+    ("NOREPLICAS", Meaning::Refused, "too few replicas are connected for min-replicas-to-write"),
+    ("BUSY", Meaning::Refused, "a script keeps it busy"),
+    ("NOAUTH", Meaning::Refused, "it wants a password: put it into the store's URL"),
+    ("WRONGPASS", Meaning::Refused, "the user name or password in the store's URL is wrong"),
+    ("NOPERM", Meaning::Refused, "its ACL forbids this user a command or key"),
+    ("CLUSTERDOWN", Meaning::Refused, "its cluster is down"),
+    ("TRYAGAIN", Meaning::Refused, "a slot is being moved"),
+    ("MOVED", Meaning::Refused, "it is a node of a Redis Cluster, which redis:// does not speak"),
+    ("ASK", Meaning::Refused, "it is a node of a Redis Cluster, which redis:// does not speak"),
+    ("CROSSSLOT", Meaning::Refused, "it is a node of a Redis Cluster, which redis:// does not speak"),
+    ("WRONGTYPE", Meaning::Corrupt, "a key of this cluster's name holds something else"),
+];
+
+/// Judges an error of a call. A script that stopped halfway, like any error without a row, is corrupt: it would stop
+/// there again.
+pub(super) fn judge(error: &RedisError) -> Judged {
+    let detail = error.detail().unwrap_or_default();
+    if let Some(code) = error.code() {
+        // An error inside a script arrives as ERR with the original code in its text.
+        let row = CODES.iter().find(|(known, ..)| *known == code || detail.starts_with(known));
+        return match row {
+            Some((code, meaning, advice)) => Judged {
+                error: match meaning {
+                    Meaning::Refused | Meaning::WrongServer => {
+                        StoreError::Refused(format!("{code}: {advice}"))
+                    }
+                    Meaning::Corrupt => StoreError::Corrupt(format!("{code}: {advice} ({detail})")),
+                },
+                replaces_connection: *meaning == Meaning::WrongServer,
+            },
+            None => kept(StoreError::Corrupt(format!("{code} {detail}"))),
+        };
+    }
+    match error.kind() {
+        _ if error.is_timeout() => Judged { error: StoreError::Timeout, replaces_connection: false },
+        ErrorKind::AuthenticationFailed => Judged {
+            error: StoreError::Refused("the user name or password in the store's URL is wrong".into()),
+            replaces_connection: true,
+        },
+        ErrorKind::UnexpectedReturnType => kept(StoreError::Corrupt(error.to_string())),
+        // Whatever came cannot be told apart from what follows it.
+        ErrorKind::Parse => {
+            Judged { error: StoreError::Corrupt(error.to_string()), replaces_connection: true }
+        }
+        _ => Judged { error: StoreError::Unreachable(error.to_string()), replaces_connection: true },
+    }
+}
+
+/// Whether a script is unknown to the server, and must be sent whole.
+pub(super) fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn kept(error: StoreError) -> Judged {
+    Judged { error, replaces_connection: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn server_error(line: &str) -> RedisError {
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap().extract_error() {
+            Err(error) => error,
+            Ok(value) => panic!("{value:?}"),
+        }
+    }
+
+    /// Error line of a server, what the caller hears, whether the connection is replaced.
+    const LINES: &[(&str, &str, bool)] = &[
+        ("LOADING Redis is loading the dataset in memory", "refused", true),
+        ("READONLY You can't write against a read only replica.", "refused", true),
+        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "refused", true),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "refused", false),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's unable to persist", "refused", false),
+        ("NOREPLICAS Not enough good replicas to write.", "refused", false),
+        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL", "refused", false),
+        ("NOAUTH Authentication required.", "refused", false),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "refused", false),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", "refused", false),
+        ("CLUSTERDOWN The cluster is down", "refused", false),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "refused", false),
+        ("MOVED 3999 127.0.0.1:6381", "refused", false),
+        ("ASK 3999 127.0.0.1:6381", "refused", false),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "refused", false),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", "corrupt", false),
+        ("ERR user_script:12: attempt to compare nil with number script: 1a2b", "corrupt", false),
+        ("ERR unknown command 'EVALSHA'", "corrupt", false),
+    ];
+
+    fn heard(error: &StoreError) -> &'static str {
+        match error {
+            StoreError::Timeout => "timeout",
+            StoreError::Unreachable(_) => "unreachable",
+            StoreError::Refused(_) => "refused",
+            StoreError::Corrupt(_) => "corrupt",
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_meaning() {
+        for (line, expected, replaces) in LINES {
+            let judged = judge(&server_error(line));
+            assert_eq!((heard(&judged.error), judged.replaces_connection), (*expected, *replaces), "{line}");
+        }
+        for (code, ..) in CODES {
+            assert!(LINES.iter().any(|(line, ..)| line.starts_with(code)), "{code} has no test");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_failed_is_replaced_and_a_slow_one_is_not_yet() {
+        let io = |kind: io::ErrorKind| judge(&RedisError::from(io::Error::from(kind)));
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::NotFound,
+        ] {
+            let judged = io(kind);
+            assert_eq!((heard(&judged.error), judged.replaces_connection), ("unreachable", true), "{kind}");
+        }
+        let judged = io(io::ErrorKind::TimedOut);
+        assert_eq!((heard(&judged.error), judged.replaces_connection), ("timeout", false));
+    }
+
+    #[test]
+    fn a_wrong_password_and_a_wrong_answer_are_not_called_unreachable() {
+        let judged = judge(&RedisError::from((ErrorKind::AuthenticationFailed, "no")));
+        assert_eq!((heard(&judged.error), judged.replaces_connection), ("refused", true));
+        let judged = judge(&RedisError::from((ErrorKind::UnexpectedReturnType, "no")));
+        assert_eq!((heard(&judged.error), judged.replaces_connection), ("corrupt", false));
+    }
+
+    #[test]
+    fn an_unknown_script_is_told_apart() {
+        assert!(is_unknown_script(&server_error("NOSCRIPT No matching script. Please use EVAL.")));
+        assert!(!is_unknown_script(&server_error("NOAUTH Authentication required.")));
+    }
+}

@@ -1,0 +1,171 @@
+//! One connection with one purpose (leases, commits, reads), so that none waits behind another's work; its deadlines,
+//! and when it is replaced. Called by `RedisStore`. The client library reconnects by itself only in its connection
+//! manager, and then to the same server: replacing is ours.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+
+use super::errors::{is_unknown_script, judge};
+use super::scripts::Script;
+use crate::store::StoreError;
+
+/// A connection that answered nothing this often in a row is given up: the server may live behind a new one.
+const TIMEOUTS_MAX: u32 = 2;
+
+/// How long this lane waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    pub(super) connect: Duration,
+    pub(super) response: Duration,
+}
+
+/// One connection with one purpose.
+pub(super) struct Lane {
+    name: &'static str,
+    client: Client,
+    deadlines: Deadlines,
+    slot: Mutex<Slot>,
+    /// Held while connecting: a thousand callers make one connection.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Slot {
+    connection: Option<MultiplexedConnection>,
+    /// Which connection this is: a failure of an older one says nothing about it.
+    serial: u64,
+    timeouts_in_a_row: u32,
+    is_closed: bool,
+}
+
+/// A connection in use.
+struct Held {
+    connection: MultiplexedConnection,
+    serial: u64,
+}
+
+impl Lane {
+    pub(super) fn new(name: &'static str, client: Client, deadlines: Deadlines) -> Self {
+        Self { name, client, deadlines, slot: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    }
+
+    /// Connects now, to find out at start rather than at the first call.
+    pub(super) async fn connect(&self) -> Result<(), StoreError> {
+        self.hold().await.map(|_| ())
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let mut held = self.hold().await?;
+        let answer = command.query_async(&mut held.connection);
+        let answer = tokio::time::timeout(self.deadlines.response, answer).await;
+        self.heard(held.serial, answer)
+    }
+
+    /// Runs a script by its hash; where the server does not know it, with its body, on the same connection: two
+    /// scripts of one caller never overtake each other.
+    pub(super) async fn eval(
+        &self,
+        script: &Script,
+        keys: usize,
+        arguments: impl Fn(&mut Cmd) + Send + Sync,
+    ) -> Result<Value, StoreError> {
+        let mut held = self.hold().await?;
+        let answer = async {
+            let by_hash = script.by_hash(keys, &arguments);
+            match by_hash.query_async(&mut held.connection).await {
+                Err(error) if is_unknown_script(&error) => {
+                    script.by_body(keys, &arguments).query_async(&mut held.connection).await
+                }
+                answer => answer,
+            }
+        };
+        let answer = tokio::time::timeout(self.deadlines.response, answer).await;
+        self.heard(held.serial, answer)
+    }
+
+    /// Lets go of the connection; later calls are refused.
+    pub(super) fn close(&self) {
+        let mut slot = self.slot.lock();
+        slot.is_closed = true;
+        slot.connection = None;
+    }
+
+    async fn hold(&self) -> Result<Held, StoreError> {
+        if let Some(held) = self.held()? {
+            return Ok(held);
+        }
+        let connecting = async {
+            let _one = self.connecting.lock().await;
+            if let Some(held) = self.held()? {
+                return Ok(held);
+            }
+            // The deadlines are ours: the library's response timeout of 500 ms would hide slow calls as errors.
+            let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+            let connection = self
+                .client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+                .map_err(|error| judge(&error).error)?;
+            Ok(self.put(connection))
+        };
+        match tokio::time::timeout(self.deadlines.connect, connecting).await {
+            Ok(held) => held,
+            Err(_) => Err(StoreError::Unreachable("connecting took too long".into())),
+        }
+    }
+
+    fn held(&self) -> Result<Option<Held>, StoreError> {
+        let slot = self.slot.lock();
+        if slot.is_closed {
+            return Err(StoreError::Unreachable("the store is closed".into()));
+        }
+        Ok(slot.connection.clone().map(|connection| Held { connection, serial: slot.serial }))
+    }
+
+    fn put(&self, connection: MultiplexedConnection) -> Held {
+        let mut slot = self.slot.lock();
+        slot.serial += 1;
+        slot.timeouts_in_a_row = 0;
+        if !slot.is_closed {
+            slot.connection = Some(connection.clone());
+        }
+        Held { connection, serial: slot.serial }
+    }
+
+    fn heard(
+        &self,
+        serial: u64,
+        answer: Result<RedisResult<Value>, tokio::time::error::Elapsed>,
+    ) -> Result<Value, StoreError> {
+        let (outcome, replaces) = match answer {
+            Ok(Ok(value)) => (Ok(value), false),
+            Ok(Err(error)) => {
+                let judged = judge(&error);
+                (Err(judged.error), judged.replaces_connection)
+            }
+            Err(_) => (Err(StoreError::Timeout), false),
+        };
+        let mut slot = self.slot.lock();
+        if slot.serial != serial {
+            return outcome;
+        }
+        match &outcome {
+            Err(StoreError::Timeout) => slot.timeouts_in_a_row += 1,
+            _ => slot.timeouts_in_a_row = 0,
+        }
+        if (replaces || slot.timeouts_in_a_row >= TIMEOUTS_MAX) && slot.connection.take().is_some() {
+            let reason = outcome.as_ref().err();
+            tracing::warn!(
+                operation = "store.connection",
+                lane = self.name,
+                reason = reason.map(tracing::field::display),
+                "the connection is replaced"
+            );
+        }
+        outcome
+    }
+}

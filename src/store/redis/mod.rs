@@ -1,0 +1,277 @@
+//! The Redis store: every write through a fenced Lua script, every call with a deadline. Opened by `store::open`.
+//! It decides nothing: the scripts compare, `home` decides.
+
+mod errors;
+mod lane;
+mod reply;
+mod scripts;
+mod settings;
+mod topology;
+
+use std::time::{Duration, Instant};
+
+use redis::Cmd;
+
+use self::lane::{Deadlines, Lane};
+use self::reply::Reply;
+use self::scripts::{Scripts, stored_record};
+use self::settings::Settings;
+use super::layout::{Layout, ShardKeys};
+use super::{
+    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor,
+    LivePage, OpenError, OpenOptions, Released, Renewed, Shortfall, Store, StoreError, StoreFuture,
+    StoredRecord,
+};
+use crate::ids::{Epoch, Owner, PlayerId, ShardId};
+
+/// What a probe writes is forgotten by itself.
+const PROBE_TTL_MS: u64 = 60_000;
+
+/// The store of a cluster on one Redis server.
+pub struct RedisStore {
+    layout: Layout,
+    scripts: Scripts,
+    /// Leases never wait behind a batch.
+    leases: Lane,
+    commits: Lane,
+    reads: Lane,
+}
+
+impl RedisStore {
+    /// Connects to the server at `url`: `redis://`, `rediss://` or `redis+unix://`.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong with the URL, the name or the server.
+    pub async fn open(url: &str, options: &OpenOptions) -> Result<Self, OpenError> {
+        let layout = Layout::of_cluster(&options.cluster)
+            .map_err(|source| OpenError::ClusterName { name: options.cluster.clone(), source })?;
+        let (client, address) = topology::standalone(url, options.redis_ca_pem.as_deref())?;
+        let deadlines = Deadlines { connect: options.connect_deadline, response: options.response_deadline };
+        let lane = |name| Lane::new(name, client.clone(), deadlines);
+        let store = Self {
+            layout,
+            scripts: Scripts::new(),
+            leases: lane("leases"),
+            commits: lane("commits"),
+            reads: lane("reads"),
+        };
+        for lane in [&store.leases, &store.commits, &store.reads] {
+            let connected = lane.connect().await;
+            connected.map_err(|source| OpenError::NoServer { address: address.clone(), source })?;
+        }
+        // A connection alone proves little: a server that wants a password lets anybody connect.
+        let asked = store.reads.query(&redis::cmd("PING")).await;
+        asked.map_err(|source| OpenError::NoServer { address, source })?;
+        Ok(store)
+    }
+
+    fn keys(&self, shard: ShardId) -> ShardKeys {
+        self.layout.shard(shard)
+    }
+
+    async fn read_players(
+        &self,
+        keys: &ShardKeys,
+        players: &[PlayerId],
+    ) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        if players.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("MGET");
+        for player in players {
+            command.arg(keys.record(player).concat()).arg(keys.watches(player).concat());
+        }
+        let mut reply = Reply::of(self.reads.query(&command).await?)?;
+        players
+            .iter()
+            .map(|_| match (reply.bytes()?, reply.bytes()?) {
+                (None, _) => Ok(None),
+                (p, w) => stored_record(p.as_ref(), w).map(Some),
+            })
+            .collect()
+    }
+
+    /// Names in the expiry index with their scores, in its order, from the cursor on; and whether that is all.
+    async fn live_names(
+        &self,
+        keys: &ShardKeys,
+        after: Option<&LiveCursor>,
+        limit: usize,
+    ) -> Result<(Vec<(String, u64)>, bool), StoreError> {
+        // Names of the cursor's own score come again, and are skipped. Asking for more from the same place, instead
+        // of going on by offset, misses nobody when a name before the cursor leaves meanwhile.
+        let mut count = limit.saturating_add(1);
+        loop {
+            let names = self.names_from(keys, after.map_or(0, |cursor| cursor.after_unix_ms), count).await?;
+            let is_all = names.len() < count;
+            let mut new: Vec<_> = names.into_iter().filter(|name| is_after(after, name)).collect();
+            if is_all || new.len() >= limit {
+                let is_last = is_all && new.len() <= limit;
+                new.truncate(limit);
+                return Ok((new, is_last));
+            }
+            count = count.saturating_mul(2);
+        }
+    }
+
+    async fn names_from(
+        &self,
+        keys: &ShardKeys,
+        score: u64,
+        count: usize,
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut command: Cmd = redis::cmd("ZRANGE");
+        command.arg(keys.expiry()).arg(score).arg("+inf").arg("BYSCORE");
+        command.arg("LIMIT").arg(0).arg(count).arg("WITHSCORES");
+        let mut reply = Reply::of(self.reads.query(&command).await?)?;
+        let mut names = Vec::with_capacity(reply.len() / 2);
+        while reply.len() > 0 {
+            names.push((reply.word()?, reply.number()?));
+        }
+        Ok(names)
+    }
+}
+
+fn is_after(cursor: Option<&LiveCursor>, (name, score): &(String, u64)) -> bool {
+    cursor.is_none_or(|cursor| (*score, name) > (cursor.after_unix_ms, &cursor.after_player))
+}
+
+impl Store for RedisStore {
+    fn lease_acquire(&self, request: AcquireRequest) -> StoreFuture<'_, Acquired> {
+        Box::pin(async move { self.scripts.lease_acquire(&self.leases, &self.layout, &request).await })
+    }
+
+    fn lease_renew(
+        &self,
+        shard: ShardId,
+        owner: &Owner,
+        epoch: Epoch,
+        ttl: Duration,
+    ) -> StoreFuture<'_, Renewed> {
+        let owner = owner.clone();
+        Box::pin(async move {
+            self.scripts.lease_renew(&self.leases, &self.keys(shard), &owner, epoch, ttl).await
+        })
+    }
+
+    fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released> {
+        let owner = owner.clone();
+        Box::pin(
+            async move { self.scripts.lease_release(&self.leases, &self.keys(shard), &owner, epoch).await },
+        )
+    }
+
+    fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {
+        Box::pin(async move {
+            commit.check_size()?;
+            self.scripts.commit(&self.commits, &self.keys(commit.shard), &commit).await
+        })
+    }
+
+    fn load_players(
+        &self,
+        shard: ShardId,
+        players: Vec<PlayerId>,
+    ) -> StoreFuture<'_, Vec<Option<StoredRecord>>> {
+        Box::pin(async move {
+            if players.len() > LOAD_PLAYERS_MAX {
+                return Err(StoreError::Refused(format!("at most {LOAD_PLAYERS_MAX} players a call")));
+            }
+            self.read_players(&self.keys(shard), &players).await
+        })
+    }
+
+    fn load_live(
+        &self,
+        shard: ShardId,
+        after: Option<LiveCursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, LivePage> {
+        Box::pin(async move {
+            let keys = self.keys(shard);
+            let (names, is_last) =
+                self.live_names(&keys, after.as_ref(), limit.clamp(1, LIVE_PAGE_MAX)).await?;
+            let mut page = LivePage::default();
+            if let Some((name, score)) = names.last().filter(|_| !is_last) {
+                page.next = Some(LiveCursor { after_unix_ms: *score, after_player: name.clone() });
+            }
+            let players: Vec<_> = names.iter().filter_map(|(name, _)| PlayerId::parse(name).ok()).collect();
+            for chunk in players.chunks(LOAD_PLAYERS_MAX) {
+                let stored = self.read_players(&keys, chunk).await?;
+                let found = chunk.iter().cloned().zip(stored);
+                page.records.extend(found.filter_map(|(player, stored)| Some((player, stored?))));
+            }
+            page.missing = names.len() - page.records.len();
+            Ok(page)
+        })
+    }
+
+    fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
+        Box::pin(async move {
+            let fields = [
+                ("shards", proposal.shards.to_string().into_bytes()),
+                ("format_min", proposal.format_min.to_string().into_bytes()),
+                ("format_max", proposal.format_max.to_string().into_bytes()),
+                ("ticket_secret", proposal.ticket_secret),
+            ];
+            let key = self.layout.config();
+            let mut reply = self.scripts.config_agree(&self.leases, &key, &fields).await?;
+            let too_big = |_| StoreError::Corrupt(format!("{key} holds a number that cannot be"));
+            Ok(ClusterConfig {
+                shards: reply.number()?.try_into().map_err(too_big)?,
+                format_min: reply.number()?.try_into().map_err(too_big)?,
+                format_max: reply.number()?.try_into().map_err(too_big)?,
+                ticket_secret: reply.bytes()?.unwrap_or_default().to_vec(),
+            })
+        })
+    }
+
+    fn probe(&self) -> StoreFuture<'_, Duration> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let nonce = rand::random::<u64>().to_string();
+            let key = self.layout.probe();
+            let mut write = redis::cmd("SET");
+            write.arg(&key).arg(&nonce).arg("PX").arg(PROBE_TTL_MS);
+            self.commits.query(&write).await?;
+            let mut read = redis::cmd("GET");
+            read.arg(&key);
+            // Another node's probe may have written meanwhile: that one read back proves as much.
+            let mut reply = Reply::of(self.commits.query(&read).await?)?;
+            reply.number().map(|_| started.elapsed())
+        })
+    }
+
+    fn shortfalls(&self) -> StoreFuture<'_, Vec<Shortfall>> {
+        Box::pin(async move {
+            let mut reply = Reply::of(self.reads.query(&redis::cmd("INFO")).await?)?;
+            let info = reply.word()?;
+            let mut ask = redis::cmd("CONFIG");
+            ask.arg("GET").arg("appendfsync");
+            let appendfsync = match self.reads.query(&ask).await {
+                Ok(value) => {
+                    let mut reply = Reply::of(value)?;
+                    if reply.len() == 2 && reply.word()? == "appendfsync" {
+                        Some(reply.word()?)
+                    } else {
+                        None
+                    }
+                }
+                Err(StoreError::Refused(_) | StoreError::Corrupt(_)) => None,
+                Err(error) => return Err(error),
+            };
+            Ok(Settings::read(&info, appendfsync).shortfalls())
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        for lane in [&self.leases, &self.commits, &self.reads] {
+            lane.close();
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

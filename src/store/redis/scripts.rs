@@ -1,0 +1,288 @@
+//! The Lua scripts and their typed wrappers, the only callers of the scripts: what goes in is a request of the trait,
+//! what comes out its answer. The contracts are in the head of each script.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, RedisWrite};
+
+use super::lane::Lane;
+use super::reply::{Reply, corrupt};
+use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
+use crate::store::layout::{self, Layout, ShardKeys};
+use crate::store::{
+    AcquireRequest, Acquired, Commit, CommitRecord, Committed, EVENTS_MAX, Grant, Keep, RecordStatus,
+    Released, Renewed, StoreError, StoredRecord,
+};
+
+/// Before the records of a commit.
+const COMMIT_ARGUMENTS: usize = 9;
+const COMMIT_KEYS: usize = 4;
+/// Of each record of a commit.
+const RECORD_ARGUMENTS: usize = 7;
+const RECORD_KEYS: usize = 2;
+/// Redis refuses an expiry of zero, in the middle of a script; and one that overflows its clock.
+const TTL_MS_MIN: u64 = 1;
+const TTL_MS_MAX: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
+
+/// A script and its hash.
+pub(super) struct Script {
+    body: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(body: &'static str) -> Self {
+        Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
+    }
+
+    pub(super) fn by_hash(&self, keys: usize, arguments: &impl Fn(&mut Cmd)) -> Cmd {
+        command("EVALSHA", &self.hash, keys, arguments)
+    }
+
+    pub(super) fn by_body(&self, keys: usize, arguments: &impl Fn(&mut Cmd)) -> Cmd {
+        command("EVAL", self.body, keys, arguments)
+    }
+}
+
+fn command(verb: &str, script: &str, keys: usize, arguments: &impl Fn(&mut Cmd)) -> Cmd {
+    let mut command = redis::cmd(verb);
+    command.arg(script).arg(keys);
+    arguments(&mut command);
+    command
+}
+
+/// All scripts, hashed once.
+pub(super) struct Scripts {
+    lease_acquire: Script,
+    lease_renew: Script,
+    lease_release: Script,
+    commit: Script,
+    config_agree: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            lease_acquire: Script::new(include_str!("../lua/lease_acquire.lua")),
+            lease_renew: Script::new(include_str!("../lua/lease_renew.lua")),
+            lease_release: Script::new(include_str!("../lua/lease_release.lua")),
+            commit: Script::new(include_str!("../lua/commit.lua")),
+            config_agree: Script::new(include_str!("../lua/config_agree.lua")),
+        }
+    }
+
+    pub(super) async fn lease_acquire(
+        &self,
+        lane: &Lane,
+        layout: &Layout,
+        request: &AcquireRequest,
+    ) -> Result<Acquired, StoreError> {
+        let meta = layout.shard(request.shard).meta();
+        let arguments = |command: &mut Cmd| {
+            command
+                .arg(&meta)
+                .arg(request.owner.as_str())
+                .arg(ttl_ms(request.ttl))
+                .arg(request.floor.number())
+                .arg(layout::hex16(request.generation_if_new.number()));
+        };
+        let mut reply = Reply::of(lane.eval(&self.lease_acquire, 1, arguments).await?)?;
+        match reply.word()?.as_str() {
+            "granted" => Ok(Acquired::Granted(grant(&mut reply)?)),
+            "mine" => Ok(Acquired::AlreadyMine(grant(&mut reply)?)),
+            "held" => Ok(Acquired::Held {
+                owner: Owner::named(&reply.word()?),
+                remaining: Duration::from_millis(reply.number()?),
+            }),
+            "floor_poisoned" => Ok(Acquired::FloorPoisoned),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    pub(super) async fn lease_renew(
+        &self,
+        lane: &Lane,
+        keys: &ShardKeys,
+        owner: &Owner,
+        epoch: Epoch,
+        ttl: Duration,
+    ) -> Result<Renewed, StoreError> {
+        let meta = keys.meta();
+        let arguments = |command: &mut Cmd| {
+            command.arg(&meta).arg(owner.as_str()).arg(epoch.number()).arg(ttl_ms(ttl));
+        };
+        let mut reply = Reply::of(lane.eval(&self.lease_renew, 1, arguments).await?)?;
+        match reply.word()?.as_str() {
+            "renewed" => Ok(Renewed::Renewed {
+                flush_seq: FlushSeq::of(reply.number()?),
+                generation: Generation::of(reply.hex()?),
+            }),
+            "regranted" => Ok(Renewed::Regranted {
+                flush_seq: FlushSeq::of(reply.number()?),
+                generation: Generation::of(reply.hex()?),
+            }),
+            "fenced" => Ok(Renewed::Fenced { epoch: Epoch::of(reply.number()?) }),
+            "rolled_back" => Ok(Renewed::RolledBack),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    pub(super) async fn lease_release(
+        &self,
+        lane: &Lane,
+        keys: &ShardKeys,
+        owner: &Owner,
+        epoch: Epoch,
+    ) -> Result<Released, StoreError> {
+        let meta = keys.meta();
+        let arguments = |command: &mut Cmd| {
+            command.arg(&meta).arg(owner.as_str()).arg(epoch.number());
+        };
+        let mut reply = Reply::of(lane.eval(&self.lease_release, 1, arguments).await?)?;
+        match reply.word()?.as_str() {
+            "released" => Ok(Released::Released),
+            "run_out" => Ok(Released::RunOut),
+            "not_mine" => Ok(Released::NotMine),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    pub(super) async fn commit(
+        &self,
+        lane: &Lane,
+        keys: &ShardKeys,
+        commit: &Commit,
+    ) -> Result<Committed, StoreError> {
+        let key_count = COMMIT_KEYS + RECORD_KEYS * commit.records.len();
+        let arguments = |command: &mut Cmd| write_commit(command, keys, commit);
+        let mut reply = Reply::of(lane.eval(&self.commit, key_count, arguments).await?)?;
+        match reply.word()?.as_str() {
+            "done" => statuses(&mut reply, commit.records.len()).map(Committed::Done),
+            "fenced" => Ok(Committed::Fenced { epoch: Epoch::of(reply.number()?) }),
+            "stale" => Ok(Committed::Stale { flush_seq: FlushSeq::of(reply.number()?) }),
+            "rolled_back" => Ok(Committed::RolledBack),
+            "lost" => Ok(Committed::Lost),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    /// The values in force of these fields, after those that were missing were written.
+    pub(super) async fn config_agree(
+        &self,
+        lane: &Lane,
+        key: &str,
+        fields: &[(&str, Vec<u8>)],
+    ) -> Result<Reply, StoreError> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(key);
+            for (field, value) in fields {
+                command.arg(field).arg(value.as_slice());
+            }
+        };
+        Reply::of(lane.eval(&self.config_agree, 1, arguments).await?)
+    }
+}
+
+fn grant(reply: &mut Reply) -> Result<Grant, StoreError> {
+    Ok(Grant {
+        epoch: Epoch::of(reply.number()?),
+        flush_seq: FlushSeq::of(reply.number()?),
+        generation: Generation::of(reply.hex()?),
+        version_max: Version::of(reply.hex()?),
+        previous_owner: Some(reply.word()?).filter(|name| !name.is_empty()).map(|name| Owner::named(&name)),
+    })
+}
+
+/// KEYS and ARGV of `commit.lua`, straight into the command's buffer.
+fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
+    command.arg(keys.meta()).arg(keys.expiry()).arg(keys.known()).arg(keys.events());
+    for record in &commit.records {
+        write_arg(command, |arg| write_parts(arg, keys.record(&record.player)));
+        write_arg(command, |arg| write_parts(arg, keys.watches(&record.player)));
+    }
+    let filter_at = COMMIT_ARGUMENTS + RECORD_ARGUMENTS * commit.records.len() + 1;
+    let known = commit.records.iter().filter(|record| record.known).count();
+    let events_at = filter_at + 2 * layout::KNOWN_BITS_PER_PLAYER * known;
+    command
+        .arg(commit.owner.as_str())
+        .arg(commit.epoch.number())
+        .arg(layout::hex16(commit.epoch.number()))
+        .arg(layout::hex16(commit.generation.number()))
+        .arg(commit.flush_seq.number())
+        .arg(commit.flush_seq_acked.number())
+        .arg(EVENTS_MAX)
+        .arg(filter_at)
+        .arg(events_at);
+    for record in &commit.records {
+        write_record(command, commit.epoch, record);
+    }
+    for (number, record) in (1_usize..).zip(&commit.records).filter(|(_, record)| record.known) {
+        for bit in layout::known_bits(&record.player) {
+            command.arg(number).arg(bit);
+        }
+    }
+    for (number, record) in (1_usize..).zip(&commit.records) {
+        for event in &record.events {
+            command.arg(number).arg(&event[..]);
+        }
+    }
+}
+
+fn write_record(command: &mut Cmd, epoch: Epoch, record: &CommitRecord) {
+    let (keep, score) = match record.keep {
+        Keep::Live { expires_at_unix_ms } if record.w.is_some() => ("live+w", expires_at_unix_ms),
+        Keep::Live { expires_at_unix_ms } => ("live", expires_at_unix_ms),
+        Keep::Remainder => ("remainder", 0),
+        Keep::Erase => ("erase", 0),
+    };
+    write_arg(command, |arg| write!(arg, "{:016x}", record.base.number()));
+    command.arg(keep).arg(if record.restore { "restore" } else { "" }).arg(ttl_ms(record.ttl)).arg(score);
+    write_arg(command, |arg| layout::write_record(arg, epoch, record.version, &record.p));
+    command.arg(record.w.as_deref().unwrap_or_default());
+}
+
+/// One argument, written piece by piece. A command's buffer takes whatever comes.
+fn write_arg(command: &mut Cmd, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let written = write(&mut command.writer_for_next_arg());
+    debug_assert!(written.is_ok(), "a buffer in memory");
+}
+
+fn write_parts(out: &mut dyn Write, parts: [&str; 3]) -> io::Result<()> {
+    parts.iter().try_for_each(|part| out.write_all(part.as_bytes()))
+}
+
+fn statuses(reply: &mut Reply, count: usize) -> Result<Vec<RecordStatus>, StoreError> {
+    let letters = reply.word()?;
+    if letters.len() != count {
+        return Err(corrupt(&letters));
+    }
+    letters
+        .chars()
+        .map(|letter| match letter {
+            'a' => Ok(RecordStatus::Applied),
+            's' => Ok(RecordStatus::Same),
+            'r' => Ok(RecordStatus::Repaired),
+            't' => Ok(RecordStatus::Restored),
+            'g' => Ok(RecordStatus::Gone),
+            'e' => {
+                let (p, w) = (reply.bytes()?, reply.bytes()?);
+                Ok(RecordStatus::Exists(stored_record(p.as_ref(), w)?))
+            }
+            _ => Err(corrupt(&letters)),
+        })
+        .collect()
+}
+
+/// A record as it is stored.
+pub(super) fn stored_record(p: Option<&Bytes>, w: Option<Bytes>) -> Result<StoredRecord, StoreError> {
+    let (epoch, version, p) = p
+        .and_then(layout::decode_record)
+        .ok_or_else(|| StoreError::Corrupt("a record without epoch and version".into()))?;
+    Ok(StoredRecord { epoch, version, p, w })
+}
+
+fn ttl_ms(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(TTL_MS_MIN, TTL_MS_MAX)
+}

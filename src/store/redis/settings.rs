@@ -1,0 +1,136 @@
+//! What a Redis server's settings mean for the promises: read at start and again while the node runs. Called by
+//! `RedisStore::shortfalls`. It judges; whether a node starts all the same is decided by whoever asked.
+
+use std::collections::HashMap;
+
+use crate::store::Shortfall;
+
+/// The first version whose scripts can refuse a full or read-only server before their first line.
+const VERSION_MAJOR_MIN: u64 = 7;
+
+/// What of a server's state matters here.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Settings {
+    info: HashMap<String, String>,
+    /// `None` if the server does not tell (managed ones forbid CONFIG).
+    appendfsync: Option<String>,
+}
+
+impl Settings {
+    /// From the text of INFO and from what CONFIG says, if it does.
+    pub(super) fn read(info: &str, appendfsync: Option<String>) -> Self {
+        let info = info.lines().filter_map(|line| line.trim_end().split_once(':'));
+        let info = info.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { info, appendfsync }
+    }
+
+    fn says(&self, name: &str) -> Option<&str> {
+        self.info.get(name).map(String::as_str)
+    }
+
+    /// Where the settings fall short.
+    pub(super) fn shortfalls(&self) -> Vec<Shortfall> {
+        [self.version(), self.role(), self.eviction(), self.persistence()].into_iter().flatten().collect()
+    }
+
+    fn version(&self) -> Option<Shortfall> {
+        let version = self.says("redis_version").unwrap_or("unknown");
+        let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+        if major.is_some_and(|major| major >= VERSION_MAJOR_MIN) {
+            return None;
+        }
+        Some(Shortfall {
+            setting: "redis_version".into(),
+            message: format!(
+                "is {version} and must be {VERSION_MAJOR_MIN} or later: an older server would write half a batch when it is full"
+            ),
+            fatal: true,
+        })
+    }
+
+    fn role(&self) -> Option<Shortfall> {
+        let role = self.says("role").filter(|role| *role != "master")?;
+        Some(Shortfall {
+            setting: "role".into(),
+            message: format!("is {role} and must be master: a replica refuses every write"),
+            fatal: true,
+        })
+    }
+
+    fn eviction(&self) -> Option<Shortfall> {
+        let policy = self.says("maxmemory_policy").unwrap_or("unknown");
+        (policy != "noeviction").then(|| Shortfall {
+            setting: "maxmemory-policy".into(),
+            message: format!(
+                "is {policy} and must be noeviction: a full server would drop sessions and leases instead of refusing new ones"
+            ),
+            fatal: true,
+        })
+    }
+
+    fn persistence(&self) -> Option<Shortfall> {
+        if self.says("aof_enabled") != Some("1") {
+            return Some(Shortfall {
+                setting: "appendonly".into(),
+                message:
+                    "is no and should be yes: `durable` lasts only while the server or the session's home \
+                          lives, and whatever has no home in memory is lost with the server"
+                        .into(),
+                fatal: false,
+            });
+        }
+        let message = match self.appendfsync.as_deref() {
+            Some("always") => return None,
+            Some("everysec") => {
+                "is everysec: if the server's machine dies, up to 1 s of `durable` writes may be lost \
+                 (about 2 s on a busy disk); always loses none"
+            }
+            Some(_) => {
+                "is no: if the server's machine dies, whatever the system had not written yet is lost, \
+                 often 30 s; everysec loses 1 s, always none"
+            }
+            None => {
+                "cannot be read (CONFIG is forbidden): if it is not always, `durable` writes may be lost when the server's machine dies"
+            }
+        };
+        Some(Shortfall { setting: "appendfsync".into(), message: message.into(), fatal: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nrole:master\r\n\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
+
+    fn found(info: &str, appendfsync: Option<&str>) -> Vec<(String, bool)> {
+        let settings = Settings::read(info, appendfsync.map(str::to_owned));
+        settings.shortfalls().into_iter().map(|shortfall| (shortfall.setting, shortfall.fatal)).collect()
+    }
+
+    #[test]
+    fn a_server_as_it_should_be_falls_short_of_nothing() {
+        assert_eq!(found(GOOD, Some("always")), []);
+        assert_eq!(found(&GOOD.replace("7.0.15", "8.2.1"), Some("always")), []);
+    }
+
+    #[test]
+    fn each_setting_is_judged() {
+        let table = [
+            ("7.0.15", "6.2.14", "always", "redis_version", true),
+            ("7.0.15", "unstable", "always", "redis_version", true),
+            ("role:master", "role:slave", "always", "role", true),
+            ("noeviction", "allkeys-lru", "always", "maxmemory-policy", true),
+            ("noeviction", "volatile-ttl", "always", "maxmemory-policy", true),
+            ("aof_enabled:1", "aof_enabled:0", "always", "appendonly", false),
+            ("", "", "everysec", "appendfsync", false),
+            ("", "", "no", "appendfsync", false),
+        ];
+        for (good, bad, appendfsync, setting, fatal) in table {
+            let info = if good.is_empty() { GOOD.to_owned() } else { GOOD.replace(good, bad) };
+            assert_eq!(found(&info, Some(appendfsync)), [(setting.to_owned(), fatal)], "{bad} {appendfsync}");
+        }
+        assert_eq!(found(GOOD, None), [("appendfsync".to_owned(), false)]);
+        assert_eq!(found("", None).len(), 3, "a server that tells nothing is not trusted");
+    }
+}
