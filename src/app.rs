@@ -273,6 +273,7 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
         cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         connect_deadline: settings.redis.connect_timeout,
         response_deadline: settings.redis.response_timeout,
+        ..OpenOptions::default()
     };
     Ok(store::open(&url, options).await?)
 }

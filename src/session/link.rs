@@ -136,7 +136,12 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// What is still to be known or done before the session is left.
-    async fn after(&mut self, closed: Closed, mailbox: &crate::hub::Mailbox, link: crate::hub::LinkNo) -> Closed {
+    async fn after(
+        &mut self,
+        closed: Closed,
+        mailbox: &crate::hub::Mailbox,
+        link: crate::hub::LinkNo,
+    ) -> Closed {
         match closed {
             Closed::ByClientForGood => {
                 if let Some(me) = self.me.attachment.as_ref() {
