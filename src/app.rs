@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::{LoginPolicy, Settings, StoreTarget};
 use crate::events::Events;
@@ -27,6 +28,8 @@ use crate::sabotage::{self, Guard};
 use crate::session::{PLAYERS_PER_CALL_MAX, SessionSettings, Sessions, TokenRefused};
 use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
 use crate::tasks::Tasks;
+use crate::telemetry;
+use crate::telemetry::metrics::Recorded;
 
 /// How long a `durable` ack waits for the store before it is refused.
 const DURABLE_WAIT: Duration = Duration::from_secs(2);
@@ -38,6 +41,8 @@ const LINKS_STOP: Duration = Duration::from_secs(3);
 const FLUSH_STOP: Duration = Duration::from_secs(5);
 /// How long everything else may take to stop.
 const TASKS_STOP: Duration = Duration::from_secs(1);
+/// How often histograms are tidied.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The storage formats that this version reads and writes.
 const FORMAT: u32 = record::stored::FORMAT;
 
@@ -132,6 +137,8 @@ impl House {
         // What can fail without a trace comes first: keys, certificates, addresses.
         let auth = Arc::new(Authenticator::from_settings(&settings)?);
         let tls = tls::server_config(&settings.tls)?;
+        // Before any room makes its handles.
+        let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
         let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
 
@@ -192,6 +199,7 @@ impl House {
             links_max: settings.link.links_max,
         });
         door.spawn_vital("accept", gate.run(clients, door.clone()));
+        upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         Ok(Self { settings, store, home, sessions, client_addr, door, links, upper, lower })
     }
 
@@ -256,6 +264,19 @@ impl House {
         self.lower.stop(TASKS_STOP).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(operation = "stop", status = %error, "the store did not close in order");
+        }
+    }
+}
+
+/// Takes the samples of histograms into their buckets, so that they do not pile up between two scrapes.
+async fn upkeep(recorded: Recorded, tasks: Tasks) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = tasks.stopping() => return,
+            _ = ticks.tick() => recorded.upkeep(),
         }
     }
 }

@@ -53,7 +53,13 @@ impl fmt::Display for ConfigError {
 /// The environment of this process: what [`Sources`] take outside tests.
 #[must_use]
 pub fn environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os().collect()
+    #[cfg(feature = "sabotage")]
+    if let Ok(guard) = std::env::var("HEARTH_SABOTAGE") {
+        crate::sabotage::turn_off(&guard);
+    }
+    std::env::vars_os()
+        .filter(|(name, _)| cfg!(not(feature = "sabotage")) || name != "HEARTH_SABOTAGE")
+        .collect()
 }
 
 impl Settings {

@@ -21,8 +21,7 @@ use super::auth::{AuthError, Identity};
 use super::listener::Gate;
 use crate::clock;
 use crate::events::Status;
-use crate::hub::Closing;
-use crate::session::{EnterError, Entered, Link, LinkSocket, goodbye, house_status};
+use crate::session::{Closing, EnterError, Entered, Link, LinkSocket, goodbye, house_status};
 use crate::telemetry::metrics;
 
 /// Where clients connect.
@@ -140,11 +139,11 @@ async fn greet(gate: &Gate, encoding: Encoding, frame: &Message, ip: IpAddr) -> 
         }
         Ok((reference, Request::Login(login))) => {
             let outcome = admit(gate, &login, ip).await;
-            entered(encoding, reference, outcome, "hearth_logins_total")
+            entered(encoding, reference, outcome, &metrics::LOGINS)
         }
         Ok((reference, Request::Resume(resume))) => {
             let outcome = gate.sessions.resume(&resume).await;
-            entered(encoding, reference, outcome, "hearth_resumes_total")
+            entered(encoding, reference, outcome, &metrics::RESUMES)
         }
         Ok((reference, _)) => {
             let body =
@@ -190,10 +189,10 @@ fn entered(
     encoding: Encoding,
     reference: u32,
     outcome: Result<Entered, EnterError>,
-    counter: &'static str,
+    counter: &metrics::CounterName,
 ) -> Greeting {
     let told = outcome.as_ref().map_or_else(|refused| refused.body.code.name(), |_| "ok");
-    ::metrics::counter!(counter, "outcome" => told).increment(1);
+    counter.with(&[("outcome", told)]).increment(1);
     match outcome {
         Ok(entered) => Greeting::Entered(reference, Box::new(entered)),
         Err(EnterError { body, close: None }) => Greeting::Say(error(encoding, reference, &body)),
@@ -205,6 +204,7 @@ fn entered(
 }
 
 /// The WebSocket upgrade: path, origin and subprotocol are judged; small buffers, one frame limit.
+#[allow(clippy::result_large_err, reason = "the type is tungstenite's")]
 async fn upgrade<S: LinkSocket>(gate: &Gate, stream: S) -> Option<(WebSocketStream<S>, Encoding)> {
     let mut encoding = Encoding::default();
     let judge = |request: &Upgraded, response: Response| judge(gate, request, response, &mut encoding);

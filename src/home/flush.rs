@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Home;
-use super::meters as metrics;
 use super::records::{Cell, Durability, Slot};
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
@@ -100,10 +99,9 @@ impl Home {
             flush_seq_acked: fence.flush_seq_acked,
             records,
         };
-        metrics::flush_batch_records(sent.len());
-        let started = std::time::Instant::now();
+        let (records, started) = (sent.len(), std::time::Instant::now());
         let answer = self.store.commit(commit).await;
-        metrics::commit_seconds(started.elapsed());
+        self.meters.commit(records, started.elapsed(), outcome_name(&answer));
         self.settle(shard, &fence, sent, answer, clock::now())
     }
 
@@ -176,10 +174,9 @@ impl Home {
         answer: Result<Committed, crate::store::StoreError>,
         now: Now,
     ) -> Outcome {
-        let outcome = match answer {
+        match answer {
             Ok(Committed::Done(statuses)) => {
                 shard.acknowledged(fence);
-                metrics::commit_outcome("done");
                 let mut outcome = Outcome::Done;
                 for (one, status) in sent.into_iter().zip(statuses) {
                     if !self.settle_one(fence, one, status, now) {
@@ -191,28 +188,16 @@ impl Home {
             Ok(Committed::Fenced { epoch }) => {
                 shard.serve_until(0);
                 self.tell_keeper(shard.id(), super::lease::Event::CommitFenced { epoch });
-                "fenced"
             }
-            Ok(Committed::RolledBack) => {
+            Ok(Committed::RolledBack | Committed::Lost) => {
                 shard.serve_until(0);
                 self.tell_keeper(shard.id(), super::lease::Event::StoreLost);
-                "rolled_back"
             }
-            Ok(Committed::Lost) => {
-                shard.serve_until(0);
-                self.tell_keeper(shard.id(), super::lease::Event::StoreLost);
-                "lost"
-            }
-            Ok(Committed::Stale { flush_seq }) => {
-                shard.skip_to(flush_seq);
-                "stale"
-            }
+            Ok(Committed::Stale { flush_seq }) => shard.skip_to(flush_seq),
             Err(error) => {
                 tracing::warn!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
-                "unknown"
             }
-        };
-        metrics::commit_outcome(outcome);
+        }
         for one in sent {
             one.cell.requeue(now.mono_ms);
         }
@@ -319,6 +304,18 @@ impl Home {
             w: None,
             events: Vec::new(),
         })
+    }
+}
+
+/// The outcome of a commit as a label.
+const fn outcome_name(answer: &Result<Committed, crate::store::StoreError>) -> &'static str {
+    match answer {
+        Ok(Committed::Done(_)) => "done",
+        Ok(Committed::Fenced { .. }) => "fenced",
+        Ok(Committed::Stale { .. }) => "stale",
+        Ok(Committed::RolledBack) => "rolled_back",
+        Ok(Committed::Lost) => "lost",
+        Err(_) => "unknown",
     }
 }
 

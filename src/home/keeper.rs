@@ -13,7 +13,6 @@ use tokio::time::MissedTickBehavior;
 use super::Home;
 use super::history::Verdict;
 use super::lease::{Action, Event, Lease};
-use super::meters as metrics;
 use super::record::Record;
 use super::records::{Cell, Durability};
 use super::shard::{Fence, Shard};
@@ -73,7 +72,9 @@ impl Keeper {
             self.publish(at);
             self.act(at, action);
         }
-        metrics::lease_states(self.leases.iter().map(Lease::state));
+        self.home.meters.lease_states(self.leases.iter().map(Lease::state));
+        let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
+        self.home.meters.records(self.home.records.len(), dirty);
     }
 
     fn step(&mut self, at: usize, event: Event) {
@@ -246,7 +247,7 @@ impl Home {
             cell.requeue(now_ms);
         }
         shard.hurry();
-        metrics::repaired();
+        self.meters.repaired();
     }
 
     /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.

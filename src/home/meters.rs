@@ -1,47 +1,73 @@
-//! What `home` measures. Names stand in `telemetry::metrics`; here is only when to count.
+//! What `home` measures: handles made once, at construction. Names and meanings stand in `telemetry::metrics`.
 
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, Histogram};
+
 use super::lease::State;
+use crate::telemetry::metrics::{
+    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SHARDS,
+};
 
-/// Records a batch carried.
-pub(super) fn flush_batch_records(records: usize) {
-    metrics::histogram!("hearth_flush_batch_records").record(records as f64);
+/// What becomes of commits, as labels.
+const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown"];
+const STATES: [State; 7] =
+    [State::Free, State::Loading, State::Owned, State::Unsure, State::Paused, State::Repair, State::Fenced];
+
+/// The room's handles.
+pub(super) struct Meters {
+    batch_records: Histogram,
+    commit_seconds: Family<Histogram>,
+    commits: Family<Counter>,
+    shards: [Gauge; STATES.len()],
+    repairs: Counter,
+    hot: Gauge,
+    dirty: Gauge,
 }
 
-/// How long the store took for a commit.
-pub(super) fn commit_seconds(took: Duration) {
-    metrics::histogram!("hearth_commit_seconds").record(took.as_secs_f64());
-}
-
-/// What became of a commit.
-pub(super) fn commit_outcome(outcome: &'static str) {
-    metrics::counter!("hearth_commits_total", "outcome" => outcome).increment(1);
-}
-
-/// How many shards are in each state.
-pub(super) fn lease_states(states: impl Iterator<Item = State>) {
-    let mut counts = [0u32; 7];
-    for state in states {
-        if let Some(count) = counts.get_mut(state as usize) {
-            *count += 1;
+impl Meters {
+    pub(super) fn new() -> Self {
+        Self {
+            batch_records: FLUSH_BATCH_RECORDS.handle(),
+            commit_seconds: COMMIT_SECONDS.by("outcome", OUTCOMES, &[]),
+            commits: COMMITS.by("outcome", OUTCOMES, &[]),
+            shards: STATES.map(|state| SHARDS.with(&[("state", state.name())])),
+            repairs: REPAIRS.handle(),
+            hot: RECORDS_HOT.handle(),
+            dirty: RECORDS_DIRTY.handle(),
         }
     }
-    let all = [
-        State::Free,
-        State::Loading,
-        State::Owned,
-        State::Unsure,
-        State::Paused,
-        State::Repair,
-        State::Fenced,
-    ];
-    for (state, count) in all.into_iter().zip(counts) {
-        metrics::gauge!("hearth_shards", "state" => state.name()).set(count);
-    }
-}
 
-/// A shard was taken again because the store lost writes.
-pub(super) fn repaired() {
-    metrics::counter!("hearth_repairs_total").increment(1);
+    /// A commit came back (or did not).
+    pub(super) fn commit(&self, records: usize, took: Duration, outcome: &'static str) {
+        self.batch_records.record(records as f64);
+        self.commit_seconds.of(outcome).record(took.as_secs_f64());
+        self.commits.of(outcome).increment(1);
+    }
+
+    /// How many shards are in each state.
+    pub(super) fn lease_states(&self, states: impl Iterator<Item = State>) {
+        let mut counts = [0u32; STATES.len()];
+        for state in states {
+            if let Some(count) =
+                STATES.iter().position(|known| *known == state).and_then(|at| counts.get_mut(at))
+            {
+                *count += 1;
+            }
+        }
+        for (gauge, count) in self.shards.iter().zip(counts) {
+            gauge.set(count);
+        }
+    }
+
+    /// How many records are hot, and how many of them wait.
+    pub(super) fn records(&self, hot: usize, dirty: usize) {
+        self.hot.set(hot as f64);
+        self.dirty.set(dirty as f64);
+    }
+
+    /// A shard was taken again because the store lost writes.
+    pub(super) fn repaired(&self) {
+        self.repairs.increment(1);
+    }
 }

@@ -109,6 +109,7 @@ pub struct Home {
     commits: Semaphore,
     loading: Vec<tokio::sync::Mutex<()>>,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
+    meters: meters::Meters,
     tasks: Tasks,
 }
 
@@ -144,6 +145,7 @@ impl Home {
             expiry: expiry::Expiry::new(),
             loading: (0..LOADING_LINES).map(|_| tokio::sync::Mutex::new(())).collect(),
             reports,
+            meters: meters::Meters::new(),
             tasks: tasks.clone(),
         });
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
@@ -18,6 +19,7 @@ pub use push::{Push, PushKind};
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::{LINKS_OPEN, SLOW_CLOSES};
 use crate::wheel::Wheel;
 
 /// How coarse the watch over silent and stuck links is.
@@ -54,6 +56,8 @@ pub struct Hub {
     pulse: Mutex<Wheel<(Weak<Mailbox>, LinkNo)>>,
     next_link: AtomicU64,
     links: AtomicUsize,
+    links_open: Gauge,
+    slow_closes: Counter,
 }
 
 impl Hub {
@@ -66,6 +70,8 @@ impl Hub {
             pulse: Mutex::new(Wheel::new(PULSE_MS)),
             next_link: AtomicU64::new(1),
             links: AtomicUsize::new(0),
+            links_open: LINKS_OPEN.handle(),
+            slow_closes: SLOW_CLOSES.handle(),
         });
         let (watch, stop) = (Arc::clone(&hub), tasks.clone());
         tasks.spawn_vital("pulse", async move { watch.run_pulse(&stop).await });
@@ -115,7 +121,7 @@ impl Hub {
     /// Pushes to a mailbox. A full one closes its link as too slow, or, without a link, forgets its oldest push.
     pub fn push_to(&self, mailbox: &Mailbox, push: &Arc<Push>) {
         if !mailbox.push(push, self.settings.outbox_items_max) {
-            metrics::counter!("hearth_slow_closes_total").increment(1);
+            self.slow_closes.increment(1);
             mailbox.give_up(GivenUp::Slow);
         }
     }
@@ -123,6 +129,7 @@ impl Hub {
     /// A link is up: from now on it is watched.
     pub fn watch_link(&self, mailbox: &Arc<Mailbox>, link: LinkNo) {
         self.links.fetch_add(1, Ordering::Relaxed);
+        self.links_open.increment(1.0);
         let now_ms = clock::now().mono_ms;
         mailbox.heard(now_ms);
         self.pulse.lock().insert(self.next_look(now_ms, now_ms), (Arc::downgrade(mailbox), link));
@@ -131,6 +138,7 @@ impl Hub {
     /// A link is down.
     pub fn link_down(&self) {
         self.links.fetch_sub(1, Ordering::Relaxed);
+        self.links_open.decrement(1.0);
     }
 
     /// Links that are up.
@@ -192,7 +200,7 @@ impl Hub {
     fn look_at(&self, mailbox: &Arc<Mailbox>, link: LinkNo, now_ms: u64) {
         let (heard_ms, writing_since_ms) = mailbox.signs_of_life();
         if writing_since_ms > 0 && now_ms.saturating_sub(writing_since_ms) >= self.slow_max_ms() {
-            metrics::counter!("hearth_slow_closes_total").increment(1);
+            self.slow_closes.increment(1);
             mailbox.give_up(GivenUp::Slow);
         } else if now_ms.saturating_sub(heard_ms) >= self.silence_max_ms() {
             mailbox.give_up(GivenUp::Silent);

@@ -39,8 +39,8 @@ impl Presence {
             return;
         }
         let push = push_of(player, view);
-        metrics::counter!("hearth_fanout_items_total").increment(1);
-        metrics::counter!("hearth_fanout_deliveries_total").increment(watchers.len() as u64);
+        self.items.increment(1);
+        self.deliveries.increment(watchers.len() as u64);
         for turn in watchers.chunks(TURN) {
             for mailbox in turn {
                 self.hub.push_to(mailbox, &push);

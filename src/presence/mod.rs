@@ -7,10 +7,13 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
+
 use crate::events::Events;
 use crate::hub::{Hub, Mailbox};
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
 pub use fanout::{item, push_of};
 use watch::Watches;
@@ -21,13 +24,22 @@ pub struct Presence {
     hub: Arc<Hub>,
     events: Arc<Events>,
     tick: Duration,
+    items: Counter,
+    deliveries: Counter,
 }
 
 impl Presence {
     /// Builds the room and starts the fan-out.
     #[must_use]
     pub fn start(hub: Arc<Hub>, events: Arc<Events>, tick: Duration, tasks: &Tasks) -> Arc<Self> {
-        let presence = Arc::new(Self { watches: Watches::default(), hub, events, tick });
+        let presence = Arc::new(Self {
+            watches: Watches::default(),
+            hub,
+            events,
+            tick,
+            items: FANOUT_ITEMS.handle(),
+            deliveries: FANOUT_DELIVERIES.handle(),
+        });
         let (fanout, stop) = (Arc::clone(&presence), tasks.clone());
         tasks.spawn_vital("fanout", async move { fanout.run(&stop).await });
         presence

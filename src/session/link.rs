@@ -63,6 +63,7 @@ pub struct Link<S> {
     outbox: Outbox,
     waiting: Option<Box<FuturesUnordered<Later>>>,
     pong_due: bool,
+    batch_began: Option<std::time::Instant>,
 }
 
 /// Leaves the session when the link's task ends, however it ends.
@@ -106,6 +107,7 @@ impl<S: LinkSocket> Link<S> {
             outbox,
             waiting: None,
             pong_due: false,
+            batch_began: None,
         };
         if !owed.is_empty() {
             link.owe_snapshots(owed);
@@ -128,7 +130,7 @@ impl<S: LinkSocket> Link<S> {
             Closed::ByClientForGood => 1000,
             Closed::ByClient | Closed::SessionGone => 1005,
         };
-        metrics::counter!("hearth_links_closed_total", "code" => code.to_string()).increment(1);
+        self.sessions.meters.closed(code);
         if let Closed::ByServer(closing) = closed {
             let encoding = self.outbox.encoding();
             goodbye(&mut self.ws, encoding, closing).await;
@@ -218,6 +220,7 @@ impl<S: LinkSocket> Link<S> {
         let mut now = clock::now();
         mailbox.heard(now.mono_ms);
         let shard = Arc::clone(self.me()?.cell.shard());
+        self.batch_began = Some(std::time::Instant::now());
         let mut held_in_vain = false;
         if !shard.serves(now.mono_ms) {
             held_in_vain = !self.hold(&shard, mailbox, link).await;
@@ -302,6 +305,7 @@ impl<S: LinkSocket> Link<S> {
                 Some(Closed::ByServer(closing_of(CloseCode::RateAbuse, "the rate limits were abused")))
             }
             Verdict::TooFast { reference, retry_after_ms } => {
+                self.sessions.meters.too_fast();
                 let body =
                     ErrorBody::new(ErrorCode::RateLimited, "too many requests").after(retry_after_ms.into());
                 self.answer(reference, Answer::Error(Box::new(body)))
@@ -318,7 +322,7 @@ impl<S: LinkSocket> Link<S> {
             Verdict::Go(reference, request) => {
                 let sessions = Arc::clone(&self.sessions);
                 let answer = sessions.dispatch(self.me()?, now, &request);
-                metrics::counter!("hearth_commands_total", "op" => request.op().name()).increment(1);
+                sessions.meters.command(request.op(), &answer);
                 self.answer(reference, answer)
             }
         }
@@ -340,7 +344,15 @@ impl<S: LinkSocket> Link<S> {
 
     fn wait_for(&mut self, reference: u32, waiting: Waiting) {
         let sessions = Arc::clone(&self.sessions);
-        let later: Later = Box::pin(async move { (reference, sessions.settle(waiting).await) });
+        let later: Later = Box::pin(async move {
+            let started = std::time::Instant::now();
+            let durable = matches!(waiting, Waiting::Durable { .. });
+            let answer = sessions.settle(waiting).await;
+            if durable {
+                sessions.meters.durable(started.elapsed());
+            }
+            (reference, answer)
+        });
         self.waiting.get_or_insert_default().push(later);
     }
 
@@ -393,6 +405,9 @@ impl<S: LinkSocket> Link<S> {
             if let Some(closed) = self.write_messages(messages, mailbox, link).await {
                 return Some(closed);
             }
+        }
+        if let Some(began) = self.batch_began.take() {
+            self.sessions.meters.applied(began.elapsed());
         }
         closing
     }

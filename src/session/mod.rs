@@ -4,6 +4,7 @@
 mod dispatch;
 mod link;
 mod machine;
+mod meters;
 mod notices;
 mod opening;
 mod outbox;
@@ -23,6 +24,7 @@ use crate::tasks::Tasks;
 
 pub use protocol::limits::PLAYERS_PER_CALL_MAX;
 
+pub use crate::hub::Closing;
 pub use dispatch::house_status;
 pub use link::{Closed, Link, LinkSocket, goodbye};
 pub use opening::{EnterError, Entered};
@@ -65,6 +67,7 @@ pub struct Sessions {
     events: Arc<Events>,
     rates: Arc<Rates>,
     token_check: Box<TokenCheck>,
+    meters: meters::Meters,
     tasks: Tasks,
 }
 
@@ -90,6 +93,7 @@ impl Sessions {
             events,
             rates,
             token_check,
+            meters: meters::Meters::new(),
             tasks: tasks.clone(),
         });
         tasks.spawn_vital("notices", Arc::clone(&sessions).run_notices());

@@ -187,6 +187,8 @@ table! {
     PUSHES_COALESCED: Counter "hearth_pushes_coalesced_total", Count;
     /// Pushes that fell out of a replay buffer or an outbox, and were told as missed.
     PUSHES_DROPPED: Counter "hearth_pushes_dropped_total", Count;
+    /// Shards taken again, and written anew from memory, because the store lost writes.
+    REPAIRS: Counter "hearth_repairs_total", Count;
     /// Links closed for reading too slowly.
     SLOW_CLOSES: Counter "hearth_slow_closes_total", Count;
 

@@ -1,0 +1,80 @@
+//! What `session` measures: handles made once, at construction. Names and meanings stand in `telemetry::metrics`.
+
+use std::time::Duration;
+
+use metrics::{Counter, Histogram};
+use protocol::codes::{CloseCode, ErrorCode};
+use protocol::request::Op;
+
+use super::dispatch::{Answer, Body};
+use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, Family, RATE_LIMITED};
+
+/// The room's handles.
+pub(super) struct Meters {
+    /// By op, in the order of [`Op::ALL`]; then by outcome.
+    commands: Box<[Family<Counter>]>,
+    closes: Box<[(u16, Counter)]>,
+    closed_otherwise: Counter,
+    limited: Counter,
+    acks_applied: Histogram,
+    acks_durable: Histogram,
+}
+
+impl Meters {
+    pub(super) fn new() -> Self {
+        let outcomes: Vec<&'static str> =
+            ["ok", "later", "dup"].into_iter().chain(ErrorCode::ALL.iter().map(|code| code.name())).collect();
+        let ack = |level| ACK_SECONDS.with(&[("level", level)]);
+        // Label values live as long as the process: one small text a close code.
+        let close = |code: &CloseCode| {
+            let label: &'static str = Box::leak(code.number().to_string().into_boxed_str());
+            (code.number(), CLOSES.with(&[("code", label)]))
+        };
+        Self {
+            commands: Op::ALL
+                .iter()
+                .map(|op| COMMANDS.by("outcome", &outcomes, &[("op", op.name())]))
+                .collect(),
+            closes: CloseCode::ALL.iter().map(close).collect(),
+            closed_otherwise: CLOSES.with(&[("code", "other")]),
+            limited: RATE_LIMITED.with(&[("kind", "link")]),
+            acks_applied: ack("applied"),
+            acks_durable: ack("durable"),
+        }
+    }
+
+    /// A command was carried out.
+    pub(super) fn command(&self, op: Op, answer: &Answer) {
+        let outcome = match answer {
+            Answer::Ok(Body::Changed(changed)) if changed.dup == Some(true) => "dup",
+            Answer::Ok(_) | Answer::Logout => "ok",
+            Answer::Later(_) => "later",
+            Answer::Error(error) => error.code.name(),
+            Answer::Gone => ErrorCode::NotResumable.name(),
+        };
+        if let Some(family) = self.commands.get(op as usize) {
+            family.of(outcome).increment(1);
+        }
+    }
+
+    /// A request was refused for being too fast.
+    pub(super) fn too_fast(&self) {
+        self.limited.increment(1);
+    }
+
+    /// A link was closed with this code.
+    pub(super) fn closed(&self, code: u16) {
+        let known = self.closes.iter().find(|(known, _)| *known == code);
+        known.map_or(&self.closed_otherwise, |(_, counter)| counter).increment(1);
+    }
+
+    /// What one wake-up brought was answered and written after this long.
+    pub(super) fn applied(&self, took: Duration) {
+        self.acks_applied.record(took.as_secs_f64());
+    }
+
+    /// A change became durable after this long.
+    pub(super) fn durable(&self, took: Duration) {
+        self.acks_durable.record(took.as_secs_f64());
+    }
+}
