@@ -139,3 +139,45 @@ async fn open_embedded(dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
         Err(panicked) => Err(OpenError::Damaged { file: dir.to_owned(), reason: panicked.to_string() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(url: &str) -> String {
+        let options = OpenOptions { cluster: "c".into(), ..OpenOptions::default() };
+        let message = open(url, options).await.err().map(|error| error.to_string()).unwrap();
+        assert!(!message.contains('\n') && !message.contains("secret"), "{message}");
+        message
+    }
+
+    #[tokio::test]
+    async fn an_unknown_store_is_told_which_there_are() {
+        for url in
+            ["", "data", "/var/lib/hearth", "embedded", "embedded:", "postgres://u:secret@h", "memory:"]
+        {
+            let message = refused(url).await;
+            assert!(message.contains("embedded:DIR") && message.contains("redis://"), "{url}: {message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_spoken_yet_is_said_so() {
+        for url in ["redis+sentinel://:secret@a:26379/mymaster", "redis+cluster://:secret@a:7000"] {
+            assert!(refused(url).await.contains("not supported yet"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_url_is_told_how_to_write_one() {
+        for url in ["redis:", "redis://", "redis://:secret@host:port", "redis://:secret@h/db"] {
+            assert!(refused(url).await.contains("redis://[USER:PASSWORD@]HOST:PORT[/DB]"), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redis_needs_a_cluster_name() {
+        let error = open("redis://127.0.0.1:1", OpenOptions::default()).await.err().unwrap();
+        assert!(matches!(error, OpenError::ClusterName { .. }), "{error}");
+    }
+}

@@ -9,11 +9,20 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
 
 use super::errors::{is_unknown_script, judge};
-use super::scripts::Script;
+use super::scripts::ScriptCall;
 use crate::store::StoreError;
 
 /// A connection that answered nothing this often in a row is given up: the server may live behind a new one.
 const TIMEOUTS_MAX: u32 = 2;
+
+/// What a broken connection means for a call: whether it reached the server is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// The caller hears of it: a batch's number is never sent twice.
+    Never,
+    /// Sent once more on a new connection: it says the same twice. A restart of the server stays invisible.
+    Once,
+}
 
 /// How long this lane waits.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +50,26 @@ struct Slot {
     is_closed: bool,
 }
 
+/// What is sent.
+enum Request<'a> {
+    Command(&'a Cmd),
+    Script(&'a ScriptCall<'a>),
+}
+
+impl Request<'_> {
+    /// A script goes by its hash; where the server does not know it, with its body, on the same connection: two scripts
+    /// of one caller never overtake each other.
+    async fn exchange(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+        match self {
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Script(call) => match call.by_hash().query_async(connection).await {
+                Err(error) if is_unknown_script(&error) => call.by_body().query_async(connection).await,
+                answer => answer,
+            },
+        }
+    }
+}
+
 /// A connection in use.
 struct Held {
     connection: MultiplexedConnection,
@@ -57,34 +86,28 @@ impl Lane {
         self.hold().await.map(|_| ())
     }
 
-    /// Sends a command and waits for its answer.
+    /// Sends a command that may be sent twice, and waits for its answer.
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let mut held = self.hold().await?;
-        let answer = command.query_async(&mut held.connection);
-        let answer = tokio::time::timeout(self.deadlines.response, answer).await;
-        self.heard(held.serial, answer)
+        self.call(Repeat::Once, Request::Command(command)).await
     }
 
-    /// Runs a script by its hash; where the server does not know it, with its body, on the same connection: two
-    /// scripts of one caller never overtake each other.
-    pub(super) async fn eval(
-        &self,
-        script: &Script,
-        keys: usize,
-        arguments: impl Fn(&mut Cmd) + Send + Sync,
-    ) -> Result<Value, StoreError> {
-        let mut held = self.hold().await?;
-        let answer = async {
-            let by_hash = script.by_hash(keys, &arguments);
-            match by_hash.query_async(&mut held.connection).await {
-                Err(error) if is_unknown_script(&error) => {
-                    script.by_body(keys, &arguments).query_async(&mut held.connection).await
-                }
-                answer => answer,
+    /// Runs a script.
+    pub(super) async fn eval(&self, repeat: Repeat, call: &ScriptCall<'_>) -> Result<Value, StoreError> {
+        self.call(repeat, Request::Script(call)).await
+    }
+
+    async fn call(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, StoreError> {
+        let mut sendings = if repeat == Repeat::Once { 2 } else { 1 };
+        loop {
+            let mut held = self.hold().await?;
+            let exchange = request.exchange(&mut held.connection);
+            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+            sendings -= 1;
+            match self.heard(held.serial, answer) {
+                Err(StoreError::Unreachable(_)) if sendings > 0 => {}
+                answer => return answer,
             }
-        };
-        let answer = tokio::time::timeout(self.deadlines.response, answer).await;
-        self.heard(held.serial, answer)
+        }
     }
 
     /// Lets go of the connection; later calls are refused.

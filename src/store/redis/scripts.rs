@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite};
 
-use super::lane::Lane;
+use super::lane::{Lane, Repeat};
 use super::reply::{Reply, corrupt};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
@@ -37,20 +37,33 @@ impl Script {
         Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
     }
 
-    pub(super) fn by_hash(&self, keys: usize, arguments: &impl Fn(&mut Cmd)) -> Cmd {
-        command("EVALSHA", &self.hash, keys, arguments)
-    }
-
-    pub(super) fn by_body(&self, keys: usize, arguments: &impl Fn(&mut Cmd)) -> Cmd {
-        command("EVAL", self.body, keys, arguments)
+    fn with<'a>(&'a self, keys: usize, arguments: &'a (dyn Fn(&mut Cmd) + Sync)) -> ScriptCall<'a> {
+        ScriptCall { script: self, keys, arguments }
     }
 }
 
-fn command(verb: &str, script: &str, keys: usize, arguments: &impl Fn(&mut Cmd)) -> Cmd {
-    let mut command = redis::cmd(verb);
-    command.arg(script).arg(keys);
-    arguments(&mut command);
-    command
+/// A script with its keys and arguments, which are written once more if the server asks for the body.
+pub(super) struct ScriptCall<'a> {
+    script: &'a Script,
+    keys: usize,
+    arguments: &'a (dyn Fn(&mut Cmd) + Sync),
+}
+
+impl ScriptCall<'_> {
+    pub(super) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.hash)
+    }
+
+    pub(super) fn by_body(&self) -> Cmd {
+        self.command("EVAL", self.script.body)
+    }
+
+    fn command(&self, verb: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(verb);
+        command.arg(script).arg(self.keys);
+        (self.arguments)(&mut command);
+        command
+    }
 }
 
 /// All scripts, hashed once.
@@ -88,7 +101,7 @@ impl Scripts {
                 .arg(request.floor.number())
                 .arg(layout::hex16(request.generation_if_new.number()));
         };
-        let mut reply = Reply::of(lane.eval(&self.lease_acquire, 1, arguments).await?)?;
+        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.lease_acquire.with(1, &arguments)).await?)?;
         match reply.word()?.as_str() {
             "granted" => Ok(Acquired::Granted(grant(&mut reply)?)),
             "mine" => Ok(Acquired::AlreadyMine(grant(&mut reply)?)),
@@ -113,7 +126,7 @@ impl Scripts {
         let arguments = |command: &mut Cmd| {
             command.arg(&meta).arg(owner.as_str()).arg(epoch.number()).arg(ttl_ms(ttl));
         };
-        let mut reply = Reply::of(lane.eval(&self.lease_renew, 1, arguments).await?)?;
+        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.lease_renew.with(1, &arguments)).await?)?;
         match reply.word()?.as_str() {
             "renewed" => Ok(Renewed::Renewed {
                 flush_seq: FlushSeq::of(reply.number()?),
@@ -140,7 +153,7 @@ impl Scripts {
         let arguments = |command: &mut Cmd| {
             command.arg(&meta).arg(owner.as_str()).arg(epoch.number());
         };
-        let mut reply = Reply::of(lane.eval(&self.lease_release, 1, arguments).await?)?;
+        let mut reply = Reply::of(lane.eval(Repeat::Never, &self.lease_release.with(1, &arguments)).await?)?;
         match reply.word()?.as_str() {
             "released" => Ok(Released::Released),
             "run_out" => Ok(Released::RunOut),
@@ -157,7 +170,7 @@ impl Scripts {
     ) -> Result<Committed, StoreError> {
         let key_count = COMMIT_KEYS + RECORD_KEYS * commit.records.len();
         let arguments = |command: &mut Cmd| write_commit(command, keys, commit);
-        let mut reply = Reply::of(lane.eval(&self.commit, key_count, arguments).await?)?;
+        let mut reply = Reply::of(lane.eval(Repeat::Never, &self.commit.with(key_count, &arguments)).await?)?;
         match reply.word()?.as_str() {
             "done" => statuses(&mut reply, commit.records.len()).map(Committed::Done),
             "fenced" => Ok(Committed::Fenced { epoch: Epoch::of(reply.number()?) }),
@@ -181,7 +194,7 @@ impl Scripts {
                 command.arg(field).arg(value.as_slice());
             }
         };
-        Reply::of(lane.eval(&self.config_agree, 1, arguments).await?)
+        Reply::of(lane.eval(Repeat::Once, &self.config_agree.with(1, &arguments)).await?)
     }
 }
 

@@ -15,6 +15,8 @@ const MISSING: &str = "\n\n  redis-server is missing, and these tests do not pre
 pub(crate) struct RedisServer {
     dir: TempDir,
     port: u16,
+    tls_port: u16,
+    file: Option<PathBuf>,
     settings: Vec<(String, String)>,
     child: Child,
 }
@@ -23,6 +25,8 @@ pub(crate) struct RedisServer {
 #[derive(Default)]
 pub(crate) struct RedisServerBuilder {
     on_tcp: bool,
+    tls_port: u16,
+    file: Option<PathBuf>,
     settings: Vec<(String, String)>,
 }
 
@@ -33,10 +37,27 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Read this file first, for all that a test's own server does not set itself.
+    pub(crate) fn configured_by(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
+        self
+    }
+
     /// A line of `redis.conf`.
     pub(crate) fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Listens on a free TCP port with TLS, and asks clients for no certificate.
+    pub(crate) fn behind_tls(mut self, certificate: &str, key: &str) -> Self {
+        self.tls_port = free_port();
+        let port = self.tls_port.to_string();
+        self.setting("tls-port", &port)
+            .setting("tls-cert-file", certificate)
+            .setting("tls-key-file", key)
+            .setting("tls-ca-cert-file", certificate)
+            .setting("tls-auth-clients", "no")
     }
 
     /// Keeps every write over a `kill -9`.
@@ -49,8 +70,15 @@ impl RedisServerBuilder {
         // Short: a unix socket's path has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("hearth-redis-").tempdir_in("/tmp").unwrap();
         let port = if self.on_tcp { free_port() } else { 0 };
-        let child = spawn(dir.path(), port, &self.settings);
-        let mut server = RedisServer { dir, port, settings: self.settings, child };
+        let child = spawn(dir.path(), port, self.file.as_deref(), &self.settings);
+        let mut server = RedisServer {
+            dir,
+            port,
+            tls_port: self.tls_port,
+            file: self.file,
+            settings: self.settings,
+            child,
+        };
         server.wait_until_it_answers();
         server
     }
@@ -77,6 +105,12 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The URL of its TCP port with TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        assert_ne!(self.tls_port, 0, "started without behind_tls()");
+        format!("rediss://127.0.0.1:{}", self.tls_port)
+    }
+
     /// A plain connection, to look behind the store's back.
     pub(crate) fn connect(&self) -> redis::Connection {
         redis::Client::open(self.url()).unwrap().get_connection_with_timeout(Duration::from_secs(5)).unwrap()
@@ -99,7 +133,7 @@ impl RedisServer {
 
     /// Starts again on the same data, socket and port, after [`Self::kill`].
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.dir.path(), self.port, &self.settings);
+        self.child = spawn(self.dir.path(), self.port, self.file.as_deref(), &self.settings);
         self.wait_until_it_answers();
     }
 
@@ -158,11 +192,14 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(dir: &Path, port: u16, settings: &[(String, String)]) -> Child {
+fn spawn(dir: &Path, port: u16, file: Option<&Path>, settings: &[(String, String)]) -> Child {
     let mut command = Command::new("redis-server");
+    match file {
+        Some(file) => command.arg(file),
+        None => command.args(["--save", "", "--maxmemory-policy", "noeviction"]),
+    };
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(dir);
-    command.arg("--unixsocket").arg(dir.join("s"));
-    command.args(["--save", "", "--maxmemory-policy", "noeviction", "--logfile"]).arg(dir.join("log"));
+    command.arg("--unixsocket").arg(dir.join("s")).arg("--logfile").arg(dir.join("log"));
     for (name, value) in settings {
         command.args([&format!("--{name}"), value]);
     }

@@ -11,6 +11,7 @@ use hearth::store::{
 };
 
 use super::fixture::{Fixture, Home, LONG, SHORT, live, player, remainder, request, restoring, shard};
+use super::random::it_agrees_with_the_rules_on_random_requests;
 use crate::harness::patience::until;
 
 macro_rules! for_each_store {
@@ -70,6 +71,7 @@ for_each_store! {
     many_shards_commit_at_once
     the_first_configuration_wins
     the_probe_writes_and_reads
+    it_agrees_with_the_rules_on_random_requests
 }
 
 async fn a_free_shard_is_granted_above_its_floor(fixture: &Fixture) {

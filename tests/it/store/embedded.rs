@@ -2,6 +2,7 @@
 
 use hearth::ids::Owner;
 use hearth::store::{OpenError, OpenOptions, RecordStatus, Store, StoreError, open};
+use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
 use super::fixture::{Fixture, Home, LONG, embedded_url, live, player, remainder, request, shard};
@@ -85,4 +86,62 @@ async fn the_embedded_store_falls_short_of_nothing() {
     let fixture = Fixture::embedded().await;
     assert_eq!(fixture.store.shortfalls().await.unwrap(), []);
     assert_eq!(fixture.store.kind(), "embedded");
+}
+
+/// Not a test: the process that the next one kills. It commits for ever and says which version it was told is durable.
+#[tokio::test]
+#[ignore = "run by a_killed_process_loses_nothing_that_it_acknowledged"]
+async fn commit_until_killed() {
+    let Ok(url) = std::env::var("HEARTH_TEST_STORE") else { return };
+    let store = open(&url, OpenOptions::default()).await.unwrap();
+    let mut home = Home::ask(&store, request("child#1", LONG)).await;
+    let stored = home.load("ann").await.map_or(0, |record| record.version.number());
+    for version in stored + 1.. {
+        home.commit(vec![live("ann", version - 1, version), live(&format!("p{}", version % 50), 0, version)])
+            .await;
+        println!("durable {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = 0;
+    for round in 1..=4 {
+        acknowledged = commit_and_kill(&embedded_url(&folder), acknowledged + 15 * round);
+        let store = open_folder(&folder).await;
+        let home = Home::ask(&store, request("b#1", LONG)).await;
+        let (version, body) = home.body("ann").await;
+        assert!(version >= acknowledged, "{version} is there, {acknowledged} was acknowledged");
+        assert_eq!(body, format!("ann at {version}"), "whole, not torn");
+        assert!(home.grant.flush_seq.number() >= acknowledged);
+        acknowledged = version;
+        store.close().await.unwrap();
+    }
+}
+
+/// Runs the process above until it has told of this version, kills it, and returns the last one it told of.
+fn commit_and_kill(url: &str, enough: u64) -> u64 {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::embedded::commit_until_killed", "--ignored", "--nocapture"])
+        .env("HEARTH_TEST_STORE", url)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = 0;
+    let mut killed = false;
+    // The pipe holds what was told until the very end.
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let Some((_, version)) = line.split_once("durable ") {
+            told = version.parse().unwrap();
+        }
+        if told >= enough && !killed {
+            child.kill().unwrap();
+            killed = true;
+        }
+    }
+    child.wait().unwrap();
+    assert!(killed, "the process ended by itself after {told}");
+    told
 }

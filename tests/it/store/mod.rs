@@ -4,3 +4,6 @@
 mod contract;
 mod embedded;
 mod fixture;
+mod random;
+mod redis_faults;
+mod redis_layout;

@@ -1,0 +1,181 @@
+//! What stands in Redis after a commit, byte for byte: keys, types, expiries, the filter, the stream. Other nodes and
+//! later versions read it, so a change here is a change of format.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth::store::layout::{KNOWN_BITS, known_bits};
+use hearth::store::{CommitRecord, EVENTS_MAX, Keep, RecordStatus, open};
+
+use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring};
+
+#[tokio::test]
+async fn keys_are_where_the_design_says() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "n1#0123456789abcdef").await;
+    let record = CommitRecord {
+        keep: Keep::Live { expires_at_unix_ms: 1_790_000_123_456 },
+        ttl: Duration::from_millis(3_700_001),
+        w: Some(Bytes::from("friends")),
+        events: vec![Bytes::from("login")],
+        ..live("ann", 0, 255)
+    };
+    home.commit_one(record).await;
+    fixture.store.probe().await.unwrap();
+
+    let server = fixture.server();
+    let mut keys: Vec<String> = server.query(&["KEYS", "*"]);
+    keys.sort_unstable();
+    let expected =
+        ["c:probe", "{c.s7}:ev", "{c.s7}:known", "{c.s7}:m", "{c.s7}:p:ann", "{c.s7}:w:ann", "{c.s7}:x"];
+    assert_eq!(keys, expected);
+    let epoch = home.grant.epoch.number();
+    let p: String = server.query(&["GET", "{c.s7}:p:ann"]);
+    assert_eq!(p, format!("{epoch:016x}00000000000000ffann at 255"));
+    assert_eq!(server.query::<String>(&["GET", "{c.s7}:w:ann"]), "friends");
+    for key in ["{c.s7}:p:ann", "{c.s7}:w:ann"] {
+        let left_ms: u64 = server.query(&["PTTL", key]);
+        assert!(left_ms <= 3_700_001 && left_ms > 3_600_000, "{key}: {left_ms}");
+    }
+    let index: Vec<String> = server.query(&["ZRANGE", "{c.s7}:x", "0", "-1", "WITHSCORES"]);
+    assert_eq!(index, ["ann", "1790000123456"]);
+    let meta = ["epoch", "holder", "owner", "prev", "f", "gen", "vmax"];
+    let stored: Vec<String> = server.query(&[&["HMGET", "{c.s7}:m"], &meta[..]].concat());
+    let generation = format!("{:016x}", home.grant.generation.number());
+    let owner = home.owner.as_str();
+    assert_eq!(stored, [&epoch.to_string(), owner, owner, "", "1", &generation, "0000000000000000"]);
+    let until_ms: u64 = server.query(&["HGET", "{c.s7}:m", "until"]);
+    let expected_ms = hearth::clock::now().unix_ms + 600_000;
+    assert!(until_ms.abs_diff(expected_ms) < 60_000, "{until_ms} is not about {expected_ms}");
+}
+
+#[tokio::test]
+async fn the_filter_knows_whoever_was_committed_with_its_flag() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    let known = |name, known| CommitRecord { known, ..live(name, 0, 1) };
+    home.commit(vec![known("ann", true), known("bob", false), known("zoë", true)]).await;
+    // Not written, so not marked.
+    home.commit(vec![CommitRecord { known: true, ..live("cat", 4, 5) }]).await;
+    let bits = |name: &str| {
+        let player = player(name);
+        known_bits(&player)
+            .map(|bit| fixture.server().query::<u8>(&["GETBIT", "{c.s7}:known", &bit.to_string()]))
+    };
+    assert_eq!(bits("ann"), [1; 4]);
+    assert_eq!(bits("zoë"), [1; 4]);
+    assert_eq!(bits("bob"), [0; 4]);
+    assert_eq!(bits("cat"), [0; 4]);
+    assert_eq!(fixture.server().query::<u64>(&["BITCOUNT", "{c.s7}:known"]), 8);
+    let bytes: u64 = fixture.server().query(&["STRLEN", "{c.s7}:known"]);
+    assert!(bytes <= KNOWN_BITS / 8);
+    home.commit(vec![restoring(CommitRecord { known: true, ..live("cat", 4, 5) })]).await;
+    assert_eq!(bits("cat"), [1; 4]);
+}
+
+#[tokio::test]
+async fn events_are_appended_once_and_only_with_their_change() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    let telling = |record: CommitRecord, event: &'static str| CommitRecord {
+        events: vec![Bytes::from_static(event.as_bytes()), Bytes::from_static(b"\0\r\n")],
+        ..record
+    };
+    let statuses = home
+        .commit(vec![
+            telling(live("ann", 0, 1), "applied"),
+            telling(live("bob", 4, 5), "gone"),
+            telling(restoring(live("cat", 4, 5)), "restored"),
+        ])
+        .await;
+    assert_eq!(statuses, [RecordStatus::Applied, RecordStatus::Gone, RecordStatus::Restored]);
+    home.commit_one(telling(live("ann", 1, 1), "same")).await;
+    home.commit_one(telling(restoring(live("ann", 3, 4)), "repaired")).await;
+    home.commit_one(telling(remainder("ann", 4, 5), "ended")).await;
+    let mut next = home.succeeded_by("b#1").await;
+    next.commit_one(telling(live("ann", 0, 9), "exists")).await;
+
+    type Entry = (String, Vec<(String, Vec<u8>)>);
+    let entries: Vec<Entry> = fixture.server().query(&["XRANGE", "{c.s7}:ev", "-", "+"]);
+    let told: Vec<_> = entries.iter().map(|(_, fields)| (&fields[0].0[..], &fields[0].1[..])).collect();
+    let expected = ["applied", "restored", "repaired", "ended"];
+    let expected: Vec<_> =
+        expected.iter().flat_map(|event| [("e", event.as_bytes()), ("e", b"\0\r\n")]).collect();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn the_stream_is_capped() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    let mut version = 0;
+    for _ in 0..EVENTS_MAX / 500 + 4 {
+        version += 1;
+        let events = vec![Bytes::from_static(b"x"); 500];
+        home.commit_one(CommitRecord { events, ..live("ann", version - 1, version) }).await;
+    }
+    let length: u64 = fixture.server().query(&["XLEN", "{c.s7}:ev"]);
+    // Cut by whole nodes of the stream, 100 entries each.
+    assert!((EVENTS_MAX..=EVENTS_MAX + 200).contains(&length), "{length}");
+}
+
+#[tokio::test]
+async fn an_erased_player_leaves_only_what_names_nobody() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    home.commit_one(CommitRecord { w: Some(Bytes::from("w")), ..live("ann", 0, 1) }).await;
+    home.commit_one(CommitRecord { keep: Keep::Erase, ..live("ann", 1, 2) }).await;
+    let mut keys: Vec<String> = fixture.server().query(&["KEYS", "*"]);
+    keys.sort_unstable();
+    assert_eq!(keys, ["{c.s7}:known", "{c.s7}:m"]);
+}
+
+#[tokio::test]
+async fn clusters_on_one_redis_share_nothing() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    home.commit_one(live("ann", 0, 1)).await;
+    let other = open(&fixture.server().url(), in_cluster("other")).await.unwrap();
+    let neighbour = Home::ask(&other, request("b#1", LONG)).await;
+    assert_eq!(neighbour.load("ann").await, None);
+    assert_ne!(neighbour.grant.generation, home.grant.generation);
+}
+
+#[tokio::test]
+async fn the_agreed_configuration_is_put_back_where_it_is_missing() {
+    let fixture = Fixture::redis().await;
+    let proposal = |shards| hearth::store::ClusterConfig {
+        shards,
+        format_min: 1,
+        format_max: 3,
+        ticket_secret: vec![0, 159, 146, 150],
+    };
+    fixture.store.agree_config(proposal(256)).await.unwrap();
+    let stored: Vec<Vec<u8>> =
+        fixture.server().query(&["HMGET", "c:cfg", "shards", "format_min", "format_max", "ticket_secret"]);
+    assert_eq!(stored, [b"256".to_vec(), b"1".to_vec(), b"3".to_vec(), vec![0, 159, 146, 150]]);
+    fixture.server().query::<()>(&["HDEL", "c:cfg", "format_max"]);
+    assert_eq!(fixture.store.agree_config(proposal(64)).await.unwrap(), proposal(256));
+    fixture.server().query::<()>(&["FLUSHALL"]);
+    assert_eq!(fixture.store.agree_config(proposal(64)).await.unwrap(), proposal(64));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_told_and_not_overwritten() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    let corrupt = |error: hearth::store::StoreError| {
+        assert!(matches!(error, hearth::store::StoreError::Corrupt(_)), "{error}");
+    };
+    fixture.server().query::<()>(&[
+        "SET",
+        "{c.s7}:p:ann",
+        "not a record at all, but long enough for a header",
+    ]);
+    let read = fixture.store.load_players(home.shard, vec![player("ann")]).await;
+    corrupt(read.unwrap_err());
+    corrupt(home.try_commit(vec![live("ann", 0, 1)]).await.unwrap_err());
+    fixture.server().query::<()>(&["HSET", "{c.s7}:p:bob", "a", "hash"]);
+    corrupt(home.try_commit(vec![live("cat", 0, 1), live("bob", 0, 1)]).await.unwrap_err());
+    assert_eq!(home.load("cat").await, None, "decided first, written after");
+}
