@@ -1,2 +1,2 @@
-//! x
+//! The `load` command. Placeholder until the bots are in.
 fn main() {}
