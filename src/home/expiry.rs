@@ -39,8 +39,7 @@ impl Home {
         let armed = cell.with_slot(|slot| {
             // ± 20 %, spread by where the record lies in memory rather than by a random number a change.
             let spread = (Arc::as_ptr(cell) as usize as u64 >> 4) % 400;
-            let touch_at =
-                slot.touched_at.max(1).saturating_add(touch_every_ms.saturating_mul(800 + spread) / 1000);
+            let touch_at = slot.touched_at.saturating_add(touch_every_ms.saturating_mul(800 + spread) / 1000);
             let due = slot.record.next_deadline(ctx)?.min(touch_at).max(now.unix_ms + 1);
             (due < slot.armed_at).then(|| {
                 slot.armed_at = due;

@@ -220,8 +220,7 @@ impl Home {
                     record.take_over(grant.epoch);
                     record.detach_all(now);
                     let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
-                    let cell = Arc::new(Cell::new(player, Arc::clone(shard), record, stored.version));
-                    cell.with_slot(|slot| slot.touched_at = now.unix_ms);
+                    let cell = Arc::new(Cell::new(player, Arc::clone(shard), record, stored.version, now));
                     let cell = self.records.insert(cell);
                     sessions.into_iter().for_each(|session| self.records.index(session, &cell));
                     self.arm(&cell, now);

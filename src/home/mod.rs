@@ -169,15 +169,19 @@ impl Home {
 
     /// Gives every lease back, after the last flush.
     pub async fn release(&self) {
-        for shard in &self.shards {
+        let releases = self.shards.iter().filter_map(|shard| {
             shard.serve_until(0);
-            if let Some(fence) = shard.fence() {
-                let released = self.store.lease_release(shard.id(), &self.owner, fence.epoch).await;
-                if let Err(error) = released {
-                    tracing::warn!(operation = "release", shard = shard.id().number(), status = %error);
-                    return;
-                }
-            }
+            let fence = shard.fence()?;
+            Some(self.store.lease_release(shard.id(), &self.owner, fence.epoch))
+        });
+        let failed =
+            futures_util::future::join_all(releases).await.into_iter().filter(Result::is_err).count();
+        if failed > 0 {
+            tracing::warn!(
+                operation = "release",
+                shards = failed,
+                "leases were not given back; they run out"
+            );
         }
     }
 

@@ -218,7 +218,7 @@ impl Home {
         if shard.fence().is_none_or(|present| present.epoch != fence.epoch) {
             return Err(self.not_home());
         }
-        let cell = Cell::new(player.clone(), Arc::clone(shard), record, base);
+        let cell = Cell::new(player.clone(), Arc::clone(shard), record, base, clock::now());
         Ok(self.records.insert(Arc::new(cell)))
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::record::{Context, Record, Refusal};
 use super::shard::Shard;
+use crate::clock::Now;
 use crate::events::PresenceView;
 use crate::ids::{PlayerId, SessionId, Stamp, Version};
 
@@ -89,7 +90,7 @@ pub enum CellError {
 impl Cell {
     /// A record that was read from the store (`base` > 0) or is new.
     #[must_use]
-    pub fn new(player: PlayerId, shard: Arc<Shard>, record: Record, base: Version) -> Self {
+    pub fn new(player: PlayerId, shard: Arc<Shard>, record: Record, base: Version, now: Now) -> Self {
         let base_watches = record.watches_version;
         let slot = Slot {
             record,
@@ -99,7 +100,7 @@ impl Cell {
             restore: false,
             known: false,
             gone: false,
-            touched_at: 0,
+            touched_at: now.unix_ms,
             armed_at: u64::MAX,
             told: Vec::new(),
             waiters: Vec::new(),

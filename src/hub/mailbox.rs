@@ -18,6 +18,8 @@ use crate::limits::SessionLimits;
 const JOIN_ITEMS_MAX: usize = 64;
 /// Most bytes of presence items joined in one frame.
 const JOIN_BYTES_MAX: usize = 12 * 1024;
+/// Most bytes of pushes that wait: small pushes are bounded by their number, large ones by this.
+const PENDING_BYTES_MAX: usize = 256 * 1024;
 /// Most control pushes that wait; more can only be repeats.
 const CONTROL_MAX: usize = 16;
 
@@ -104,12 +106,47 @@ pub struct Taken {
     pub frames: Vec<Frame>,
 }
 
+/// Pushes that were not sent, and what they weigh.
+#[derive(Default)]
+struct Pending {
+    queue: VecDeque<Arc<Push>>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Puts a newer item in the place of an older one of its kind; whether there was one.
+    fn replace(&mut self, push: &Arc<Push>) -> bool {
+        let Some(older) = self.queue.iter_mut().find(|older| older.kind() == push.kind()) else {
+            return false;
+        };
+        self.bytes = self.bytes.saturating_sub(older.bytes()) + push.bytes();
+        *older = Arc::clone(push);
+        true
+    }
+
+    fn push_back(&mut self, push: Arc<Push>) {
+        self.bytes += push.bytes();
+        self.queue.push_back(push);
+    }
+
+    fn push_front(&mut self, push: Arc<Push>) {
+        self.bytes += push.bytes();
+        self.queue.push_front(push);
+    }
+
+    fn pop_front(&mut self) -> Option<Arc<Push>> {
+        let push = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(push.bytes());
+        Some(push)
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     link: LinkNo,
     next_seq: u64,
     /// Not sent yet, no number yet.
-    pending: VecDeque<Arc<Push>>,
+    pending: Pending,
     /// Sent, not seen; `resend` of them from the front wait to be sent again.
     replay: VecDeque<Frame>,
     replay_bytes: usize,
@@ -172,12 +209,11 @@ impl Mailbox {
     pub(super) fn push(&self, push: &Arc<Push>, most: usize) -> bool {
         let mut inner = self.inner.lock();
         if let PushKind::Presence(_) = push.kind()
-            && let Some(older) = inner.pending.iter_mut().find(|older| older.kind() == push.kind())
+            && inner.pending.replace(push)
         {
-            *older = Arc::clone(push);
             return true;
         }
-        let full = inner.pending.len() >= most;
+        let full = inner.pending.queue.len() >= most || inner.pending.bytes >= PENDING_BYTES_MAX;
         if full {
             inner.pending.pop_front();
             inner.missed = true;
@@ -278,7 +314,7 @@ impl Mailbox {
         inner.lost_seq = inner.lost_seq.min(last_seq);
         inner.resend_from = 0;
         let again = inner.replay.len();
-        let fresh = joined_frames(&inner.pending);
+        let fresh = joined_frames(&inner.pending.queue);
         drop(inner);
         self.wake.notify_one();
         Replay { frames: u32::try_from(again + fresh).unwrap_or(u32::MAX), missed }
@@ -308,8 +344,8 @@ impl Mailbox {
                 taken.frames.push(frame.clone());
                 remember(&mut inner, frame, settings);
             }
-            if inner.pending.is_empty() && inner.pending.capacity() > 32 {
-                inner.pending = VecDeque::new();
+            if inner.pending.queue.is_empty() && inner.pending.queue.capacity() > 32 {
+                inner.pending = Pending::default();
             }
         }
         taken
@@ -364,7 +400,7 @@ fn trim(inner: &mut Inner, seen: u64) {
 fn next_frame(inner: &mut Inner) -> Option<Frame> {
     let first = inner.pending.pop_front()?;
     let (mut bytes, mut pushes) = (first.bytes(), vec![first]);
-    while pushes.len() < JOIN_ITEMS_MAX && joins(&pushes, inner.pending.front(), bytes) {
+    while pushes.len() < JOIN_ITEMS_MAX && joins(&pushes, inner.pending.queue.front(), bytes) {
         let Some(next) = inner.pending.pop_front() else { break };
         bytes += next.bytes();
         pushes.push(next);

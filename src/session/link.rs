@@ -131,9 +131,15 @@ impl<S: LinkSocket> Link<S> {
             Closed::ByClient | Closed::SessionGone => 1005,
         };
         self.sessions.meters.closed(code);
-        if let Closed::ByServer(closing) = closed {
-            let encoding = self.outbox.encoding();
-            goodbye(&mut self.ws, encoding, closing).await;
+        match closed {
+            Closed::ByServer(closing) => {
+                let encoding = self.outbox.encoding();
+                goodbye(&mut self.ws, encoding, closing).await;
+            }
+            // The answer to the client's close frame waits in the buffer.
+            _ => {
+                let _ = tokio::time::timeout(GOODBYE, self.ws.flush()).await;
+            }
         }
     }
 
@@ -192,10 +198,7 @@ impl<S: LinkSocket> Link<S> {
             if let Some(closed) = self.deliver(mailbox, link).await {
                 return closed;
             }
-            let may_read = self
-                .waiting
-                .as_ref()
-                .is_none_or(|waiting| waiting.len() < self.sessions.settings.durable_in_flight_max);
+            let may_read = self.may_read();
             let outcome = tokio::select! {
                 biased;
                 () = mailbox.woken() => None,
@@ -208,6 +211,12 @@ impl<S: LinkSocket> Link<S> {
                 return said.filter(|_| matches!(closed, Closed::SessionGone)).unwrap_or(closed);
             }
         }
+    }
+
+    /// Whether one more command may wait for the store; else the link is not read.
+    fn may_read(&self) -> bool {
+        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.len());
+        waiting < self.sessions.settings.durable_in_flight_max
     }
 
     /// Carries out what one wake-up brought.
@@ -231,6 +240,9 @@ impl<S: LinkSocket> Link<S> {
             let Some(frame) = next.take().or_else(|| self.ws.next().now_or_never()) else { break };
             if let Some(closed) = self.frame(frame, now, held_in_vain, mailbox) {
                 return Some(closed);
+            }
+            if !self.may_read() {
+                break;
             }
         }
         None
