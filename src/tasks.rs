@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,10 +33,8 @@ impl Tasks {
     {
         let guard = Running::enter(&self.running, name);
         #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
-        tokio::spawn(self.tracker.track_future(async move {
-            let _guard = guard;
-            task.await;
-        }));
+        // Not an async block: that would hold the task's whole state twice, and there is one for each link.
+        tokio::spawn(self.tracker.track_future(task.map(move |()| drop(guard))));
     }
 
     /// Starts a task that must live until the house stops: if it panics or ends early, [`Tasks::failed`] says so

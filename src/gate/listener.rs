@@ -126,10 +126,7 @@ impl Gate {
         permit: OwnedSemaphorePermit,
     ) {
         if let Some(link) = handshake::shake(self, stream, ip, deadline).await {
-            self.links.spawn("link", async move {
-                link.run().await;
-                drop(permit);
-            });
+            self.links.spawn("link", link.run(permit));
         }
     }
 }

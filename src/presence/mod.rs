@@ -51,6 +51,12 @@ impl Presence {
         self.watches.add(player, mailbox);
     }
 
+    /// The same id, sharing its memory with those who watch the player already.
+    #[must_use]
+    pub fn interned(&self, player: PlayerId) -> PlayerId {
+        self.watches.known(&player).unwrap_or(player)
+    }
+
     /// No longer.
     pub fn unwatch(&self, player: &PlayerId, session: SessionId) {
         self.watches.remove(player, session);

@@ -28,6 +28,10 @@ impl Watches {
         });
     }
 
+    pub(super) fn known(&self, player: &PlayerId) -> Option<PlayerId> {
+        self.edges.get(player).map(|edge| edge.key().clone())
+    }
+
     pub(super) fn count(&self, player: &PlayerId) -> usize {
         self.edges.get(player).map_or(0, |watchers| watchers.len())
     }

@@ -230,6 +230,8 @@ impl Sessions {
             Ok(players) => players,
             Err(error) => return Ok(Answer::Error(error)),
         };
+        let players: Vec<PlayerId> =
+            players.into_iter().map(|player| self.presence.interned(player)).collect();
         self.home.apply(&me.cell, now, |record, ctx| record.watch(ctx, me.session, &players))?;
         // Registered first, looked at second: no change falls between, and `ver` tells a repeat.
         for player in &players {

@@ -115,13 +115,15 @@ impl<S: LinkSocket> Link<S> {
         link
     }
 
-    /// Serves until the end.
-    pub async fn run(mut self) {
+    /// Serves until the end, and lets go of the link's place among all then. What is rare is boxed: its state would
+    /// else be part of every idle link's.
+    pub async fn run(mut self, place: tokio::sync::OwnedSemaphorePermit) {
+        let _place = place;
         let closed = match self.me.attachment.as_ref().map(|me| (Arc::clone(&me.mailbox), me.link)) {
             None => return,
             Some((mailbox, link)) => {
                 let closed = self.serve(&mailbox, link).await;
-                self.after(closed, &mailbox, link).await
+                Box::pin(self.after(closed, &mailbox, link)).await
             }
         };
         self.me.leave();
@@ -134,7 +136,7 @@ impl<S: LinkSocket> Link<S> {
         match closed {
             Closed::ByServer(closing) => {
                 let encoding = self.outbox.encoding();
-                goodbye(&mut self.ws, encoding, closing).await;
+                Box::pin(goodbye(&mut self.ws, encoding, closing)).await;
             }
             // The answer to the client's close frame waits in the buffer.
             _ => {
@@ -232,7 +234,7 @@ impl<S: LinkSocket> Link<S> {
         self.batch_began = Some(std::time::Instant::now());
         let mut held_in_vain = false;
         if !shard.serves(now.mono_ms) {
-            held_in_vain = !self.hold(&shard, mailbox, link).await;
+            held_in_vain = !Box::pin(self.hold(&shard, mailbox, link)).await;
             now = clock::now();
         }
         let mut next = Some(first);
@@ -383,7 +385,7 @@ impl<S: LinkSocket> Link<S> {
         let shard = Arc::clone(self.me()?.cell.shard());
         let serves = shard.serves(clock::now().mono_ms);
         // Answers are on their way but may not leave: they wait like requests do, or are never said.
-        if !serves && !self.outbox.is_empty() && !self.hold(&shard, mailbox, link).await {
+        if !serves && !self.outbox.is_empty() && !Box::pin(self.hold(&shard, mailbox, link)).await {
             self.outbox.clear();
             return Some(Closed::ByServer(closing_of(CloseCode::GoingAway, "the home cannot answer now")));
         }
@@ -427,7 +429,7 @@ impl<S: LinkSocket> Link<S> {
     /// Feeds all and flushes once; gives up when the mailbox says so.
     async fn write_messages(
         &mut self,
-        messages: Vec<Message>,
+        messages: impl Iterator<Item = Message> + Send,
         mailbox: &crate::hub::Mailbox,
         link: crate::hub::LinkNo,
     ) -> Option<Closed> {

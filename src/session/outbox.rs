@@ -1,7 +1,10 @@
 //! What a link writes in one go: answers and pushes encoded one after the other into one buffer, then cut into
-//! messages. Called by `link`. Never writes to a socket.
+//! messages. Called by `link`. Never writes to a socket; holds no memory between two writes, because most links are
+//! idle most of the time.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
 use protocol::request::Op;
 use protocol::{Encoding, codec};
 use serde::Serialize;
@@ -9,17 +12,20 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::hub::{Frame, Push, PushKind};
 
+/// Room for the answers of a usual wake-up without growing.
+const USUAL_BYTES: usize = 256;
+
 /// Frames on their way to one socket.
 pub(super) struct Outbox {
     encoding: Encoding,
-    scratch: Vec<u8>,
-    bytes: BytesMut,
-    lengths: Vec<usize>,
+    bytes: Vec<u8>,
+    /// Where each frame ends.
+    ends: Vec<usize>,
 }
 
 impl Outbox {
-    pub(super) fn new(encoding: Encoding) -> Self {
-        Self { encoding, scratch: Vec::new(), bytes: BytesMut::new(), lengths: Vec::new() }
+    pub(super) const fn new(encoding: Encoding) -> Self {
+        Self { encoding, bytes: Vec::new(), ends: Vec::new() }
     }
 
     pub(super) const fn encoding(&self) -> Encoding {
@@ -28,70 +34,68 @@ impl Outbox {
 
     /// Adds an answer or a control push.
     pub(super) fn add<B: Serialize>(&mut self, op: Op, reference: u64, body: &B) {
-        codec::encode(self.encoding, &mut self.scratch, op, reference, body);
-        self.cut();
+        self.begin();
+        codec::encode(self.encoding, &mut self.bytes, op, reference, body);
+        self.ends.push(self.bytes.len());
     }
 
-    /// Adds a numbered push.
+    /// Adds a numbered push: a header of its own, then bytes that every receiver shares.
     pub(super) fn add_frame(&mut self, frame: &Frame) {
+        self.begin();
         let encoding = self.encoding;
-        let body = |push: &'_ std::sync::Arc<Push>| -> Bytes {
-            match encoding {
-                Encoding::MessagePack => push.msgpack().clone(),
-                Encoding::Json => push.json(codec::json_of).clone(),
-            }
-        };
-        let bodies: Vec<Bytes> = frame.pushes.iter().map(body).collect();
         match frame.pushes.first().map(|push| push.kind()) {
             Some(PushKind::Presence(_)) => {
-                codec::encode_presence(
-                    encoding,
-                    &mut self.scratch,
-                    frame.seq,
-                    bodies.iter().map(|body| &body[..]),
-                );
+                let items = frame.pushes.iter().map(|push| body(encoding, push));
+                codec::encode_presence(encoding, &mut self.bytes, frame.seq, items);
             }
             Some(PushKind::Message) => {
-                if let Some(body) = bodies.first() {
-                    codec::encode_shared(encoding, &mut self.scratch, Op::Message, frame.seq, body);
+                if let Some(push) = frame.pushes.first() {
+                    codec::encode_shared(
+                        encoding,
+                        &mut self.bytes,
+                        Op::Message,
+                        frame.seq,
+                        body(encoding, push),
+                    );
                 }
             }
             None => return,
         }
-        self.cut();
+        self.ends.push(self.bytes.len());
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
+        self.ends.is_empty()
     }
 
     /// Drops all that was added: it must not be said any more.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.lengths.clear();
+        (self.bytes, self.ends) = (Vec::new(), Vec::new());
     }
 
-    /// The messages, in order; the buffer is used again once the socket has let go of them.
-    pub(super) fn take(&mut self) -> Vec<Message> {
-        let Self { encoding, bytes, lengths, scratch } = self;
-        if scratch.capacity() > 8 * 1024 {
-            *scratch = Vec::new();
+    /// The messages, in order; they share the buffer, which is gone with the last of them.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Message> + use<> {
+        let (encoding, bytes) = (self.encoding, Bytes::from(std::mem::take(&mut self.bytes)));
+        let mut from = 0;
+        std::mem::take(&mut self.ends).into_iter().map(move |end| {
+            let frame = bytes.slice(std::mem::replace(&mut from, end)..end);
+            match encoding {
+                Encoding::MessagePack => Message::Binary(frame),
+                Encoding::Json => Message::Text(Utf8Bytes::try_from(frame).unwrap_or_default()),
+            }
+        })
+    }
+
+    fn begin(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(USUAL_BYTES);
         }
-        lengths
-            .drain(..)
-            .map(|length| {
-                let frame = bytes.split_to(length).freeze();
-                match encoding {
-                    Encoding::MessagePack => Message::Binary(frame),
-                    Encoding::Json => Message::Text(Utf8Bytes::try_from(frame).unwrap_or_default()),
-                }
-            })
-            .collect()
     }
+}
 
-    fn cut(&mut self) {
-        self.bytes.extend_from_slice(&self.scratch);
-        self.lengths.push(self.scratch.len());
-        self.scratch.clear();
+fn body(encoding: Encoding, push: &Arc<Push>) -> &[u8] {
+    match encoding {
+        Encoding::MessagePack => push.msgpack(),
+        Encoding::Json => push.json(codec::json_of),
     }
 }

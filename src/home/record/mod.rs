@@ -297,6 +297,7 @@ impl Record {
         self.touch_activity(ctx, id)?;
         let session = self.session_mut(id)?;
         let before = session.watches.len();
+        session.watches.reserve_exact(players.len());
         for player in players {
             if !session.watches.contains(player) {
                 session.watches.push(player.clone());
@@ -304,6 +305,7 @@ impl Record {
         }
         if session.watches.len() > ctx.rules.watches_max {
             session.watches.truncate(before);
+            session.watches.shrink_to_fit();
             return Err(Refusal::TooLarge("a session watches at most as many players as ready.limits says"));
         }
         if session.watches.len() > before {

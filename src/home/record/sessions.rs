@@ -64,6 +64,8 @@ impl Record {
             None => self.make_room(ctx, None)?,
         };
         let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
+        // Most players have one session, and a push would make room for four.
+        self.sessions.reserve_exact(1);
         self.sessions.push(Session {
             id: login.session,
             device: login.device,
