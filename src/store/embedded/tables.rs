@@ -354,3 +354,105 @@ pub(super) fn read_cluster(txn: &ReadTransaction, name: &str) -> Result<Option<V
     let value = table.get(name)?.map(|value| value.value().to_vec());
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_790_000_000_000;
+
+    fn shard(number: u16) -> ShardId {
+        ShardId::numbered(number).unwrap()
+    }
+
+    fn meta() -> Meta {
+        let owner = Owner::named("a#1");
+        Meta {
+            epoch: Epoch::of(5),
+            holder: Some(owner.clone()),
+            until_ms: u64::MAX,
+            owner,
+            previous_owner: None,
+            flush_seq: FlushSeq::ZERO,
+            generation: Generation::of(7),
+            version_max: Version::ZERO,
+        }
+    }
+
+    fn commit(number: u16, records: Vec<(String, Duration, Keep)>) -> Commit {
+        let record = |(name, ttl, keep): (String, Duration, Keep)| CommitRecord {
+            player: PlayerId::parse(&name).unwrap(),
+            base: Version::ZERO,
+            version: Version::of(1),
+            keep,
+            ttl,
+            restore: false,
+            known: false,
+            p: Bytes::from("p"),
+            w: Some(Bytes::from("w")),
+            events: vec![Bytes::from("e"); 3],
+        };
+        Commit {
+            shard: shard(number),
+            owner: Owner::named("a#1"),
+            epoch: Epoch::of(5),
+            generation: Generation::of(7),
+            flush_seq: FlushSeq::of(1),
+            flush_seq_acked: FlushSeq::ZERO,
+            records: records.into_iter().map(record).collect(),
+        }
+    }
+
+    fn in_memory() -> Database {
+        Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap()
+    }
+
+    #[test]
+    fn the_sweep_forgets_what_has_run_out_and_nothing_else() {
+        let database = in_memory();
+        let txn = database.begin_write().unwrap();
+        let live = Keep::Live { expires_at_unix_ms: 9 };
+        let (short, long) = (Duration::from_millis(10), Duration::from_secs(600));
+        {
+            let mut tables = WriteTables::open(&txn).unwrap();
+            for number in [3, 4] {
+                let records = (0..20).map(|n| {
+                    let ttl = if n % 4 == 0 { short } else { long };
+                    (format!("p{n}"), ttl, if n % 2 == 0 { live } else { Keep::Remainder })
+                });
+                tables.commit(&meta(), &commit(number, records.collect()), NOW_MS).unwrap();
+            }
+            let mut cursor = SweepCursor::default();
+            let steps = (0..7).map(|_| tables.sweep(&mut cursor, NOW_MS + 10, 7).unwrap());
+            assert_eq!(steps.sum::<usize>(), 10, "two shards, every fourth of twenty");
+        }
+        txn.commit().unwrap();
+        let read = database.begin_read().unwrap();
+        assert_eq!(read.open_table(RECORDS).unwrap().len().unwrap(), 30);
+        assert_eq!(read.open_table(WATCHES).unwrap().len().unwrap(), 10);
+        assert_eq!(read.open_table(LIVE).unwrap().len().unwrap(), 10);
+    }
+
+    #[test]
+    fn the_events_of_a_shard_are_capped() {
+        let database = in_memory();
+        let txn = database.begin_write().unwrap();
+        let mut tables = WriteTables::open(&txn).unwrap();
+        let events = vec![Bytes::from("e"); 4_000];
+        for _ in 0..3 {
+            tables.append_events(shard(3), &events).unwrap();
+        }
+        tables.append_events(shard(4), &events).unwrap();
+        let numbers = |shard: u16| {
+            let range = tables.events.range((shard, 0)..=(shard, u64::MAX)).unwrap();
+            let keys: Vec<_> = range.map(|row| row.unwrap().0.value().1).collect();
+            (keys[0], keys[keys.len() - 1], keys.len())
+        };
+        assert_eq!(numbers(3), (2_001, 12_000, 10_000));
+        assert_eq!(numbers(4), (1, 4_000, 4_000));
+    }
+}

@@ -1,9 +1,12 @@
 #!lua
 -- PURPOSE    write one batch of a shard's records behind one fence: all that may be written, or nothing
--- KEYS       [1] meta  [2] expiry index  [3] filter  [4] events, then for each record [2n+3] p and [2n+4] w
--- ARGV       [1] owner  [2] epoch  [3] epoch, 16 hex  [4] generation, 16 hex  [5] f  [6] f_acked  [7] events kept
---            [8] where the filter's list starts  [9] where the events' list starts, then for each record, from [7n+3]:
---            base, 16 hex | keep: live, live+w, remainder, erase | 'restore' or '' | ttl, ms | score | p | w
+-- KEYS       KEYS[1] meta, KEYS[2] expiry index, KEYS[3] filter, KEYS[4] events,
+--            then for each record n, from 1: KEYS[2n+3] p, KEYS[2n+4] w
+-- ARGV       ARGV[1] owner, ARGV[2] epoch, ARGV[3] epoch in 16 hex, ARGV[4] generation in 16 hex,
+--            ARGV[5] f, ARGV[6] f_acked, ARGV[7] how many events are kept,
+--            ARGV[8] where the filter's list starts, ARGV[9] where the events' list starts,
+--            then for each record n, from ARGV[7n+3]: base in 16 hex; keep (live, live+w, remainder, erase);
+--            'restore' or ''; ttl, ms; score; p with its header; w;
 --            the filter's list: record number, bit; the events' list: record number, event
 -- RETURNS    {'done', a letter a record, then p and w of each record with an e}: a applied, s same, r repaired,
 --            t restored, g gone, e exists; or {'fenced', epoch}, {'stale', f}, {'rolled_back'}, {'lost'}

@@ -1,6 +1,6 @@
 #!lua
 -- PURPOSE    agree on what all nodes of a cluster share: the first proposal wins, what is missing is put back
--- KEYS       [1] the cluster's configuration
+-- KEYS       KEYS[1] the cluster's configuration
 -- ARGV       field, value, field, value, ...
 -- RETURNS    the values in force, in the order of the fields
 -- WHY ATOMIC two first nodes would otherwise mix their proposals

@@ -1,8 +1,9 @@
 #!lua
 -- PURPOSE    grant a free or run-out lease of a shard under a new epoch
--- KEYS       [1] the shard's meta
--- ARGV       [1] owner  [2] ttl, ms  [3] floor: the highest epoch seen  [4] generation if there is none, 16 hex
--- RETURNS    {'granted' or 'mine', epoch, f, generation, vmax, previous owner or ''}
+-- KEYS       KEYS[1] the shard's meta
+-- ARGV       ARGV[1] owner, ARGV[2] ttl in ms, ARGV[3] floor: the highest epoch seen,
+--            ARGV[4] the generation if there is none yet, 16 hex
+-- RETURNS    {'granted' or 'mine', epoch, f, generation, vmax, previous owner or ''},
 --            {'held', owner, ms that remain} or {'floor_poisoned'}
 -- WHY ATOMIC two askers would both find it free
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE    give a lease back, only if it is ours; the next owner need not wait for it to run out
--- KEYS       [1] the shard's meta
--- ARGV       [1] owner  [2] epoch
+-- KEYS       KEYS[1] the shard's meta
+-- ARGV       ARGV[1] owner, ARGV[2] epoch
 -- RETURNS    'released', 'run_out' or 'not_mine'
 -- WHY ATOMIC another owner could be granted the shard between the look and the write
 -- Without a holder even a late renewal or batch of this owner finds the door closed.

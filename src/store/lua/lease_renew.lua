@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- PURPOSE    extend a lease; grant it again under the same epoch if it ran out and nobody came
--- KEYS       [1] the shard's meta
--- ARGV       [1] owner  [2] epoch  [3] ttl, ms
+-- KEYS       KEYS[1] the shard's meta
+-- ARGV       ARGV[1] owner, ARGV[2] epoch, ARGV[3] ttl in ms
 -- RETURNS    {'renewed' or 'regranted', f, generation}, {'fenced', stored epoch} or {'rolled_back'}
 -- WHY ATOMIC another owner could be granted the shard between the look and the write
 -- A full Redis must not cost the leases, or the hot sessions would go with them: hence allow-oom.

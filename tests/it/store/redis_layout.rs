@@ -179,3 +179,19 @@ async fn what_is_not_ours_is_told_and_not_overwritten() {
     corrupt(home.try_commit(vec![live("cat", 0, 1), live("bob", 0, 1)]).await.unwrap_err());
     assert_eq!(home.load("cat").await, None, "decided first, written after");
 }
+
+#[tokio::test]
+async fn a_record_of_a_later_epoch_is_never_written_over() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    // As after a Redis whose meta was evicted and whose clock was set back: the fence cannot know it.
+    let later = format!("{:016x}{:016x}later", home.grant.epoch.next().number(), 2);
+    fixture.server().query::<()>(&["SET", "{c.s7}:p:ann", &later]);
+    for record in [live("ann", 2, 3), live("ann", 0, 3), restoring(live("ann", 3, 4)), live("ann", 2, 2)] {
+        match home.commit_one(record).await {
+            RecordStatus::Exists(stored) => assert_eq!(&stored.p[..], b"later"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(fixture.server().query::<String>(&["GET", "{c.s7}:p:ann"]), later);
+}
