@@ -7,6 +7,8 @@ mod reply;
 mod scripts;
 mod settings;
 mod topology;
+#[cfg(feature = "sabotage")]
+mod unfenced;
 
 use std::time::{Duration, Instant};
 
@@ -150,7 +152,10 @@ impl Store for RedisStore {
     ) -> StoreFuture<'_, Renewed> {
         let owner = owner.clone();
         Box::pin(async move {
-            self.scripts.lease_renew(&self.leases, &self.keys(shard), &owner, epoch, ttl).await
+            let answer = self.scripts.lease_renew(&self.leases, &self.keys(shard), &owner, epoch, ttl).await;
+            #[cfg(feature = "sabotage")]
+            let answer = self.unfenced(shard, answer?).await;
+            answer
         })
     }
 
@@ -164,6 +169,8 @@ impl Store for RedisStore {
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {
         Box::pin(async move {
             commit.check_size()?;
+            #[cfg(feature = "sabotage")]
+            let commit = self.adopt(commit).await?;
             self.scripts.commit(&self.commits, &self.keys(commit.shard), &commit).await
         })
     }

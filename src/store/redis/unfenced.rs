@@ -1,0 +1,42 @@
+//! The fence turned off, to prove that a checker notices: commits adopt whatever epoch, owner and counter the store
+//! holds, and a renewal that was fenced says it was not. Only in builds with the feature `sabotage`, and only when
+//! the guard was switched off at start. Called by `RedisStore`.
+
+use redis::Cmd;
+
+use super::RedisStore;
+use super::reply::Reply;
+use crate::ids::{Epoch, FlushSeq, Generation, Owner, ShardId};
+use crate::sabotage::{Guard, is_off};
+use crate::store::{Commit, Renewed, StoreError};
+
+impl RedisStore {
+    /// The commit as the present holder of the shard would send it.
+    pub(super) async fn adopt(&self, mut commit: Commit) -> Result<Commit, StoreError> {
+        if is_off(Guard::Fence) {
+            let mut meta = self.meta(commit.shard).await?;
+            commit.epoch = Epoch::of(meta.number()?);
+            commit.owner = Owner::named(&meta.word()?);
+            commit.generation = Generation::of(meta.hex()?);
+            commit.flush_seq_acked = FlushSeq::of(meta.number()?);
+            commit.flush_seq = commit.flush_seq_acked.next();
+        }
+        Ok(commit)
+    }
+
+    /// A renewal that nobody fenced.
+    pub(super) async fn unfenced(&self, shard: ShardId, answer: Renewed) -> Result<Renewed, StoreError> {
+        if !is_off(Guard::Fence) || !matches!(answer, Renewed::Fenced { .. }) {
+            return Ok(answer);
+        }
+        let mut meta = self.meta(shard).await?;
+        let (_, _) = (meta.number()?, meta.word()?);
+        Ok(Renewed::Renewed { generation: Generation::of(meta.hex()?), flush_seq: FlushSeq::of(u64::MAX) })
+    }
+
+    async fn meta(&self, shard: ShardId) -> Result<Reply, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("HMGET").arg(self.keys(shard).meta()).arg(&["epoch", "holder", "gen", "f"]);
+        Reply::of(self.reads.query(&command).await?)
+    }
+}
