@@ -95,6 +95,7 @@ fn check_watcher(verdict: &mut Verdict, process: u32, log: &[Entry], subjects: &
             continue;
         };
         let last = seen.get(&other);
+        verdict.compared += 1;
         let reached = last.is_some_and(|(_, item)| item.k >= subject.last_acked);
         verdict.check(reached, process, log, &[last.map_or(0, |(at, _)| *at)], || {
             format!(
@@ -124,6 +125,7 @@ fn see(
     }
     if item.k > 0 {
         let set = subject.statuses.get(&item.k);
+        verdict.compared += 1;
         let is_true = set == Some(&item.status) || item.status == Status::Offline;
         verdict.check(is_true, process, log, &[at], || {
             format!(
@@ -199,6 +201,7 @@ fn check_delivery(verdict: &mut Verdict, history: &History) {
                 What::Ok { id, value: Value::Delivered(1..), .. } => {
                     let Some((to, m)) = asked.get(id) else { continue };
                     let Some((messages, excused_until)) = arrived.get(to) else { continue };
+                    verdict.compared += 1;
                     let holds = messages.contains(m) || entry.at_us < *excused_until;
                     verdict.check(holds, process, log, &[at], || {
                         format!("message {m} was delivered to bot {to}, where it never arrived")

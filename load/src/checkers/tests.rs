@@ -163,7 +163,7 @@ impl Story {
     }
 
     fn down(&mut self) {
-        self.notice(Notice::Down { code: None, on_purpose: None });
+        self.notice(Notice::Down { code: None, on_purpose: None, stay_ms: 0 });
     }
 
     /// The server dies and comes back with what it had at `kept`; it says so.
@@ -548,7 +548,7 @@ fn c9_finds_a_resume_accepted_too_late() {
         (90_000, Drop::Cut, "n#2", vec![]),
     ] {
         let mut story = Story::of(0);
-        story.notice(Notice::Down { code: None, on_purpose: Some(how) });
+        story.notice(Notice::Down { code: None, on_purpose: Some(how), stay_ms: 0 });
         let claim = Some(Claim { stamp: None, away_ms: away, away_at_least_ms: away });
         let opened = Opened { claim, node: node.to_owned(), ..story.opened(true) };
         story.notice(Notice::Ready(Box::new(opened)));
