@@ -178,13 +178,24 @@ fn take_notice(figures: &mut Figures, smooth: &mut Recorder, notice: &Notice) {
     }
 }
 
-/// From the moment a change of presence was due to the moment each watcher learnt of it.
+/// From the moment a change of presence was due to the moment each watcher learnt of it; without those that had to wait
+/// for a link on either side.
 fn presence_delays(recorder: &mut Recorder, history: &History) {
     let mut due: HashMap<(u32, u64), u64> = HashMap::new();
     for (process, log) in history.processes() {
+        let mut asked: HashMap<u64, (u64, u64)> = HashMap::new();
         for entry in log {
-            if let What::Invoke { operation: Operation::Presence { k, .. }, .. } = &entry.what {
-                due.insert((process, *k), entry.at_us);
+            match &entry.what {
+                What::Invoke { id, operation: Operation::Presence { k, .. } } => {
+                    asked.insert(*id, (*k, entry.at_us));
+                }
+                What::Ok { id, .. } => {
+                    if let Some((k, due_us)) = asked.remove(id) {
+                        due.insert((process, k), due_us);
+                    }
+                }
+                What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } } => asked.clear(),
+                _ => {}
             }
         }
     }

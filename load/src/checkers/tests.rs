@@ -80,7 +80,7 @@ impl Story {
     }
 
     fn ready(&mut self, resumed: bool, rolled_back: Option<Rollback>) {
-        let claim = resumed.then(|| Claim { stamp: None, away_ms: 100, away_at_least_ms: 100 });
+        let claim = resumed.then_some(Claim { stamp: None, away_ms: 100, away_at_least_ms: 100 });
         let opened = Opened { rolled_back, claim, ..self.opened(resumed) };
         self.notice(Notice::Ready(Box::new(opened)));
     }
@@ -586,6 +586,11 @@ fn pushes_may_be_joined_but_the_latest_arrives() {
     assert_eq!(watched(|watcher, _, second| watcher.sees(second)), nothing());
     assert_eq!(watched(|watcher, first, _| watcher.sees(first)), ["pushes"]);
     assert_eq!(watched(|_, _, _| ()), ["pushes"]);
+    let leaves = |watcher: &mut Story, _, second: Item| {
+        watcher.sees(second.clone());
+        watcher.sees(Item { k: 0, ver: (5, 9), status: Status::Offline, ..second });
+    };
+    assert_eq!(watched(leaves), nothing(), "who logs out afterwards was seen before");
 }
 
 #[test]
