@@ -189,6 +189,9 @@ pub enum Notice {
         /// The bot did it, in this way.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         on_purpose: Option<Drop>,
+        /// How long the bot means to stay away, ms.
+        #[serde(default)]
+        stay_ms: u64,
     },
     /// `rolled_back` on a live link.
     RolledBack(Rollback),
@@ -256,6 +259,8 @@ pub struct Opened {
     pub resume_ms: u64,
     /// Twice this long a dead link may look alive.
     pub heartbeat_ms: u64,
+    /// How long it took: of a login from the wish for it, of a resume from the wish to be back.
+    pub took_us: u64,
     /// Pushes sent again.
     pub replayed: u32,
     /// Pushes are lost, and the client was told.

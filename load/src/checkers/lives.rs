@@ -180,6 +180,12 @@ pub fn of(process: u32, log: &[Entry]) -> Vec<Life<'_>> {
             life.take(at, &entry.what, &mut asked);
         }
     }
+    // What has no outcome at all may have taken effect in the life in which it was asked.
+    for (invoked, operation) in asked.into_values() {
+        if let Some(life) = lives.iter_mut().rfind(|life| life.start <= invoked) {
+            life.take_change(log.len(), invoked, operation, |change| change.is_unknown = true);
+        }
+    }
     for life in &mut lives {
         life.changes.sort_by_key(|change| change.k);
         life.find_births();

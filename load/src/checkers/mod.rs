@@ -32,6 +32,9 @@ pub struct Verdict {
     pub promise: &'static str,
     /// Comparisons made.
     pub checks: u64,
+    /// How many of them held what one process was told against what another did.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub compared: u64,
     /// How many failed.
     pub broken: u64,
     /// The first of them.
@@ -54,7 +57,15 @@ pub struct Violation {
 
 impl Verdict {
     fn new(checker: &'static str, promise: &'static str) -> Self {
-        Self { checker, promise, checks: 0, broken: 0, violations: Vec::new(), not_exercised: None }
+        Self {
+            checker,
+            promise,
+            checks: 0,
+            compared: 0,
+            broken: 0,
+            violations: Vec::new(),
+            not_exercised: None,
+        }
     }
 
     /// Makes one comparison. `places` are positions in the log that show it.
@@ -75,6 +86,11 @@ impl Verdict {
             self.violations.push(Violation { process, what: what(), excerpt: excerpt(log, places) });
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn excerpt(log: &[Entry], places: &[usize]) -> Vec<Entry> {

@@ -21,6 +21,15 @@ struct Subject {
     is_complete: bool,
 }
 
+/// What a watcher saw of a subject.
+struct Seen {
+    /// The latest item, and its place in the log.
+    at: usize,
+    item: Item,
+    /// The highest `k` of all.
+    k_max: u64,
+}
+
 /// Judges a whole run.
 #[must_use]
 pub fn check(history: &History, lives: &[Life<'_>]) -> Verdict {
@@ -41,8 +50,8 @@ pub fn check(history: &History, lives: &[Life<'_>]) -> Verdict {
 }
 
 fn subject(process: u32, log: &[Entry], lives: &[Life<'_>]) -> Subject {
-    let mine = || lives.iter().filter(|life| life.process == process);
-    let last = mine().last();
+    let mut mine = lives.iter().filter(|life| life.process == process);
+    let last = lives.iter().rfind(|life| life.process == process);
     let last_acked = last
         .and_then(|life| {
             let acked = life.changes.iter().filter(|change| !change.is_write && !change.is_unknown);
@@ -52,7 +61,7 @@ fn subject(process: u32, log: &[Entry], lives: &[Life<'_>]) -> Subject {
     Subject {
         statuses: lives::statuses(log),
         last_acked,
-        is_steady: mine().all(|life| life.segments.len() == 1),
+        is_steady: mine.all(|life| life.segments.len() == 1),
         // Its last read comes after its last change of presence, when its watchers had their time.
         is_complete: last.is_some_and(|life| {
             let read = life.reads.last().map_or(0, |read| read.invoked);
@@ -68,7 +77,7 @@ fn subject(process: u32, log: &[Entry], lives: &[Life<'_>]) -> Subject {
 fn check_watcher(verdict: &mut Verdict, process: u32, log: &[Entry], subjects: &HashMap<u32, Subject>) {
     let mut watched: HashSet<u32> = HashSet::new();
     let mut asked: HashMap<u64, &[u32]> = HashMap::new();
-    let mut seen: HashMap<u32, (usize, Item)> = HashMap::new();
+    let mut seen: HashMap<u32, Seen> = HashMap::new();
     for (at, entry) in log.iter().enumerate() {
         match &entry.what {
             What::Invoke { id, operation: Operation::Watch { subjects } } => {
@@ -94,13 +103,13 @@ fn check_watcher(verdict: &mut Verdict, process: u32, log: &[Entry], subjects: &
         else {
             continue;
         };
-        let last = seen.get(&other);
-        let reached = last.is_some_and(|(_, item)| item.k >= subject.last_acked);
-        verdict.check(reached, process, log, &[last.map_or(0, |(at, _)| *at)], || {
+        // Who has logged out since shows no number any more: what counts is that it was seen.
+        let (at, latest) = seen.get(&other).map_or((0, 0), |seen| (seen.at, seen.k_max));
+        verdict.compared += 1;
+        verdict.check(latest >= subject.last_acked, process, log, &[at], || {
             format!(
-                "bot {other} set presence {} and was acked; the last seen here is {:?}",
-                subject.last_acked,
-                last.map(|(_, item)| item.k)
+                "bot {other} set presence {} and was acked; the latest seen here is {latest}",
+                subject.last_acked
             )
         });
     }
@@ -114,16 +123,17 @@ fn see(
     at: usize,
     item: &Item,
     subjects: &HashMap<u32, Subject>,
-    seen: &mut HashMap<u32, (usize, Item)>,
+    seen: &mut HashMap<u32, Seen>,
 ) {
     let Some(subject) = subjects.get(&item.subject) else { return };
     let before = seen.get(&item.subject);
-    if before.is_some_and(|(_, before)| before.ver > item.ver) {
+    if before.is_some_and(|before| before.item.ver > item.ver) {
         // A snapshot may be older than the pushes that overtook it.
         return;
     }
     if item.k > 0 {
         let set = subject.statuses.get(&item.k);
+        verdict.compared += 1;
         let is_true = set == Some(&item.status) || item.status == Status::Offline;
         verdict.check(is_true, process, log, &[at], || {
             format!(
@@ -132,14 +142,15 @@ fn see(
             )
         });
         if subject.is_steady
-            && let Some((place, before)) = before
+            && let Some(before) = before
         {
-            verdict.check(before.k <= item.k, process, log, &[*place, at], || {
-                format!("bot {} went from presence {} back to {}", item.subject, before.k, item.k)
+            verdict.check(before.item.k <= item.k, process, log, &[before.at, at], || {
+                format!("bot {} went from presence {} back to {}", item.subject, before.item.k, item.k)
             });
         }
     }
-    seen.insert(item.subject, (at, item.clone()));
+    let k_max = before.map_or(0, |before| before.k_max).max(item.k);
+    seen.insert(item.subject, Seen { at, item: item.clone(), k_max });
 }
 
 fn check_numbers(verdict: &mut Verdict, process: u32, log: &[Entry]) {
@@ -199,6 +210,7 @@ fn check_delivery(verdict: &mut Verdict, history: &History) {
                 What::Ok { id, value: Value::Delivered(1..), .. } => {
                     let Some((to, m)) = asked.get(id) else { continue };
                     let Some((messages, excused_until)) = arrived.get(to) else { continue };
+                    verdict.compared += 1;
                     let holds = messages.contains(m) || entry.at_us < *excused_until;
                     verdict.check(holds, process, log, &[at], || {
                         format!("message {m} was delivered to bot {to}, where it never arrived")

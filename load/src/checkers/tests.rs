@@ -80,7 +80,7 @@ impl Story {
     }
 
     fn ready(&mut self, resumed: bool, rolled_back: Option<Rollback>) {
-        let claim = resumed.then(|| Claim { stamp: None, away_ms: 100, away_at_least_ms: 100 });
+        let claim = resumed.then_some(Claim { stamp: None, away_ms: 100, away_at_least_ms: 100 });
         let opened = Opened { rolled_back, claim, ..self.opened(resumed) };
         self.notice(Notice::Ready(Box::new(opened)));
     }
@@ -163,7 +163,7 @@ impl Story {
     }
 
     fn down(&mut self) {
-        self.notice(Notice::Down { code: None, on_purpose: None });
+        self.notice(Notice::Down { code: None, on_purpose: None, stay_ms: 0 });
     }
 
     /// The server dies and comes back with what it had at `kept`; it says so.
@@ -548,7 +548,7 @@ fn c9_finds_a_resume_accepted_too_late() {
         (90_000, Drop::Cut, "n#2", vec![]),
     ] {
         let mut story = Story::of(0);
-        story.notice(Notice::Down { code: None, on_purpose: Some(how) });
+        story.notice(Notice::Down { code: None, on_purpose: Some(how), stay_ms: 0 });
         let claim = Some(Claim { stamp: None, away_ms: away, away_at_least_ms: away });
         let opened = Opened { claim, node: node.to_owned(), ..story.opened(true) };
         story.notice(Notice::Ready(Box::new(opened)));
@@ -586,6 +586,11 @@ fn pushes_may_be_joined_but_the_latest_arrives() {
     assert_eq!(watched(|watcher, _, second| watcher.sees(second)), nothing());
     assert_eq!(watched(|watcher, first, _| watcher.sees(first)), ["pushes"]);
     assert_eq!(watched(|_, _, _| ()), ["pushes"]);
+    let leaves = |watcher: &mut Story, _, second: Item| {
+        watcher.sees(second.clone());
+        watcher.sees(Item { k: 0, ver: (5, 9), status: Status::Offline, ..second });
+    };
+    assert_eq!(watched(leaves), nothing(), "who logs out afterwards was seen before");
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! What bots of one run share: the clock, who is where in the run, and the counts that the progress bar shows.
+//! Written by bots, read by the runner. Holds nothing that is judged.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::options::Options;
+
+/// The stages of a bot's end, in order. A bot goes on when all have come as far, or its patience is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Its last change of presence has its answer: watchers can wait for it.
+    Settled,
+    /// It has seen everybody's last presence and read its own state: nobody waits for it.
+    Read,
+}
+
+/// Shared by all bots of a run.
+#[derive(Debug)]
+pub struct Board {
+    /// What the run is.
+    pub options: Options,
+    /// When it began.
+    pub began: Instant,
+    /// Operations with an outcome.
+    pub answered: AtomicU64,
+    /// Operations that were refused.
+    pub refused: AtomicU64,
+    /// Sessions taken up again.
+    pub resumes: AtomicU64,
+    /// Pushes heard.
+    pub pushes: AtomicU64,
+    /// Bots with a session on a link.
+    pub online: AtomicUsize,
+    /// Operations that were due while too many waited already.
+    pub shed: AtomicU64,
+    settled: AtomicUsize,
+    read: AtomicUsize,
+    /// The last acked presence of each bot, 0 before it settled.
+    last_presence: Vec<AtomicU64>,
+}
+
+impl Board {
+    /// The board of a run that begins now.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let last_presence = (0..options.players).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            options,
+            began: Instant::now(),
+            answered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            resumes: AtomicU64::new(0),
+            pushes: AtomicU64::new(0),
+            online: AtomicUsize::new(0),
+            shed: AtomicU64::new(0),
+            settled: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            last_presence,
+        }
+    }
+
+    /// Microseconds of an instant since the run began.
+    #[must_use]
+    pub fn us(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// When the schedule ends.
+    #[must_use]
+    pub fn end(&self) -> Instant {
+        self.began + Duration::from_secs(self.options.seconds)
+    }
+
+    /// A bot has come to a stage.
+    pub fn reach(&self, stage: Stage) {
+        self.count(stage).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether all have.
+    #[must_use]
+    pub fn all_reached(&self, stage: Stage) -> bool {
+        self.count(stage).load(Ordering::Acquire) >= self.last_presence.len()
+    }
+
+    fn count(&self, stage: Stage) -> &AtomicUsize {
+        match stage {
+            Stage::Settled => &self.settled,
+            Stage::Read => &self.read,
+        }
+    }
+
+    /// A bot's last presence.
+    pub fn settle(&self, bot: u32, k: u64) {
+        if let Some(last) = self.place(bot) {
+            last.store(k, Ordering::Release);
+        }
+    }
+
+    /// A bot's last presence; 0 before it settled, or if it never did.
+    #[must_use]
+    pub fn settled_at(&self, bot: u32) -> u64 {
+        self.place(bot).map_or(0, |last| last.load(Ordering::Acquire))
+    }
+
+    fn place(&self, bot: u32) -> Option<&AtomicU64> {
+        usize::try_from(bot).ok().and_then(|at| self.last_presence.get(at))
+    }
+}

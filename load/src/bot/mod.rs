@@ -1,0 +1,372 @@
+//! One bot: a player with a schedule. It acts when the schedule says so, hears what comes, and writes both down.
+//! Started by the runner; `words` says what it says; `end` is how it leaves. Never judges.
+
+mod end;
+mod words;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use protocol::client::{Answered, Client, Config, Event, Events, Happened, OkBody, Outcome, Push};
+use protocol::request::{Ack, Request};
+use protocol::{Stamp, client};
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use crate::board::Board;
+use crate::history::{Claim, Drop, Entry, Notice, Opened, Operation, Value, What};
+use crate::schedule::{self, Action, Away, Schedule};
+
+pub use words::{MESSAGE, bot as number_of, player as name_of};
+
+/// What a bot has in hand.
+#[derive(Debug)]
+pub struct Bot {
+    number: u32,
+    board: Arc<Board>,
+    schedule: Schedule,
+    subjects: Vec<u32>,
+    log: Vec<Entry>,
+    link: Option<Held>,
+    session: Option<Arc<str>>,
+    /// The latest stamp seen in this session.
+    stamp: Option<Stamp>,
+    /// Operations without an outcome.
+    waiting: HashMap<u64, Operation>,
+    next_id: u64,
+    next_k: u64,
+    next_presence: u64,
+    /// The highest change of presence that was acked in this life.
+    presence_acked: u64,
+    /// The latest presence seen of each subject.
+    seen: HashMap<u32, u64>,
+    resume_ms: u64,
+    /// When the bot began to want a session on a link; `None` while it has one.
+    wants_since: Option<Instant>,
+    /// How long it means to stay away.
+    stay: Duration,
+    is_leaving: bool,
+}
+
+/// A running client.
+#[derive(Debug)]
+struct Held {
+    client: Client,
+    events: Events,
+    /// Ends with the bot.
+    _driver: JoinSet<()>,
+}
+
+impl Bot {
+    /// A bot that has not logged in.
+    #[must_use]
+    pub fn new(number: u32, board: Arc<Board>) -> Self {
+        Self {
+            number,
+            schedule: Schedule::new(&board.options, number),
+            subjects: schedule::subjects(&board.options, number),
+            board,
+            log: Vec::new(),
+            link: None,
+            session: None,
+            stamp: None,
+            waiting: HashMap::new(),
+            next_id: 1,
+            next_k: 1,
+            next_presence: 1,
+            presence_acked: 0,
+            seen: HashMap::new(),
+            resume_ms: u64::MAX,
+            wants_since: None,
+            stay: Duration::ZERO,
+            is_leaving: false,
+        }
+    }
+
+    /// Lives through the run; returns what it saw.
+    pub async fn run(mut self) -> Vec<Entry> {
+        let login_at = self.schedule.login_at();
+        sleep_until((self.board.began + login_at).into()).await;
+        self.start();
+        while let Some(due) = self.schedule.due() {
+            tokio::select! {
+                biased;
+                event = hear(&mut self.link) => self.take(event),
+                () = sleep_until((self.board.began + due).into()) => self.act().await,
+            }
+        }
+        self.last_words().await;
+        self.log
+    }
+
+    /// Makes a client, which logs in by itself.
+    fn start(&mut self) {
+        let options = &self.board.options;
+        let token = format!("{}{}", options.token_prefix, words::player(options, self.number));
+        let mut config = Config::new(String::new(), move || token.clone());
+        config.urls.clone_from(&options.url);
+        config.encoding = options.encoding.of(self.number);
+        config.device = Some("pc".to_owned());
+        let (client, events, driver) = Client::prepare(config);
+        let mut task = JoinSet::new();
+        task.spawn(driver);
+        self.link = Some(Held { client, events, _driver: task });
+        self.wants_since = Some(Instant::now());
+        self.is_leaving = false;
+    }
+
+    /// Does what is due.
+    async fn act(&mut self) {
+        let Some((due, action)) = self.schedule.take() else { return };
+        let due = self.board.began + due;
+        match action {
+            Action::Write { durable } => {
+                self.write(if durable { Ack::Durable } else { Ack::Applied }, due);
+            }
+            Action::Presence { status } => {
+                self.present(status, due);
+            }
+            Action::Read => self.read(due),
+            Action::Drop { how, away } => self.drop_link(how, away).await,
+            Action::Leave => self.leave_and_return().await,
+        }
+    }
+
+    fn write(&mut self, ack: Ack, due: Instant) {
+        let k = self.next_k;
+        self.next_k += 1;
+        self.ask(Operation::Write { k, ack }, words::write(k, ack), due);
+    }
+
+    fn present(&mut self, status: protocol::request::Status, due: Instant) {
+        let k = self.next_presence;
+        self.next_presence += 1;
+        self.ask(Operation::Presence { k, status }, words::presence(k, status), due);
+    }
+
+    fn read(&mut self, due: Instant) {
+        // A read that is sent in a later session than it was meant for must not ask for that one's stamp.
+        let at_least = self.stamp.filter(|_| self.wants_since.is_none());
+        self.ask(Operation::Read, words::read(at_least), due);
+    }
+
+    fn watch(&mut self) {
+        let request = words::watch(&self.board.options, &self.subjects);
+        self.ask(Operation::Watch { subjects: self.subjects.clone() }, request, Instant::now());
+    }
+
+    /// Hands a request to the client and writes it down. One that finds too many waiting is shed, and counted.
+    fn ask(&mut self, operation: Operation, request: Request<'static>, due: Instant) {
+        let Some(held) = &self.link else { return };
+        let id = self.next_id;
+        if held.client.try_submit(id, request, due).is_err() {
+            self.board.shed.fetch_add(1, Relaxed);
+            return;
+        }
+        self.next_id += 1;
+        self.waiting.insert(id, operation.clone());
+        self.note(self.board.us(due), What::Invoke { id, operation });
+    }
+
+    async fn drop_link(&mut self, how: Drop, away: Away) {
+        if self.wants_since.is_some() {
+            // It has none.
+            return;
+        }
+        let left = self.board.end().saturating_duration_since(Instant::now());
+        let stay = match away {
+            Away::For(stay) => stay,
+            Away::OfResume(part) => {
+                let stay = Duration::from_millis(self.resume_ms.min(86_400_000)).mul_f64(part);
+                if stay * 2 < left { stay } else { Duration::from_millis(500) }
+            }
+        };
+        self.stay = stay;
+        if let Some(held) = &self.link {
+            let _ = held.client.drop_link(words::drop_kind(how), stay).await;
+        }
+    }
+
+    fn note(&mut self, at_us: u64, what: What) {
+        let (process, session) = (self.number, self.session.clone());
+        self.log.push(Entry { at_us, process, session, what });
+    }
+
+    fn notice(&mut self, at: Instant, notice: Notice) {
+        self.note(self.board.us(at), What::Notice { notice });
+    }
+
+    /// Takes one event in.
+    fn take(&mut self, event: Option<Event>) {
+        let Some(Event { at, what }) = event else {
+            self.link = None;
+            return;
+        };
+        match what {
+            Happened::Ready { ready, presented } => self.opened(at, *ready, presented),
+            Happened::Turned { error, presented } => {
+                self.notice(at, Notice::Turned { code: error.code, claim: presented.map(|p| claim(&p)) });
+            }
+            Happened::Answered(answered) => self.answered(at, &answered),
+            Happened::Push(push) => self.pushed(at, push),
+            Happened::SeqGap { expected, came } => self.notice(at, Notice::SeqGap { expected, came }),
+            Happened::Down(down) => {
+                self.offline();
+                match down.on_purpose {
+                    Some(_) => self.wants_since = Some(at + self.stay),
+                    None => self.stay = Duration::ZERO,
+                }
+                let stay_ms = u64::try_from(self.stay.as_millis()).unwrap_or(u64::MAX);
+                let on_purpose = down.on_purpose.map(words::dropped);
+                self.notice(at, Notice::Down { code: down.code, on_purpose, stay_ms });
+            }
+            Happened::Unreachable { .. } => {}
+            Happened::Ended { code, reason } => {
+                self.offline();
+                self.link = None;
+                self.notice(at, Notice::Ended { code, wanted: self.is_leaving, reason });
+            }
+        }
+    }
+
+    fn offline(&mut self) {
+        if self.wants_since.is_none() {
+            self.board.online.fetch_sub(1, Relaxed);
+        }
+        self.wants_since.get_or_insert_with(Instant::now);
+    }
+
+    fn opened(&mut self, at: Instant, ready: protocol::reply::Ready, presented: Option<client::Presented>) {
+        self.session = Some(ready.session.as_str().into());
+        self.stamp = Some(ready.stamp);
+        self.resume_ms = ready.resume_ms;
+        let since = self.wants_since.take();
+        if since.is_some() {
+            self.board.online.fetch_add(1, Relaxed);
+        }
+        self.stay = Duration::ZERO;
+        let took = since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since));
+        let options = &self.board.options;
+        let watching: Vec<u32> =
+            ready.watching.iter().flatten().filter_map(|player| words::bot(options, player)).collect();
+        let opened = Opened {
+            resumed: ready.resumed,
+            stamp: ready.stamp,
+            cseq: ready.cseq,
+            node: ready.node,
+            resume_ms: ready.resume_ms,
+            heartbeat_ms: ready.heartbeat_ms,
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            replayed: ready.replayed.unwrap_or(0),
+            missed: ready.missed == Some(true),
+            rolled_back: ready.rolled_back,
+            watching,
+            claim: presented.map(|presented| claim(&presented)),
+        };
+        self.settle_in(at, opened);
+    }
+
+    /// After `ready`: a new session reads first and watches anew; an old one watches whom it forgot.
+    fn settle_in(&mut self, at: Instant, opened: Opened) {
+        let resumed = opened.resumed;
+        let kept: HashSet<u32> = opened.watching.iter().copied().collect();
+        self.notice(at, Notice::Ready(Box::new(opened)));
+        if !resumed {
+            self.presence_acked = 0;
+            self.read(Instant::now());
+            self.watch();
+            return;
+        }
+        self.board.resumes.fetch_add(1, Relaxed);
+        if !self.subjects.iter().all(|subject| kept.contains(subject)) {
+            self.watch();
+        }
+    }
+
+    fn answered(&mut self, at: Instant, answered: &Answered) {
+        let id = answered.tag;
+        let Some(operation) = self.waiting.remove(&id) else { return };
+        self.board.answered.fetch_add(1, Relaxed);
+        let cseq = answered.cseq;
+        let what = match &answered.outcome {
+            Outcome::Unknown(_) => What::Unknown { id, cseq },
+            Outcome::Refused(error) => {
+                self.board.refused.fetch_add(1, Relaxed);
+                What::Fail { id, cseq, code: error.code, applied: error.applied == Some(true) }
+            }
+            Outcome::Ok(body) => {
+                let stamp = body.stamp();
+                self.stamp = self.stamp.max(stamp);
+                let (ack, prov, dup) = match body {
+                    OkBody::Changed(changed) => {
+                        (changed.ack, changed.prov == Some(true), changed.dup == Some(true))
+                    }
+                    _ => (None, false, false),
+                };
+                if let Operation::Presence { k, .. } = operation {
+                    self.presence_acked = self.presence_acked.max(k);
+                }
+                let value = words::value(&self.board.options, body);
+                if let Value::Presences(items) = &value {
+                    self.saw(items.iter().map(|item| (item.subject, item.k)));
+                }
+                What::Ok { id, cseq, stamp, ack, prov, dup, value }
+            }
+        };
+        self.note(self.board.us(at), what);
+    }
+
+    fn saw(&mut self, items: impl Iterator<Item = (u32, u64)>) {
+        for (subject, k) in items {
+            let latest = self.seen.entry(subject).or_default();
+            *latest = k.max(*latest);
+        }
+    }
+
+    fn pushed(&mut self, at: Instant, push: Push) {
+        let notice = match push {
+            Push::Presence { seq, items, .. } => {
+                self.board.pushes.fetch_add(1, Relaxed);
+                let items = words::items(&self.board.options, &items);
+                self.saw(items.iter().map(|item| (item.subject, item.k)));
+                Notice::Presence { seq, items }
+            }
+            Push::Message { seq, message, repeat } => {
+                self.board.pushes.fetch_add(1, Relaxed);
+                Notice::Message { seq, m: words::message(&message.data), id: message.id, repeat }
+            }
+            Push::RolledBack(lost) => {
+                self.stamp = lost.to;
+                let lost = protocol::reply::Rollback { from: lost.from, to: lost.to, cseq: lost.cseq };
+                self.notice(at, Notice::RolledBack(lost));
+                // Watches may be gone with the rest.
+                self.watch();
+                return;
+            }
+            Push::Durable(durable) => Notice::Durable { stamp: durable.stamp, cseq: durable.cseq },
+            Push::Mode(changed) => Notice::Mode { mode: format!("{:?}", changed.mode).to_lowercase() },
+            Push::Room { .. } | Push::Moved(_) | Push::Bye(_) => return,
+        };
+        self.notice(at, notice);
+    }
+}
+
+/// The next event; never, while there is no client.
+async fn hear(link: &mut Option<Held>) -> Option<Event> {
+    match link {
+        Some(held) => held.events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn claim(presented: &client::Presented) -> Claim {
+    let ms =
+        |away: Option<Duration>| away.map_or(0, |away| u64::try_from(away.as_millis()).unwrap_or(u64::MAX));
+    Claim {
+        stamp: presented.stamp,
+        away_ms: ms(presented.away),
+        away_at_least_ms: ms(presented.away_at_least),
+    }
+}

@@ -1,0 +1,191 @@
+//! What a bot says and how it reads what it hears: operations to requests, bodies to values of the history. Pure.
+
+use std::collections::BTreeMap;
+
+use protocol::client::{DropKind, OkBody};
+use protocol::push::PresenceItem;
+use protocol::reply::StateGot;
+use protocol::request::{Ack, Players, PresenceSet, Request, StateGet, StatePatch, Status};
+use protocol::{Stamp, Text, Value as WireValue};
+
+use crate::history::{Drop, Item, RING_SLOTS, Value};
+use crate::options::Options;
+
+/// The counter's key in the state.
+const COUNTER: &str = "n";
+/// The key of the activity that numbers changes of presence.
+const PRESENCE: &str = "k";
+/// The key of a message's data that names it.
+pub const MESSAGE: &str = "m";
+
+/// A bot's player.
+#[must_use]
+pub fn player(options: &Options, bot: u32) -> String {
+    format!("{}{bot:05}", options.player_prefix)
+}
+
+/// The bot behind a player, if it is one of ours.
+#[must_use]
+pub fn bot(options: &Options, player: &str) -> Option<u32> {
+    player.strip_prefix(&options.player_prefix)?.parse().ok()
+}
+
+fn ring_key(slot: u64) -> String {
+    format!("r{slot:02}")
+}
+
+/// The counter + 1, and the write's name in its slot.
+#[must_use]
+pub(super) fn write(k: u64, ack: Ack) -> Request<'static> {
+    let name = WireValue::Int(i64::try_from(k).unwrap_or(i64::MAX));
+    Request::StatePatch(StatePatch {
+        set: Some(BTreeMap::from([(Text::from(ring_key(k % RING_SLOTS)), name)])),
+        incr: Some(BTreeMap::from([(COUNTER.into(), 1)])),
+        ack: Some(ack),
+        ..StatePatch::default()
+    })
+}
+
+/// The status, and the change's number for others to see.
+#[must_use]
+pub(super) fn presence(k: u64, status: Status) -> Request<'static> {
+    let number = WireValue::Int(i64::try_from(k).unwrap_or(i64::MAX));
+    Request::PresenceSet(PresenceSet {
+        status,
+        activity: Some(BTreeMap::from([(PRESENCE.into(), number)])),
+        visibility: None,
+        ack: None,
+        cseq: None,
+    })
+}
+
+/// Everything, at least as new as this.
+#[must_use]
+pub(super) fn read(at_least: Option<Stamp>) -> Request<'static> {
+    Request::StateGet(StateGet { keys: None, at_least })
+}
+
+/// The players behind these bots.
+#[must_use]
+pub(super) fn watch(options: &Options, subjects: &[u32]) -> Request<'static> {
+    let players = subjects.iter().map(|subject| Text::from(player(options, *subject))).collect();
+    Request::Watch(Players { players })
+}
+
+/// What the history keeps of an `ok`.
+#[must_use]
+pub(super) fn value(options: &Options, body: &OkBody) -> Value {
+    match body {
+        OkBody::State(got) => state(got),
+        OkBody::Changed(changed) => {
+            let counter = changed.state.as_ref().and_then(|state| state.get(COUNTER)).and_then(integer);
+            counter.map_or(Value::None, Value::Counter)
+        }
+        OkBody::Presences(came) => Value::Presences(items(options, &came.presences)),
+        _ => Value::None,
+    }
+}
+
+fn state(got: &StateGot) -> Value {
+    let slot = |slot| got.state.get(&ring_key(slot)).and_then(natural).unwrap_or(0);
+    Value::State {
+        counter: got.state.get(COUNTER).and_then(integer).unwrap_or(0),
+        ring: (0..RING_SLOTS).map(slot).collect(),
+    }
+}
+
+/// What the history keeps of presence items; those of strangers are left out.
+#[must_use]
+pub(super) fn items(options: &Options, items: &[PresenceItem]) -> Vec<Item> {
+    let kept = |item: &PresenceItem| {
+        let k = item.activity.as_ref().and_then(|activity| activity.get(PRESENCE)).and_then(natural);
+        Some(Item {
+            subject: bot(options, &item.player)?,
+            ver: item.ver,
+            status: item.status,
+            k: k.unwrap_or(0),
+        })
+    };
+    items.iter().filter_map(kept).collect()
+}
+
+/// The name that our service gave a message; 0 if it is none of ours.
+#[must_use]
+pub(super) fn message(data: &WireValue) -> u64 {
+    match data {
+        WireValue::Map(fields) => fields.get(MESSAGE).and_then(natural).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn integer(value: &WireValue) -> Option<i64> {
+    match value {
+        WireValue::Int(number) => Some(*number),
+        _ => None,
+    }
+}
+
+fn natural(value: &WireValue) -> Option<u64> {
+    integer(value).and_then(|number| u64::try_from(number).ok())
+}
+
+/// The client's word for a way to lose a link.
+#[must_use]
+pub(super) fn drop_kind(how: Drop) -> DropKind {
+    match how {
+        Drop::Reset => DropKind::Reset,
+        Drop::Cut => DropKind::Cut,
+        Drop::Abandon => DropKind::Abandon,
+    }
+}
+
+/// The history's word for it.
+#[must_use]
+pub(super) fn dropped(how: DropKind) -> Drop {
+    match how {
+        DropKind::Reset => Drop::Reset,
+        DropKind::Cut => Drop::Cut,
+        DropKind::Abandon => Drop::Abandon,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use protocol::{Encoding, codec};
+
+    use super::*;
+
+    #[test]
+    fn a_player_is_found_again() {
+        let options = Options::try_parse_from(["load", "steady"]).unwrap();
+        assert_eq!(player(&options, 7), "bot-00007");
+        assert_eq!(bot(&options, "bot-00007"), Some(7));
+        assert_eq!(bot(&options, "ann"), None);
+    }
+
+    #[test]
+    fn a_full_ring_fits_the_state_with_room_to_spare() {
+        let mut bytes = 0;
+        for k in u64::from(u32::MAX)..u64::from(u32::MAX) + RING_SLOTS {
+            let mut frame = Vec::new();
+            codec::encode_request(Encoding::MessagePack, &mut frame, 1, &write(k, Ack::Applied));
+            bytes += ring_key(k % RING_SLOTS).len() + 1 + 9;
+            assert!(frame.len() < 100);
+        }
+        assert!(bytes < protocol::limits::STATE_BYTES_MAX / 2, "{bytes}");
+    }
+
+    #[test]
+    fn a_state_reads_as_counter_and_ring() {
+        let state = BTreeMap::from([
+            ("n".to_owned(), WireValue::Int(3)),
+            ("r02".to_owned(), WireValue::Int(66)),
+            ("other".to_owned(), WireValue::Null),
+        ]);
+        let got = OkBody::State(StateGot { stamp: (1, 1), state, state_stamp: (1, 1) });
+        let options = Options::try_parse_from(["load", "steady"]).unwrap();
+        let Value::State { counter: 3, ring } = value(&options, &got) else { panic!() };
+        assert_eq!((ring.len(), ring[2], ring[3]), (64, 66, 0));
+    }
+}

@@ -1,0 +1,303 @@
+//! Figures of a run, worked out from its history: counts, and latencies from the moment an operation was due (free of
+//! coordinated omission). Pure; called by the report.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hdrhistogram::Histogram;
+use protocol::request::Ack;
+use serde::Serialize;
+
+use crate::history::{Entry, History, Notice, Operation, Value, What};
+
+/// The longest latency told apart: ten minutes.
+const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// Latencies of one kind, in milliseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Latency {
+    /// How many.
+    pub count: u64,
+    /// Half were faster.
+    pub p50: f64,
+    /// Nine in ten were.
+    pub p90: f64,
+    /// Of a hundred, all but one.
+    pub p99: f64,
+    /// Of a thousand.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// What happened in a run, in numbers.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Figures {
+    /// Operations that were carried out, by kind and level.
+    pub latency_ms: BTreeMap<String, Latency>,
+    /// The same, of operations that had to wait for a new link.
+    pub latency_over_a_lost_link_ms: BTreeMap<String, Latency>,
+    /// Counts by name.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Refused operations by code.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Links that ended, by close code; `none` without one, `own` where the bot did it.
+    pub downs: BTreeMap<String, u64>,
+}
+
+/// Names of counts that are always there, also at 0.
+const COUNTS: [&str; 16] = [
+    "operations",
+    "writes",
+    "durable_acks",
+    "provisional_acks",
+    "repeated_acks",
+    "unknown",
+    "logins",
+    "resumes",
+    "turned",
+    "drops",
+    "rollback_notices",
+    "durable_notices",
+    "pushes",
+    "items",
+    "messages",
+    "missed",
+];
+
+#[derive(Default)]
+struct Recorder {
+    histograms: BTreeMap<String, Histogram<u64>>,
+}
+
+impl Recorder {
+    fn record(&mut self, kind: &str, us: u64) {
+        if !self.histograms.contains_key(kind) {
+            let Ok(made) = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3) else { return };
+            self.histograms.insert(kind.to_owned(), made);
+        }
+        if let Some(histogram) = self.histograms.get_mut(kind) {
+            histogram.saturating_record(us);
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "microseconds of minutes, shown with three digits")]
+    fn told(self) -> BTreeMap<String, Latency> {
+        let told = |histogram: Histogram<u64>| {
+            let ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+            let max = histogram.max() as f64 / 1000.0;
+            Latency {
+                count: histogram.len(),
+                p50: ms(0.5),
+                p90: ms(0.9),
+                p99: ms(0.99),
+                p999: ms(0.999),
+                max,
+            }
+        };
+        self.histograms.into_iter().map(|(kind, histogram)| (kind, told(histogram))).collect()
+    }
+}
+
+/// Works the figures out.
+#[must_use]
+pub fn of(history: &History) -> Figures {
+    let mut figures =
+        Figures { counts: COUNTS.iter().map(|name| (*name, 0)).collect(), ..Figures::default() };
+    let (mut smooth, mut broken) = (Recorder::default(), Recorder::default());
+    for (_, log) in history.processes() {
+        take_log(&mut figures, &mut smooth, &mut broken, log);
+    }
+    presence_delays(&mut smooth, history);
+    figures.latency_ms = smooth.told();
+    figures.latency_over_a_lost_link_ms = broken.told();
+    figures
+}
+
+fn take_log(figures: &mut Figures, smooth: &mut Recorder, broken: &mut Recorder, log: &[Entry]) {
+    let mut asked: HashMap<u64, (u64, &Operation, u64)> = HashMap::new();
+    // Grows whenever the bot loses or opens a link: what was asked under another value has waited for a link.
+    let mut links = 0_u64;
+    for entry in log {
+        match &entry.what {
+            What::Invoke { id, operation } => {
+                asked.insert(*id, (entry.at_us, operation, links));
+            }
+            What::Ok { id, ack, prov, dup, .. } => {
+                let Some((due_us, operation, at_links)) = asked.remove(id) else { continue };
+                let recorder = if at_links == links { &mut *smooth } else { &mut *broken };
+                recorder.record(kind(operation), entry.at_us.saturating_sub(due_us));
+                figures.add("operations", 1);
+                figures.add("writes", u64::from(matches!(operation, Operation::Write { .. })));
+                figures.add("durable_acks", u64::from(*ack >= Some(Ack::Durable)));
+                figures.add("provisional_acks", u64::from(*prov));
+                figures.add("repeated_acks", u64::from(*dup));
+            }
+            What::Fail { id, code, .. } => {
+                asked.remove(id);
+                figures.add("operations", 1);
+                *figures.refused.entry(code.name()).or_default() += 1;
+            }
+            What::Unknown { .. } => figures.add("unknown", 1),
+            What::Notice { notice } => {
+                links += u64::from(matches!(notice, Notice::Ready(_) | Notice::Down { .. }));
+                take_notice(figures, smooth, notice);
+            }
+        }
+    }
+}
+
+fn take_notice(figures: &mut Figures, smooth: &mut Recorder, notice: &Notice) {
+    match notice {
+        Notice::Ready(opened) => {
+            smooth.record(if opened.resumed { "resume" } else { "login" }, opened.took_us);
+            figures.add(if opened.resumed { "resumes" } else { "logins" }, 1);
+            figures.add("rollback_notices", u64::from(opened.rolled_back.is_some()));
+            figures.add("missed", u64::from(opened.missed));
+        }
+        Notice::Turned { .. } => figures.add("turned", 1),
+        Notice::Down { code, on_purpose, .. } => {
+            figures.add("drops", u64::from(on_purpose.is_some()));
+            let name = match (on_purpose, code) {
+                (Some(_), _) => "own".to_owned(),
+                (None, Some(code)) => code.to_string(),
+                (None, None) => "none".to_owned(),
+            };
+            *figures.downs.entry(name).or_default() += 1;
+        }
+        Notice::RolledBack(_) => figures.add("rollback_notices", 1),
+        Notice::Durable { .. } => figures.add("durable_notices", 1),
+        Notice::Presence { items, .. } => {
+            figures.add("pushes", 1);
+            figures.add("items", u64::try_from(items.len()).unwrap_or(u64::MAX));
+        }
+        Notice::Message { .. } => {
+            figures.add("pushes", 1);
+            figures.add("messages", 1);
+        }
+        Notice::Mode { .. } | Notice::SeqGap { .. } | Notice::Ended { .. } => {}
+    }
+}
+
+/// From the moment a change of presence was due to the moment each watcher learnt of it; without those that had to wait
+/// for a link on either side.
+fn presence_delays(recorder: &mut Recorder, history: &History) {
+    let mut due: HashMap<(u32, u64), u64> = HashMap::new();
+    for (process, log) in history.processes() {
+        let mut asked: HashMap<u64, (u64, u64)> = HashMap::new();
+        for entry in log {
+            match &entry.what {
+                What::Invoke { id, operation: Operation::Presence { k, .. } } => {
+                    asked.insert(*id, (*k, entry.at_us));
+                }
+                What::Ok { id, .. } => {
+                    if let Some((k, due_us)) = asked.remove(id) {
+                        due.insert((process, k), due_us);
+                    }
+                }
+                What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } } => asked.clear(),
+                _ => {}
+            }
+        }
+    }
+    for (_, log) in history.processes() {
+        // A watcher that has just come back hears old news; that is no delay of the server's.
+        let mut replayed = 0;
+        let mut seen: HashMap<u32, u64> = HashMap::new();
+        for entry in log {
+            match &entry.what {
+                What::Notice { notice: Notice::Ready(opened) } => {
+                    replayed = u64::from(opened.replayed) + u64::from(opened.missed);
+                }
+                What::Notice { notice: Notice::Message { .. } } => replayed = replayed.saturating_sub(1),
+                What::Notice { notice: Notice::Presence { items, .. } } => {
+                    for item in items {
+                        let is_new = seen.insert(item.subject, item.k) != Some(item.k);
+                        if let Some(due_us) = due.get(&(item.subject, item.k))
+                            && replayed == 0
+                            && is_new
+                        {
+                            recorder.record("presence to watcher", entry.at_us.saturating_sub(*due_us));
+                        }
+                    }
+                    replayed = replayed.saturating_sub(1);
+                }
+                What::Ok { value: Value::Presences(items), .. } => {
+                    seen.extend(items.iter().map(|item| (item.subject, item.k)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Figures {
+    fn add(&mut self, name: &'static str, by: u64) {
+        *self.counts.entry(name).or_default() += by;
+    }
+
+    /// A count by its name.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+}
+
+fn kind(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::Write { ack: Ack::Applied, .. } => "write applied",
+        Operation::Write { ack: Ack::Durable, .. } => "write durable",
+        Operation::Write { ack: Ack::Replicated, .. } => "write replicated",
+        Operation::Presence { .. } => "presence",
+        Operation::Read => "read",
+        Operation::Watch { .. } => "watch",
+        Operation::Logout => "logout",
+        Operation::Message { .. } => "message",
+        Operation::Query => "query",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Opened;
+
+    fn entry(at_us: u64, what: What) -> Entry {
+        Entry { at_us, process: 0, session: None, what }
+    }
+
+    fn asked(id: u64, at_us: u64) -> Entry {
+        entry(at_us, What::Invoke { id, operation: Operation::Write { k: id, ack: Ack::Applied } })
+    }
+
+    fn done(id: u64, at_us: u64) -> Entry {
+        let value = Value::None;
+        entry(
+            at_us,
+            What::Ok { id, cseq: None, stamp: None, ack: Some(Ack::Applied), prov: false, dup: false, value },
+        )
+    }
+
+    #[test]
+    fn latency_counts_from_when_it_was_due() {
+        let figures = of(&History { logs: vec![vec![asked(1, 1_000), done(1, 51_000)]] });
+        let latency = &figures.latency_ms["write applied"];
+        assert_eq!(latency.count, 1);
+        assert!((49.9..50.1).contains(&latency.p99), "{latency:?}");
+    }
+
+    #[test]
+    fn what_waited_for_a_link_is_told_apart() {
+        let down =
+            entry(2_000, What::Notice { notice: Notice::Down { code: None, on_purpose: None, stay_ms: 0 } });
+        let ready = entry(
+            9_000,
+            What::Notice { notice: Notice::Ready(Box::new(Opened { resumed: true, ..Opened::default() })) },
+        );
+        let logs =
+            vec![vec![asked(1, 1_000), down, asked(2, 5_000), ready, done(1, 10_000), done(2, 10_000)]];
+        let figures = of(&History { logs });
+        assert!(!figures.latency_ms.contains_key("write applied"));
+        assert_eq!(figures.latency_over_a_lost_link_ms["write applied"].count, 2);
+        assert_eq!((figures.count("resumes"), figures.downs["none"]), (1, 1));
+    }
+}

@@ -1,0 +1,101 @@
+//! A run: starts the bots and the service, shows progress, gathers the logs, has them judged. Called by `main` and tests.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+use tokio::time::interval;
+
+use crate::board::Board;
+use crate::bot::Bot;
+use crate::checkers;
+use crate::figures;
+use crate::history::{Entry, History};
+use crate::options::Options;
+use crate::report::Report;
+use crate::service::Service;
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The service's HTTP client.
+    #[error("the service's client: {0}")]
+    Service(#[from] reqwest::Error),
+}
+
+/// Runs a scenario to its end and judges it.
+///
+/// # Errors
+/// [`RunError`]; a broken promise is no error, it is in the report.
+pub async fn run(options: Options) -> Result<(Report, History), RunError> {
+    let board = Arc::new(Board::new(options));
+    let service = Service::new(Arc::clone(&board))?;
+    let mut tasks: JoinSet<(usize, Vec<Entry>)> = JoinSet::new();
+    let players = board.options.players;
+    for (place, number) in (0..players).enumerate() {
+        let bot = Bot::new(number, Arc::clone(&board));
+        tasks.spawn(async move { (place, bot.run().await) });
+    }
+    let mut places = usize::try_from(players).unwrap_or(usize::MAX);
+    if let Some(service) = service {
+        let place = places;
+        tasks.spawn(async move { (place, service.run().await) });
+        places += 1;
+    }
+    let logs = gather(tasks, places, &board).await;
+    let history = History { logs };
+    let took_ms = u64::try_from(board.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let verdicts = checkers::judge(&history, took_ms);
+    let figures = figures::of(&history);
+    let shed = board.shed.load(Relaxed);
+    let report = Report::new(&board.options, &history, figures, verdicts, shed, took_ms);
+    Ok((report, history))
+}
+
+/// Waits for all logs and shows how it goes. A bot that panicked leaves an empty log, and counts as unfinished.
+async fn gather(mut tasks: JoinSet<(usize, Vec<Entry>)>, places: usize, board: &Board) -> Vec<Vec<Entry>> {
+    let mut logs: Vec<Vec<Entry>> = vec![Vec::new(); places];
+    let bar = progress_bar(&board.options);
+    let mut look = interval(Duration::from_millis(250));
+    loop {
+        tokio::select! {
+            biased;
+            done = tasks.join_next() => match done {
+                Some(Ok((place, log))) => {
+                    if let Some(kept) = logs.get_mut(place) {
+                        *kept = log;
+                    }
+                }
+                Some(Err(error)) => bar.println(format!("a bot failed: {error}")),
+                None => break,
+            },
+            _ = look.tick() => {
+                bar.set_position(board.began.elapsed().as_secs());
+                bar.set_message(format!(
+                    "{} online · {} answered · {} refused · {} resumed · {} pushes",
+                    board.online.load(Relaxed),
+                    board.answered.load(Relaxed),
+                    board.refused.load(Relaxed),
+                    board.resumes.load(Relaxed),
+                    board.pushes.load(Relaxed),
+                ));
+            }
+        }
+    }
+    bar.finish_and_clear();
+    logs
+}
+
+fn progress_bar(options: &Options) -> ProgressBar {
+    if options.quiet {
+        return ProgressBar::hidden();
+    }
+    // Draws on a terminal only.
+    let bar = ProgressBar::new(options.seconds);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} s · {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
