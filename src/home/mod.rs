@@ -29,8 +29,10 @@ use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
 
 pub use opening::{Login, Opened, Resume, Resumed};
-pub use reading::Lookup;
+pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
+
+pub use crate::store::Shortfall;
 
 use placement::Placement;
 use record::{Context, Ended, Record, Refusal, Rules};

@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::record::Record;
+use super::record::document::Document;
 use super::records::Cell;
 use super::{Home, HomeError};
-use crate::clock;
-use crate::events::PresenceView;
-use crate::ids::{PlayerId, ShardId};
+use crate::clock::{self, Now};
+use crate::events::{PresenceView, Status};
+use crate::ids::{PlayerId, SessionId, ShardId};
+use crate::store::StoreError;
 
 /// Players of one shard that one store call may name.
 const LOAD_MAX: usize = 256;
@@ -23,7 +26,60 @@ pub enum Lookup {
     Unknown,
 }
 
+/// What a look into memory came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Glance<T> {
+    /// She is in memory.
+    Hot(T),
+    /// The store must be asked.
+    Cold,
+    /// Her home cannot answer now.
+    Unknown,
+}
+
 impl Home {
+    /// A hot player, once her shard may answer.
+    ///
+    /// # Errors
+    /// [`HomeError::NotHome`].
+    pub async fn find_serving(&self, player: &PlayerId) -> Result<Option<Arc<Cell>>, HomeError> {
+        self.serving(self.shard(self.placement.shard_of(player))?).await?;
+        Ok(self.records.player(player))
+    }
+
+    /// The player of a session, once its shard may answer; `None` when there is no such session.
+    ///
+    /// # Errors
+    /// [`HomeError::NotHome`].
+    pub async fn find_session(&self, session: SessionId) -> Result<Option<Arc<Cell>>, HomeError> {
+        let Some(shard) = self.shards.get(usize::from(session.shard().number())) else { return Ok(None) };
+        self.serving(shard).await?;
+        Ok(self.records.session(session))
+    }
+
+    /// Whether an answer about this player may leave at this moment; to be asked right before it does.
+    ///
+    /// # Errors
+    /// [`HomeError::NotHome`].
+    pub fn may_answer(&self, player: &PlayerId) -> Result<(), HomeError> {
+        let shard = self.shard(self.placement.shard_of(player))?;
+        if shard.serves(clock::now().mono_ms) { Ok(()) } else { Err(self.not_home()) }
+    }
+
+    /// A real write and a real read through the store; how long both took.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when the deadline passed.
+    pub async fn probe_store(&self, deadline: Duration) -> Result<Duration, StoreError> {
+        tokio::time::timeout(deadline, self.store.probe()).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    /// What kind of store this node stands on.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
     /// A hot player.
     #[must_use]
     pub fn find(&self, player: &PlayerId) -> Option<Arc<Cell>> {
@@ -33,11 +89,22 @@ impl Home {
     /// What others see of a player who is in memory; `None` when the store must be asked.
     #[must_use]
     pub fn presence_hot(&self, player: &PlayerId) -> Option<Lookup> {
-        let shard = self.shard(self.placement.shard_of(player)).ok()?;
-        if !shard.serves(clock::now().mono_ms) {
-            return Some(Lookup::Unknown);
+        match self.glance(player, clock::now(), PresenceView::clone) {
+            Glance::Hot(view) => Some(Lookup::Known(view)),
+            Glance::Unknown => Some(Lookup::Unknown),
+            Glance::Cold => None,
         }
-        self.records.player(player)?.read(|record| Lookup::Known(record.view.clone()))
+    }
+
+    /// Looks at what others see of a player who is in memory, without a copy; for those who ask about many. `look`
+    /// runs under the record's lock: it must be short.
+    pub fn glance<T>(&self, player: &PlayerId, now: Now, look: impl FnOnce(&PresenceView) -> T) -> Glance<T> {
+        match self.shard(self.placement.shard_of(player)) {
+            Ok(shard) if shard.serves(now.mono_ms) => {}
+            _ => return Glance::Unknown,
+        }
+        let seen = self.records.player(player).and_then(|cell| cell.read(|record| look(&record.view)));
+        seen.map_or(Glance::Cold, Glance::Hot)
     }
 
     /// What others see of players who are not in memory: from their remainders, one store call a shard.
@@ -90,19 +157,21 @@ fn read_cold(stored: &crate::store::StoredRecord, shard: &super::shard::Shard) -
     if let Some(fence) = shard.fence() {
         record.take_over(fence.epoch);
     }
+    // A live record that is not in memory had ended here: its commit is what the store lost.
     record.sessions.clear();
+    record.state = Document::default();
+    record.view = offline(record.view);
     Ok(record)
+}
+
+fn offline(view: PresenceView) -> PresenceView {
+    PresenceView { status: Status::Offline, activity: None, devices: Vec::new(), ..view }
 }
 
 fn cold_view(stored: Option<&crate::store::StoredRecord>) -> Lookup {
     match stored.map(Record::decode) {
         None => Lookup::Known(PresenceView::default()),
-        Some(Ok(record)) => Lookup::Known(PresenceView {
-            status: crate::events::Status::Offline,
-            activity: None,
-            devices: Vec::new(),
-            ..record.view
-        }),
+        Some(Ok(record)) => Lookup::Known(offline(record.view)),
         Some(Err(_)) => Lookup::Unknown,
     }
 }
