@@ -12,6 +12,7 @@ pub mod ids;
 pub mod limits;
 pub mod presence;
 pub mod sabotage;
+pub mod service;
 pub mod session;
 pub mod store;
 pub mod tasks;

@@ -1,0 +1,204 @@
+//! What every call passes: the process is well, the key is good and not too fast, its scope opens the call; and
+//! afterwards it is counted. Called by the router alone. The only place that reads `Authorization`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::{Counter, Histogram};
+use protocol::ErrorCode;
+
+use super::keys::{Key, Scope};
+use super::problem::Problem;
+use super::{Condition, Service, route};
+use crate::clock;
+use crate::ids::{PlayerId, SessionId};
+use crate::telemetry::metrics as table;
+
+/// Wrong keys share one limit under this name, which no key can have: guessing is slow, and hurts nobody else.
+const WRONG_KEYS: &str = "\0wrong";
+
+/// The middleware.
+pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
+    let response = match service.admit(known, &mut request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let (status, took) = (response.status(), began.elapsed());
+    service.meters.count(known, status, took);
+    tracing::debug!(
+        operation = "service",
+        route = known.unwrap_or("other"),
+        status = status.as_u16(),
+        duration_ms = took.as_secs_f64() * 1_000.0,
+        "a call"
+    );
+    response
+}
+
+impl Service {
+    /// Whether a call may go on; with a key, its caller is put into the request.
+    fn admit(&self, route: Option<&str>, request: &mut Request) -> Result<(), Problem> {
+        // What is not known needs a key as well, so that no new path of `/v1` is open by accident.
+        let is_open =
+            route.map_or(!request.uri().path().starts_with("/v1"), |route| route::OPEN.contains(&route));
+        if is_open {
+            return Ok(());
+        }
+        if (self.condition)() == Condition::Failed {
+            return Err(Problem::new(ErrorCode::Internal, "a vital part of this node has failed"));
+        }
+        let key = Arc::clone(self.identify(request.headers())?);
+        self.count(key.name())?;
+        request.extensions_mut().insert(key);
+        Ok(())
+    }
+
+    fn identify(&self, headers: &HeaderMap) -> Result<&Arc<Key>, Problem> {
+        let detail = if self.settings.keys.is_empty() {
+            "this server has no service key: set HEARTH_SERVICE_KEY"
+        } else {
+            match bearer(headers) {
+                None => "send Authorization: Bearer <service key>",
+                Some(presented) => match self.settings.keys.find(presented) {
+                    Some(key) => return Ok(key),
+                    None => "the service key is not good",
+                },
+            }
+        };
+        self.count(WRONG_KEYS)?;
+        Err(Problem::new(ErrorCode::Unauthorized, detail))
+    }
+
+    fn count(&self, key_id: &str) -> Result<(), Problem> {
+        self.limits.check(key_id, clock::now()).map_err(|limited| {
+            self.meters.rate_limited();
+            limited.into()
+        })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
+}
+
+/// Who calls, with a key that opens the scope: asking for it in a handler's arguments is the check.
+pub(super) struct Caller<const SCOPE: u8>(Arc<Key>);
+
+/// May look.
+pub(super) type Reader = Caller<{ Scope::Read as u8 }>;
+/// May push messages.
+pub(super) type Pusher = Caller<{ Scope::Push as u8 }>;
+/// May change sessions and states.
+pub(super) type Writer = Caller<{ Scope::Write as u8 }>;
+/// May cut players off.
+pub(super) type Admin = Caller<{ Scope::Admin as u8 }>;
+
+impl<const SCOPE: u8> Caller<SCOPE> {
+    /// The key's name.
+    pub(super) fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// One line for a change that took effect.
+    pub(super) fn audit(&self, operation: &'static str, player: &PlayerId, session: Option<SessionId>) {
+        tracing::info!(
+            target: "audit",
+            operation,
+            key = self.name(),
+            player = %player,
+            session = session.map(tracing::field::display),
+            status = "ok",
+            "changed by a service"
+        );
+    }
+}
+
+impl<const SCOPE: u8> FromRequestParts<Arc<Service>> for Caller<SCOPE> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Service>) -> Result<Self, Problem> {
+        let key = parts.extensions.get::<Arc<Key>>();
+        let key = key.ok_or_else(|| Problem::new(ErrorCode::Unauthorized, "the door was not passed"))?;
+        let scope = Scope::ALL.iter().find(|scope| **scope as u8 == SCOPE);
+        match scope {
+            Some(scope) if key.opens(*scope) => Ok(Self(Arc::clone(key))),
+            scope => {
+                let name = scope.map_or("another", |scope| scope.name());
+                Err(Problem::new(
+                    ErrorCode::Forbidden,
+                    format!("this call needs a key with the scope {name}"),
+                ))
+            }
+        }
+    }
+}
+
+/// The statuses that this API answers with.
+const STATUSES: &[&str] = &[
+    "200", "201", "204", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "501",
+    "503",
+];
+
+struct Handles {
+    requests: table::Family<Counter>,
+    seconds: Histogram,
+}
+
+/// What is counted of calls, by route. Handles are made when a route is first called, so that a node whose services
+/// use three calls does not show hundreds of zeros.
+pub(super) struct Meters {
+    routes: Vec<(&'static str, OnceLock<Handles>)>,
+    other: OnceLock<Handles>,
+    rate_limited: OnceLock<Counter>,
+}
+
+impl Meters {
+    pub(super) fn of(routes: &[&'static str]) -> Self {
+        let routes = routes.iter().map(|route| (*route, OnceLock::new())).collect();
+        Self { routes, other: OnceLock::new(), rate_limited: OnceLock::new() }
+    }
+
+    fn count(&self, route: Option<&str>, status: StatusCode, took: Duration) {
+        let known = self.routes.iter().find(|(known, _)| Some(*known) == route);
+        let (name, handles) = known.map_or(("other", &self.other), |(name, handles)| (*name, handles));
+        let handles = handles.get_or_init(|| Handles {
+            requests: table::SERVICE_REQUESTS.by("status", STATUSES, &[("route", name)]),
+            seconds: table::SERVICE_REQUEST_SECONDS.with(&[("route", name)]),
+        });
+        handles.requests.of(status.as_str()).increment(1);
+        handles.seconds.record(took.as_secs_f64());
+    }
+
+    fn rate_limited(&self) {
+        self.rate_limited.get_or_init(|| table::RATE_LIMITED.with(&[("kind", "service")])).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_is_read_and_nothing_else() {
+        let of = |value: &str| {
+            let headers: HeaderMap = [(header::AUTHORIZATION, value.parse().unwrap())].into_iter().collect();
+            bearer(&headers).map(|key| String::from_utf8(key.to_vec()).unwrap())
+        };
+        assert_eq!(of("Bearer s3cret").as_deref(), Some("s3cret"));
+        assert_eq!(of("bearer  s3cret ").as_deref(), Some("s3cret"));
+        for wrong in ["s3cret", "Basic s3cret", "Bearer", ""] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+}

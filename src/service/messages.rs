@@ -1,0 +1,99 @@
+//! `POST /v1/players/{player}/messages`: a push to all sessions of one player, encoded once, through their mailboxes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use protocol::limits::FRAME_BYTES_MAX;
+use protocol::push::Message;
+use protocol::request::Ack;
+use protocol::{Encoding, ErrorCode, Text, Value};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::{JsonBody, PathPlayer};
+use super::door::Pusher;
+use super::problem::Problem;
+use super::repeats::message_id;
+use crate::clock;
+use crate::home::Cell;
+use crate::home::record::Record;
+use crate::hub::{Push, PushKind};
+
+/// Most bytes of an idempotency key.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+/// Most bytes of a message as it is pushed: what a player may send as well. A mailbox bounds how many wait, so this
+/// bounds what a slow reader can cost.
+const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
+
+#[derive(Deserialize)]
+pub(super) struct Asked<'a> {
+    data: Value,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Text<'a>>,
+    #[serde(default)]
+    ack: Option<Ack>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Pushed {
+    id: String,
+    delivered: u32,
+}
+
+/// `POST /v1/players/{player}/messages`
+pub(super) async fn push(
+    State(service): State<Arc<Service>>,
+    caller: Pusher,
+    PathPlayer(player): PathPlayer,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Pushed>, Problem> {
+    let asked: Asked<'_> = body.read()?;
+    if asked.ack.unwrap_or_default() != Ack::Applied {
+        return Err(Problem::not_built("this version keeps no messages: only ack applied can be had"));
+    }
+    let idempotency_key = asked.idempotency_key.as_ref().map(Text::as_str);
+    if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
+        return Err(Problem::bad_request("idempotency_key: 1 to 64 bytes"));
+    }
+    let id = match idempotency_key {
+        Some(key) => message_id(caller.name(), player.as_str(), key),
+        None => rand::random(),
+    };
+    let push = message(id, asked.data, caller.name())?;
+    let cell = service.home.find_serving(&player).await?;
+    let send = || cell.map_or(0, |cell| service.push_to_all(&cell, &push));
+    let delivered = match idempotency_key {
+        Some(_) => service.repeats.once(id, clock::now(), send),
+        None => send(),
+    };
+    service.home.may_answer(&player)?;
+    caller.audit("message", &player, None);
+    Ok(Json(Pushed { id: text_of(id), delivered }))
+}
+
+fn text_of(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+fn message(id: u128, data: Value, service: &str) -> Result<Arc<Push>, Problem> {
+    let message =
+        Message { id: text_of(id), data, player: None, room: None, service: Some(service.to_owned()) };
+    let mut bytes = Vec::new();
+    protocol::codec::encode_body(Encoding::MessagePack, &mut bytes, &message);
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(Problem::new(ErrorCode::TooLarge, "a message has at most 16384 bytes as MessagePack"));
+    }
+    Ok(Arc::new(Push::new(PushKind::Message, bytes.into())))
+}
+
+impl Service {
+    /// To how many sessions. Those that wait for their first link, or whose mailbox was lost with a crash and that
+    /// have not come back, have no mailbox to push to.
+    fn push_to_all(&self, cell: &Cell, push: &Arc<Push>) -> u32 {
+        let ids = |record: &Record| record.sessions.iter().map(|session| session.id).collect::<Vec<_>>();
+        let sessions = cell.read(ids).unwrap_or_default();
+        let delivered = sessions.into_iter().filter(|session| self.hub.push(*session, push)).count();
+        u32::try_from(delivered).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,192 @@
+//! For other backends: the HTTP API of game services, and what operators look at. `app` builds it and hands it the
+//! rooms below; `serve` runs it on its own port. Never reached by players; changes records only through `home`.
+
+mod body;
+mod cluster;
+mod door;
+mod fresh;
+mod health;
+mod keys;
+mod kick;
+mod messages;
+mod players;
+mod problem;
+mod query;
+mod repeats;
+mod serve;
+mod sessions;
+mod state;
+mod stats;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{get, patch, post};
+use protocol::ErrorCode;
+
+pub use keys::{Key, Keys, Scope};
+pub use serve::serve;
+
+use crate::clock;
+use crate::home::record::Record;
+use crate::home::{Cell, Home, HomeError, Shortfall};
+use crate::hub::Hub;
+use crate::ids::Stamp;
+use crate::limits::KeyLimits;
+use fresh::Fresh;
+use problem::Problem;
+use words::wire_stamp;
+
+/// Most bytes of a request's body.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What the room needs to know.
+#[derive(Debug)]
+pub struct ServiceSettings {
+    /// This node's name.
+    pub node_id: String,
+    /// Where clients connect: what a service-made session is told to be resumed at.
+    pub client_url: String,
+    /// Who may call.
+    pub keys: Keys,
+    /// How long the credentials of a service-made session last without a `refresh`: the service vouched for the
+    /// player once, as a token would have.
+    pub credentials_ttl: Duration,
+    /// What the store's settings fall short of, as found at start.
+    pub shortfalls: Vec<Shortfall>,
+}
+
+/// How the process is, as `app` knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It serves.
+    Well,
+    /// It has been asked to stop, and still answers.
+    Stopping,
+    /// A vital task has died: nothing may be answered.
+    Failed,
+}
+
+/// The room.
+pub struct Service {
+    settings: ServiceSettings,
+    home: Arc<Home>,
+    hub: Arc<Hub>,
+    limits: KeyLimits,
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    condition: Box<dyn Fn() -> Condition + Send + Sync>,
+    started_at_ms: u64,
+    meters: door::Meters,
+    repeats: repeats::Repeats,
+    stats: Fresh<stats::Stats>,
+    readiness: Fresh<health::Readiness>,
+}
+
+impl Service {
+    /// Builds the room. `metrics` renders what `/metrics` answers, `condition` says how the process is.
+    #[must_use]
+    pub fn new(
+        settings: ServiceSettings,
+        home: Arc<Home>,
+        hub: Arc<Hub>,
+        limits: KeyLimits,
+        metrics: Box<dyn Fn() -> String + Send + Sync>,
+        condition: Box<dyn Fn() -> Condition + Send + Sync>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            home,
+            hub,
+            limits,
+            metrics,
+            condition,
+            started_at_ms: clock::now().mono_ms,
+            meters: door::Meters::of(route::ALL),
+            repeats: repeats::Repeats::default(),
+            stats: Fresh::default(),
+            readiness: Fresh::default(),
+        })
+    }
+
+    /// Waits until a change that took effect at `stamp` is durable.
+    async fn durable(&self, cell: &Arc<Cell>, stamp: Stamp) -> Result<(), Problem> {
+        match self.home.durable(cell).await {
+            Ok(()) => Ok(()),
+            Err(HomeError::NotDurable) => {
+                Err(Problem::applied_only(wire_stamp(stamp), "the store has not taken the change yet"))
+            }
+            // A record whose last session ended leaves memory with its commit: gone under its own epoch is committed.
+            Err(HomeError::NotHome { .. }) if self.left_with_its_commit(cell, stamp) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the end of a session is durable, so that no crash brings it back.
+    async fn durable_end(&self, cell: &Arc<Cell>) -> Result<(), Problem> {
+        match cell.read(Record::stamp) {
+            Some(stamp) => self.durable(cell, stamp).await,
+            // It left memory already, which it does with its commit.
+            None => Ok(self.home.may_answer(cell.player())?),
+        }
+    }
+
+    fn left_with_its_commit(&self, cell: &Cell, stamp: Stamp) -> bool {
+        let same_epoch = cell.shard().fence().is_some_and(|fence| fence.epoch == stamp.epoch);
+        same_epoch && cell.read(|_| ()).is_none() && self.home.may_answer(cell.player()).is_ok()
+    }
+}
+
+/// The paths of the API, as metrics name them.
+mod route {
+    pub(super) const SESSIONS: &str = "/v1/sessions";
+    pub(super) const SESSION: &str = "/v1/sessions/{session}";
+    pub(super) const PLAYER: &str = "/v1/players/{player}";
+    pub(super) const STATE: &str = "/v1/players/{player}/state";
+    pub(super) const MESSAGES: &str = "/v1/players/{player}/messages";
+    pub(super) const KICK: &str = "/v1/players/{player}/kick";
+    pub(super) const QUERY: &str = "/v1/presence/query";
+    pub(super) const STATS: &str = "/v1/stats";
+    pub(super) const CLUSTER: &str = "/v1/cluster";
+    pub(super) const HEALTHZ: &str = "/healthz";
+    pub(super) const READYZ: &str = "/readyz";
+    pub(super) const METRICS: &str = "/metrics";
+
+    /// All of them.
+    pub(super) const ALL: &[&str] =
+        &[SESSIONS, SESSION, PLAYER, STATE, MESSAGES, KICK, QUERY, STATS, CLUSTER, HEALTHZ, READYZ, METRICS];
+    /// Those that need no key: what probes and scrapers ask.
+    pub(super) const OPEN: &[&str] = &[HEALTHZ, READYZ, METRICS];
+}
+
+/// The API as a router, without a socket.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route(route::SESSIONS, post(sessions::open))
+        .route(route::SESSION, get(sessions::look).delete(sessions::log_out))
+        .route(route::PLAYER, get(players::look))
+        .route(route::STATE, patch(state::change))
+        .route(route::MESSAGES, post(messages::push))
+        .route(route::KICK, post(kick::kick))
+        .route(route::QUERY, post(query::query))
+        .route(route::STATS, get(stats::stats))
+        .route(route::CLUSTER, get(cluster::cluster))
+        .route(route::HEALTHZ, get(health::healthz))
+        .route(route::READYZ, get(health::readyz))
+        .route(route::METRICS, get(health::metrics))
+        .method_not_allowed_fallback(async || {
+            Problem::bad_request("this path does not take this method")
+                .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        })
+        .fallback(async || Problem::new(ErrorCode::NotFound, "no such path"))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), door::enter))
+        .with_state(service)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Every refusal of the service API: RFC 9457 problem details with the wire's own codes. The one place where the
+//! house's errors become HTTP statuses. Never carries a key, a ticket or a payload.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use protocol::reply::ErrorBody;
+use protocol::{ErrorCode, Stamp as WireStamp};
+use serde::Serialize;
+
+use super::words::wire_stamp;
+use crate::home::HomeError;
+use crate::home::record::Refusal;
+use crate::ids::IdError;
+use crate::limits::RateLimited;
+
+/// When to try again after a refusal that names no time of its own.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// Why a call was refused.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    error: Box<ErrorBody>,
+}
+
+impl Problem {
+    /// A refusal with the status that its code has.
+    pub(super) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        ErrorBody::new(code, detail).into()
+    }
+
+    /// A field is missing or not what it must be; the detail names it.
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, detail)
+    }
+
+    /// No such thing.
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(ErrorCode::NotFound, detail)
+    }
+
+    /// The protocol knows it, this version does not do it yet; nothing was done.
+    pub(super) fn not_built(detail: impl Into<String>) -> Self {
+        Self::new(ErrorCode::UnknownOp, detail).with_status(StatusCode::NOT_IMPLEMENTED)
+    }
+
+    /// The change took effect in memory, but the store does not have it.
+    pub(super) fn applied_only(stamp: WireStamp, detail: impl Into<String>) -> Self {
+        let error = ErrorBody::new(ErrorCode::StoreUnavailable, detail).after(RETRY_AFTER_MS);
+        ErrorBody { applied: Some(true), stamp: Some(stamp), ..error }.into()
+    }
+
+    /// The same with another status than its code's: where HTTP has one that says more.
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Its code.
+    pub(super) fn code(&self) -> ErrorCode {
+        self.error.code
+    }
+}
+
+impl From<ErrorBody> for Problem {
+    fn from(error: ErrorBody) -> Self {
+        Self { status: status_of(error.code), error: Box::new(error) }
+    }
+}
+
+impl From<HomeError> for Problem {
+    fn from(error: HomeError) -> Self {
+        let body = ErrorBody::new(code_of(&error), error.to_string());
+        match error {
+            HomeError::Refused(Refusal::NoSession) => Self::not_found("the player has no session"),
+            HomeError::Refused(Refusal::CseqGap { expected }) => {
+                ErrorBody { expected: Some(expected), ..body }.into()
+            }
+            HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
+                ErrorBody { state_stamp: Some(wire_stamp(state_stamp)), ..body }.into()
+            }
+            HomeError::NotHome { retry_after_ms } => body.after(retry_after_ms).into(),
+            HomeError::Store(_) | HomeError::NotDurable | HomeError::Overloaded => {
+                body.after(RETRY_AFTER_MS).into()
+            }
+            HomeError::Refused(_) | HomeError::Corrupt => body.into(),
+        }
+    }
+}
+
+impl From<IdError> for Problem {
+    fn from(error: IdError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<RateLimited> for Problem {
+    fn from(limited: RateLimited) -> Self {
+        let body = ErrorBody::new(ErrorCode::RateLimited, "too many requests with this key");
+        body.after(u64::from(limited.retry_after_ms)).into()
+    }
+}
+
+const fn code_of(error: &HomeError) -> ErrorCode {
+    match error {
+        HomeError::Refused(refusal) => match refusal {
+            Refusal::NoSession => ErrorCode::NotFound,
+            Refusal::NotResumable => ErrorCode::NotResumable,
+            Refusal::CseqGap { .. } => ErrorCode::CseqGap,
+            Refusal::StateConflict { .. } => ErrorCode::StateConflict,
+            Refusal::TooLarge(_) => ErrorCode::TooLarge,
+            Refusal::BadRequest(_) => ErrorCode::BadRequest,
+            Refusal::SessionLimit => ErrorCode::SessionLimit,
+            Refusal::TokenExpired => ErrorCode::TokenExpired,
+            Refusal::Behind => ErrorCode::Behind,
+        },
+        HomeError::NotHome { .. } => ErrorCode::NotHome,
+        HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
+        HomeError::Overloaded => ErrorCode::Overloaded,
+        HomeError::Corrupt => ErrorCode::Internal,
+    }
+}
+
+/// What HTTP calls a code; `protocol/README.md` section 11 has the same table.
+const fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadRequest | ErrorCode::BadFrame => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthorized | ErrorCode::TokenExpired | ErrorCode::NotLoggedIn => {
+            StatusCode::UNAUTHORIZED
+        }
+        ErrorCode::Forbidden | ErrorCode::Banned => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound | ErrorCode::NotResumable | ErrorCode::UnknownOp => StatusCode::NOT_FOUND,
+        ErrorCode::Behind
+        | ErrorCode::RolledBack
+        | ErrorCode::StateConflict
+        | ErrorCode::SessionLimit
+        | ErrorCode::CseqGap
+        | ErrorCode::AlreadyLoggedIn => StatusCode::CONFLICT,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::StoreUnavailable | ErrorCode::Overloaded | ErrorCode::NotHome => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// The same for every occurrence of a code, as RFC 9457 wants a title.
+const fn title_of(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::BadFrame | ErrorCode::BadRequest => "The request is not what it must be",
+        ErrorCode::UnknownOp => "This version does not do that",
+        ErrorCode::TooLarge => "Over a limit",
+        ErrorCode::NotLoggedIn | ErrorCode::Unauthorized => "The key is missing or not good",
+        ErrorCode::AlreadyLoggedIn => "There is a session already",
+        ErrorCode::TokenExpired => "The token has expired",
+        ErrorCode::Banned => "The player is banned",
+        ErrorCode::SessionLimit => "The login policy refuses one more session",
+        ErrorCode::NotResumable => "The session cannot be taken up",
+        ErrorCode::NotHome => "The player's home cannot answer now",
+        ErrorCode::StateConflict => "The state has changed",
+        ErrorCode::CseqGap => "The counter leaves a gap",
+        ErrorCode::Behind => "The stamp is not reached yet",
+        ErrorCode::RolledBack => "The stamp lies on a lost line",
+        ErrorCode::RateLimited => "Too many requests",
+        ErrorCode::StoreUnavailable => "The store cannot give what was asked",
+        ErrorCode::Overloaded => "The server sheds load",
+        ErrorCode::NotFound => "No such thing",
+        ErrorCode::Forbidden => "Not allowed",
+        ErrorCode::Internal => "A fault of the server",
+    }
+}
+
+/// RFC 9457's members, then the code's own as extensions.
+#[derive(Serialize)]
+struct Details<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: ErrorCode,
+    temporary: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_stamp: Option<WireStamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stamp: Option<WireStamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Option<WireStamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, error } = self;
+        let details = Details {
+            r#type: format!("urn:hearth:problem:{}", error.code.name()),
+            title: title_of(error.code),
+            status: status.as_u16(),
+            detail: &error.message,
+            code: error.code,
+            temporary: error.temporary,
+            retry_after_ms: error.retry_after_ms,
+            expected: error.expected,
+            state_stamp: error.state_stamp,
+            applied: error.applied,
+            stamp: error.stamp,
+            to: error.to,
+            reason: error.reason.as_deref(),
+        };
+        // Texts and numbers always serialise.
+        let body = serde_json::to_vec(&details).unwrap_or_default();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let headers = response.headers_mut();
+        if let Some(retry_after_ms) = error.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1_000).max(1)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_the_status_that_the_specification_says() {
+        let readme = include_str!("../../protocol/README.md");
+        let (_, section) = readme.split_once("## 11. The service API").expect("the section");
+        let mut told = 0;
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let Some((codes, status)) = row.rsplit_once(" | ") else { continue };
+            let Ok(status) = status.trim_end_matches(" |").parse::<u16>() else { continue };
+            for code in ErrorCode::ALL {
+                if codes.contains(&format!("`{}`", code.name())) {
+                    assert_eq!(status_of(*code).as_u16(), status, "{}", code.name());
+                    told += 1;
+                }
+            }
+        }
+        assert!(told >= 18, "the table was not found: {told} rows");
+    }
+
+    #[test]
+    fn what_is_temporary_says_when_to_come_back() {
+        let response = Problem::from(HomeError::NotHome { retry_after_ms: 1_001 }).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "2");
+        assert_eq!(response.headers().get(header::CONTENT_TYPE).unwrap(), "application/problem+json");
+    }
+}

@@ -1,0 +1,316 @@
+//! `POST /v1/presence/query`: what others see of up to a thousand players. The hot ones are written straight from
+//! their records into the answer, the cold ones loaded in one go. Nobody is guessed: who cannot be told is named.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use protocol::{Encoding, ErrorCode, Text, codec};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::{AnyBody, answer_encoding, player_of};
+use super::door::Reader;
+use super::problem::Problem;
+use super::words::{wire_stamp, wire_status};
+use crate::clock;
+use crate::events::{PresenceView, Status};
+use crate::home::{Glance, Lookup};
+use crate::ids::PlayerId;
+
+/// Most players a call may name.
+const PLAYERS_MAX: usize = 1_000;
+/// How often those are looked for who turned cold between a look into memory and the answer.
+const ROUNDS_MAX: usize = 3;
+/// What one item takes, about: to make room for all of them at once.
+const ITEM_BYTES: usize = 64;
+/// An activity without a key, as MessagePack.
+const EMPTY_MAP: &[u8] = &[0x80];
+
+#[derive(Deserialize)]
+pub(super) struct Asked<'a> {
+    #[serde(borrow)]
+    players: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    fields: Option<Vec<Text<'a>>>,
+    /// Every answer comes from the players' home, and is as fresh as can be.
+    #[serde(default, rename = "max_age_ms")]
+    _max_age_ms: Option<u64>,
+}
+
+/// `POST /v1/presence/query`
+pub(super) async fn query(
+    State(service): State<Arc<Service>>,
+    _: Reader,
+    headers: HeaderMap,
+    AnyBody(body): AnyBody,
+) -> Result<Response, Problem> {
+    let encoding = answer_encoding(&headers, body.encoding);
+    let asked: Asked<'_> = body.read()?;
+    if asked.players.len() > PLAYERS_MAX {
+        return Err(Problem::new(ErrorCode::TooLarge, "players: at most 1000 a call"));
+    }
+    let fields = asked.fields.as_deref().map_or(Ok(Fields::ALL), Fields::named)?;
+    let mut players = Vec::with_capacity(asked.players.len());
+    for (at, player) in asked.players.iter().enumerate() {
+        match PlayerId::parse(player.as_str()) {
+            Ok(player) => players.push(player),
+            Err(_) => players.push(player_of(&format!("players[{at}]"), player.as_str())?),
+        }
+    }
+    let answer = service.presences(&players, fields, encoding).await;
+    let content_type = match encoding {
+        Encoding::Json => "application/json",
+        Encoding::MessagePack => "application/msgpack",
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], answer.finish(encoding)).into_response())
+}
+
+/// What of an item is asked for; `player` and `ver` always come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fields {
+    status: bool,
+    activity: bool,
+    last_seen: bool,
+    devices: bool,
+}
+
+impl Fields {
+    const ALL: Self = Self { status: true, activity: true, last_seen: true, devices: true };
+    const NONE: Self = Self { status: false, activity: false, last_seen: false, devices: false };
+
+    fn named(names: &[Text<'_>]) -> Result<Self, Problem> {
+        names.iter().try_fold(Self::NONE, |fields, name| match name.as_str() {
+            "status" => Ok(Self { status: true, ..fields }),
+            "activity" => Ok(Self { activity: true, ..fields }),
+            "last_seen" => Ok(Self { last_seen: true, ..fields }),
+            "devices" => Ok(Self { devices: true, ..fields }),
+            "player" | "ver" => Ok(fields),
+            _ => Err(Problem::bad_request("fields: status, activity, devices, last_seen")),
+        })
+    }
+}
+
+/// An answer in the making: items are written already, one after the other.
+#[derive(Debug, Default)]
+struct Answer<'a> {
+    items: Vec<u8>,
+    count: usize,
+    unknown: Vec<&'a str>,
+    as_of: u64,
+}
+
+impl Service {
+    async fn presences<'a>(&self, players: &'a [PlayerId], fields: Fields, encoding: Encoding) -> Answer<'a> {
+        let mut loaded = HashMap::new();
+        for _ in 0..ROUNDS_MAX {
+            let (answer, cold) = self.write_known(players, &loaded, fields, encoding);
+            if cold.is_empty() {
+                return answer;
+            }
+            loaded.extend(self.home.presence_cold(&cold).await);
+        }
+        let (mut answer, cold) = self.write_known(players, &loaded, fields, encoding);
+        let is_cold = |player: &&PlayerId| cold.contains(player);
+        answer.unknown.extend(players.iter().filter(is_cold).map(PlayerId::as_str));
+        answer
+    }
+
+    /// Writes all that memory and `loaded` know, in the order asked; and says who is missing.
+    fn write_known<'a>(
+        &self,
+        players: &'a [PlayerId],
+        loaded: &HashMap<PlayerId, Lookup>,
+        fields: Fields,
+        encoding: Encoding,
+    ) -> (Answer<'a>, Vec<PlayerId>) {
+        let now = clock::now();
+        let items = Vec::with_capacity(players.len() * ITEM_BYTES);
+        let mut answer = Answer { items, as_of: now.unix_ms, ..Answer::default() };
+        let mut cold = Vec::new();
+        for player in players {
+            let Answer { items, count, unknown, .. } = &mut answer;
+            let mut write = |view: &PresenceView| {
+                if encoding == Encoding::Json && *count > 0 {
+                    items.push(b',');
+                }
+                write_item(items, encoding, player, view, fields);
+                *count += 1;
+            };
+            match self.home.glance(player, now, &mut write) {
+                Glance::Hot(()) => {}
+                Glance::Unknown => unknown.push(player.as_str()),
+                Glance::Cold => match loaded.get(player) {
+                    Some(Lookup::Known(view)) => write(view),
+                    Some(Lookup::Unknown) => unknown.push(player.as_str()),
+                    None => cold.push(player.clone()),
+                },
+            }
+        }
+        (answer, cold)
+    }
+}
+
+impl Answer<'_> {
+    /// The whole body: `{presences, as_of, unknown}`.
+    fn finish(self, encoding: Encoding) -> Vec<u8> {
+        let Self { items, count, unknown, as_of } = self;
+        let mut body = Vec::with_capacity(items.len() + unknown.len() * ITEM_BYTES + ITEM_BYTES);
+        match encoding {
+            Encoding::MessagePack => {
+                body.extend_from_slice(b"\x83\xa9presences");
+                // Writing into a Vec cannot fail.
+                let _ = rmp::encode::write_array_len(&mut body, u32::try_from(count).unwrap_or(u32::MAX));
+                body.extend_from_slice(&items);
+                body.extend_from_slice(b"\xa5as_of");
+                codec::encode_body(encoding, &mut body, &as_of);
+                body.extend_from_slice(b"\xa7unknown");
+                codec::encode_body(encoding, &mut body, &unknown);
+            }
+            Encoding::Json => {
+                body.extend_from_slice(b"{\"presences\":[");
+                body.extend_from_slice(&items);
+                body.extend_from_slice(b"],\"as_of\":");
+                codec::encode_body(encoding, &mut body, &as_of);
+                body.extend_from_slice(b",\"unknown\":");
+                codec::encode_body(encoding, &mut body, &unknown);
+                body.push(b'}');
+            }
+        }
+        body
+    }
+}
+
+/// Appends one item, as `presence::item` describes it. MessagePack is written without a detour, an activity being
+/// MessagePack already; JSON, for people, takes the detour.
+fn write_item(out: &mut Vec<u8>, encoding: Encoding, player: &PlayerId, view: &PresenceView, fields: Fields) {
+    match encoding {
+        Encoding::MessagePack => write_msgpack_item(out, player, view, fields),
+        Encoding::Json => write_json_item(out, player, view, fields),
+    }
+}
+
+fn write_msgpack_item(out: &mut Vec<u8>, player: &PlayerId, view: &PresenceView, fields: Fields) {
+    let activity = view.activity.as_deref().filter(|activity| fields.activity && *activity != EMPTY_MAP);
+    let is_offline = view.status == Status::Offline;
+    let last_seen =
+        (fields.last_seen && is_offline && view.last_seen_unix_ms > 0).then_some(view.last_seen_unix_ms);
+    let devices = (fields.devices && !view.devices.is_empty()).then_some(&view.devices);
+    let optional = [fields.status, activity.is_some(), last_seen.is_some(), devices.is_some()];
+    let entries = 2 + optional.into_iter().filter(|there| *there).count();
+    // Writing into a Vec cannot fail.
+    let _ = rmp::encode::write_map_len(out, u32::try_from(entries).unwrap_or(2));
+    out.extend_from_slice(b"\xa6player");
+    let _ = rmp::encode::write_str(out, player.as_str());
+    if fields.status {
+        out.extend_from_slice(b"\xa6status");
+        codec::encode_body(Encoding::MessagePack, out, &wire_status(view.status));
+    }
+    if let Some(activity) = activity {
+        out.extend_from_slice(b"\xa8activity");
+        out.extend_from_slice(activity);
+    }
+    out.extend_from_slice(b"\xa3ver\x92");
+    let (epoch, number) = wire_stamp(view.ver);
+    let _ = rmp::encode::write_uint(out, epoch);
+    let _ = rmp::encode::write_uint(out, number);
+    if let Some(last_seen) = last_seen {
+        out.extend_from_slice(b"\xa9last_seen");
+        let _ = rmp::encode::write_uint(out, last_seen);
+    }
+    if let Some(devices) = devices {
+        out.extend_from_slice(b"\xa7devices");
+        codec::encode_body(Encoding::MessagePack, out, devices);
+    }
+}
+
+#[derive(Serialize)]
+struct JsonItem<'a> {
+    player: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<protocol::request::Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<std::collections::BTreeMap<String, protocol::Value>>,
+    ver: protocol::Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<Vec<String>>,
+}
+
+fn write_json_item(out: &mut Vec<u8>, player: &PlayerId, view: &PresenceView, fields: Fields) {
+    let item = crate::presence::item(player, view);
+    let asked = JsonItem {
+        player: &item.player,
+        status: fields.status.then_some(item.status),
+        activity: item.activity.filter(|_| fields.activity),
+        ver: item.ver,
+        last_seen: item.last_seen.filter(|_| fields.last_seen),
+        devices: item.devices.filter(|_| fields.devices),
+    };
+    codec::encode_body(Encoding::Json, out, &asked);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Stamp, Version};
+    use protocol::push::PresenceItem;
+
+    fn views() -> Vec<PresenceView> {
+        let ver = Stamp::new(Epoch::of(1_790_000_000_000), Version::of(300));
+        let activity = rmp_serde::to_vec(&std::collections::BTreeMap::from([("map", "docks")])).unwrap();
+        let online = PresenceView {
+            status: Status::Playing,
+            activity: Some(activity.into_boxed_slice()),
+            devices: vec!["pc".into(), "web".into()],
+            ver,
+            last_seen_unix_ms: 1_790_000_000_001,
+        };
+        let offline =
+            PresenceView { status: Status::Offline, activity: None, devices: Vec::new(), ..online.clone() };
+        let empty = PresenceView { activity: Some(EMPTY_MAP.into()), devices: Vec::new(), ..online.clone() };
+        vec![online, offline, empty, PresenceView::default()]
+    }
+
+    #[test]
+    fn an_item_is_what_a_watcher_would_be_told() {
+        let player = PlayerId::parse("ann").unwrap();
+        for view in views() {
+            let expected = crate::presence::item(&player, &view);
+            let (mut packed, mut json) = (Vec::new(), Vec::new());
+            write_item(&mut packed, Encoding::MessagePack, &player, &view, Fields::ALL);
+            write_item(&mut json, Encoding::Json, &player, &view, Fields::ALL);
+            assert_eq!(rmp_serde::from_slice::<PresenceItem>(&packed).unwrap(), expected);
+            assert_eq!(serde_json::from_slice::<PresenceItem>(&json).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn fields_leave_out_what_is_not_named() {
+        let player = PlayerId::parse("ann").unwrap();
+        let keys = |fields: Fields, view: &PresenceView| {
+            let (mut packed, mut json) = (Vec::new(), Vec::new());
+            write_item(&mut packed, Encoding::MessagePack, &player, view, fields);
+            write_item(&mut json, Encoding::Json, &player, view, fields);
+            let packed: serde_json::Map<_, _> = rmp_serde::from_slice(&packed).unwrap();
+            let json: serde_json::Map<_, _> = serde_json::from_slice(&json).unwrap();
+            assert_eq!(packed, json);
+            json.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        let (online, offline) = (&views()[0], &views()[1]);
+        assert_eq!(keys(Fields::NONE, online), "player ver");
+        for (name, on, off) in [
+            ("status", "player status ver", "player status ver"),
+            ("activity", "activity player ver", "player ver"),
+            ("devices", "devices player ver", "player ver"),
+            ("last_seen", "player ver", "last_seen player ver"),
+        ] {
+            let fields = Fields::named(&[name.into()]).unwrap();
+            assert_eq!((keys(fields, online).as_str(), keys(fields, offline).as_str()), (on, off), "{name}");
+        }
+        assert!(Fields::named(&["colour".into()]).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! `/v1/sessions`: a login service makes a session before the client connects; looking at one; logging one out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use protocol::limits::DEVICE_BYTES_MAX;
+use protocol::request::Status as WireStatus;
+use protocol::{ErrorCode, Text, Value};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::{JsonBody, PathSession, player_of};
+use super::door::{Reader, Writer};
+use super::problem::Problem;
+use super::words::{status_of, write_value};
+use crate::clock;
+use crate::events::{EndReason, Status};
+use crate::home::record::state::Patch;
+use crate::home::record::{Context, LinkState, Record, Session, millis};
+use crate::home::{Login, Opened};
+use crate::ids::PlayerId;
+
+/// Sessions of one player that may wait for their client at a time: a login service that asks again and again gets
+/// a refusal before the player's record grows.
+const PENDING_MAX: usize = 16;
+/// The device of a session whose maker names none.
+const DEVICE: &str = "other";
+
+#[derive(Deserialize)]
+pub(super) struct Open<'a> {
+    #[serde(borrow)]
+    player: Text<'a>,
+    #[serde(borrow, default)]
+    device: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    state: Option<BTreeMap<Text<'a>, Value>>,
+}
+
+#[derive(Serialize)]
+struct Made<'a> {
+    session: String,
+    ticket: String,
+    pending_ms: u64,
+    url: &'a str,
+}
+
+/// `POST /v1/sessions`
+pub(super) async fn open(
+    State(service): State<Arc<Service>>,
+    caller: Writer,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let open: Open<'_> = body.read()?;
+    let player = player_of("player", open.player.as_str())?;
+    let device = checked_device(open.device.as_ref().map_or(DEVICE, Text::as_str))?;
+    service.has_room_for_one_more(&player)?;
+    let now = clock::now();
+    let login = Login {
+        player: player.clone(),
+        device: device.into(),
+        status: Status::Online,
+        token_expires_at_unix_ms: now.plus_ms(millis(service.settings.credentials_ttl)).unix_ms,
+        pending: true,
+    };
+    let opened = service.home.login(login).await?;
+    if let Some(state) = open.state.filter(|state| !state.is_empty()) {
+        service.put_state(&opened, &state).await?;
+    }
+    service.home.may_answer(&player)?;
+    caller.audit("session.open", &player, Some(opened.session));
+    let made = Made {
+        session: opened.session.to_string(),
+        ticket: opened.ticket,
+        pending_ms: millis(service.home.settings().pending),
+        url: &service.settings.client_url,
+    };
+    let headers = [
+        (header::LOCATION, format!("/v1/sessions/{}", opened.session)),
+        // The ticket is a secret: no cache may keep it.
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    Ok((StatusCode::CREATED, headers, Json(made)).into_response())
+}
+
+fn checked_device(device: &str) -> Result<&str, Problem> {
+    if device.is_empty() || device.len() > DEVICE_BYTES_MAX || device.chars().any(char::is_control) {
+        return Err(Problem::bad_request("device: 1 to 16 bytes without control characters"));
+    }
+    Ok(device)
+}
+
+impl Service {
+    fn has_room_for_one_more(&self, player: &PlayerId) -> Result<(), Problem> {
+        let is_pending = |session: &&Session| matches!(session.link, LinkState::Pending { .. });
+        let pending = |record: &Record| record.sessions.iter().filter(is_pending).count();
+        match self.home.find(player).and_then(|cell| cell.read(pending)) {
+            Some(PENDING_MAX..) => Err(Problem::new(
+                ErrorCode::SessionLimit,
+                "too many sessions of this player wait for their client",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the first state into a new session, or leaves no session behind.
+    async fn put_state(&self, opened: &Opened, state: &BTreeMap<Text<'_>, Value>) -> Result<(), Problem> {
+        let set = state.iter().map(|(key, value)| (key.as_str(), write_value(value))).collect();
+        let patch = Patch { set, ..Patch::default() };
+        let applied =
+            self.home.apply(&opened.cell, clock::now(), |record, ctx| record.patch_by_service(ctx, &patch));
+        let stored = match applied {
+            // The session was durable before its state was: so must the state be.
+            Ok(applied) => self.durable(&opened.cell, applied.stamp).await,
+            Err(error) => Err(error.into()),
+        };
+        stored.inspect_err(|_| {
+            let _ = self.home.end(&opened.cell, opened.session, EndReason::Logout, clock::now());
+        })
+    }
+}
+
+/// One session, as services see it.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionView {
+    session: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    player: Option<String>,
+    device: String,
+    status: WireStatus,
+    attached: bool,
+    /// Made by a service, and its client has not come yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pending: bool,
+    cseq: u64,
+    expires_in_ms: u64,
+}
+
+impl SessionView {
+    pub(super) fn of(session: &Session, ctx: Context<'_>) -> Self {
+        Self {
+            session: session.id.to_string(),
+            player: None,
+            device: session.device.as_ref().to_owned(),
+            status: status_of(session),
+            attached: session.link == LinkState::Attached,
+            pending: matches!(session.link, LinkState::Pending { .. }),
+            cseq: session.cseq,
+            expires_in_ms: session.expires_at(ctx).saturating_sub(ctx.now.unix_ms),
+        }
+    }
+}
+
+/// `GET /v1/sessions/{session}`
+pub(super) async fn look(
+    State(service): State<Arc<Service>>,
+    _: Reader,
+    PathSession(session): PathSession,
+) -> Result<Json<SessionView>, Problem> {
+    let cell = service.home.find_session(session).await?.ok_or_else(no_session)?;
+    let ctx = service.home.context(clock::now());
+    let seen = cell.read(|record| record.session(session).map(|session| SessionView::of(session, ctx)));
+    let mut view = seen.flatten().ok_or_else(no_session)?;
+    view.player = Some(cell.player().as_str().to_owned());
+    service.home.may_answer(cell.player())?;
+    Ok(Json(view))
+}
+
+/// `DELETE /v1/sessions/{session}`
+pub(super) async fn log_out(
+    State(service): State<Arc<Service>>,
+    caller: Writer,
+    PathSession(session): PathSession,
+) -> Result<StatusCode, Problem> {
+    let cell = service.home.find_session(session).await?.ok_or_else(no_session)?;
+    let ended = service.home.end(&cell, session, EndReason::Logout, clock::now()).map_err(Problem::from);
+    ended.map_err(|problem| if problem.code() == ErrorCode::NotFound { no_session() } else { problem })?;
+    caller.audit("session.logout", cell.player(), Some(session));
+    service.durable_end(&cell).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_session() -> Problem {
+    Problem::not_found("there is no such session")
+}
