@@ -22,9 +22,10 @@ use crate::home::record::{self, Rules};
 use crate::home::{Home, HomeSettings};
 use crate::hub::{Hub, HubSettings};
 use crate::ids::Owner;
-use crate::limits::{AddressLimits, Rates};
+use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::sabotage::{self, Guard};
+use crate::service::{self, Condition, Keys, Service, ServiceSettings};
 use crate::session::{PLAYERS_PER_CALL_MAX, SessionSettings, Sessions, TokenRefused};
 use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
 use crate::tasks::Tasks;
@@ -41,6 +42,8 @@ const LINKS_STOP: Duration = Duration::from_secs(3);
 const FLUSH_STOP: Duration = Duration::from_secs(5);
 /// How long everything else may take to stop.
 const TASKS_STOP: Duration = Duration::from_secs(1);
+/// How long a session that a service made lasts without a `refresh`.
+const CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How often histograms are tidied.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The storage formats that this version reads and writes.
@@ -122,6 +125,9 @@ struct House {
     home: Arc<Home>,
     sessions: Arc<Sessions>,
     client_addr: SocketAddr,
+    service_addr: SocketAddr,
+    /// The service API.
+    counter: Tasks,
     /// The accept loop.
     door: Tasks,
     /// Handshakes and links.
@@ -141,9 +147,11 @@ impl House {
         let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
         let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
+        let services = bind("service_addr", settings.service_addr, settings.link.backlog)?;
+        let service_addr = services.local_addr().unwrap_or(settings.service_addr);
 
         let store = open_store(&settings).await?;
-        let _shortfalls = checked_shortfalls(&settings, &store).await?;
+        let shortfalls = checked_shortfalls(&settings, &store).await?;
         let cluster = agreed_cluster(&settings, &store).await?;
 
         let events = Arc::new(Events::default());
@@ -200,14 +208,43 @@ impl House {
         });
         door.spawn_vital("accept", gate.run(clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
-        Ok(Self { settings, store, home, sessions, client_addr, door, links, upper, lower })
+        let service = Service::new(
+            ServiceSettings {
+                node_id: settings.node_id.to_string(),
+                client_url: client_url(&settings, client_addr),
+                keys: Keys::bootstrap(settings.service_key.as_ref()),
+                credentials_ttl: CREDENTIALS_TTL,
+                shortfalls,
+            },
+            Arc::clone(&home),
+            Arc::clone(&hub),
+            KeyLimits::from_settings(&settings.limits),
+            Box::new(move || recorded.render()),
+            condition([door.clone(), upper.clone(), lower.clone()]),
+        );
+        let counter = Tasks::new();
+        let at_counter = counter.clone();
+        counter.spawn_vital("service", async move { service::serve(services, service, &at_counter).await });
+        Ok(Self {
+            settings,
+            store,
+            home,
+            sessions,
+            client_addr,
+            service_addr,
+            counter,
+            door,
+            links,
+            upper,
+            lower,
+        })
     }
 
     /// Says where the server is: on standard output for people and scripts, and in the log.
     fn announce(&self) {
-        let scheme = if self.settings.tls.cert_file.is_some() { "wss" } else { "ws" };
-        let clients = format!("{scheme}://{}/v1/connect", self.client_addr);
-        tracing::info!(operation = "start", clients, store = self.store.kind(), "serving");
+        let clients = client_url(&self.settings, self.client_addr);
+        let services = format!("http://{}", self.service_addr);
+        tracing::info!(operation = "start", clients, services, store = self.store.kind(), "serving");
         let dev = if self.settings.dev_tokens_taken() {
             "\n  any token `dev:<player>` logs in (development only)"
         } else {
@@ -216,7 +253,7 @@ impl House {
         // Who closed our standard output does not want to know.
         let _ = writeln!(
             std::io::stdout(),
-            "hearth {} is ready\n  clients  {clients}\n  store    {}{dev}",
+            "hearth {} is ready\n  clients  {clients}\n  services {services}\n  store    {}{dev}",
             env!("CARGO_PKG_VERSION"),
             self.settings.store,
         );
@@ -241,6 +278,7 @@ impl House {
         tokio::select! {
             () = stopped => Ok(()),
             () = self.door.failed() => Err(ServeError::TaskDied),
+            () = self.counter.failed() => Err(ServeError::TaskDied),
             () = self.upper.failed() => Err(ServeError::TaskDied),
             () = self.lower.failed() => Err(ServeError::TaskDied),
         }
@@ -252,6 +290,7 @@ impl House {
         self.door.stop(TASKS_STOP).await;
         self.sessions.close_all().await;
         self.links.stop(LINKS_STOP).await;
+        self.counter.stop(TASKS_STOP).await;
         self.upper.stop(TASKS_STOP).await;
         if self.home.flush_all(FLUSH_STOP).await {
             self.home.release().await;
@@ -266,6 +305,26 @@ impl House {
             tracing::warn!(operation = "stop", status = %error, "the store did not close in order");
         }
     }
+}
+
+/// Where clients connect, as they are told.
+fn client_url(settings: &Settings, addr: SocketAddr) -> String {
+    let scheme = if settings.tls.cert_file.is_some() { "wss" } else { "ws" };
+    let public = settings.public_url.as_ref().map(|url| url.as_str().to_owned());
+    public.unwrap_or_else(|| format!("{scheme}://{addr}/v1/connect"))
+}
+
+/// How the process is, by the tasks of its floors; the first floor is the first to stop.
+fn condition(floors: [Tasks; 3]) -> Box<dyn Fn() -> Condition + Send + Sync> {
+    Box::new(move || {
+        if floors.iter().any(Tasks::has_failed) {
+            Condition::Failed
+        } else if floors.iter().any(Tasks::is_stopping) {
+            Condition::Stopping
+        } else {
+            Condition::Well
+        }
+    })
 }
 
 /// Takes the samples of histograms into their buckets, so that they do not pile up between two scrapes.
