@@ -56,6 +56,8 @@ pub enum Away {
     For(Duration),
     /// This part of the time for which the session can be resumed, if that fits into the run; else a moment.
     OfResume(f64),
+    /// So long that even a server that forgets late must have forgotten the session, if that fits into the run.
+    UntilForgotten,
 }
 
 /// A bot's schedule: a queue of one next time a kind.
@@ -158,10 +160,11 @@ impl Schedule {
             _ => Drop::Abandon,
         };
         let moment = AWAY_MAX.min(interval / 4).mul_f64(self.rng.random());
-        let away = match self.rng.random_range(0..8) {
+        let away = match self.rng.random_range(0..16) {
             _ if self.scenario == Scenario::Reconnect => Away::For(Duration::ZERO),
-            0 => Away::OfResume(0.7),
-            1 => Away::OfResume(1.5),
+            0 | 1 => Away::OfResume(0.7),
+            2 => Away::OfResume(1.5),
+            3 => Away::UntilForgotten,
             _ => Away::For(moment),
         };
         Action::Drop { how, away }

@@ -21,6 +21,9 @@ use crate::schedule::{self, Action, Away, Schedule};
 
 pub use words::{MESSAGE, bot as number_of, player as name_of};
 
+/// A session is forgotten so long after its time at the latest, and a little more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(37);
+
 /// What a bot has in hand.
 #[derive(Debug)]
 pub struct Bot {
@@ -176,13 +179,13 @@ impl Bot {
             return;
         }
         let left = self.board.end().saturating_duration_since(Instant::now());
-        let stay = match away {
-            Away::For(stay) => stay,
-            Away::OfResume(part) => {
-                let stay = Duration::from_millis(self.resume_ms.min(86_400_000)).mul_f64(part);
-                if stay * 2 < left { stay } else { Duration::from_millis(500) }
-            }
+        let resume = Duration::from_millis(self.resume_ms.min(86_400_000));
+        let (wish, fits) = match away {
+            Away::For(stay) => (stay, true),
+            Away::OfResume(part) => (resume.mul_f64(part), resume.mul_f64(2.0 * part) < left),
+            Away::UntilForgotten => (resume + FORGOTTEN_AFTER, resume + FORGOTTEN_AFTER * 2 < left),
         };
+        let stay = if fits { wish } else { Duration::from_millis(500) };
         self.stay = stay;
         if let Some(held) = &self.link {
             let _ = held.client.drop_link(words::drop_kind(how), stay).await;

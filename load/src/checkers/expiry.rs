@@ -15,18 +15,34 @@ const LATE_MS: u64 = 35_000;
 pub fn check(lives: &[Life<'_>], run_ms: u64) -> Verdict {
     let mut verdict = Verdict::new("C9", "no session ends before its time, none is accepted 35 s after it");
     let mut shortest_ms = u64::MAX;
+    let mut overdue = 0;
     for life in lives {
         for (_, opened) in &life.readies {
             shortest_ms = shortest_ms.min(opened.resume_ms);
         }
+        overdue += attempts_past_the_time(life);
         check_early(&mut verdict, life);
         check_late(&mut verdict, life);
     }
     if shortest_ms >= run_ms {
         verdict.not_exercised =
             Some(format!("sessions last {shortest_ms} ms, the run {run_ms} ms: none could run out"));
+    } else if overdue == 0 {
+        verdict.not_exercised = Some("nobody came back after a session's time was over".to_owned());
     }
     verdict
+}
+
+/// How often somebody came back too late.
+fn attempts_past_the_time(life: &Life<'_>) -> u64 {
+    let resume_ms = life.readies.first().map_or(u64::MAX, |(_, opened)| opened.resume_ms);
+    let claims = life.readies.iter().filter_map(|(_, opened)| opened.claim.as_ref());
+    let turned = match life.end {
+        End::Turned(_, Notice::Turned { claim: Some(claim), .. }) => Some(claim),
+        _ => None,
+    };
+    let late = claims.chain(turned).filter(|claim| claim.away_at_least_ms >= resume_ms).count();
+    u64::try_from(late).unwrap_or(u64::MAX)
 }
 
 fn check_early(verdict: &mut Verdict, life: &Life<'_>) {
@@ -42,8 +58,8 @@ fn check_late(verdict: &mut Verdict, life: &Life<'_>) {
     for pair in life.readies.windows(2) {
         let [(before_at, before), (at, opened)] = pair else { continue };
         let Some(claim) = &opened.claim else { continue };
-        // A node that started anew gives every session its full time again.
-        if before.node != opened.node {
+        // Under a new epoch the record was loaded anew, and its sessions got their full time again.
+        if before.stamp.0 != opened.stamp.0 {
             continue;
         }
         let looked_alive = life.log.get(*before_at..*at).unwrap_or(&[]).iter().any(|entry| {

@@ -540,29 +540,34 @@ fn c9_finds_a_resume_refused_too_early() {
 
 #[test]
 fn c9_finds_a_resume_accepted_too_late() {
-    for (away, how, node, found) in [
-        (45_000, Drop::Cut, "n#1", vec![]),
-        (45_001, Drop::Cut, "n#1", vec!["C9"]),
-        (47_000, Drop::Abandon, "n#1", vec![]),
-        (47_001, Drop::Abandon, "n#1", vec!["C9"]),
-        (90_000, Drop::Cut, "n#2", vec![]),
+    for (away, how, is_restarted, found) in [
+        (45_000, Drop::Cut, false, vec![]),
+        (45_001, Drop::Cut, false, vec!["C9"]),
+        (47_000, Drop::Abandon, false, vec![]),
+        (47_001, Drop::Abandon, false, vec!["C9"]),
+        (90_000, Drop::Cut, true, vec![]),
     ] {
         let mut story = Story::of(0);
         story.notice(Notice::Down { code: None, on_purpose: Some(how), stay_ms: 0 });
         let claim = Some(Claim { stamp: None, away_ms: away, away_at_least_ms: away });
-        let opened = Opened { claim, node: node.to_owned(), ..story.opened(true) };
+        story.epoch += u64::from(is_restarted);
+        let opened = Opened { claim, ..story.opened(true) };
         story.notice(Notice::Ready(Box::new(opened)));
-        assert_eq!(broken(&[&story]), found, "{away} {how:?} {node}");
+        assert_eq!(broken(&[&story]), found, "{away} {how:?} {is_restarted}");
     }
 }
 
 #[test]
-fn c9_says_when_no_session_could_run_out() {
-    let story = Story::of(0);
-    let short = judge(&History { logs: vec![story.log.clone()] }, 9_000);
-    assert!(short.iter().find(|verdict| verdict.checker == "C9").unwrap().not_exercised.is_some());
-    let long = verdicts(&[&story]);
-    assert!(long.iter().find(|verdict| verdict.checker == "C9").unwrap().not_exercised.is_none());
+fn c9_says_when_no_session_could_run_out_or_nobody_came_too_late() {
+    let not_exercised = |story: &Story, run_ms| {
+        let found = judge(&History { logs: vec![story.log.clone()] }, run_ms);
+        found.iter().find(|verdict| verdict.checker == "C9").unwrap().not_exercised.is_some()
+    };
+    let mut story = Story::of(0);
+    assert!(not_exercised(&story, 9_000));
+    assert!(not_exercised(&story, 60_000));
+    story.turned(10_000);
+    assert!(!not_exercised(&story, 60_000));
 }
 
 // Pushes.

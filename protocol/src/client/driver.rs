@@ -9,14 +9,15 @@ use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
 use super::config::{Config, Credentials};
-use super::event::{Answered, Down, Event, Happened, Outcome, Presented, Timing, read_error};
+use super::event::{Answered, Down, Event, Happened, Outcome, Presented, Timing};
+use super::handshake::{Handshake, handshake};
 use super::inbox::Inbox;
-use super::ledger::{Entry, HANDSHAKE_REFERENCE, Ledger, Slot};
+use super::ledger::{Entry, Ledger, Slot};
 use super::link::{DropKind, Heard, Link};
 use crate::codes::{Advice, ErrorCode, advice};
-use crate::reply::{ErrorBody, Ready, Redirect};
-use crate::request::{Login, Op, Request, Resume};
-use crate::{Encoding, Stamp, codec, push};
+use crate::reply::{ErrorBody, Ready};
+use crate::request::{Login, Request, Resume};
+use crate::{Stamp, push};
 
 /// How long to wait for the close that follows a refusal.
 const CLOSE_AFTER_ERROR: Duration = Duration::from_millis(500);
@@ -80,14 +81,6 @@ struct Held {
     lost: Option<Instant>,
     /// When the server may have heard of it last.
     heard_of: Option<Instant>,
-}
-
-/// How a handshake ended.
-enum Handshake {
-    Ready(Box<Ready>, Link),
-    Redirect(Redirect),
-    Refused(Box<ErrorBody>, Link),
-    Lost { code: Option<u16>, reason: String, bye: Option<push::Bye> },
 }
 
 impl Driver {
@@ -374,45 +367,6 @@ impl Driver {
             // A caller who waits no more needs no answer.
             Slot::Call(caller) => drop(caller.send(with_tag(0))),
             Slot::Own => {}
-        }
-    }
-}
-
-/// Says the first request and waits for what comes of it.
-async fn handshake(mut link: Link, request: Request<'static>) -> Handshake {
-    let mut bye = None;
-    let encoding: Encoding = link.encoding();
-    let mut first = Vec::new();
-    codec::encode_request(encoding, &mut first, HANDSHAKE_REFERENCE, &request);
-    if let Err(reason) = link.feed(first).await {
-        return Handshake::Lost { code: None, reason, bye };
-    }
-    if let Err(reason) = link.flush().await {
-        return Handshake::Lost { code: None, reason, bye };
-    }
-    loop {
-        let bytes = match link.hear().await {
-            Heard::Frame(bytes) => bytes,
-            Heard::Life => continue,
-            Heard::End { code, reason } => return Handshake::Lost { code, reason, bye },
-        };
-        let unreadable = |reason: String| Handshake::Lost { code: None, reason, bye: None };
-        let frame = match codec::peek(encoding, &bytes) {
-            Ok(frame) => frame,
-            Err(error) => return unreadable(error.to_string()),
-        };
-        match frame.op {
-            Some(Op::Ready) => match frame.read(encoding) {
-                Ok(ready) => return Handshake::Ready(Box::new(ready), link),
-                Err(reason) => return unreadable(reason),
-            },
-            Some(Op::Redirect) => match frame.read(encoding) {
-                Ok(redirect) => return Handshake::Redirect(redirect),
-                Err(reason) => return unreadable(reason),
-            },
-            Some(Op::Error) => return Handshake::Refused(read_error(&frame, encoding), link),
-            Some(Op::Bye) => bye = frame.read(encoding).ok(),
-            _ => {}
         }
     }
 }

@@ -20,6 +20,7 @@ mod config;
 mod driver;
 mod event;
 mod handle;
+mod handshake;
 mod inbox;
 mod ledger;
 mod link;

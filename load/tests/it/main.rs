@@ -1,0 +1,96 @@
+//! Whole runs against a tiny server in the test: honest, every promise holds; with one thing bent, the checker named for it
+//! finds it in what real bots wrote down.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod fake;
+
+use clap::Parser;
+use fake::{Bent, Fake};
+use load::options::Options;
+use load::report::Report;
+use load::run;
+
+async fn lived(bent: Bent, scenario: &str) -> Report {
+    let fake = Fake::start(bent).await;
+    let line = format!(
+        "load {scenario} --players 6 --seconds 3 --write-interval-ms 40 --drop-interval-ms 700 --durable-share 0.3 \
+         --encoding mixed --quiet --url {}",
+        fake.url
+    );
+    let options = Options::try_parse_from(line.split_whitespace()).unwrap();
+    let (report, history) = run::run(options).await.unwrap();
+    assert_eq!(history.logs.len(), 6);
+    report
+}
+
+/// The names of the checkers that found something.
+fn broken(report: &Report) -> Vec<&str> {
+    report.verdicts.iter().filter(|verdict| verdict.broken > 0).map(|verdict| verdict.checker).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_honest_server_passes_every_scenario_and_each_exercises_something() {
+    for scenario in ["steady", "churn", "fanout", "reconnect"] {
+        let report = lived(Bent::Nothing, scenario).await;
+        assert!(report.passed, "{scenario}: {}", report.text());
+        for count in ["writes", "resumes", "durable_acks", "items"] {
+            assert!(report.figures.count(count) > 0, "{scenario}: no {count}");
+        }
+        for checker in ["C1", "C2", "C3", "C4", "pushes"] {
+            let verdict = report.verdicts.iter().find(|verdict| verdict.checker == checker).unwrap();
+            assert!(verdict.checks > 0, "{scenario}: {checker} checked nothing");
+        }
+        let told: serde_json::Value = serde_json::to_value(&report).unwrap();
+        assert_eq!((&told["passed"], &told["scenario"]), (&true.into(), &scenario.into()));
+    }
+}
+
+async fn finds(bent: Bent, checker: &str) {
+    let report = lived(bent, "steady").await;
+    assert!(!report.passed);
+    assert!(broken(&report).contains(&checker), "{bent:?}: {}", report.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c1_finds_stale_reads() {
+    finds(Bent::ReadsAreStale, "C1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c2_finds_durable_writes_that_are_forgotten() {
+    finds(Bent::DurableWritesAreForgotten, "C2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c3_finds_applied_writes_that_are_forgotten() {
+    finds(Bent::AppliedWritesAreForgotten, "C3").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_finds_repeats_that_are_carried_out() {
+    finds(Bent::RepeatsAreCarriedOut, "C4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c9_finds_sessions_that_end_early() {
+    finds(Bent::SessionsEndEarly, "C9").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_pushes_are_found() {
+    finds(Bent::PushesAreLost, "pushes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_sends_everybody_away_fails_the_run() {
+    let report = lived(Bent::EverybodyIsBanned, "steady").await;
+    assert!(!report.passed);
+    assert_eq!(report.vacuous, ["no write", "no resume", "no push compared"]);
+    assert_eq!((report.unfinished, report.sent_away.values().sum::<u64>()), (6, 6));
+}
