@@ -433,11 +433,11 @@ fn hub_settings(settings: &Settings) -> HubSettings {
 
 fn session_settings(settings: &Settings) -> SessionSettings {
     let limits = [
-        ("frame_bytes_max", settings.link.frame_bytes_max),
-        ("state_bytes_max", settings.session.state_bytes_max),
-        ("watches_max", settings.presence.watches_max),
-        ("players_per_call_max", PLAYERS_PER_CALL_MAX),
-        ("durable_in_flight_max", settings.link.durable_in_flight_max),
+        ("frame_bytes", settings.link.frame_bytes_max),
+        ("state_bytes", settings.session.state_bytes_max),
+        ("watches", settings.presence.watches_max),
+        ("players_per_call", PLAYERS_PER_CALL_MAX),
+        ("durable_in_flight", settings.link.durable_in_flight_max),
     ];
     let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     SessionSettings {
