@@ -387,6 +387,7 @@ fn trim(inner: &mut Inner, seen: u64) {
     while inner.replay.front().is_some_and(|frame| frame.seq <= seen) {
         if let Some(frame) = inner.replay.pop_front() {
             inner.replay_bytes = inner.replay_bytes.saturating_sub(frame.bytes());
+            inner.lost_seq = inner.lost_seq.max(frame.seq);
             inner.resend_from =
                 inner.resend_from.saturating_sub(usize::from(inner.resend_from != usize::MAX));
         }
@@ -532,6 +533,7 @@ mod tests {
         sent(&mailbox);
         mailbox.seen(2);
         assert_eq!(mailbox.resume(2), Replay { frames: 0, missed: false });
+        assert!(mailbox.resume(1).missed, "who takes back what she has seen is told that it is gone");
     }
 
     #[test]

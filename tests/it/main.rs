@@ -9,4 +9,12 @@
 )]
 
 mod harness;
+mod limits;
+mod messages;
+mod presence;
+mod replay;
+mod sessions;
+mod state;
 mod store;
+mod tokens;
+mod wire;

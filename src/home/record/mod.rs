@@ -201,8 +201,8 @@ impl Record {
             sessions: Vec::new(),
             state: Document::default(),
             state_stamp: Stamp::new(epoch, version_max),
-            // The view's counter never passes the version, so it starts above whatever was shown and forgotten.
-            view: PresenceView { ver: Stamp::new(epoch, version_max), ..PresenceView::default() },
+            // As of a player who was never here: until something is shown, nobody can tell the two apart.
+            view: PresenceView::default(),
             watches_version: version_max,
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{Admission, Context, LinkState, Record, Refusal, Session, Visibility, millis};
 use crate::events::{PresenceView, Status};
-use crate::ids::{SessionId, Stamp};
+use crate::ids::{SessionId, Stamp, Version};
 
 /// A change of a session's presence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +56,11 @@ impl Record {
         }
         self.version = self.version.next();
         let gone = merged.status == Status::Offline;
+        // The counter never passes the version, so it starts above whatever was shown before and forgotten.
+        let before = self.view.ver.version;
+        let counter = if before == Version::ZERO { self.version } else { before.next() };
         self.view = PresenceView {
-            ver: Stamp::new(self.epoch, self.view.ver.version.next()),
+            ver: Stamp::new(self.epoch, counter),
             last_seen_unix_ms: if gone { self.left_at(ctx) } else { self.view.last_seen_unix_ms },
             ..merged
         };
