@@ -50,6 +50,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_golden_vectors_hold() {
+        let vectors: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../protocol/vectors/hash.json")).unwrap();
+        let (of_256, of_4096) = (Placement::of(256).unwrap(), Placement::of(4096).unwrap());
+        let mut checked = 0;
+        for vector in &vectors {
+            // Some inputs are no player ids: rooms and nodes are hashed, too.
+            let Ok(player) = PlayerId::parse(vector["input"].as_str().unwrap()) else { continue };
+            assert_eq!(u64::from(of_256.shard_of(&player).number()), vector["shard_of_256"], "{vector}");
+            assert_eq!(u64::from(of_4096.shard_of(&player).number()), vector["shard_of_4096"], "{vector}");
+            checked += 1;
+        }
+        assert!(checked > 5);
+    }
+
+    #[test]
     fn players_spread_over_all_shards() {
         let placement = Placement::of(256).unwrap();
         let mut counts = vec![0u32; 256];

@@ -12,6 +12,7 @@ mod harness;
 mod limits;
 mod messages;
 mod presence;
+mod readme;
 mod replay;
 mod sessions;
 mod state;

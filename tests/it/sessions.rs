@@ -8,7 +8,11 @@ use crate::harness::server::Server;
 
 async fn not_resumable(server: &Server, credentials: &Credentials) {
     let refused = server.resume_refused(credentials).await;
-    assert_eq!((&refused["code"], &refused["temporary"]), (&json!("not_resumable"), &json!(false)), "{refused}");
+    assert_eq!(
+        (&refused["code"], &refused["temporary"]),
+        (&json!("not_resumable"), &json!(false)),
+        "{refused}"
+    );
 }
 
 on_both_stores! {

@@ -247,7 +247,14 @@ impl Player {
     }
 
     fn learn(&mut self, items: &Value) {
-        for item in items.as_array().into_iter().flatten().filter(|item| self.is_news(item)).cloned().collect::<Vec<_>>() {
+        for item in items
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|item| self.is_news(item))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             let (player, ver) = ver_of(&item);
             self.vers.insert(player.to_owned(), ver);
         }
@@ -374,5 +381,8 @@ fn ver_of(item: &Value) -> (&str, (u64, u64)) {
 }
 
 fn is_push(frame: &Frame) -> bool {
-    matches!(frame.op.as_str(), "presence" | "room" | "message" | "moved" | "bye" | "mode" | "rolled_back" | "durable")
+    matches!(
+        frame.op.as_str(),
+        "presence" | "room" | "message" | "moved" | "bye" | "mode" | "rolled_back" | "durable"
+    )
 }

@@ -237,9 +237,7 @@ impl Server {
 
     /// Starts an ended server again: the same store, the same settings and, if nobody took it meanwhile, the same port.
     pub(crate) fn restart(&mut self) {
-        let again = |port| {
-            Process::start(&arguments(&self.settings, &self.store, port), self.folder.path())
-        };
+        let again = |port| Process::start(&arguments(&self.settings, &self.store, port), self.folder.path());
         self.process = again(self.port()).or_else(|_| again(0)).expect("the server starts again");
     }
 
@@ -270,7 +268,8 @@ impl Process {
     fn start(arguments: &[String], folder: &Path) -> Result<Self, Exit> {
         let log = folder.join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_")) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_"))
+        {
             command.env_remove(name);
         }
         let stderr = File::options().create(true).append(true).open(&log).unwrap();

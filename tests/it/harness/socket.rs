@@ -122,7 +122,8 @@ impl Socket {
         request.headers_mut().insert("Sec-WebSocket-Protocol", encoding.subprotocol().parse().unwrap());
         let wire: Box<dyn Wire> = Box::new(wire);
         let upgrade = tokio_tungstenite::client_async(request, wire);
-        let (ws, _) = timeout(PATIENCE, upgrade).await.expect("an answer to the upgrade").expect("the upgrade");
+        let (ws, _) =
+            timeout(PATIENCE, upgrade).await.expect("an answer to the upgrade").expect("the upgrade");
         Self { ws, encoding }
     }
 
@@ -184,7 +185,9 @@ impl Socket {
                         return Heard::Frame(read_messagepack(&bytes));
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(close))) => return Heard::Closed(close.map(|close| close.code.into())),
+                    Some(Ok(Message::Close(close))) => {
+                        return Heard::Closed(close.map(|close| close.code.into()));
+                    }
                     Some(Ok(other)) => panic!("the server speaks the other encoding: {other:?}"),
                     Some(Err(_)) | None => return Heard::Closed(None),
                 }
