@@ -1,7 +1,8 @@
 //! The composition root: builds the rooms bottom-up, tells where they are, and stops them top-down in the mirrored
 //! order. `cli` calls it; nobody else sees it. Holds no policy: every decision is a setting or a room's.
 
-use std::collections::BTreeMap;
+mod settings;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,22 +12,21 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use crate::config::{LoginPolicy, Settings, StoreTarget};
+use crate::config::{Settings, StoreTarget};
 use crate::events::Events;
 use crate::gate::auth::{AuthError, AuthSetupError, Authenticator};
 use crate::gate::handshake::Upgrade;
 use crate::gate::listener::{self, Gate};
 use crate::gate::origin::OriginPolicy;
 use crate::gate::tls::{self, TlsError};
-use crate::home::record::{self, Rules};
-use crate::home::{Home, HomeSettings};
-use crate::hub::{Hub, HubSettings};
+use crate::home::Home;
+use crate::home::record;
+use crate::hub::Hub;
 use crate::ids::Owner;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
-use crate::sabotage::{self, Guard};
 use crate::service::{self, Condition, Keys, Service, ServiceSettings};
-use crate::session::{PLAYERS_PER_CALL_MAX, SessionSettings, Sessions, TokenRefused};
+use crate::session::{Sessions, TokenRefused};
 use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry;
@@ -158,7 +158,7 @@ impl House {
         let (door, links, upper, lower) = (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
         let owner = Owner::boot(settings.node_id.as_str());
         let home = Home::start(
-            home_settings(&settings),
+            settings::home_settings(&settings),
             cluster,
             owner,
             Arc::clone(&store),
@@ -175,12 +175,12 @@ impl House {
             );
         }
 
-        let hub = Hub::start(hub_settings(&settings), &upper);
+        let hub = Hub::start(settings::hub_settings(&settings), &upper);
         let presence = Presence::start(Arc::clone(&hub), Arc::clone(&events), settings.presence.tick, &upper);
         let rates = Arc::new(Rates::from_settings(&settings.limits));
         let token_auth = Arc::clone(&auth);
         let sessions = Sessions::start(
-            session_settings(&settings),
+            settings::session_settings(&settings),
             Arc::clone(&home),
             Arc::clone(&hub),
             presence,
@@ -393,62 +393,4 @@ async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<C
         )));
     }
     Ok(agreed)
-}
-
-fn home_settings(settings: &Settings) -> HomeSettings {
-    HomeSettings {
-        rules: Rules {
-            session_ttl: settings.session.ttl,
-            login_policy: match settings.session.login_policy {
-                LoginPolicy::Replace => record::LoginPolicy::Replace,
-                LoginPolicy::Reject => record::LoginPolicy::Reject,
-            },
-            presence_grace: settings.presence.grace,
-            away_after: settings.presence.away_after,
-            state_bytes_max: settings.session.state_bytes_max,
-            watches_max: settings.presence.watches_max,
-            cseq_unchecked: sabotage::is_off(Guard::Cseq),
-        },
-        flush_interval: settings.home.flush_interval,
-        lease_ttl: settings.home.lease_ttl,
-        hold: settings.home.hold,
-        durable_wait: DURABLE_WAIT,
-        pending: settings.session.pending,
-        hot_records_max: settings.home.hot_records_max,
-        remember: settings.home.remember,
-        commits_in_flight_max: settings.home.commits_in_flight_max,
-        lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),
-    }
-}
-
-fn hub_settings(settings: &Settings) -> HubSettings {
-    HubSettings {
-        heartbeat: settings.link.heartbeat,
-        outbox_items_max: settings.link.outbox_items_max,
-        slow_close_after: settings.link.slow_close_after,
-        replay_frames_max: settings.session.replay_frames_max,
-        replay_bytes_max: settings.session.replay_bytes_max,
-    }
-}
-
-fn session_settings(settings: &Settings) -> SessionSettings {
-    let limits = [
-        ("frame_bytes", settings.link.frame_bytes_max),
-        ("state_bytes", settings.session.state_bytes_max),
-        ("watches", settings.presence.watches_max),
-        ("players_per_call", PLAYERS_PER_CALL_MAX),
-        ("durable_in_flight", settings.link.durable_in_flight_max),
-    ];
-    let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    SessionSettings {
-        node: settings.node_id.to_string(),
-        heartbeat: settings.link.heartbeat,
-        frame_bytes_max: settings.link.frame_bytes_max,
-        durable_in_flight_max: settings.link.durable_in_flight_max,
-        player_messages: settings.session.player_messages,
-        limits: limits
-            .into_iter()
-            .map(|(name, most)| (name.to_owned(), wide(most)))
-            .collect::<BTreeMap<_, _>>(),
-    }
 }

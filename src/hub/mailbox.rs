@@ -333,7 +333,7 @@ impl Mailbox {
         }
         let mut taken = Taken {
             given_up: inner.given_up.take(),
-            control: inner.control.drain(..).collect(),
+            control: std::mem::take(&mut inner.control).into(),
             ..Taken::default()
         };
         if may_push {

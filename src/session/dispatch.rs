@@ -1,73 +1,30 @@
-//! The table of commands: one arm an op, and the one place where the house's errors become wire codes. Called by
-//! `link` with a request that passed the machine. What needs the store is answered later.
+//! The table of commands: one arm an op. Called by `link` with a request that passed the machine. What needs the store
+//! is answered later.
 
 use std::sync::Arc;
 
 use protocol::codes::ErrorCode;
-use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Sent, StateGot};
+use protocol::reply::{Changed, Empty, ErrorBody, Pong, Refreshed, Sent, StateGot};
 use protocol::request::{
-    Ack, Op, PresenceSet, Request, Send, StateGet, StatePatch, Visibility as WireVisibility,
+    Ack, PresenceSet, Request, Send, StateGet, StatePatch, Visibility as WireVisibility,
 };
-use protocol::{Stamp as WireStamp, Text, Value, limits};
-use tokio::sync::oneshot;
+use protocol::{Text, Value};
 
+use super::answer::{Answer, Body, Waiting};
+use super::words::{
+    applied_only, error_of, house_stamp, house_status, packed_activity, player_list, presences, read_value,
+    rolled_back, wire_stamp, write_value,
+};
 use super::{Attachment, Sessions, TokenRefused};
 use crate::clock::Now;
-use crate::events::{EndReason, PresenceView, Status};
+use crate::events::EndReason;
 use crate::home::history::Verdict;
 use crate::home::record::presence::PresenceChange;
 use crate::home::record::state::Patch;
 use crate::home::record::{Admission, Refusal, Visibility};
 use crate::home::{Durability, HomeError};
 use crate::hub::{Push, PushKind};
-use crate::ids::{Epoch, PlayerId, Stamp, Version};
-
-/// What a command comes to.
-pub(super) enum Answer {
-    /// `ok` with this body.
-    Ok(Body),
-    /// `error`.
-    Error(Box<ErrorBody>),
-    /// Later.
-    Later(Waiting),
-    /// `ok`, then the end of the session.
-    Logout,
-    /// The session is gone: the link has no more to do.
-    Gone,
-}
-
-/// The bodies of `ok`.
-pub(super) enum Body {
-    Empty(Empty),
-    Pong(Pong),
-    Refreshed(Refreshed),
-    StateGot(StateGot),
-    Changed(Changed),
-    Presences(Presences),
-    Sent(Sent),
-}
-
-/// What an answer waits for.
-pub(super) enum Waiting {
-    /// A change for its commit.
-    Durable {
-        /// Hears of the commit.
-        committed: oneshot::Receiver<Durability>,
-        /// The answer when it succeeds.
-        changed: Changed,
-        /// The level asked for.
-        ack: Ack,
-    },
-    /// A look at players whom the store must be asked for.
-    Lookup {
-        /// Those known already.
-        known: Vec<(PlayerId, PresenceView)>,
-        /// Those who cannot be told.
-        unknown: Vec<PlayerId>,
-        /// Those to ask for.
-        cold: Vec<PlayerId>,
-    },
-}
+use crate::ids::PlayerId;
 
 type Carried = Result<Answer, HomeError>;
 
@@ -331,136 +288,6 @@ impl Sessions {
     }
 }
 
-fn presences(known: &[(PlayerId, PresenceView)], unknown: &[PlayerId]) -> Presences {
-    Presences {
-        presences: known.iter().map(|(player, view)| crate::presence::item(player, view)).collect(),
-        unknown: unknown.iter().map(|player| player.as_str().to_owned()).collect(),
-    }
-}
-
-fn player_list(players: &[Text<'_>]) -> Result<Vec<PlayerId>, Box<ErrorBody>> {
-    if players.len() > limits::PLAYERS_PER_CALL_MAX {
-        return Err(Box::new(ErrorBody::new(ErrorCode::TooLarge, "at most 200 players a call")));
-    }
-    let parsed: Result<Vec<_>, _> = players.iter().map(|player| PlayerId::parse(player.as_str())).collect();
-    parsed.map_err(|error| Box::new(ErrorBody::new(ErrorCode::BadRequest, error.to_string())))
-}
-
-fn packed_activity(
-    activity: &std::collections::BTreeMap<Text<'_>, Value>,
-) -> Result<Option<Box<[u8]>>, &'static str> {
-    if activity.is_empty() {
-        return Ok(None);
-    }
-    if activity.len() > limits::ACTIVITY_KEYS_MAX {
-        return Err("an activity has at most 16 keys");
-    }
-    for (key, value) in activity {
-        if key.as_str().len() > limits::ACTIVITY_KEY_BYTES_MAX {
-            return Err("an activity's key has at most 64 bytes");
-        }
-        if write_value(value).len() > limits::ACTIVITY_VALUE_BYTES_MAX + 3 {
-            return Err("an activity's value has at most 256 bytes");
-        }
-    }
-    Ok(Some(rmp_serde::to_vec(activity).unwrap_or_default().into_boxed_slice()))
-}
-
 fn refused(code: ErrorCode, message: &str) -> Answer {
     Answer::Error(Box::new(ErrorBody::new(code, message)))
-}
-
-fn rolled_back(to: Option<WireStamp>) -> ErrorBody {
-    ErrorBody { to: Some(to), ..ErrorBody::new(ErrorCode::RolledBack, "what you saw was lost") }
-}
-
-fn applied_only(changed: &Changed, message: &str) -> ErrorBody {
-    ErrorBody {
-        applied: Some(true),
-        stamp: Some(changed.stamp),
-        ..ErrorBody::new(ErrorCode::StoreUnavailable, message)
-    }
-}
-
-/// The house's error in the wire's words.
-pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorBody {
-    let code = match error {
-        HomeError::Refused(refusal) => match refusal {
-            Refusal::NoSession | Refusal::NotResumable => ErrorCode::NotResumable,
-            Refusal::CseqGap { .. } => ErrorCode::CseqGap,
-            Refusal::StateConflict { .. } => ErrorCode::StateConflict,
-            Refusal::TooLarge(_) => ErrorCode::TooLarge,
-            Refusal::BadRequest(_) => ErrorCode::BadRequest,
-            Refusal::SessionLimit => ErrorCode::SessionLimit,
-            Refusal::TokenExpired => ErrorCode::TokenExpired,
-            Refusal::Behind => ErrorCode::Behind,
-        },
-        HomeError::NotHome { .. } => ErrorCode::NotHome,
-        HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
-        HomeError::Overloaded => ErrorCode::Overloaded,
-        HomeError::Corrupt => ErrorCode::Internal,
-    };
-    let mut body = ErrorBody::new(code, error.to_string());
-    body.retry_after_ms = retry_after_ms;
-    match error {
-        HomeError::Refused(Refusal::CseqGap { expected }) => body.expected = Some(*expected),
-        HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
-            body.state_stamp = Some(wire_stamp(*state_stamp));
-        }
-        HomeError::NotHome { retry_after_ms } => body.retry_after_ms = Some(*retry_after_ms),
-        HomeError::Store(_) | HomeError::Overloaded => body.retry_after_ms = Some(1000),
-        _ => {}
-    }
-    body
-}
-
-/// The op and reference of an answer, with its body, for the outbox.
-pub(super) fn add_answer(outbox: &mut super::outbox::Outbox, reference: u32, answer: &Answer) {
-    let reference_wide = u64::from(reference);
-    match answer {
-        Answer::Error(body) => outbox.add(Op::Error, reference_wide, body.as_ref()),
-        // A client that sent `ref` 0 asked for no answer unless the request fails.
-        Answer::Later(_) | Answer::Gone => {}
-        _ if reference == 0 => {}
-        Answer::Logout => outbox.add(Op::Ok, reference_wide, &Empty {}),
-        Answer::Ok(body) => match body {
-            Body::Empty(body) => outbox.add(Op::Ok, reference_wide, body),
-            Body::Pong(body) => outbox.add(Op::Ok, reference_wide, body),
-            Body::Refreshed(body) => outbox.add(Op::Ok, reference_wide, body),
-            Body::StateGot(body) => outbox.add(Op::Ok, reference_wide, body),
-            Body::Changed(body) => outbox.add(Op::Ok, reference_wide, body),
-            Body::Presences(body) => outbox.add(Op::Ok, reference_wide, body),
-            Body::Sent(body) => outbox.add(Op::Ok, reference_wide, body),
-        },
-    }
-}
-
-pub(super) fn wire_stamp(stamp: Stamp) -> WireStamp {
-    (stamp.epoch.number(), stamp.version.number())
-}
-
-const fn house_stamp((epoch, version): WireStamp) -> Stamp {
-    Stamp::new(Epoch::of(epoch), Version::of(version))
-}
-
-/// A status that a client may set.
-#[must_use]
-pub const fn house_status(status: protocol::request::Status) -> Option<Status> {
-    use protocol::request::Status as Wire;
-    match status {
-        Wire::Offline => None,
-        Wire::Invisible => Some(Status::Invisible),
-        Wire::Away => Some(Status::Away),
-        Wire::Online => Some(Status::Online),
-        Wire::Busy => Some(Status::Busy),
-        Wire::Playing => Some(Status::Playing),
-    }
-}
-
-fn write_value(value: &Value) -> Box<[u8]> {
-    rmp_serde::to_vec(value).unwrap_or_default().into_boxed_slice()
-}
-
-fn read_value(packed: &[u8]) -> Value {
-    rmp_serde::from_slice(packed).unwrap_or_default()
 }

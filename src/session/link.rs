@@ -5,52 +5,32 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use protocol::codes::{Advice, advice};
-use protocol::push::{Bye, Durable, Mode as WireMode, ModeChanged, RolledBack};
 use protocol::reply::ErrorBody;
 use protocol::request::Op;
 use protocol::{CloseCode, DecodeError, Encoding, ErrorCode, decode_request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use super::dispatch::{Answer, Body, Waiting, add_answer, wire_stamp};
+use super::answer::{Answer, Body, Waiting, add_answer};
 use super::machine::{Machine, Verdict};
 use super::opening::Entered;
 use super::outbox::Outbox;
+use super::parting::{Closed, GOODBYE, closed_by, closing_of, goodbye};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
-use crate::hub::{Closing, Control, GivenUp, Mode};
+use crate::hub::{Control, GivenUp};
 use crate::ids::PlayerId;
 
 /// Frames carried out before their answers are written.
 const BATCH_FRAMES_MAX: usize = 64;
-/// How long saying goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A socket that a link can live on.
 pub trait LinkSocket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSocket for S {}
-
-/// How a link ended.
-#[derive(Debug)]
-pub enum Closed {
-    /// The client closed it, or the connection broke.
-    ByClient,
-    /// The client closed it with 1000: the session is over.
-    ByClientForGood,
-    /// The server closes it.
-    ByServer(Closing),
-    /// The session was gone before its notice came.
-    SessionGone,
-}
 
 type Later = Pin<Box<dyn Future<Output = (u32, Answer)> + Send>>;
 
@@ -276,7 +256,7 @@ impl<S: LinkSocket> Link<S> {
                                 mailbox.tell(one);
                                 return false;
                             }
-                            one => add_control(&mut control, &one),
+                            one => control.add_control(&one),
                         }
                     }
                     if self.write_messages(control.take(), mailbox, link).await.is_some() {
@@ -411,7 +391,7 @@ impl<S: LinkSocket> Link<S> {
         for control in taken.control {
             match control {
                 Control::Close(last) => closing = Some(Closed::ByServer(last)),
-                control => add_control(&mut self.outbox, &control),
+                control => self.outbox.add_control(&control),
             }
         }
         if !self.outbox.is_empty() || std::mem::take(&mut self.pong_due) {
@@ -478,69 +458,4 @@ fn wrong_kind_of_frame() -> DecodeError {
         reference: 0,
         message: "binary frames on a MessagePack link, text frames on a JSON link".to_owned(),
     }
-}
-
-/// A close with this code and reason.
-pub(super) fn closing_of(code: CloseCode, reason: &str) -> Closing {
-    Closing { code: code.number(), reason: reason.into(), retry_after_ms: None }
-}
-
-fn closed_by(error: &WsError) -> Closed {
-    let close = |code, reason| Closed::ByServer(closing_of(code, reason));
-    match error {
-        WsError::Capacity(_) => close(CloseCode::MessageTooBig, "the frame is over the limit"),
-        WsError::Utf8(_) => close(CloseCode::NotUtf8, "a text frame must be UTF-8"),
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Closed::ByClient,
-        WsError::Protocol(_) => close(CloseCode::ProtocolViolation, "RFC 6455 was violated"),
-        _ => Closed::ByClient,
-    }
-}
-
-fn add_control(outbox: &mut Outbox, control: &Control) {
-    match control {
-        Control::Mode(mode) => {
-            let mode = match mode {
-                Mode::Normal => WireMode::Normal,
-                Mode::Paused => WireMode::Paused,
-            };
-            outbox.add(Op::Mode, 0, &ModeChanged { mode, unflushed_ms: None });
-        }
-        Control::RolledBack(notice) => outbox.add(
-            Op::RolledBack,
-            0,
-            &RolledBack {
-                from: wire_stamp(notice.from),
-                to: notice.to.map(wire_stamp),
-                cseq: notice.cseq,
-                reason: "another node serves the player now".to_owned(),
-            },
-        ),
-        Control::Durable(durable) => {
-            outbox.add(Op::Durable, 0, &Durable { stamp: wire_stamp(durable.stamp), cseq: durable.cseq });
-        }
-        Control::Close(_) => {}
-    }
-}
-
-/// `bye`, the close frame, and a moment for the client to read both: a socket closed with unread data resets.
-pub async fn goodbye<S: LinkSocket>(ws: &mut WebSocketStream<S>, encoding: Encoding, closing: Closing) {
-    let bye = Bye {
-        code: closing.code,
-        reason: closing.reason.into(),
-        resume: advice(closing.code) == Advice::Resume,
-        retry_after_ms: closing.retry_after_ms,
-    };
-    let mut outbox = Outbox::new(encoding);
-    outbox.add(Op::Bye, 0, &bye);
-    let reason = bye.reason.chars().take(100).collect::<String>();
-    let close = CloseFrame { code: WsCloseCode::from(closing.code), reason: reason.into() };
-    let parting = async {
-        for message in outbox.take() {
-            ws.feed(message).await?;
-        }
-        ws.close(Some(close)).await?;
-        while let Some(Ok(_)) = ws.next().await {}
-        Ok::<(), WsError>(())
-    };
-    let _ = tokio::time::timeout(GOODBYE, parting).await;
 }

@@ -6,7 +6,7 @@ use metrics::{Counter, Histogram};
 use protocol::codes::{CloseCode, ErrorCode};
 use protocol::request::Op;
 
-use super::dispatch::{Answer, Body};
+use super::answer::{Answer, Body};
 use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, Family, RATE_LIMITED};
 
 /// The room's handles.

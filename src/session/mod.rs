@@ -1,6 +1,7 @@
 //! One attached player: login and resume make an attachment, a link's task serves it, and notices from below find
 //! their link. Called by `gate`, which made a socket into an identity. Never calls `service`, never holds a record.
 
+mod answer;
 mod dispatch;
 mod link;
 mod machine;
@@ -8,6 +9,8 @@ mod meters;
 mod notices;
 mod opening;
 mod outbox;
+mod parting;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,9 +28,10 @@ use crate::tasks::Tasks;
 pub use protocol::limits::PLAYERS_PER_CALL_MAX;
 
 pub use crate::hub::Closing;
-pub use dispatch::house_status;
-pub use link::{Closed, Link, LinkSocket, goodbye};
+pub use link::{Link, LinkSocket};
 pub use opening::{EnterError, Entered};
+pub use parting::goodbye;
+pub use words::house_status;
 
 /// Verifies a token on a live link: the player and when the token runs out (Unix ms), or whether it had been good.
 pub type TokenCheck = dyn Fn(&str, Now) -> Result<(PlayerId, u64), TokenRefused> + Send + Sync;

@@ -8,7 +8,7 @@ use protocol::CloseCode;
 use tokio::time::MissedTickBehavior;
 
 use super::Sessions;
-use super::link::closing_of;
+use super::parting::closing_of;
 use crate::clock;
 use crate::events::{EndReason, LinkEnd, SessionEvent};
 use crate::hub::{Closing, Control, Mode};

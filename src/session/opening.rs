@@ -6,7 +6,7 @@ use std::sync::Arc;
 use protocol::CloseCode;
 use protocol::reply::{ErrorBody, Ready, Rollback};
 
-use super::dispatch::{error_of, wire_stamp};
+use super::words::{error_of, wire_stamp};
 use super::{Attachment, Sessions};
 use crate::clock;
 use crate::events::Status;

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use protocol::push::{Durable, Mode as WireMode, ModeChanged, RolledBack};
 use protocol::request::Op;
 use protocol::{Encoding, codec};
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::hub::{Frame, Push, PushKind};
+use super::words::wire_stamp;
+use crate::hub::{Control, Frame, Mode, Push, PushKind};
 
 /// Room for the answers of a usual wake-up without growing.
 const USUAL_BYTES: usize = 256;
@@ -62,6 +64,33 @@ impl Outbox {
             None => return,
         }
         self.ends.push(self.bytes.len());
+    }
+
+    /// Adds a control push; a close is not one: it is the last word.
+    pub(super) fn add_control(&mut self, control: &Control) {
+        match control {
+            Control::Mode(mode) => {
+                let mode = match mode {
+                    Mode::Normal => WireMode::Normal,
+                    Mode::Paused => WireMode::Paused,
+                };
+                self.add(Op::Mode, 0, &ModeChanged { mode, unflushed_ms: None });
+            }
+            Control::RolledBack(notice) => self.add(
+                Op::RolledBack,
+                0,
+                &RolledBack {
+                    from: wire_stamp(notice.from),
+                    to: notice.to.map(wire_stamp),
+                    cseq: notice.cseq,
+                    reason: "another node serves the player now".to_owned(),
+                },
+            ),
+            Control::Durable(durable) => {
+                self.add(Op::Durable, 0, &Durable { stamp: wire_stamp(durable.stamp), cseq: durable.cseq });
+            }
+            Control::Close(_) => {}
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

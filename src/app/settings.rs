@@ -1,0 +1,70 @@
+//! What the settings mean to each room: one function a room, no decision of its own. Called by the composition root
+//! alone.
+
+use std::collections::BTreeMap;
+
+use super::DURABLE_WAIT;
+use crate::config::{LoginPolicy, Settings};
+use crate::home::HomeSettings;
+use crate::home::record::{self, Rules};
+use crate::hub::HubSettings;
+use crate::sabotage::{self, Guard};
+use crate::session::{PLAYERS_PER_CALL_MAX, SessionSettings};
+
+pub(super) fn home_settings(settings: &Settings) -> HomeSettings {
+    HomeSettings {
+        rules: Rules {
+            session_ttl: settings.session.ttl,
+            login_policy: match settings.session.login_policy {
+                LoginPolicy::Replace => record::LoginPolicy::Replace,
+                LoginPolicy::Reject => record::LoginPolicy::Reject,
+            },
+            presence_grace: settings.presence.grace,
+            away_after: settings.presence.away_after,
+            state_bytes_max: settings.session.state_bytes_max,
+            watches_max: settings.presence.watches_max,
+            cseq_unchecked: sabotage::is_off(Guard::Cseq),
+        },
+        flush_interval: settings.home.flush_interval,
+        lease_ttl: settings.home.lease_ttl,
+        hold: settings.home.hold,
+        durable_wait: DURABLE_WAIT,
+        pending: settings.session.pending,
+        hot_records_max: settings.home.hot_records_max,
+        remember: settings.home.remember,
+        commits_in_flight_max: settings.home.commits_in_flight_max,
+        lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),
+    }
+}
+
+pub(super) fn hub_settings(settings: &Settings) -> HubSettings {
+    HubSettings {
+        heartbeat: settings.link.heartbeat,
+        outbox_items_max: settings.link.outbox_items_max,
+        slow_close_after: settings.link.slow_close_after,
+        replay_frames_max: settings.session.replay_frames_max,
+        replay_bytes_max: settings.session.replay_bytes_max,
+    }
+}
+
+pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
+    let limits = [
+        ("frame_bytes", settings.link.frame_bytes_max),
+        ("state_bytes", settings.session.state_bytes_max),
+        ("watches", settings.presence.watches_max),
+        ("players_per_call", PLAYERS_PER_CALL_MAX),
+        ("durable_in_flight", settings.link.durable_in_flight_max),
+    ];
+    let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    SessionSettings {
+        node: settings.node_id.to_string(),
+        heartbeat: settings.link.heartbeat,
+        frame_bytes_max: settings.link.frame_bytes_max,
+        durable_in_flight_max: settings.link.durable_in_flight_max,
+        player_messages: settings.session.player_messages,
+        limits: limits
+            .into_iter()
+            .map(|(name, most)| (name.to_owned(), wide(most)))
+            .collect::<BTreeMap<_, _>>(),
+    }
+}

@@ -1,0 +1,78 @@
+//! What a command comes to: an answer now, later, or the end. Made by `dispatch`, written by `link`.
+
+use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Sent, StateGot};
+use protocol::request::{Ack, Op};
+use tokio::sync::oneshot;
+
+use super::outbox::Outbox;
+use crate::events::PresenceView;
+use crate::home::Durability;
+use crate::ids::PlayerId;
+
+/// What a command comes to.
+pub(super) enum Answer {
+    /// `ok` with this body.
+    Ok(Body),
+    /// `error`.
+    Error(Box<ErrorBody>),
+    /// Later.
+    Later(Waiting),
+    /// `ok`, then the end of the session.
+    Logout,
+    /// The session is gone: the link has no more to do.
+    Gone,
+}
+
+/// The bodies of `ok`.
+pub(super) enum Body {
+    Empty(Empty),
+    Pong(Pong),
+    Refreshed(Refreshed),
+    StateGot(StateGot),
+    Changed(Changed),
+    Presences(Presences),
+    Sent(Sent),
+}
+
+/// What an answer waits for.
+pub(super) enum Waiting {
+    /// A change for its commit.
+    Durable {
+        /// Hears of the commit.
+        committed: oneshot::Receiver<Durability>,
+        /// The answer when it succeeds.
+        changed: Changed,
+        /// The level asked for.
+        ack: Ack,
+    },
+    /// A look at players whom the store must be asked for.
+    Lookup {
+        /// Those known already.
+        known: Vec<(PlayerId, PresenceView)>,
+        /// Those who cannot be told.
+        unknown: Vec<PlayerId>,
+        /// Those to ask for.
+        cold: Vec<PlayerId>,
+    },
+}
+
+/// The op and reference of an answer, with its body, for the outbox.
+pub(super) fn add_answer(outbox: &mut Outbox, reference: u32, answer: &Answer) {
+    let reference_wide = u64::from(reference);
+    match answer {
+        Answer::Error(body) => outbox.add(Op::Error, reference_wide, body.as_ref()),
+        // A client that sent `ref` 0 asked for no answer unless the request fails.
+        Answer::Later(_) | Answer::Gone => {}
+        _ if reference == 0 => {}
+        Answer::Logout => outbox.add(Op::Ok, reference_wide, &Empty {}),
+        Answer::Ok(body) => match body {
+            Body::Empty(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Pong(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Refreshed(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::StateGot(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Changed(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Presences(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Sent(body) => outbox.add(Op::Ok, reference_wide, body),
+        },
+    }
+}
