@@ -35,6 +35,8 @@ pub struct Service {
     url: String,
     key: String,
     rng: SmallRng,
+    /// Part of every idempotency key: a server remembers those of the run before, and the same seed makes the same.
+    run: u64,
     log: Vec<Entry>,
     next_id: u64,
 }
@@ -60,7 +62,7 @@ impl Service {
         let (url, key) = (url.trim_end_matches('/').to_owned(), key.clone());
         let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
         let rng = SmallRng::seed_from_u64(options.seed);
-        Ok(Some(Self { board, http, url, key, rng, log: Vec::new(), next_id: 1 }))
+        Ok(Some(Self { board, http, url, key, rng, run: rand::random(), log: Vec::new(), next_id: 1 }))
     }
 
     /// Calls until the run ends; returns what it saw.
@@ -118,7 +120,8 @@ impl Service {
         let m = self.next_id;
         let id = self.invoke(due, Operation::Message { to, m });
         let player = bot::name_of(&self.board.options, to);
-        let body = json!({"data": {bot::MESSAGE: m}, "idempotency_key": format!("load-{}-{m}", self.board.options.seed)});
+        let body =
+            json!({"data": {bot::MESSAGE: m}, "idempotency_key": format!("load-{:016x}-{m}", self.run)});
         (id, self.post(&format!("/v1/players/{player}/messages"), &body))
     }
 
