@@ -35,6 +35,8 @@ type Call = Pin<Box<dyn Future<Output = (usize, Option<Event>)> + Send>>;
 struct Keeper {
     home: Arc<Home>,
     leases: Vec<Lease>,
+    /// Whether a shard was last told to serve.
+    told_serving: Vec<bool>,
     calls: FuturesUnordered<Call>,
 }
 
@@ -43,8 +45,12 @@ impl Home {
     pub(super) async fn run_keeper(self: Arc<Self>, mut reports: mpsc::Receiver<(ShardId, Event)>) {
         let ttl_ms = super::record::millis(self.settings.lease_ttl);
         let now_ms = clock::now().mono_ms;
-        let leases = self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect();
-        let mut keeper = Keeper { home: Arc::clone(&self), leases, calls: FuturesUnordered::new() };
+        let mut keeper = Keeper {
+            home: Arc::clone(&self),
+            leases: self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect(),
+            told_serving: vec![false; self.shards.len()],
+            calls: FuturesUnordered::new(),
+        };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -93,13 +99,18 @@ impl Keeper {
     }
 
     /// Says until when the shard may answer.
-    fn publish(&self, at: usize) {
-        let (Some(lease), Some(shard)) = (self.leases.get(at), self.home.shards.get(at)) else { return };
-        let was_serving = shard.serves(clock::now().mono_ms);
+    fn publish(&mut self, at: usize) {
+        let (Some(lease), Some(shard), Some(told)) =
+            (self.leases.get(at), self.home.shards.get(at), self.told_serving.get_mut(at))
+        else {
+            return;
+        };
         shard.serve_until(lease.serving_until_ms());
         shard.set_lease(lease.state(), lease.epoch());
-        if was_serving != (lease.serving_until_ms() > 0) {
-            self.home.events.mode.put((), lease.serving_until_ms() > 0);
+        // Compared with what was told last, not with the shard: that one stops serving by itself when time is up.
+        let serving = lease.serving_until_ms() > 0;
+        if std::mem::replace(told, serving) != serving {
+            self.home.events.mode.put((), serving);
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Link<S> {
     ws: WebSocketStream<S>,
     machine: Machine,
     outbox: Outbox,
+    /// Something in the outbox is true only while the shard serves; a refusal of what was never looked at always is.
+    speaks_for_home: bool,
     waiting: Option<Box<FuturesUnordered<Later>>>,
     pong_due: bool,
     batch_began: Option<std::time::Instant>,
@@ -85,6 +87,7 @@ impl<S: LinkSocket> Link<S> {
             ws,
             machine: Machine::default(),
             outbox,
+            speaks_for_home: true,
             waiting: None,
             pong_due: false,
             batch_began: None,
@@ -302,16 +305,16 @@ impl<S: LinkSocket> Link<S> {
                 self.sessions.meters.too_fast();
                 let body =
                     ErrorBody::new(ErrorCode::RateLimited, "too many requests").after(retry_after_ms.into());
-                self.answer(reference, Answer::Error(Box::new(body)))
+                self.refuse(reference, &body)
             }
             Verdict::Refuse(error) => {
                 let body = ErrorBody::new(error.code, error.message);
-                self.answer(error.reference, Answer::Error(Box::new(body)))
+                self.refuse(error.reference, &body)
             }
             Verdict::Go(reference, _) if held_in_vain => {
                 let wait_ms = u64::try_from(self.sessions.home.settings().hold.as_millis()).unwrap_or(1000);
                 let body = ErrorBody::new(ErrorCode::NotHome, "the home of this player cannot answer now");
-                self.answer(reference, Answer::Error(Box::new(body.after(wait_ms))))
+                self.refuse(reference, &body.after(wait_ms))
             }
             Verdict::Go(reference, request) => {
                 let sessions = Arc::clone(&self.sessions);
@@ -322,8 +325,15 @@ impl<S: LinkSocket> Link<S> {
         }
     }
 
+    /// Refuses what the house has not looked at: that may be said whether the shard serves or not.
+    fn refuse(&mut self, reference: u32, body: &ErrorBody) -> Option<Closed> {
+        self.outbox.add(Op::Error, u64::from(reference), body);
+        None
+    }
+
     /// Puts an answer in the outbox, or what it waits for among the waiting.
     fn answer(&mut self, reference: u32, answer: Answer) -> Option<Closed> {
+        self.speaks_for_home = true;
         add_answer(&mut self.outbox, reference, &answer);
         match answer {
             Answer::Ok(_) | Answer::Error(_) => None,
@@ -365,7 +375,8 @@ impl<S: LinkSocket> Link<S> {
         let shard = Arc::clone(self.me()?.cell.shard());
         let serves = shard.serves(clock::now().mono_ms);
         // Answers are on their way but may not leave: they wait like requests do, or are never said.
-        if !serves && !self.outbox.is_empty() && !Box::pin(self.hold(&shard, mailbox, link)).await {
+        let must_wait = !serves && self.speaks_for_home && !self.outbox.is_empty();
+        if must_wait && !Box::pin(self.hold(&shard, mailbox, link)).await {
             self.outbox.clear();
             return Some(Closed::ByServer(closing_of(CloseCode::GoingAway, "the home cannot answer now")));
         }
@@ -396,6 +407,7 @@ impl<S: LinkSocket> Link<S> {
         }
         if !self.outbox.is_empty() || std::mem::take(&mut self.pong_due) {
             let messages = self.outbox.take();
+            self.speaks_for_home = false;
             if let Some(closed) = self.write_messages(messages, mailbox, link).await {
                 return Some(closed);
             }
