@@ -88,12 +88,12 @@ async fn the_embedded_store_falls_short_of_nothing() {
     assert_eq!(fixture.store.kind(), "embedded");
 }
 
-/// Not a test: the process that the next one kills. It commits for ever and says which version it was told is durable.
-#[tokio::test]
-#[ignore = "run by a_killed_process_loses_nothing_that_it_acknowledged"]
-async fn commit_until_killed() {
-    let Ok(url) = std::env::var("HEARTH_TEST_STORE") else { return };
-    let store = open(&url, OpenOptions::default()).await.unwrap();
+/// Tells the process that is to be killed which store it commits to.
+const TO_BE_KILLED: &str = "HEARTH_TEST_STORE";
+
+/// Commits for ever and says which version it was told is durable.
+async fn commit_until_killed(url: &str) {
+    let store = open(url, OpenOptions::default()).await.unwrap();
     let mut home = Home::ask(&store, request("child#1", LONG)).await;
     let stored = home.load("ann").await.map_or(0, |record| record.version.number());
     for version in stored + 1.. {
@@ -105,6 +105,10 @@ async fn commit_until_killed() {
 
 #[tokio::test]
 async fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    // This test runs itself once more, as the process that it kills.
+    if let Ok(url) = std::env::var(TO_BE_KILLED) {
+        commit_until_killed(&url).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
     for round in 1..=4 {
@@ -120,11 +124,15 @@ async fn a_killed_process_loses_nothing_that_it_acknowledged() {
     }
 }
 
-/// Runs the process above until it has told of this version, kills it, and returns the last one it told of.
+/// Runs the process until it has told of this version, kills it, and returns the last one it told of.
 fn commit_and_kill(url: &str, enough: u64) -> u64 {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::embedded::commit_until_killed", "--ignored", "--nocapture"])
-        .env("HEARTH_TEST_STORE", url)
+        .args([
+            "--exact",
+            "store::embedded::a_killed_process_loses_nothing_that_it_acknowledged",
+            "--nocapture",
+        ])
+        .env(TO_BE_KILLED, url)
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
