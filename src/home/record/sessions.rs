@@ -59,9 +59,9 @@ impl Record {
     /// # Errors
     /// [`Refusal::SessionLimit`] by the login policy.
     pub fn login(&mut self, ctx: Context<'_>, login: Login) -> Result<LoggedIn, Refusal> {
-        let ended = match login.pending_until {
+        let replaced = match login.pending_until {
             Some(_) => Vec::new(),
-            None => self.make_room(ctx, None)?,
+            None => self.replaced_by(ctx, None)?,
         };
         let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
         // Most players have one session, and a push would make room for four.
@@ -82,6 +82,8 @@ impl Record {
             watches: Vec::new(),
         });
         self.version = self.version.next();
+        // The newcomer is here before the others go: the state stays, for she is never without a session.
+        let ended = self.remove_all(replaced, &EndReason::Replaced);
         self.show(ctx);
         Ok(LoggedIn { ticket_n: 1, ended })
     }
@@ -111,10 +113,11 @@ impl Record {
             Some((claim, Verdict::RolledBack(to))) => Some((claim, Some(to))),
             Some((claim, Verdict::Unknown)) => Some((claim, None)),
         };
-        let ended = match session.link {
-            LinkState::Pending { .. } => self.make_room(ctx, Some(id))?,
+        let replaced = match session.link {
+            LinkState::Pending { .. } => self.replaced_by(ctx, Some(id))?,
             LinkState::Attached | LinkState::Detached { .. } => Vec::new(),
         };
+        let ended = self.remove_all(replaced, &EndReason::Replaced);
         let session = self.session_mut(id)?;
         let had_link = session.link == LinkState::Attached;
         session.link = LinkState::Attached;
@@ -130,8 +133,8 @@ impl Record {
         Ok(Attached { ticket_n, had_link, rolled_back, ended })
     }
 
-    /// The login policy: ends what the newcomer replaces, or refuses the newcomer.
-    fn make_room(&mut self, ctx: Context<'_>, newcomer: Option<SessionId>) -> Result<Vec<Ended>, Refusal> {
+    /// The login policy: whom the newcomer replaces, unless it is refused. Changes nothing.
+    fn replaced_by(&self, ctx: Context<'_>, newcomer: Option<SessionId>) -> Result<Vec<SessionId>, Refusal> {
         let others = |session: &&Session| {
             Some(session.id) != newcomer && !matches!(session.link, LinkState::Pending { .. })
         };
@@ -139,9 +142,11 @@ impl Record {
         if ctx.rules.login_policy == LoginPolicy::Reject && self.sessions.iter().filter(others).any(counts) {
             return Err(Refusal::SessionLimit);
         }
-        let replaced: Vec<SessionId> =
-            self.sessions.iter().filter(others).map(|session| session.id).collect();
-        Ok(replaced.into_iter().filter_map(|id| self.remove(id, EndReason::Replaced)).collect())
+        Ok(self.sessions.iter().filter(others).map(|session| session.id).collect())
+    }
+
+    fn remove_all(&mut self, ids: Vec<SessionId>, reason: &EndReason) -> Vec<Ended> {
+        ids.into_iter().filter_map(|id| self.remove(id, reason.clone())).collect()
     }
 
     /// The link of a session dropped: its time starts to run.
@@ -196,7 +201,7 @@ impl Record {
     pub fn elapse(&mut self, ctx: Context<'_>) -> Elapsed {
         let over: Vec<SessionId> =
             self.sessions.iter().filter(|session| session.is_over(ctx)).map(|session| session.id).collect();
-        let ended = over.into_iter().filter_map(|id| self.remove(id, EndReason::Expired)).collect();
+        let ended = self.remove_all(over, &EndReason::Expired);
         let mut token_expired = Vec::new();
         for session in &mut self.sessions {
             if session.link == LinkState::Attached && session.token_expires_at <= ctx.now.unix_ms {
@@ -222,9 +227,7 @@ impl Record {
     /// Ends every session without a word: for a record that had ended and was brought back by a store that lost writes.
     pub fn end_all(&mut self, ctx: Context<'_>) {
         let ids: Vec<SessionId> = self.sessions.iter().map(|session| session.id).collect();
-        for id in ids {
-            self.remove(id, EndReason::Expired);
-        }
+        self.remove_all(ids, &EndReason::Expired);
         self.version = self.version.next();
         self.show(ctx);
     }
@@ -249,7 +252,7 @@ impl Record {
             }
             LoginPolicy::Reject | LoginPolicy::Replace => (Vec::new(), EndReason::Replaced),
         };
-        let ended = ours.into_iter().filter_map(|id| self.remove(id, reason.clone())).collect();
+        let ended = self.remove_all(ours, &reason);
         self.show(ctx);
         ended
     }

@@ -151,8 +151,14 @@ fn within_a_patch_set_comes_before_unset_before_incr() {
 fn a_newer_login_replaces_and_the_player_never_blinks_offline() {
     let mut story = Story::begin();
     let old = story.login();
+    story.incr(old, Some(1)).unwrap();
     let shown = story.record.view.clone();
     let new = story.login();
+    assert_eq!(
+        story.incr(new, Some(1)).unwrap().counted,
+        [("n".into(), 2)],
+        "the state stays with the player"
+    );
     assert!(story.record.session(old).is_none() && story.record.session(new).is_some());
     assert_eq!(story.record.view, shown);
     assert_eq!(story.incr(old, None), Err(Refusal::NoSession));
