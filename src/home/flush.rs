@@ -90,7 +90,16 @@ impl Home {
         if records.is_empty() {
             return Outcome::Done;
         }
-        let commit = Commit {
+        let commit = self.batch(shard, &fence, records);
+        let (records, started) = (commit.records.len(), std::time::Instant::now());
+        let answer = self.store.commit(commit).await;
+        self.meters.commit(records, started.elapsed(), outcome_name(&answer));
+        self.settle(shard, &fence, sent, answer, clock::now())
+    }
+
+    /// Records behind the shard's fence.
+    pub(super) fn batch(&self, shard: &Shard, fence: &Fence, records: Vec<CommitRecord>) -> Commit {
+        Commit {
             shard: shard.id(),
             owner: self.owner.clone(),
             epoch: fence.epoch,
@@ -98,11 +107,7 @@ impl Home {
             flush_seq: fence.flush_seq,
             flush_seq_acked: fence.flush_seq_acked,
             records,
-        };
-        let (records, started) = (sent.len(), std::time::Instant::now());
-        let answer = self.store.commit(commit).await;
-        self.meters.commit(records, started.elapsed(), outcome_name(&answer));
-        self.settle(shard, &fence, sent, answer, clock::now())
+        }
     }
 
     fn gather(&self, shard: &Shard, fence: &Fence, now: Now) -> (Vec<Sent>, Vec<CommitRecord>) {

@@ -20,8 +20,7 @@ use crate::clock;
 use crate::events::{LinkEnd, RollbackNotice};
 use crate::ids::{PlayerId, ShardId, Stamp};
 use crate::store::{
-    AcquireRequest, COMMIT_RECORDS_MAX, Commit, Grant, LiveCursor, LivePage, Renewed, StoreError,
-    StoredRecord,
+    AcquireRequest, COMMIT_RECORDS_MAX, Grant, LiveCursor, LivePage, Renewed, StoreError, StoredRecord,
 };
 
 /// How often the machines tick.
@@ -290,15 +289,7 @@ impl Home {
         if records.is_empty() {
             return;
         }
-        let commit = Commit {
-            shard: shard.id(),
-            owner: self.owner.clone(),
-            epoch: fence.epoch,
-            generation: fence.generation,
-            flush_seq: fence.flush_seq,
-            flush_seq_acked: fence.flush_seq_acked,
-            records,
-        };
+        let commit = self.batch(shard, &fence, records);
         // Best effort: what stays is found by its expiry, and its tickets lead to an ended session's refusal.
         let _ = answered(shard, "repair", self.store.commit(commit).await);
     }
