@@ -25,19 +25,23 @@ on_both_stores! {
         // A new link brings no new allowance; the time that was named does.
         let mut ann = server.resume(&ann.drops()).await;
         let refused = ann.is_refused("state.patch", next.clone(), "rate_limited").await;
-        tokio::time::sleep(std::time::Duration::from_millis(refused["retry_after_ms"].as_u64().unwrap())).await;
+        tokio::time::sleep(std::time::Duration::from_millis(refused["retry_after_ms"].as_u64().unwrap()))
+            .await;
         ann.patch(next).await;
         assert_eq!(ann.state().await, json!({"n": 4}));
     }
 
     async fn a_link_has_a_limit_over_all_it_says(kind) {
-        let starting = Server::on(kind).with("limits.link_frames_per_s", 1).with("limits.link_frames_burst", 5);
+        let starting =
+            Server::on(kind).with("limits.link_frames_per_s", 1).with("limits.link_frames_burst", 5);
         let server = starting.start();
         let mut bea = server.login("bea").await;
         let mut ann = server.login("ann").await;
         let mut refused = 0;
         for _ in 0..8 {
-            refused += usize::from(ann.ask("ping", json!({})).await.is_err_and(|error| error["code"] == "rate_limited"));
+            refused += usize::from(
+                ann.ask("ping", json!({})).await.is_err_and(|error| error["code"] == "rate_limited"),
+            );
         }
         assert!((2..=4).contains(&refused), "{refused} of 8");
         bea.pings().await;

@@ -8,6 +8,8 @@
     reason = "a test that cannot go on must fail, and says where"
 )]
 
+mod crash;
+mod expiry;
 mod harness;
 mod limits;
 mod messages;
@@ -15,7 +17,9 @@ mod presence;
 mod readme;
 mod replay;
 mod sessions;
+mod start;
 mod state;
 mod store;
+mod store_faults;
 mod tokens;
 mod wire;

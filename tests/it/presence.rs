@@ -43,7 +43,11 @@ on_both_stores! {
             assert_eq!(item["status"], status);
             assert!(is_later(&item, &latest), "{item} after {latest}");
             // Absent keeps it, an empty one clears it.
-            let shown = if matches!(status, "playing" | "busy") { json!({"map": "docks", "score": 7}) } else { json!(null) };
+            let shown = if matches!(status, "playing" | "busy") {
+                json!({"map": "docks", "score": 7})
+            } else {
+                json!(null)
+            };
             assert_eq!(item["activity"], shown, "{status}");
             latest = item;
         }
@@ -149,7 +153,10 @@ on_both_stores! {
         bea.expect_presence("ann").await;
         ann.shows("invisible").await;
         let left = bea.expect_presence("ann").await;
-        assert_eq!((&left["status"], &left["activity"], &left["devices"]), (&json!("offline"), &json!(null), &json!(null)));
+        assert_eq!(
+            (&left["status"], &left["activity"], &left["devices"]),
+            (&json!("offline"), &json!(null), &json!(null))
+        );
         assert!(left["last_seen"].is_u64());
         // Whatever she does unseen, her item stands still.
         ann.does("presence.set", json!({"status": "invisible", "activity": {"map": "sewers"}})).await;
@@ -265,7 +272,8 @@ on_both_stores! {
         let snapshot = bea.expect_push("presence").await;
         let items = snapshot["items"].as_array().unwrap();
         assert_eq!(items.len(), 2, "{snapshot}");
-        let status = |player: &str| items.iter().find(|item| item["player"] == player).unwrap()["status"].clone();
+        let status =
+            |player: &str| items.iter().find(|item| item["player"] == player).unwrap()["status"].clone();
         assert_eq!((status("ann"), status("cem")), (json!("playing"), json!("offline")));
         ann.shows("busy").await;
         assert_eq!(bea.expect_presence("ann").await["status"], "busy");

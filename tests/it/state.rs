@@ -96,7 +96,8 @@ on_both_stores! {
         let seen = ann.patch(json!({"set": {"zone": "harbour"}})).await["state_stamp"].clone();
         // A change of presence moves the record, but not the state.
         ann.shows("busy").await;
-        let moved = ann.patch(json!({"set": {"zone": "docks"}, "if_state": seen})).await["state_stamp"].clone();
+        let moved =
+            ann.patch(json!({"set": {"zone": "docks"}, "if_state": seen})).await["state_stamp"].clone();
         let late = json!({"set": {"zone": "sea"}, "if_state": seen, "cseq": 1});
         let refused = ann.is_refused("state.patch", late, "state_conflict").await;
         assert_eq!((&refused["state_stamp"], &refused["temporary"]), (&moved, &json!(false)));

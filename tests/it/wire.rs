@@ -273,7 +273,7 @@ on_both_stores! {
         bea.login("bea").await;
         let values = json!({"n": null, "t": true, "i": -7, "u": u64::MAX, "f": 0.5, "s": "Ünïcode", "l": [1, [2]], "m": {"a": {}}});
         for (from, to) in [(0, 1), (1, 0)] {
-            let mut pair = [("ann", &mut ann), ("bea", &mut bea)];
+            let pair = [("ann", &mut ann), ("bea", &mut bea)];
             let (name, sender) = (pair[from].0, &mut *pair[from].1);
             sender.patch(json!({"set": {"v": values}})).await;
             assert_eq!(sender.state().await["v"], values, "{name}");

@@ -1,0 +1,96 @@
+//! What is promised about starting: all that is wrong is said at once, in lines that say what to do, and nothing runs.
+
+use std::net::TcpListener;
+
+use crate::harness::both_stores::on_both_stores;
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::{Exit, Server, StoreKind};
+
+/// What is outside is not available: sysexits' EX_UNAVAILABLE.
+const UNAVAILABLE: Option<i32> = Some(69);
+/// The configuration is at fault: sysexits' EX_USAGE.
+const MISCONFIGURED: Option<i32> = Some(64);
+
+/// One line that names each of these.
+fn expect_one_line(exit: &Exit, code: Option<i32>, names: &[&str]) {
+    assert_eq!((exit.code, exit.lines.len()), (code, 1), "{exit:?}");
+    for name in names {
+        assert!(exit.lines[0].contains(name), "{name} is not in {exit:?}");
+    }
+}
+
+on_both_stores! {
+    async fn a_server_of_default_size_starts_and_stops_in_order(kind) {
+        let mut server = Server::on(kind).with("cluster.shards", 256).start();
+        let mut ann = server.login("ann").await;
+        server.ask_to_stop();
+        ann.expect_close(4000).await;
+        assert!(server.wait_for_end().success());
+        server.restart();
+        server.resume(&ann.credentials()).await;
+    }
+
+    async fn a_port_in_use_is_told_in_one_line(kind) {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let exit = Server::on(kind).on_port(port).fails();
+        expect_one_line(&exit, UNAVAILABLE, &[&format!("127.0.0.1:{port}"), "client_addr"]);
+    }
+
+    async fn every_fault_of_the_settings_is_told_at_once(kind) {
+        let exit = Server::on(kind)
+            .with("session.ttl_ms", 0)
+            .with("link.heartbeat_ms", "soon")
+            .with("auth.jwt_algorithm", "RS256")
+            .with("presence.colour", "red")
+            .fails();
+        assert_eq!(exit.code, MISCONFIGURED);
+        for name in ["session.ttl_ms", "link.heartbeat_ms", "auth.jwt_algorithm", "presence.colour"] {
+            assert!(exit.lines.iter().any(|line| line.contains(name)), "{name} is not in {exit:?}");
+        }
+        assert_eq!(exit.lines.len(), 4, "{exit:?}");
+    }
+
+    async fn a_cluster_keeps_the_number_of_its_shards(kind) {
+        let mut server = Server::on(kind).with("cluster.shards", 8).start();
+        assert!(server.stop_gracefully().success());
+        let exit = Server::on_url(&server.store_url()).with("cluster.shards", 16).fails();
+        expect_one_line(&exit, MISCONFIGURED, &["cluster.shards", "8"]);
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_in_use_is_told_in_one_line_and_its_server_is_not_disturbed() {
+    let server = Server::on(StoreKind::Embedded).start();
+    let mut ann = server.login("ann").await;
+    let exit = Server::on_url(&server.store_url()).fails();
+    let folder = server.store_url().replace("embedded:", "");
+    expect_one_line(&exit, UNAVAILABLE, &[&folder]);
+    ann.patch_durably(serde_json::json!({"set": {"a": 1}})).await;
+}
+
+#[tokio::test]
+async fn an_unreachable_redis_is_told_in_one_line() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let exit = Server::on_url(&format!("redis://{closed}")).fails();
+    expect_one_line(&exit, UNAVAILABLE, &[&closed.to_string()]);
+    let exit = Server::on_url("redis+unix:///nowhere/redis.sock").fails();
+    expect_one_line(&exit, UNAVAILABLE, &["/nowhere/redis.sock"]);
+}
+
+#[tokio::test]
+async fn a_redis_that_forgets_when_it_is_full_is_refused_unless_that_is_wanted() {
+    let redis = RedisServer::builder().setting("maxmemory-policy", "allkeys-lru").start();
+    let exit = Server::on_url(&redis.url()).fails();
+    expect_one_line(&exit, UNAVAILABLE, &["noeviction", "redis.ignore_shortfalls"]);
+    let server = Server::on_url(&redis.url()).with("redis.ignore_shortfalls", true).start();
+    server.login("ann").await;
+}
+
+#[tokio::test]
+async fn a_redis_that_keeps_nothing_on_disk_is_told_in_the_log() {
+    let server = Server::on(StoreKind::Redis).start();
+    assert!(server.log().contains("appendonly"), "{}", server.log());
+    let server = Server::on_redis(RedisServer::builder().durable().start()).start();
+    assert!(!server.log().contains("appendonly"), "{}", server.log());
+}
