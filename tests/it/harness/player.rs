@@ -17,6 +17,7 @@ pub(crate) struct Credentials {
     pub(crate) ticket: String,
     pub(crate) last_seq: u64,
     pub(crate) stamp: Value,
+    vers: HashMap<String, (u64, u64)>,
 }
 
 /// A player on one link.
@@ -73,12 +74,13 @@ impl Player {
     }
 
     pub(crate) async fn try_resume(&mut self, credentials: &Credentials) -> Result<(), Refused> {
-        let Credentials { session, ticket, last_seq, stamp } = credentials;
+        let Credentials { session, ticket, last_seq, stamp, vers } = credentials;
         let mut body = json!({"session": session, "ticket": ticket, "last_seq": last_seq});
         if !stamp.is_null() {
             body["stamp"] = stamp.clone();
         }
         self.last_seq = *last_seq;
+        self.vers = vers.clone();
         self.ask("resume", body).await.map(|_| ())
     }
 
@@ -90,6 +92,7 @@ impl Player {
             ticket: word("ticket"),
             last_seq: self.last_seq,
             stamp: self.stamp.clone(),
+            vers: self.vers.clone(),
         }
     }
 
@@ -345,6 +348,10 @@ impl Player {
                 self.ready = frame.body.clone();
                 self.stamp = frame.body["stamp"].clone();
                 self.seq_is_open = frame.body["missed"] == true;
+                if self.seq_is_open {
+                    // Snapshots follow: what she knew does not count.
+                    self.vers.clear();
+                }
                 if frame.body["resumed"] == false {
                     self.last_seq = 0;
                 }
