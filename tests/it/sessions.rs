@@ -70,7 +70,10 @@ on_both_stores! {
     async fn a_newer_login_replaces_the_older_session(kind) {
         let server = Server::on(kind).start();
         let mut old = server.login("ann").await;
+        old.patch(json!({"set": {"zone": "harbour"}})).await;
         let mut new = server.login("ann").await;
+        // The state is the player's, not the session's.
+        assert_eq!(new.state().await, json!({"zone": "harbour"}));
         assert_ne!(old.ready["session"], new.ready["session"]);
         old.expect_close(4504).await;
         not_resumable(&server, &old.credentials()).await;
