@@ -83,6 +83,11 @@ pub enum ServeError {
     /// The metrics recorder or the runtime did not start.
     #[error("cannot start: {0}")]
     Start(String),
+    /// Stopped while the store took nothing.
+    #[error(
+        "stopped, but the store has not taken all changes: what was acked `applied` last is lost, and will be told"
+    )]
+    Unflushed,
     /// A task that must live has ended.
     #[error("a task that must live has ended; the log names it")]
     TaskDied,
@@ -94,7 +99,11 @@ impl ServeError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Auth(_) | Self::Tls(_) | Self::Cluster(_) => 64,
-            Self::Bind { .. } | Self::Store(_) | Self::StoreSilent(_) | Self::Shortfall(_) => 69,
+            Self::Bind { .. }
+            | Self::Store(_)
+            | Self::StoreSilent(_)
+            | Self::Shortfall(_)
+            | Self::Unflushed => 69,
             Self::Start(_) | Self::TaskDied => 70,
         }
     }
@@ -112,9 +121,9 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     runtime.block_on(async {
         let house = House::build(settings).await?;
         house.announce();
-        let outcome = house.live().await;
-        house.stop().await;
-        outcome
+        // A vital task that died leaves nothing to be trusted: the process ends at once, and says nothing more.
+        house.live().await?;
+        if house.stop().await { Ok(()) } else { Err(ServeError::Unflushed) }
     })
 }
 
@@ -285,14 +294,18 @@ impl House {
     }
 
     /// Top-down: no new links, a goodbye to the old, the last flush, the leases, the store.
-    async fn stop(self) {
+    /// Says whether all that was changed is stored.
+    async fn stop(self) -> bool {
         tracing::info!(operation = "stop", "stopping");
         self.door.stop(TASKS_STOP).await;
         self.sessions.close_all().await;
         self.links.stop(LINKS_STOP).await;
         self.counter.stop(TASKS_STOP).await;
         self.upper.stop(TASKS_STOP).await;
-        if self.home.flush_all(FLUSH_STOP).await {
+        let all_flushed = self.home.flush_all(FLUSH_STOP).await;
+        // The keeper goes before the leases do, or it would take them again.
+        self.lower.stop(TASKS_STOP).await;
+        if all_flushed {
             self.home.release().await;
         } else {
             tracing::error!(
@@ -300,10 +313,10 @@ impl House {
                 "changes are left that the store did not take; leases are kept"
             );
         }
-        self.lower.stop(TASKS_STOP).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(operation = "stop", status = %error, "the store did not close in order");
         }
+        all_flushed
     }
 }
 

@@ -35,6 +35,19 @@ impl<K: Eq + Hash, V> Coalescing<K, V> {
         }
     }
 
+    /// Puts an event, unless what waits for its key is newer.
+    pub fn put_newer(&self, key: K, event: V, is_newer: impl FnOnce(&V, &V) -> bool) {
+        let mut waiting = self.waiting.lock();
+        let was_empty = waiting.is_empty();
+        if waiting.get(&key).is_none_or(|present| is_newer(&event, present)) {
+            waiting.insert(key, event);
+        }
+        drop(waiting);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
     /// Changes the event of a key, made first if there is none.
     pub fn update(&self, key: K, change: impl FnOnce(&mut V))
     where
@@ -95,6 +108,15 @@ pub struct PresenceView {
     pub ver: Stamp,
     /// When the player was last seen, Unix ms; 0 = never.
     pub last_seen_unix_ms: u64,
+}
+
+impl PresenceView {
+    /// Whether this view replaces that one: by its counter, within one epoch and across them.
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        let place = |view: &Self| (view.ver.epoch, view.ver.version);
+        place(self) > place(other)
+    }
 }
 
 /// Why a session ended.

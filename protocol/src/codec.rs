@@ -313,7 +313,7 @@ fn frame_end(encoding: Encoding, out: &mut Vec<u8>) {
 /// The same body in JSON: how a push that was encoded once for MessagePack reaches a JSON link.
 #[must_use]
 pub fn json_of(msgpack: &[u8]) -> Bytes {
-    let value: Value = rmp_serde::from_slice(msgpack).unwrap_or_default();
+    let value = Value::of_own_msgpack(msgpack).unwrap_or_else(|_| Value::Map(Default::default()));
     Bytes::from(serde_json::to_vec(&value).unwrap_or_default())
 }
 
@@ -432,6 +432,15 @@ mod tests {
         let body = crate::push::Message { id: "m".into(), data: Value::Bin(vec![0]), ..Default::default() };
         encode_body(Encoding::MessagePack, &mut packed, &body);
         assert_eq!(&json_of(&packed)[..], br#"{"data":"AA==","id":"m"}"#);
+        // As deep as a peer may send, and then wrapped: an item in a list in a body.
+        let mut deepest = [vec![0x91; VALUE_DEPTH_MAX - 1], vec![1]].concat();
+        let body =
+            crate::push::Message { data: rmp_serde::from_slice(&deepest).unwrap(), ..Default::default() };
+        packed.clear();
+        encode_body(Encoding::MessagePack, &mut packed, &body);
+        assert!(json_of(&packed).starts_with(br#"{"data":[[[["#));
+        deepest.insert(0, 0x91);
+        assert!(rmp_serde::from_slice::<Value>(&deepest).is_err());
         let mut empty = Vec::new();
         encode_body(Encoding::MessagePack, &mut empty, &Empty {});
         assert_eq!(&json_of(&empty)[..], b"{}");

@@ -70,6 +70,9 @@ pub struct Presences {
     pub presences: Vec<PresenceItem>,
     /// Players whose presence cannot be told now; it follows if they are watched.
     pub unknown: Vec<String>,
+    /// `watch` only: where the record stands with the longer list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
 }
 
 /// `ok` to `send`.

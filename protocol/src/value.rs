@@ -60,6 +60,14 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
+impl Value {
+    /// Reads MessagePack that was accepted and wrapped by this program: a few levels deeper than what a peer may send.
+    pub(crate) fn of_own_msgpack(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+        Bounded { depth_left: VALUE_DEPTH_MAX + 4 }.deserialize(&mut reader)
+    }
+}
+
 /// Reads a value that may nest `depth_left` levels.
 #[derive(Clone, Copy)]
 struct Bounded {

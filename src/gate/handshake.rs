@@ -32,8 +32,9 @@ const FRAMES_BEFORE_READY_MAX: usize = 16;
 const READ_BUFFER_BYTES: usize = 1024;
 /// Write buffer of a link: answers and pushes of one wake-up go out in writes of this size.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
-/// A write buffer over this size is a fault of ours: one frame joins what could not be written.
-const WRITE_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// A write buffer over this size is a fault of ours. The largest answer is 200 players with full activity, and JSON may
+/// write a byte as six.
+const WRITE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const SUBPROTOCOL: &str = "sec-websocket-protocol";
 
 /// Bounds of a handshake.

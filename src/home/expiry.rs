@@ -19,7 +19,7 @@ const TICK_MS: u64 = 100;
 
 /// The wheel.
 pub(super) struct Expiry {
-    wheel: Mutex<Wheel<Weak<Cell>>>,
+    wheel: Mutex<Wheel<(u64, Weak<Cell>)>>,
 }
 
 impl Expiry {
@@ -47,7 +47,7 @@ impl Home {
             })
         });
         if let Some(due) = armed {
-            self.expiry.wheel.lock().insert(due, Arc::downgrade(cell));
+            self.expiry.wheel.lock().insert(due, (due, Arc::downgrade(cell)));
         }
     }
 
@@ -87,14 +87,19 @@ impl Home {
                     break;
                 }
                 for cells in due.chunks(256) {
-                    for cell in cells.iter().filter_map(Weak::upgrade) {
+                    for (due, cell) in cells.iter().filter_map(|(due, cell)| Some((*due, cell.upgrade()?))) {
+                        // An earlier entry was armed since: this one is not what the record waits for.
+                        if cell.with_slot(|slot| slot.armed_at != due) {
+                            continue;
+                        }
                         // While the shard may not answer, nothing ends either: the new home, or we, will judge.
                         if cell.shard().serves(now.mono_ms) {
                             self.elapse(&cell, now);
                             self.arm(&cell, now);
                         } else {
-                            cell.with_slot(|slot| slot.armed_at = now.unix_ms + 1000);
-                            self.expiry.wheel.lock().insert(now.unix_ms + 1000, Arc::downgrade(&cell));
+                            let due = now.unix_ms + 1000;
+                            cell.with_slot(|slot| slot.armed_at = due);
+                            self.expiry.wheel.lock().insert(due, (due, Arc::downgrade(&cell)));
                         }
                     }
                     // Thousands may be due in one second: others run in between.

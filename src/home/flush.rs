@@ -5,9 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::Home;
+use super::lease::{Event, State};
 use super::records::{Cell, Durability, Slot};
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
@@ -84,7 +83,12 @@ impl Home {
     async fn flush_batch(&self, shard: &Arc<Shard>) -> Outcome {
         // A closed semaphore means that the house stops.
         let Ok(_permit) = self.commits.acquire().await else { return Outcome::Retry };
+        let _turn = shard.commit_turn.lock().await;
         let now = clock::now();
+        // While the shard is taken again, its next epoch is on the way and everything will go out under that.
+        if shard.lease().0 == State::Repair {
+            return Outcome::Retry;
+        }
         let Some(fence) = shard.next_batch() else { return Outcome::Done };
         let (sent, records) = self.gather(shard, &fence, now);
         if records.is_empty() {
@@ -105,26 +109,29 @@ impl Home {
             epoch: fence.epoch,
             generation: fence.generation,
             flush_seq: fence.flush_seq,
-            flush_seq_acked: fence.flush_seq_acked,
+            // Zero never lies above what is stored: the guard is off, to prove that a checker notices.
+            flush_seq_acked: if self.settings.lost_writes_unchecked {
+                crate::ids::FlushSeq::ZERO
+            } else {
+                fence.flush_seq_acked
+            },
             records,
         }
     }
 
     fn gather(&self, shard: &Shard, fence: &Fence, now: Now) -> (Vec<Sent>, Vec<CommitRecord>) {
         let mut cells = shard.take_dirty(COMMIT_RECORDS_MAX, now.mono_ms).into_iter();
-        let (mut sent, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for cell in cells.by_ref() {
+        let (mut sent, mut records, mut bytes) = (Vec::new(), Vec::<CommitRecord>::new(), 0);
+        while let Some(cell) = cells.next() {
             let Some((one, record)) = self.snapshot(&cell, fence, now) else { continue };
-            bytes += record.p.len() + record.w.as_ref().map_or(0, Bytes::len);
-            sent.push(one);
-            records.push(record);
-            if bytes >= COMMIT_BYTES_MAX {
+            bytes += record.bytes();
+            if !records.is_empty() && bytes > COMMIT_BYTES_MAX {
+                cell.with_slot(|slot| slot.queued = true);
+                shard.put_back(std::iter::once(cell).chain(cells).collect());
                 break;
             }
-        }
-        for rest in cells {
-            rest.with_slot(|slot| slot.queued = false);
-            rest.requeue(now.mono_ms);
+            sent.push(one);
+            records.push(record);
         }
         (sent, records)
     }
@@ -182,6 +189,7 @@ impl Home {
         match answer {
             Ok(Committed::Done(statuses)) => {
                 shard.acknowledged(fence);
+                shard.takes_commits(true);
                 let mut outcome = Outcome::Done;
                 for (one, status) in sent.into_iter().zip(statuses) {
                     if !self.settle_one(fence, one, status, now) {
@@ -191,16 +199,17 @@ impl Home {
                 return outcome;
             }
             Ok(Committed::Fenced { epoch }) => {
-                shard.serve_until(0);
-                self.tell_keeper(shard.id(), super::lease::Event::CommitFenced { epoch });
+                shard.stop_serving(fence.epoch);
+                self.tell_keeper(shard.id(), Event::CommitFenced { sent: fence.epoch, epoch });
             }
             Ok(Committed::RolledBack | Committed::Lost) => {
-                shard.serve_until(0);
-                self.tell_keeper(shard.id(), super::lease::Event::StoreLost);
+                shard.stop_serving(fence.epoch);
+                self.tell_keeper(shard.id(), Event::StoreLost { sent: fence.epoch });
             }
             Ok(Committed::Stale { flush_seq }) => shard.skip_to(flush_seq),
             Err(error) => {
-                tracing::warn!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
+                shard.takes_commits(false);
+                tracing::debug!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
             }
         }
         for one in sent {
@@ -265,6 +274,12 @@ impl Home {
         };
         let ended = cell.with_slot(|slot| {
             slot.base = stored.version;
+            // Our own record, whose answer was lost: nobody is a stranger.
+            let ours = before.sessions.iter().any(|session| slot.record.session(session.id).is_some());
+            if ours {
+                slot.record.version = slot.record.version.max(stored.version).next();
+                return Vec::new();
+            }
             slot.record.merge(before, self.context(now))
         });
         self.ended(cell, ended);

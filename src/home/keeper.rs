@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Home;
 use super::history::Verdict;
-use super::lease::{Action, Event, Lease};
+use super::lease::{Action, Event, Lease, State};
 use super::record::Record;
 use super::records::{Cell, Durability};
 use super::shard::{Fence, Shard};
@@ -20,7 +20,8 @@ use crate::clock;
 use crate::events::{LinkEnd, RollbackNotice};
 use crate::ids::{PlayerId, ShardId, Stamp};
 use crate::store::{
-    AcquireRequest, COMMIT_RECORDS_MAX, Grant, LiveCursor, LivePage, Renewed, StoreError, StoredRecord,
+    AcquireRequest, COMMIT_RECORDS_MAX, Grant, LOAD_PLAYERS_MAX, LiveCursor, LivePage, Renewed, StoreError,
+    StoredRecord,
 };
 
 /// How often the machines tick.
@@ -37,6 +38,7 @@ struct Keeper {
     /// Whether a shard was last told to serve.
     told_serving: Vec<bool>,
     calls: FuturesUnordered<Call>,
+    is_troubled: bool,
 }
 
 impl Home {
@@ -49,6 +51,7 @@ impl Home {
             leases: self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect(),
             told_serving: vec![false; self.shards.len()],
             calls: FuturesUnordered::new(),
+            is_troubled: false,
         };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,8 +59,9 @@ impl Home {
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
-                _ = ticks.tick() => keeper.tick(),
+                // Bad news first: a tick must not let a shard answer that a batch has found lost.
                 Some((shard, event)) = reports.recv() => keeper.step(usize::from(shard.number()), event),
+                _ = ticks.tick() => keeper.tick(),
                 Some((at, event)) = keeper.calls.next() => {
                     if let Some(event) = event {
                         keeper.step(at, event);
@@ -77,9 +81,29 @@ impl Keeper {
             self.publish(at);
             self.act(at, action);
         }
+        self.tell_trouble();
         self.home.meters.lease_states(self.leases.iter().map(Lease::state));
         let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
         self.home.meters.records(self.home.records.len(), dirty);
+    }
+
+    /// One line when shards begin to miss their store, and one when all are back; each shard's own story is at debug.
+    fn tell_trouble(&mut self) {
+        let troubled =
+            |lease: &&Lease| matches!(lease.state(), State::Unsure | State::Paused | State::Repair);
+        let count = self.leases.iter().filter(troubled).count();
+        if (count > 0) != self.is_troubled {
+            self.is_troubled = count > 0;
+            if self.is_troubled {
+                tracing::warn!(
+                    operation = "lease",
+                    shards = count,
+                    "the store does not answer, or has lost writes"
+                );
+            } else {
+                tracing::info!(operation = "lease", "all shards have their store again");
+            }
+        }
     }
 
     fn step(&mut self, at: usize, event: Event) {
@@ -126,7 +150,7 @@ impl Keeper {
             Some(Action::Renew) => Box::pin(async move { (at, Some(home.renew(&shard).await)) }),
             Some(Action::Load(grant)) => Box::pin(async move {
                 let complete = home.load(&shard, &grant).await;
-                (at, Some(Event::Loaded { complete }))
+                (at, Some(Event::Loaded { epoch: grant.epoch, complete }))
             }),
             Some(Action::Restore(grant)) => {
                 home.restore(&shard, &grant);
@@ -200,6 +224,7 @@ impl Home {
         let mut cursor = None;
         loop {
             match self.store.load_live(shard.id(), cursor, LOAD_PAGE).await {
+                Ok(_) if shard.fence().is_none_or(|fence| fence.epoch != grant.epoch) => return false,
                 Ok(page) => {
                     if page.missing > 0 {
                         tracing::warn!(
@@ -280,6 +305,7 @@ impl Home {
     }
 
     async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) {
+        let _turn = shard.commit_turn.lock().await;
         let Some(fence) = shard.next_batch() else { return };
         let now = clock::now();
         let ghosts = page.records.into_iter().filter(|(player, _)| self.records.player(player).is_none());
@@ -316,27 +342,32 @@ impl Home {
 
     /// Tells the links of a lost shard what survived, as far as the store can say, and closes them.
     async fn tell_fenced(&self, cells: Vec<Arc<Cell>>) {
-        for cell in cells {
-            let (from, sessions) = cell.with_slot(|slot| {
-                let sessions = std::mem::take(&mut slot.record.sessions);
-                (slot.record.stamp(), sessions)
+        for cells in cells.chunks(LOAD_PLAYERS_MAX) {
+            let Some(shard) = cells.first().map(|cell| cell.shard().id()) else { return };
+            let players = cells.iter().map(|cell| cell.player().clone()).collect();
+            let loaded = self.store.load_players(shard, players).await.unwrap_or_default();
+            let stored = loaded.into_iter().chain(std::iter::repeat(None));
+            for (cell, stored) in cells.iter().zip(stored) {
+                self.tell_one_fenced(cell, stored.as_ref());
+            }
+        }
+    }
+
+    fn tell_one_fenced(&self, cell: &Cell, stored: Option<&StoredRecord>) {
+        let (from, sessions) = cell.with_slot(|slot| {
+            let sessions = std::mem::take(&mut slot.record.sessions);
+            (slot.record.stamp(), sessions)
+        });
+        let survived = stored.and_then(|stored| Record::decode(stored).ok());
+        for session in sessions {
+            let rolled_back = match &survived {
+                None => Some(RollbackNotice { from, to: None, cseq: 0 }),
+                Some(record) => rollback(record, from, session.id, session.cseq),
+            };
+            self.events.sessions.update(session.id, |event| {
+                (event.rolled_back, event.link_end) = (rolled_back, Some(LinkEnd::Moved));
+                event.watched = session.watches;
             });
-            if sessions.is_empty() {
-                continue;
-            }
-            let loaded = self.store.load_players(cell.shard().id(), vec![cell.player().clone()]).await;
-            let stored = loaded.ok().and_then(|mut records| records.pop().flatten());
-            let survived = stored.as_ref().and_then(|stored| Record::decode(stored).ok());
-            for session in sessions {
-                let rolled_back = match &survived {
-                    None => Some(RollbackNotice { from, to: None, cseq: 0 }),
-                    Some(record) => rollback(record, from, session.id, session.cseq),
-                };
-                self.events.sessions.update(session.id, |event| {
-                    (event.rolled_back, event.link_end) = (rolled_back, Some(LinkEnd::Moved));
-                    event.watched = session.watches;
-                });
-            }
         }
     }
 }

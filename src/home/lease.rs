@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// [`Action::Load`] is done (or failed).
     Loaded {
+        /// The epoch they were loaded under.
+        epoch: Epoch,
         /// Whether all records are in memory.
         complete: bool,
     },
@@ -69,11 +71,16 @@ pub enum Event {
     },
     /// A commit met a higher epoch.
     CommitFenced {
+        /// The epoch that the batch carried.
+        sent: Epoch,
         /// The stored epoch.
         epoch: Epoch,
     },
     /// A commit found that the store lost writes, or was replaced.
-    StoreLost,
+    StoreLost {
+        /// The epoch that the batch carried.
+        sent: Epoch,
+    },
     /// [`Action::Free`] is done.
     Freed,
 }
@@ -169,9 +176,14 @@ impl Lease {
                 self.call_under_way = false;
                 self.renewed(sent_at_ms, answer, consistent, now_ms, jitter)
             }
-            Event::Loaded { complete } => self.loaded(complete, now_ms),
-            Event::CommitFenced { epoch } => self.fence(epoch),
-            Event::StoreLost => self.repair(now_ms),
+            // What an older epoch's work came to says nothing about this one.
+            Event::Loaded { epoch, .. } if epoch != self.epoch => None,
+            Event::CommitFenced { sent, .. } | Event::StoreLost { sent } if sent != self.epoch => None,
+            // While the shard is taken again, the epoch in the way is our own next one; the answer to that call decides.
+            Event::CommitFenced { .. } if self.state == State::Repair => None,
+            Event::Loaded { complete, .. } => self.loaded(complete, now_ms),
+            Event::CommitFenced { epoch, .. } => self.fence(epoch),
+            Event::StoreLost { .. } => self.repair(now_ms),
             Event::Freed => {
                 if self.state == State::Fenced {
                     self.state = State::Free;
@@ -259,7 +271,7 @@ impl Lease {
             self.state = State::Owned;
             return None;
         }
-        // What was read is dropped and the lease asked for again: the same epoch comes back.
+        // What was read is dropped and the lease asked for again.
         self.next_call_ms = now_ms.saturating_add(RETRY_MS);
         self.state = State::Fenced;
         Some(Action::Free)
@@ -324,7 +336,7 @@ mod tests {
         let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
         assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Load(grant(7))));
         assert_eq!(lease.serving_until_ms(), 0, "a shard that is loading answers nobody");
-        assert_eq!(lease.on(Event::Loaded { complete: true }, 20, 0.5), None);
+        assert_eq!(lease.on(Event::Loaded { epoch: Epoch::of(7), complete: true }, 20, 0.5), None);
         lease
     }
 
@@ -368,9 +380,12 @@ mod tests {
     #[test]
     fn a_higher_epoch_fences_at_once_and_for_good() {
         let mut lease = owned();
-        assert_eq!(lease.on(Event::CommitFenced { epoch: Epoch::of(9) }, 100, 0.5), Some(Action::Free));
+        assert_eq!(
+            lease.on(Event::CommitFenced { sent: Epoch::of(7), epoch: Epoch::of(9) }, 100, 0.5),
+            Some(Action::Free)
+        );
         assert_eq!(lease.serving_until_ms(), 0);
-        assert_eq!(lease.on(Event::CommitFenced { epoch: Epoch::of(9) }, 100, 0.5), None);
+        assert_eq!(lease.on(Event::CommitFenced { sent: Epoch::of(7), epoch: Epoch::of(9) }, 100, 0.5), None);
         lease.on(Event::Renewed { sent_at_ms: 90, answer: renewed(), consistent: true }, 110, 0.5);
         assert_eq!(lease.state(), State::Fenced, "a late answer revives nothing");
         lease.on(Event::Freed, 200, 0.5);
@@ -380,7 +395,7 @@ mod tests {
     #[test]
     fn a_store_that_lost_writes_is_taken_again_under_a_new_epoch() {
         for event in [
-            Event::StoreLost,
+            Event::StoreLost { sent: Epoch::of(7) },
             Event::Renewed { sent_at_ms: 90, answer: Some(Renewed::RolledBack), consistent: true },
             Event::Renewed { sent_at_ms: 90, answer: renewed(), consistent: false },
         ] {
@@ -395,9 +410,24 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_the_epoch_before_fences_nobody() {
+        let mut lease = owned();
+        lease.on(Event::StoreLost { sent: Epoch::of(7) }, 100, 0.5);
+        lease.tick(100);
+        // The store granted 8 already; a batch under 7 meets it before we hear of it, and another one after.
+        let met = || Event::CommitFenced { sent: Epoch::of(7), epoch: Epoch::of(8) };
+        assert_eq!(lease.on(met(), 105, 0.5), None);
+        let granted = Event::Acquired { sent_at_ms: 100, answer: Some(Acquired::Granted(grant(8))) };
+        assert_eq!(lease.on(granted, 110, 0.5), Some(Action::Restore(grant(8))));
+        assert_eq!(lease.on(met(), 120, 0.5), None);
+        assert_eq!(lease.on(Event::StoreLost { sent: Epoch::of(7) }, 120, 0.5), None);
+        assert_eq!(lease.state(), State::Owned);
+    }
+
+    #[test]
     fn a_repair_that_finds_another_owner_is_fenced() {
         let mut lease = owned();
-        lease.on(Event::StoreLost, 100, 0.5);
+        lease.on(Event::StoreLost { sent: Epoch::of(7) }, 100, 0.5);
         lease.tick(100);
         let held = Acquired::Held { owner: Owner::named("b#1"), remaining: Duration::from_secs(6) };
         let event = Event::Acquired { sent_at_ms: 100, answer: Some(held) };
@@ -419,7 +449,10 @@ mod tests {
         let mut lease = Lease::new(6000, 0);
         lease.tick(0);
         lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) }, 0, 0.5);
-        assert_eq!(lease.on(Event::Loaded { complete: false }, 10, 0.5), Some(Action::Free));
+        assert_eq!(
+            lease.on(Event::Loaded { epoch: Epoch::of(7), complete: false }, 10, 0.5),
+            Some(Action::Free)
+        );
         lease.on(Event::Freed, 20, 0.5);
         assert_eq!(lease.tick(300), Some(Action::Acquire { floor: Epoch::of(7) }));
     }
@@ -439,11 +472,11 @@ mod tests {
                 let event = match kind {
                     0 => Event::Acquired { sent_at_ms: sent, answer: Some(Acquired::Granted(grant(epoch))) },
                     1 => Event::Acquired { sent_at_ms: sent, answer: None },
-                    2 => Event::Loaded { complete: true },
+                    2 => Event::Loaded { epoch: before, complete: true },
                     3 => Event::Renewed { sent_at_ms: sent, answer: renewed(), consistent: true },
                     4 => Event::Renewed { sent_at_ms: sent, answer: None, consistent: true },
-                    5 => Event::CommitFenced { epoch: Epoch::of(epoch) },
-                    6 => Event::StoreLost,
+                    5 => Event::CommitFenced { sent: before, epoch: Epoch::of(epoch) },
+                    6 => Event::StoreLost { sent: before },
                     _ => Event::Freed,
                 };
                 if matches!(kind, 0 | 3) {

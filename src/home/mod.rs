@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::{self, Now};
-use crate::events::{EndReason, Events, LinkEnd, SessionEnded};
+use crate::events::{EndReason, Events, LinkEnd, PresenceView, SessionEnded};
 use crate::ids::{Owner, PlayerId, SessionId, ShardId};
 use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
@@ -257,7 +257,8 @@ impl Home {
             self.arm(cell, now);
         }
         if let Some(view) = effects.shown {
-            self.events.presence.put(cell.player().clone(), view);
+            // Two changes of one record may arrive here in either order: the record's lock is free by now.
+            self.events.presence.put_newer(cell.player().clone(), view, PresenceView::replaces);
         }
         Ok(applied)
     }

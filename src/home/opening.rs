@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::record::sessions::Login as RecordLogin;
-use super::record::{Record, Refusal};
+use super::record::{LoginPolicy, Record, Refusal};
 use super::records::Cell;
 use super::{Home, HomeError};
 use crate::clock::{self, Now};
@@ -58,8 +58,6 @@ pub struct Resumed {
     pub ticket: String,
     /// Where the record stands.
     pub stamp: Stamp,
-    /// A link was still up: it must close.
-    pub had_link: bool,
     /// Acked changes that are gone: from, and what survived.
     pub rolled_back: Option<(Stamp, Option<Stamp>)>,
     /// The highest counter applied.
@@ -68,8 +66,6 @@ pub struct Resumed {
     pub watches: Vec<PlayerId>,
     /// When the token runs out, Unix ms.
     pub token_expires_at_unix_ms: u64,
-    /// A service had made the session, and this is its first link.
-    pub was_pending: bool,
 }
 
 impl Home {
@@ -80,6 +76,11 @@ impl Home {
     pub async fn login(&self, login: Login) -> Result<Opened, HomeError> {
         let shard = Arc::clone(self.shard(self.placement.shard_of(&login.player))?);
         self.serving(&shard).await?;
+        // A login replaces the older session at once and is known to the store a moment later: if the store takes
+        // nothing, the older one must not go for nothing.
+        if shard.commits_fail() {
+            return Err(HomeError::Store(StoreError::Timeout));
+        }
         let mut tries = 0;
         loop {
             let cell = self.open(&login.player).await?;
@@ -99,7 +100,11 @@ impl Home {
                     }
                     // A merge may have ended the newcomer while its commit was under way.
                     if cell.read(|record| record.session(session).is_none()).unwrap_or(true) {
-                        return Err(Refusal::SessionLimit.into());
+                        let refusal = match self.settings.rules.login_policy {
+                            LoginPolicy::Replace => Refusal::NoSession,
+                            LoginPolicy::Reject => Refusal::SessionLimit,
+                        };
+                        return Err(refusal.into());
                     }
                     return Ok(Opened { ticket: self.tickets.sign(session, ticket_n), cell, session, stamp });
                 }
@@ -138,14 +143,15 @@ impl Home {
     }
 
     /// Takes a session up again. `attached` runs under the record's lock, so that the end of the link before cannot
-    /// come between; it must be short and take no record.
+    /// come between; it hears the player and whether a service had made the session for this first link. It must be
+    /// short and take no record.
     ///
     /// # Errors
     /// [`HomeError`]; a refused resume changes nothing.
     pub async fn resume(
         &self,
         resume: Resume<'_>,
-        attached: impl FnOnce(&PlayerId),
+        attached: impl FnOnce(&PlayerId, bool),
     ) -> Result<Resumed, HomeError> {
         let shard = self.shard(resume.session.shard())?;
         self.serving(shard).await?;
@@ -160,21 +166,19 @@ impl Home {
                 .is_some_and(|session| matches!(session.link, super::record::LinkState::Pending { .. }));
             let taken_up = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
             let session = record.session(resume.session).ok_or(Refusal::NoSession)?;
-            attached(cell.player());
-            Ok((taken_up, session.cseq, session.watches.clone(), session.token_expires_at, was_pending))
+            attached(cell.player(), was_pending);
+            Ok((taken_up, session.cseq, session.watches.clone(), session.token_expires_at))
         })?;
-        let (attached, cseq, watches, token_expires_at_unix_ms, was_pending) = applied.value;
+        let (attached, cseq, watches, token_expires_at_unix_ms) = applied.value;
         self.ended(&cell, attached.ended);
         Ok(Resumed {
             ticket: self.tickets.sign(resume.session, attached.ticket_n),
             cell,
             stamp: applied.stamp,
-            had_link: attached.had_link,
             rolled_back: attached.rolled_back,
             cseq,
             watches,
             token_expires_at_unix_ms,
-            was_pending,
         })
     }
 
@@ -192,7 +196,8 @@ impl Home {
             return Err(HomeError::Overloaded);
         }
         let line = self.loading_line(player).ok_or(HomeError::Overloaded)?;
-        let _turn = line.lock().await;
+        let waiting = tokio::time::timeout(self.settings.hold + self.settings.durable_wait, line.lock());
+        let _turn = waiting.await.map_err(|_| HomeError::Overloaded)?;
         // Whoever waited in line finds what the one before loaded.
         if let Some(cell) = self.records.player(player) {
             return Ok(cell);
@@ -214,11 +219,20 @@ impl Home {
                 (record, stored.version)
             }
         };
-        // The lease may have moved while the store was read.
-        if shard.fence().is_none_or(|present| present.epoch != fence.epoch) {
+        // The lease may have moved while the store was read, and its records may be on their way into memory.
+        let still_ours = || {
+            let ours = shard.fence().is_some_and(|present| present.epoch == fence.epoch);
+            ours && shard.serves(clock::now().mono_ms)
+        };
+        if !still_ours() {
             return Err(self.not_home());
         }
         let cell = Cell::new(player.clone(), Arc::clone(shard), record, base, clock::now());
-        Ok(self.records.insert(Arc::new(cell)))
+        let cell = self.records.insert(Arc::new(cell));
+        if !still_ours() {
+            self.records.remove_if(player, |slot| slot.record.sessions.is_empty());
+            return Err(self.not_home());
+        }
+        Ok(cell)
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+
 use super::record::Record;
 use super::record::document::Document;
 use super::records::Cell;
@@ -16,6 +18,9 @@ use crate::store::StoreError;
 
 /// Players of one shard that one store call may name.
 const LOAD_MAX: usize = 256;
+
+/// Store calls of one look that are under way together.
+const COLD_LOADS_MAX: usize = 16;
 
 /// Where a look for one player ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,12 +126,15 @@ impl Home {
             let loaded = self.store.load_players(shard, players.clone()).await;
             (players, loaded)
         });
-        for (players, loaded) in futures_util::future::join_all(loads).await {
+        let mut loads = futures_util::stream::iter(loads).buffer_unordered(COLD_LOADS_MAX);
+        while let Some((players, loaded)) = loads.next().await {
             match loaded {
                 Ok(records) => {
                     found.extend(players.into_iter().zip(records).map(|(player, stored)| {
                         // Whoever logged in meanwhile is told as she is now.
-                        let lookup = self.presence_hot(&player).unwrap_or_else(|| cold_view(stored.as_ref()));
+                        let lookup = self
+                            .presence_hot(&player)
+                            .unwrap_or_else(|| self.presence_stored(&player, stored.as_ref()));
                         (player, lookup)
                     }));
                 }
@@ -134,6 +142,19 @@ impl Home {
             }
         }
         found
+    }
+
+    /// What others see of somebody who is not here: as if she had just left, so that nobody can tell cold from hidden.
+    fn presence_stored(&self, player: &PlayerId, stored: Option<&crate::store::StoredRecord>) -> Lookup {
+        let epoch = self.shard(self.placement.shard_of(player)).ok().and_then(|shard| shard.fence());
+        match (stored.map(Record::decode), epoch) {
+            (None, _) => Lookup::Known(PresenceView::default()),
+            (Some(Ok(mut record)), Some(fence)) => {
+                record.take_over(fence.epoch);
+                Lookup::Known(offline(record.view))
+            }
+            (Some(_), _) => Lookup::Unknown,
+        }
     }
 
     /// A player's whole record for a service, hot or cold; `None` for one who was never here (or is forgotten).
@@ -166,12 +187,4 @@ fn read_cold(stored: &crate::store::StoredRecord, shard: &super::shard::Shard) -
 
 fn offline(view: PresenceView) -> PresenceView {
     PresenceView { status: Status::Offline, activity: None, devices: Vec::new(), ..view }
-}
-
-fn cold_view(stored: Option<&crate::store::StoredRecord>) -> Lookup {
-    match stored.map(Record::decode) {
-        None => Lookup::Known(PresenceView::default()),
-        Some(Ok(record)) => Lookup::Known(offline(record.view)),
-        Some(Err(_)) => Lookup::Unknown,
-    }
 }

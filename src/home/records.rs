@@ -249,7 +249,20 @@ impl Records {
     /// Puts a player in, unless somebody was faster: then hers is returned.
     pub(super) fn insert(&self, cell: Arc<Cell>) -> Arc<Cell> {
         match self.players.entry(cell.player.clone()) {
-            Entry::Occupied(present) => Arc::clone(present.get()),
+            Entry::Occupied(mut present) => {
+                // What an older epoch left behind is nobody's any more.
+                let epoch = cell.slot.lock().record.epoch;
+                let mut slot = present.get().slot.lock();
+                slot.gone |= slot.record.epoch < epoch;
+                let is_stale = slot.gone;
+                drop(slot);
+                if is_stale {
+                    present.insert(Arc::clone(&cell));
+                    cell
+                } else {
+                    Arc::clone(present.get())
+                }
+            }
             Entry::Vacant(place) => {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 Arc::clone(&place.insert(cell))

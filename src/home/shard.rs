@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -57,6 +57,9 @@ pub struct Shard {
     lease: Mutex<(State, Epoch)>,
     fence: Mutex<Option<Fence>>,
     dirty: Mutex<Dirty>,
+    commits_fail: AtomicBool,
+    /// One batch of the shard at a time, whoever sends it.
+    pub(super) commit_turn: tokio::sync::Mutex<()>,
     /// Wakes the flush task.
     flush_wake: Notify,
     /// Wakes those who wait for the shard to serve.
@@ -73,6 +76,8 @@ impl Shard {
             lease: Mutex::new((State::Free, Epoch::ZERO)),
             fence: Mutex::new(None),
             dirty: Mutex::default(),
+            commits_fail: AtomicBool::new(false),
+            commit_turn: tokio::sync::Mutex::new(()),
             flush_wake: Notify::new(),
             serving_changed: Notify::new(),
         }
@@ -122,6 +127,24 @@ impl Shard {
                 self.flush_wake.notify_one();
             }
         }
+    }
+
+    /// A batch found the shard lost: no more answers, unless it is held under another epoch by now.
+    pub(super) fn stop_serving(&self, sent: Epoch) {
+        if self.fence().is_some_and(|fence| fence.epoch == sent) {
+            self.serve_until(0);
+        }
+    }
+
+    /// Whether the last commit that came back was taken.
+    pub(super) fn takes_commits(&self, taken: bool) {
+        self.commits_fail.store(!taken, Ordering::Relaxed);
+    }
+
+    /// The store refuses or does not answer: what is dirty is tried again, and new logins are better refused at once.
+    #[must_use]
+    pub fn commits_fail(&self) -> bool {
+        self.commits_fail.load(Ordering::Relaxed)
     }
 
     /// The fence, if the shard is ours.
@@ -202,6 +225,14 @@ impl Shard {
             dirty.since_ms = now_ms;
         }
         taken
+    }
+
+    /// Puts records back that did not fit, the oldest first again.
+    pub(super) fn put_back(&self, cells: Vec<Arc<Cell>>) {
+        let mut dirty = self.dirty.lock();
+        for cell in cells.into_iter().rev() {
+            dirty.queue.push_front(cell);
+        }
     }
 
     /// How many records wait for a commit.

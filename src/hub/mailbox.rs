@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{GivenUp, HubSettings, Push, PushKind};
+use super::{GivenUp, HubSettings, Push};
 use crate::events::{DurableUpTo, RollbackNotice};
 use crate::ids::{PlayerId, SessionId};
 use crate::limits::SessionLimits;
@@ -116,9 +116,12 @@ struct Pending {
 impl Pending {
     /// Puts a newer item in the place of an older one of its kind; whether there was one.
     fn replace(&mut self, push: &Arc<Push>) -> bool {
-        let Some(older) = self.queue.iter_mut().find(|older| older.kind() == push.kind()) else {
-            return false;
-        };
+        let Some((player, place)) = push.presence() else { return false };
+        let of_player = |older: &&mut Arc<Push>| older.presence().is_some_and(|(other, _)| other == player);
+        let Some(older) = self.queue.iter_mut().find(of_player) else { return false };
+        if older.presence().is_some_and(|(_, present)| present >= place) {
+            return true;
+        }
         self.bytes = self.bytes.saturating_sub(older.bytes()) + push.bytes();
         *older = Arc::clone(push);
         true
@@ -170,6 +173,7 @@ pub struct Mailbox {
     heard_ms: AtomicU64,
     writing_since_ms: AtomicU64,
     told_paused: AtomicU8,
+    closed: AtomicBool,
 }
 
 impl Mailbox {
@@ -189,6 +193,7 @@ impl Mailbox {
             heard_ms: AtomicU64::new(0),
             writing_since_ms: AtomicU64::new(0),
             told_paused: AtomicU8::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -208,15 +213,13 @@ impl Mailbox {
     /// mailbox is full: the link is too slow. Without a link the oldest is forgotten, and the resume is told.
     pub(super) fn push(&self, push: &Arc<Push>, most: usize) -> bool {
         let mut inner = self.inner.lock();
-        if let PushKind::Presence(_) = push.kind()
-            && inner.pending.replace(push)
-        {
+        if inner.pending.replace(push) {
             return true;
         }
-        let full = inner.pending.queue.len() >= most || inner.pending.bytes >= PENDING_BYTES_MAX;
-        if full {
+        let mut full = false;
+        while inner.pending.queue.len() >= most || inner.pending.bytes >= PENDING_BYTES_MAX {
             inner.pending.pop_front();
-            inner.missed = true;
+            (full, inner.missed) = (true, true);
         }
         inner.pending.push_back(Arc::clone(push));
         let linked = inner.link != LinkNo::NONE;
@@ -300,7 +303,9 @@ impl Mailbox {
         if ahead {
             inner.next_seq = last_seq.saturating_add(1);
         }
-        let missed = std::mem::take(&mut inner.missed) || inner.lost_seq > last_seq || ahead;
+        // Stays until the client shows that it has heard of it: this `ready` may be lost, too.
+        inner.missed |= inner.lost_seq > last_seq || ahead;
+        let missed = inner.missed;
         if missed && inner.lost_seq > last_seq {
             // Half a replay is no help: the client gets snapshots, and numbers without a gap.
             let seq = last_seq.saturating_add(1);
@@ -318,6 +323,30 @@ impl Mailbox {
         drop(inner);
         self.wake.notify_one();
         Replay { frames: u32::try_from(again + fresh).unwrap_or(u32::MAX), missed }
+    }
+
+    /// What was pushed to the session before is not in this mailbox: a crash came between.
+    pub fn begin_anew(&self) {
+        self.inner.lock().missed = true;
+    }
+
+    /// The client of this link has shown that it holds its `ready`: what that said was missed is known.
+    pub fn settled(&self, link: LinkNo) {
+        let mut inner = self.inner.lock();
+        if inner.link == link {
+            inner.missed = false;
+        }
+    }
+
+    /// Nothing more comes: the session is gone. Whoever still watches through it is let go.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether the session is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The client has seen everything up to here.
@@ -355,7 +384,8 @@ impl Mailbox {
     #[must_use]
     pub fn must_stop(&self, link: LinkNo) -> bool {
         let inner = self.inner.lock();
-        inner.link != link || inner.given_up.is_some()
+        let last_word = inner.control.iter().any(|control| matches!(control, Control::Close(_)));
+        inner.link != link || inner.given_up.is_some() || last_word
     }
 
     /// Wakes whoever waits, once more: a waiter that took the call for another purpose passes it on.
@@ -412,7 +442,7 @@ fn next_frame(inner: &mut Inner) -> Option<Frame> {
 }
 
 fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
-    let is_presence = |push: &Arc<Push>| matches!(push.kind(), PushKind::Presence(_));
+    let is_presence = |push: &Arc<Push>| push.presence().is_some();
     pushes.first().is_some_and(is_presence)
         && next.is_some_and(|next| is_presence(next) && bytes + next.bytes() <= JOIN_BYTES_MAX)
 }
@@ -421,7 +451,7 @@ fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
 fn joined_frames(pending: &VecDeque<Arc<Push>>) -> usize {
     let (mut frames, mut items, mut bytes, mut in_presence) = (0, 0, 0, false);
     for push in pending {
-        let presence = matches!(push.kind(), PushKind::Presence(_));
+        let presence = push.presence().is_some();
         let fits =
             presence && in_presence && items < JOIN_ITEMS_MAX && bytes + push.bytes() <= JOIN_BYTES_MAX;
         if fits {
@@ -446,6 +476,7 @@ fn remember(inner: &mut Inner, frame: Frame, settings: &HubSettings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::PushKind;
     use crate::ids::ShardId;
     use std::time::Duration;
 
@@ -469,7 +500,12 @@ mod tests {
     }
 
     fn presence(player: &str, body: &'static str) -> Arc<Push> {
-        Arc::new(Push::new(PushKind::Presence(PlayerId::parse(player).unwrap()), body.as_bytes().into()))
+        let n = u64::from(body.as_bytes()[1]);
+        let ver = crate::ids::Stamp::new(crate::ids::Epoch::of(1), crate::ids::Version::of(n));
+        Arc::new(Push::new(
+            PushKind::Presence { player: PlayerId::parse(player).unwrap(), ver },
+            body.as_bytes().into(),
+        ))
     }
 
     fn message(body: &'static str) -> Arc<Push> {
@@ -522,6 +558,7 @@ mod tests {
         assert_eq!(sent(&mailbox).len(), 5);
         assert!(mailbox.resume(1).missed, "2 is gone");
         assert_eq!(sent(&mailbox).first(), Some(&(2, "3".into())), "no gap after last_seq");
+        mailbox.settled(LINK);
         assert!(!mailbox.resume(4).missed);
     }
 
@@ -554,7 +591,17 @@ mod tests {
         mailbox.push(&message("8"), 10);
         assert!(mailbox.resume(7).missed);
         assert_eq!(sent(&mailbox), [(8, "8".into())]);
+        assert!(mailbox.resume(8).missed, "the client may not have heard of it");
+        mailbox.settled(LINK);
         assert!(!mailbox.resume(8).missed);
+    }
+
+    #[test]
+    fn an_older_item_never_takes_the_place_of_a_newer_one() {
+        let mailbox = mailbox(0);
+        mailbox.push(&presence("a", "a2"), 10);
+        mailbox.push(&presence("a", "a1"), 10);
+        assert_eq!(sent(&mailbox), [(1, "a2".into())]);
     }
 
     #[test]

@@ -102,7 +102,18 @@ impl Hub {
 
     /// Forgets a session's mailbox.
     pub fn remove(&self, session: SessionId) -> Option<Arc<Mailbox>> {
-        self.mailboxes.remove(&session).map(|(_, mailbox)| mailbox)
+        let (_, mailbox) = self.mailboxes.remove(&session)?;
+        mailbox.close();
+        Some(mailbox)
+    }
+
+    /// Forgets this very mailbox; one that was made for the session since stays.
+    pub fn remove_this(&self, mailbox: &Arc<Mailbox>) {
+        let removed =
+            self.mailboxes.remove_if(&mailbox.session(), |_, present| Arc::ptr_eq(present, mailbox));
+        if removed.is_some() {
+            mailbox.close();
+        }
     }
 
     /// A number for a new link. A mailbox listens to one link at a time.

@@ -5,13 +5,18 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::ids::PlayerId;
+use crate::ids::{PlayerId, Stamp};
 
 /// What kind of push, as far as joining and framing tell them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushKind {
-    /// One presence item of this player: newer ones replace older ones that were not sent yet; many go in one frame.
-    Presence(PlayerId),
+    /// One presence item: newer ones of the player replace older ones that were not sent yet; many go in one frame.
+    Presence {
+        /// Who.
+        player: PlayerId,
+        /// The item's counter.
+        ver: Stamp,
+    },
     /// A whole message body: a frame of its own.
     Message,
 }
@@ -46,6 +51,14 @@ impl Push {
     /// Its JSON bytes, made by `transcode` for the first who asks.
     pub fn json(&self, transcode: impl FnOnce(&[u8]) -> Bytes) -> &Bytes {
         self.json.get_or_init(|| transcode(&self.msgpack))
+    }
+
+    /// The presence item's player and place, if it is one.
+    pub(super) const fn presence(&self) -> Option<(&PlayerId, (u64, u64))> {
+        match &self.kind {
+            PushKind::Presence { player, ver } => Some((player, (ver.epoch.number(), ver.version.number()))),
+            PushKind::Message => None,
+        }
     }
 
     /// What it weighs in a replay buffer.

@@ -55,7 +55,7 @@ impl Presence {
 pub fn push_of(player: &PlayerId, view: &PresenceView) -> Arc<Push> {
     let mut bytes = Vec::with_capacity(96);
     protocol::codec::encode_body(Encoding::MessagePack, &mut bytes, &item(player, view));
-    Arc::new(Push::new(PushKind::Presence(player.clone()), Bytes::from(bytes)))
+    Arc::new(Push::new(PushKind::Presence { player: player.clone(), ver: view.ver }, Bytes::from(bytes)))
 }
 
 /// What others see, in the wire's words.

@@ -18,7 +18,11 @@ pub(super) struct Watches {
 
 impl Watches {
     pub(super) fn add(&self, player: &PlayerId, mailbox: &Arc<Mailbox>) {
-        self.edges.entry(player.clone()).or_default().insert(mailbox.session(), Arc::clone(mailbox));
+        let mut watchers = self.edges.entry(player.clone()).or_default();
+        // Under the edge's guard: whoever ends a session closes its mailbox first and takes the edges away second.
+        if !mailbox.is_closed() {
+            watchers.insert(mailbox.session(), Arc::clone(mailbox));
+        }
     }
 
     pub(super) fn remove(&self, player: &PlayerId, session: SessionId) {

@@ -476,8 +476,9 @@ async fn a_session_that_a_service_made_is_taken_up_with_its_ticket() {
     assert_eq!(player["state"], json!({"team": "red", "gold": 5}));
 
     let resume = Resume { session, ticket: made["ticket"].as_str().unwrap(), claim: None };
-    let resumed = house.home.resume(resume, |_| ()).await.unwrap();
-    assert!(resumed.was_pending);
+    let mut was_pending = false;
+    house.home.resume(resume, |_, pending| was_pending = pending).await.unwrap();
+    assert!(was_pending);
     let seen = house.get(&path).await.ok();
     assert_eq!(
         (&seen["attached"], &seen["status"], &seen["cseq"]),

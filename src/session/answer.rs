@@ -1,5 +1,8 @@
 //! What a command comes to: an answer now, later, or the end. Made by `dispatch`, written by `link`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Sent, StateGot};
 use protocol::request::{Ack, Op};
 use tokio::sync::oneshot;
@@ -7,7 +10,8 @@ use tokio::sync::oneshot;
 use super::outbox::Outbox;
 use crate::events::PresenceView;
 use crate::home::Durability;
-use crate::ids::PlayerId;
+use crate::hub::Mailbox;
+use crate::ids::{PlayerId, Stamp};
 
 /// What a command comes to.
 pub(super) enum Answer {
@@ -47,13 +51,17 @@ pub(super) enum Waiting {
     },
     /// A look at players whom the store must be asked for.
     Lookup {
-        /// Those known already.
-        known: Vec<(PlayerId, PresenceView)>,
-        /// Those who cannot be told.
-        unknown: Vec<PlayerId>,
-        /// Those to ask for.
+        /// All, in the order asked.
+        asked: Vec<PlayerId>,
+        /// Those to ask the store for.
         cold: Vec<PlayerId>,
+        /// Those found already.
+        found: HashMap<PlayerId, PresenceView>,
+        /// `watch`: who is told later of those that cannot be told now, and where the record stands.
+        watcher: Option<(Arc<Mailbox>, Stamp)>,
     },
+    /// A logout for its commit: a session that ended must not come back.
+    Farewell(oneshot::Receiver<Durability>),
 }
 
 /// The op and reference of an answer, with its body, for the outbox.

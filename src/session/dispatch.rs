@@ -22,9 +22,9 @@ use crate::home::history::Verdict;
 use crate::home::record::presence::PresenceChange;
 use crate::home::record::state::Patch;
 use crate::home::record::{Admission, Refusal, Visibility};
-use crate::home::{Durability, HomeError};
-use crate::hub::{Push, PushKind};
-use crate::ids::PlayerId;
+use crate::home::{Durability, HomeError, Lookup};
+use crate::hub::{Mailbox, Push, PushKind};
+use crate::ids::{PlayerId, Stamp};
 
 type Carried = Result<Answer, HomeError>;
 
@@ -38,9 +38,7 @@ impl Sessions {
                 }
                 Ok(Answer::Ok(Body::Pong(Pong { t: ping.t.clone(), now_ms: now.unix_ms })))
             }
-            Request::Logout => {
-                self.home.end(&me.cell, me.session, EndReason::Logout, now).map(|()| Answer::Logout)
-            }
+            Request::Logout => self.logout(me, now),
             Request::Refresh(refresh) => self.refresh(me, now, refresh.token.as_str()),
             Request::StateGet(get) => self.state_get(me, now, get),
             Request::StatePatch(patch) => self.state_patch(me, now, patch),
@@ -65,6 +63,11 @@ impl Sessions {
         }
     }
 
+    fn logout(&self, me: &Attachment, now: Now) -> Carried {
+        self.home.end(&me.cell, me.session, EndReason::Logout, now)?;
+        Ok(Answer::Later(Waiting::Farewell(self.home.commit_soon(&me.cell))))
+    }
+
     fn refresh(&self, me: &Attachment, now: Now, token: &str) -> Carried {
         match (self.token_check)(token, now) {
             Ok((player, _)) if player != *me.cell.player() => {
@@ -85,12 +88,14 @@ impl Sessions {
         let applied = self.home.apply(&me.cell, now, |record, ctx| {
             record.touch_activity(ctx, me.session)?;
             let verdict = at_least.map(|claim| record.history.judge(record.stamp(), claim));
-            let wanted = |key: &str| {
-                get.keys.as_ref().is_none_or(|keys| keys.iter().any(|wanted| wanted.as_str() == key))
+            let owned = |key: &str, value: &[u8]| (key.to_owned(), Box::<[u8]>::from(value));
+            let state: Vec<(String, Box<[u8]>)> = match &get.keys {
+                None => record.state.entries().map(|(key, value)| owned(key, value)).collect(),
+                Some(keys) => {
+                    let found = |key: &Text<'_>| Some(owned(key.as_str(), record.state.get(key.as_str())?));
+                    keys.iter().filter_map(found).collect()
+                }
             };
-            let entries = record.state.entries().filter(|(key, _)| wanted(key));
-            let state: Vec<(String, Box<[u8]>)> =
-                entries.map(|(key, value)| (key.to_owned(), value.into())).collect();
             Ok((verdict, state, record.state_stamp))
         })?;
         let (verdict, state, state_stamp) = applied.value;
@@ -161,6 +166,7 @@ impl Sessions {
     fn acked(&self, me: &Attachment, mut changed: Changed, ack: Option<Ack>, admission: Admission) -> Answer {
         let ack = ack.unwrap_or_default();
         changed.dup = (admission == Admission::Repeat).then_some(true);
+        changed.prov = me.cell.shard().commits_fail().then_some(true);
         match ack {
             Ack::Applied => {
                 changed.ack = (admission == Admission::New).then_some(Ack::Applied);
@@ -179,7 +185,7 @@ impl Sessions {
             Err(error) => return Ok(Answer::Error(error)),
         };
         self.home.apply(&me.cell, now, |record, ctx| record.touch_activity(ctx, me.session))?;
-        Ok(self.looked_up(&players))
+        Ok(self.looked_up(players, None))
     }
 
     fn watch(&self, me: &Attachment, now: Now, players: &[Text<'_>]) -> Carried {
@@ -189,12 +195,13 @@ impl Sessions {
         };
         let players: Vec<PlayerId> =
             players.into_iter().map(|player| self.presence.interned(player)).collect();
-        self.home.apply(&me.cell, now, |record, ctx| record.watch(ctx, me.session, &players))?;
+        let applied =
+            self.home.apply(&me.cell, now, |record, ctx| record.watch(ctx, me.session, &players))?;
         // Registered first, looked at second: no change falls between, and `ver` tells a repeat.
         for player in &players {
             self.presence.watch(player, &me.mailbox);
         }
-        Ok(self.looked_up(&players))
+        Ok(self.looked_up(players, Some((Arc::clone(&me.mailbox), applied.stamp))))
     }
 
     fn unwatch(&self, me: &Attachment, now: Now, players: &[Text<'_>]) -> Carried {
@@ -209,12 +216,13 @@ impl Sessions {
         Ok(Answer::Ok(Body::Empty(Empty {})))
     }
 
-    fn looked_up(&self, players: &[PlayerId]) -> Answer {
-        let (known, unknown, cold) = self.lookup_hot(players);
-        if cold.is_empty() {
-            Answer::Ok(Body::Presences(presences(&known, &unknown)))
+    fn looked_up(&self, asked: Vec<PlayerId>, watcher: Option<(Arc<Mailbox>, Stamp)>) -> Answer {
+        let (found, cold) = self.lookup_hot(&asked);
+        if found.len() == asked.len() {
+            let stamp = watcher.map(|(_, stamp)| stamp);
+            Answer::Ok(Body::Presences(presences(&asked, &found, stamp)))
         } else {
-            Answer::Later(Waiting::Lookup { known, unknown, cold })
+            Answer::Later(Waiting::Lookup { asked, cold, found, watcher })
         }
     }
 
@@ -257,7 +265,7 @@ impl Sessions {
     }
 
     /// Waits for what an answer waits for.
-    pub(super) async fn settle(&self, waiting: Waiting) -> Answer {
+    pub(super) async fn settle(self: &Arc<Self>, waiting: Waiting) -> Answer {
         match waiting {
             Waiting::Durable { committed, changed, ack } => {
                 let outcome = tokio::time::timeout(self.home.settings().durable_wait, committed).await;
@@ -275,14 +283,33 @@ impl Sessions {
                     ))),
                 }
             }
-            Waiting::Lookup { mut known, mut unknown, cold } => {
+            Waiting::Lookup { asked, cold, mut found, watcher } => {
                 for (player, lookup) in self.home.presence_cold(&cold).await {
-                    match lookup {
-                        crate::home::Lookup::Known(view) => known.push((player, view)),
-                        crate::home::Lookup::Unknown => unknown.push(player),
+                    if let Lookup::Known(view) = lookup {
+                        found.insert(player, view);
                     }
                 }
-                Answer::Ok(Body::Presences(presences(&known, &unknown)))
+                let stamp = watcher.as_ref().map(|(_, stamp)| *stamp);
+                let answer = presences(&asked, &found, stamp);
+                if let Some((mailbox, _)) = watcher.filter(|_| !answer.unknown.is_empty()) {
+                    self.follow(
+                        mailbox,
+                        asked.into_iter().filter(|player| !found.contains_key(player)).collect(),
+                    );
+                }
+                Answer::Ok(Body::Presences(answer))
+            }
+            Waiting::Farewell(committed) => {
+                match tokio::time::timeout(self.home.settings().durable_wait, committed).await {
+                    Ok(_) => Answer::Logout,
+                    Err(_) => {
+                        let body = ErrorBody::new(
+                            ErrorCode::StoreUnavailable,
+                            "the store has not taken the logout yet",
+                        );
+                        Answer::Error(Box::new(ErrorBody { applied: Some(true), ..body }))
+                    }
+                }
             }
         }
     }

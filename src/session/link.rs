@@ -25,6 +25,8 @@ use crate::clock::{self, Now};
 use crate::hub::{Control, GivenUp};
 use crate::ids::PlayerId;
 
+/// Bytes of answers after which no more frames are carried out before they are written.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Frames carried out before their answers are written.
 const BATCH_FRAMES_MAX: usize = 64;
 
@@ -46,6 +48,8 @@ pub struct Link<S> {
     waiting: Option<Box<FuturesUnordered<Later>>>,
     pong_due: bool,
     batch_began: Option<std::time::Instant>,
+    is_settled: bool,
+    is_leaving: bool,
 }
 
 /// Leaves the session when the link's task ends, however it ends.
@@ -91,6 +95,8 @@ impl<S: LinkSocket> Link<S> {
             waiting: None,
             pong_due: false,
             batch_began: None,
+            is_settled: false,
+            is_leaving: false,
         };
         if !owed.is_empty() {
             link.owe_snapshots(owed);
@@ -137,7 +143,8 @@ impl<S: LinkSocket> Link<S> {
     ) -> Closed {
         match closed {
             Closed::ByClientForGood => {
-                if let Some(me) = self.me.attachment.as_ref() {
+                // A late close of an old link ends nothing: the session is the newer link's.
+                if let Some(me) = self.me.attachment.as_ref().filter(|_| mailbox.is_linked_to(link)) {
                     let _ = self.sessions.home.end(
                         &me.cell,
                         me.session,
@@ -166,11 +173,19 @@ impl<S: LinkSocket> Link<S> {
                     }
                 };
                 let closing = tokio::time::timeout(GOODBYE / 2, notice).await;
-                Closed::ByServer(
-                    closing.unwrap_or_else(|_| closing_of(CloseCode::SessionExpired, "the session is gone")),
-                )
+                Closed::ByServer(closing.unwrap_or_else(|_| self.unexplained()))
             }
             other => other,
+        }
+    }
+
+    /// The session is gone and no notice said why: with its home, or by itself.
+    fn unexplained(&self) -> crate::hub::Closing {
+        let home_is_gone = self.me().is_some_and(|me| me.cell.read(|_| ()).is_none());
+        if home_is_gone {
+            closing_of(CloseCode::Moved, "another node serves the player now")
+        } else {
+            closing_of(CloseCode::SessionExpired, "the session is gone")
         }
     }
 
@@ -226,7 +241,7 @@ impl<S: LinkSocket> Link<S> {
             if let Some(closed) = self.frame(frame, now, held_in_vain, mailbox) {
                 return Some(closed);
             }
-            if !self.may_read() {
+            if !self.may_read() || self.outbox.bytes() > BATCH_BYTES_MAX {
                 break;
             }
         }
@@ -318,6 +333,11 @@ impl<S: LinkSocket> Link<S> {
             }
             Verdict::Go(reference, request) => {
                 let sessions = Arc::clone(&self.sessions);
+                if !std::mem::replace(&mut self.is_settled, true)
+                    && let Some(me) = self.me()
+                {
+                    mailbox.settled(me.link);
+                }
                 let answer = sessions.dispatch(self.me()?, now, &request);
                 sessions.meters.command(request.op(), &answer);
                 self.answer(reference, answer)
@@ -347,6 +367,7 @@ impl<S: LinkSocket> Link<S> {
     }
 
     fn wait_for(&mut self, reference: u32, waiting: Waiting) {
+        self.is_leaving |= matches!(waiting, Waiting::Farewell(_));
         let sessions = Arc::clone(&self.sessions);
         let later: Later = Box::pin(async move {
             let started = std::time::Instant::now();
@@ -401,6 +422,8 @@ impl<S: LinkSocket> Link<S> {
         let mut closing = None;
         for control in taken.control {
             match control {
+                // Our own logout's notice: its answer, which waits for the commit, is the last word.
+                Control::Close(last) if self.is_leaving && last.code == CloseCode::Done.number() => {}
                 Control::Close(last) => closing = Some(Closed::ByServer(last)),
                 control => self.outbox.add_control(&control),
             }

@@ -139,7 +139,7 @@ impl Sessions {
         if left.is_err() {
             // The session is gone; so is its mailbox, unless it was made after the notice.
             mailbox.detach(*link);
-            self.hub.remove(*session);
+            self.hub.remove_this(mailbox);
         }
         self.hub.link_down();
     }

@@ -26,26 +26,28 @@ const CLOSE_PAUSE: Duration = Duration::from_millis(20);
 impl Sessions {
     pub(super) async fn run_notices(self: Arc<Self>) {
         let mut durable = tokio::time::interval(DURABLE_EVERY);
+        let mut mode = tokio::time::interval(MODE_GATHER);
         durable.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        mode.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
-                () = self.events.sessions.filled() => {
-                    for (session, event) in self.events.sessions.take() {
-                        self.route(session, event);
-                    }
-                }
-                () = self.events.mode.filled() => {
-                    tokio::time::sleep(MODE_GATHER).await;
-                    self.events.mode.take();
-                    self.tell_mode();
-                }
                 _ = durable.tick() => {
                     for (session, durable) in self.events.durable.take() {
                         if let Some(mailbox) = self.hub.mailbox(session) {
                             mailbox.tell(Control::Durable(durable));
                         }
+                    }
+                }
+                _ = mode.tick() => {
+                    if !self.events.mode.take().is_empty() {
+                        self.tell_mode();
+                    }
+                }
+                () = self.events.sessions.filled() => {
+                    for (session, event) in self.events.sessions.take() {
+                        self.route(session, event);
                     }
                 }
             }
@@ -74,11 +76,11 @@ impl Sessions {
     }
 
     fn forget(&self, session: SessionId, watched: &[PlayerId], closing: Closing) {
-        for player in watched {
-            self.presence.unwatch(player, session);
-        }
         if let Some(mailbox) = self.hub.remove(session) {
             mailbox.tell(Control::Close(closing));
+        }
+        for player in watched {
+            self.presence.unwatch(player, session);
         }
     }
 
@@ -90,6 +92,10 @@ impl Sessions {
             let serves =
                 self.home.shards().get(usize::from(shard.number())).is_some_and(|shard| shard.serves(now_ms));
             mailbox.tell_mode(if serves { Mode::Normal } else { Mode::Paused });
+            if serves {
+                // A pause too short to be told may still have kept pushes back.
+                mailbox.wake();
+            }
         }
     }
 

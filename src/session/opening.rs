@@ -1,18 +1,24 @@
 //! From an identity to an attachment and its `ready`: login and resume. A resume re-registers what the session
 //! watches when its mailbox was lost with a crash, and owes snapshots then.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use protocol::CloseCode;
 use protocol::reply::{ErrorBody, Ready, Rollback};
+use protocol::{CloseCode, ErrorCode};
 
 use super::words::{error_of, wire_stamp};
 use super::{Attachment, Sessions};
 use crate::clock;
-use crate::events::Status;
+use crate::events::{PresenceView, Status};
 use crate::home::record::Refusal;
-use crate::home::{HomeError, Login, Resume};
+use crate::home::{HomeError, Login, Lookup, Resume};
 use crate::ids::{Epoch, IdError, PlayerId, SessionId, Stamp, Version};
+
+/// How often players are looked for again who could not be told.
+const FOLLOW_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// How many times: past it the next change tells.
+const FOLLOW_TRIES: u32 = 60;
 
 /// A session on a link, not yet told.
 pub struct Entered {
@@ -63,12 +69,21 @@ impl Sessions {
             token_expires_at_unix_ms,
             pending: false,
         };
-        let opened = self.home.login(login).await?;
+        let opened = match self.home.login(login).await {
+            Err(HomeError::Refused(Refusal::NoSession)) => return Err(self.replaced()),
+            opened => opened?,
+        };
         let (mailbox, _) = self.hub.mailbox_or_new(opened.session, &player, 0);
         let link = self.hub.next_link();
         mailbox.attach(link);
         self.hub.watch_link(&mailbox, link);
         let attachment = Attachment { cell: opened.cell, session: opened.session, mailbox, link };
+        // A newer login may have been faster: its notice came before there was a mailbox to put it in.
+        let is_here = attachment.cell.read(|record| record.session(opened.session).is_some());
+        if is_here != Some(true) {
+            self.leave(&attachment);
+            return Err(self.replaced());
+        }
         let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, token_expires_at_unix_ms);
         ready.resumed = false;
         Ok(Entered { attachment, ready, owed: Vec::new() })
@@ -90,30 +105,31 @@ impl Sessions {
         let mut found = None;
         let resumed = self
             .home
-            .resume(resume, |player| {
-                // Under the record's lock, so that the old link's end cannot come between.
+            .resume(resume, |player, was_pending| {
+                // Under the record's lock, so that neither the old link's end nor another resume comes between.
                 let (mailbox, is_new) = self.hub.mailbox_or_new(session, player, request.last_seq);
+                if is_new && !was_pending {
+                    mailbox.begin_anew();
+                }
                 mailbox.attach(link);
-                found = Some((mailbox, is_new));
+                let replay = mailbox.resume(request.last_seq);
+                found = Some((mailbox, is_new, replay));
             })
             .await?;
-        let Some((mailbox, is_new)) = found else { return Err(not_resumable()) };
+        let Some((mailbox, is_new, replay)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
         if is_new {
             for player in &resumed.watches {
                 self.presence.watch(player, &mailbox);
             }
         }
-        let replay = mailbox.resume(request.last_seq);
         let attachment = Attachment { cell: resumed.cell, session, mailbox, link };
         let mut ready =
             self.ready(&attachment, resumed.ticket, resumed.stamp, resumed.token_expires_at_unix_ms);
-        // A mailbox made anew knows nothing of what was pushed before, even if the client has seen nothing yet.
-        let missed = replay.missed || (is_new && !resumed.was_pending);
         ready.resumed = true;
         ready.cseq = resumed.cseq;
         ready.replayed = Some(replay.frames);
-        ready.missed = missed.then_some(true);
+        ready.missed = replay.missed.then_some(true);
         ready.rolled_back = resumed.rolled_back.map(|(from, to)| Rollback {
             from: wire_stamp(from),
             to: to.map(wire_stamp),
@@ -121,8 +137,14 @@ impl Sessions {
         });
         ready.watching = Some(resumed.watches.iter().map(|player| player.as_str().to_owned()).collect());
         ready.rooms = Some(Vec::new());
-        let owed = if missed { resumed.watches } else { Vec::new() };
+        let owed = if replay.missed { resumed.watches } else { Vec::new() };
         Ok(Entered { attachment, ready, owed })
+    }
+
+    /// The session was gone before its client heard of it.
+    fn replaced(&self) -> EnterError {
+        let body = ErrorBody::new(ErrorCode::SessionLimit, "a newer login took this session's place");
+        EnterError { body, close: Some(CloseCode::Replaced) }
     }
 
     fn ready(&self, attachment: &Attachment, ticket: String, stamp: Stamp, token_expires_at: u64) -> Ready {
@@ -145,41 +167,58 @@ impl Sessions {
 
     /// Pushes what others look like now to a session that lost pushes.
     pub(super) async fn push_snapshots(&self, mailbox: &Arc<crate::hub::Mailbox>, players: &[PlayerId]) {
-        let (known, _) = self.lookup(players).await;
-        for (player, view) in known {
-            self.hub.push_to(mailbox, &crate::presence::push_of(&player, &view));
+        let mut players = players.to_vec();
+        for _ in 0..FOLLOW_TRIES {
+            let found = self.lookup(&players).await;
+            for (player, view) in &found {
+                self.hub.push_to(mailbox, &crate::presence::push_of(player, view));
+            }
+            players.retain(|player| !found.contains_key(player));
+            if players.is_empty() || mailbox.is_closed() {
+                return;
+            }
+            tokio::time::sleep(FOLLOW_EVERY).await;
         }
     }
 
-    /// What others see of these players, and who cannot be told now.
-    pub(super) async fn lookup(
-        &self,
-        players: &[PlayerId],
-    ) -> (Vec<(PlayerId, crate::events::PresenceView)>, Vec<PlayerId>) {
-        let (mut known, mut unknown, mut cold) = self.lookup_hot(players);
-        for (player, lookup) in self.home.presence_cold(&std::mem::take(&mut cold)).await {
-            match lookup {
-                crate::home::Lookup::Known(view) => known.push((player, view)),
-                crate::home::Lookup::Unknown => unknown.push(player),
+    /// Tells a watcher of those who could not be told, as soon as they can.
+    pub(super) fn follow(self: &Arc<Self>, mailbox: Arc<crate::hub::Mailbox>, players: Vec<PlayerId>) {
+        let sessions = Arc::clone(self);
+        self.tasks.spawn("follow", async move {
+            tokio::select! {
+                biased;
+                () = sessions.tasks.stopping() => {}
+                () = sessions.push_snapshots(&mailbox, &players) => {}
+            }
+        });
+    }
+
+    /// What others see of these players; whoever is not in the answer cannot be told now.
+    pub(super) async fn lookup(&self, players: &[PlayerId]) -> HashMap<PlayerId, PresenceView> {
+        let (mut found, cold) = self.lookup_hot(players);
+        for (player, lookup) in self.home.presence_cold(&cold).await {
+            if let Lookup::Known(view) = lookup {
+                found.insert(player, view);
             }
         }
-        (known, unknown)
+        found
     }
 
-    /// The same from memory alone: known, unknown, and those whom the store must be asked for.
-    #[allow(clippy::type_complexity, reason = "three lists, named where they are used")]
+    /// The same from memory alone, and those whom the store must be asked for.
     pub(super) fn lookup_hot(
         &self,
         players: &[PlayerId],
-    ) -> (Vec<(PlayerId, crate::events::PresenceView)>, Vec<PlayerId>, Vec<PlayerId>) {
-        let (mut known, mut unknown, mut cold) = (Vec::with_capacity(players.len()), Vec::new(), Vec::new());
+    ) -> (HashMap<PlayerId, PresenceView>, Vec<PlayerId>) {
+        let (mut found, mut cold) = (HashMap::with_capacity(players.len()), Vec::new());
         for player in players {
             match self.home.presence_hot(player) {
-                Some(crate::home::Lookup::Known(view)) => known.push((player.clone(), view)),
-                Some(crate::home::Lookup::Unknown) => unknown.push(player.clone()),
+                Some(Lookup::Known(view)) => {
+                    found.insert(player.clone(), view);
+                }
+                Some(Lookup::Unknown) => {}
                 None => cold.push(player.clone()),
             }
         }
-        (known, unknown, cold)
+        (found, cold)
     }
 }

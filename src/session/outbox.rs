@@ -46,7 +46,7 @@ impl Outbox {
         self.begin();
         let encoding = self.encoding;
         match frame.pushes.first().map(|push| push.kind()) {
-            Some(PushKind::Presence(_)) => {
+            Some(PushKind::Presence { .. }) => {
                 let items = frame.pushes.iter().map(|push| body(encoding, push));
                 codec::encode_presence(encoding, &mut self.bytes, frame.seq, items);
             }
@@ -91,6 +91,11 @@ impl Outbox {
             }
             Control::Close(_) => {}
         }
+    }
+
+    /// What waits to be written.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -44,6 +44,7 @@ pub(super) fn closed_by(error: &WsError) -> Closed {
         WsError::Capacity(_) => close(CloseCode::MessageTooBig, "the frame is over the limit"),
         WsError::Utf8(_) => close(CloseCode::NotUtf8, "a text frame must be UTF-8"),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Closed::ByClient,
+        WsError::WriteBufferFull(_) => close(CloseCode::InternalFault, "more to say than a link can hold"),
         WsError::Protocol(_) => close(CloseCode::ProtocolViolation, "RFC 6455 was violated"),
         _ => Closed::ByClient,
     }

@@ -1,6 +1,8 @@
 //! The house's words in the wire's, and back: stamps, statuses, values, errors. The one place where an error of the
 //! house becomes a code. Pure; called by `dispatch`, `opening` and `link`.
 
+use std::collections::{HashMap, HashSet};
+
 use protocol::codes::ErrorCode;
 use protocol::reply::{Changed, ErrorBody, Presences};
 use protocol::{Stamp as WireStamp, Text, Value, limits};
@@ -10,10 +12,20 @@ use crate::home::HomeError;
 use crate::home::record::Refusal;
 use crate::ids::{Epoch, PlayerId, Stamp, Version};
 
-pub(super) fn presences(known: &[(PlayerId, PresenceView)], unknown: &[PlayerId]) -> Presences {
+/// In the order asked, wherever each was found: else the order would tell who is hidden and who is not here.
+pub(super) fn presences(
+    asked: &[PlayerId],
+    found: &HashMap<PlayerId, PresenceView>,
+    stamp: Option<Stamp>,
+) -> Presences {
+    let unknown = asked.iter().filter(|player| !found.contains_key(*player));
     Presences {
-        presences: known.iter().map(|(player, view)| crate::presence::item(player, view)).collect(),
-        unknown: unknown.iter().map(|player| player.as_str().to_owned()).collect(),
+        presences: asked
+            .iter()
+            .filter_map(|player| Some(crate::presence::item(player, found.get(player)?)))
+            .collect(),
+        unknown: unknown.map(|player| player.as_str().to_owned()).collect(),
+        stamp: stamp.map(wire_stamp),
     }
 }
 
@@ -21,7 +33,9 @@ pub(super) fn player_list(players: &[Text<'_>]) -> Result<Vec<PlayerId>, Box<Err
     if players.len() > limits::PLAYERS_PER_CALL_MAX {
         return Err(Box::new(ErrorBody::new(ErrorCode::TooLarge, "at most 200 players a call")));
     }
-    let parsed: Result<Vec<_>, _> = players.iter().map(|player| PlayerId::parse(player.as_str())).collect();
+    let mut seen = HashSet::with_capacity(players.len());
+    let once = players.iter().filter(|player| seen.insert(player.as_str()));
+    let parsed: Result<Vec<_>, _> = once.map(|player| PlayerId::parse(player.as_str())).collect();
     parsed.map_err(|error| Box::new(ErrorBody::new(ErrorCode::BadRequest, error.to_string())))
 }
 

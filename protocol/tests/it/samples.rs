@@ -253,7 +253,7 @@ pub(crate) fn answers() -> Vec<Sample> {
         ..changed.clone()
     };
     let presences =
-        reply::Presences { presences: vec![ann_playing(), bea_offline()], unknown: vec!["çem".to_owned()] };
+        reply::Presences { presences: vec![ann_playing(), bea_offline()], unknown: vec!["çem".to_owned()], stamp: None };
     let roster = |cursor, partial| reply::Roster {
         ver: (1_732_400_000_001, 3),
         count: 2,

@@ -7,6 +7,7 @@ pub mod sessions;
 pub mod state;
 pub mod stored;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -218,6 +219,10 @@ impl Record {
         if epoch > self.epoch {
             self.history.append(self.epoch, self.version);
             self.epoch = epoch;
+            // Watchers may hold what was shown and lost: under the new epoch the surviving view is above it.
+            if self.view.ver != Stamp::default() {
+                self.view.ver.epoch = epoch;
+            }
         }
     }
 
@@ -294,21 +299,17 @@ impl Record {
     /// # Errors
     /// [`Refusal::TooLarge`] when the list would pass its limit, [`Refusal::NoSession`].
     pub fn watch(&mut self, ctx: Context<'_>, id: SessionId, players: &[PlayerId]) -> Result<(), Refusal> {
-        self.touch_activity(ctx, id)?;
-        let session = self.session_mut(id)?;
-        let before = session.watches.len();
-        session.watches.reserve_exact(players.len());
-        for player in players {
-            if !session.watches.contains(player) {
-                session.watches.push(player.clone());
-            }
-        }
-        if session.watches.len() > ctx.rules.watches_max {
-            session.watches.truncate(before);
-            session.watches.shrink_to_fit();
+        let present = &self.session(id).ok_or(Refusal::NoSession)?.watches;
+        let mut known: HashSet<&PlayerId, ahash::RandomState> = present.iter().collect();
+        let new: Vec<PlayerId> = players.iter().filter(|player| known.insert(player)).cloned().collect();
+        if present.len() + new.len() > ctx.rules.watches_max {
             return Err(Refusal::TooLarge("a session watches at most as many players as ready.limits says"));
         }
-        if session.watches.len() > before {
+        self.touch_activity(ctx, id)?;
+        if !new.is_empty() {
+            let session = self.session_mut(id)?;
+            session.watches.reserve_exact(new.len());
+            session.watches.extend(new);
             self.watches_changed();
         }
         Ok(())
@@ -322,7 +323,8 @@ impl Record {
         self.touch_activity(ctx, id)?;
         let session = self.session_mut(id)?;
         let before = session.watches.len();
-        session.watches.retain(|player| !players.contains(player));
+        let leaving: HashSet<&PlayerId, ahash::RandomState> = players.iter().collect();
+        session.watches.retain(|player| !leaving.contains(player));
         if session.watches.len() < before {
             self.watches_changed();
         }

@@ -138,7 +138,10 @@ impl Record {
         let others = |session: &&Session| {
             Some(session.id) != newcomer && !matches!(session.link, LinkState::Pending { .. })
         };
-        let counts = |session: &Session| session.is_present(ctx) && !session.is_over(ctx);
+        // One whose token ran out is told to log in afresh, and must be able to.
+        let counts = |session: &Session| {
+            session.is_present(ctx) && !session.is_over(ctx) && session.token_expires_at > ctx.now.unix_ms
+        };
         if ctx.rules.login_policy == LoginPolicy::Reject && self.sessions.iter().filter(others).any(counts) {
             return Err(Refusal::SessionLimit);
         }
@@ -177,7 +180,8 @@ impl Record {
         let at = self.sessions.iter().position(|session| session.id == id)?;
         let session = self.sessions.remove(at);
         self.version = self.version.next();
-        if !session.watches.is_empty() {
+        // Lists are stored in the order of the sessions: one that leaves moves the others.
+        if !session.watches.is_empty() || self.sessions.iter().any(|other| !other.watches.is_empty()) {
             self.watches_version = self.version;
         }
         if self.sessions.is_empty() {

@@ -69,8 +69,10 @@ impl Record {
     }
 
     fn take_state(&mut self, state: Document, counted: Vec<(Box<str>, i64)>) -> Patched {
-        self.state = state;
-        self.state_stamp = self.stamp();
+        if self.state != state {
+            self.state = state;
+            self.state_stamp = self.stamp();
+        }
         self.patched(Admission::New, counted)
     }
 
@@ -91,6 +93,11 @@ impl Record {
     ) -> Result<(Document, Vec<(Box<str>, i64)>), Refusal> {
         if patch.if_state.is_some_and(|seen| seen != self.state_stamp) {
             return Err(Refusal::StateConflict { state_stamp: self.state_stamp });
+        }
+        // What is written alone must fit: a flood of keys is refused before it costs anything.
+        let written: usize = patch.set.iter().map(|(key, value)| key.len() + 2 + value.len()).sum();
+        if written > ctx.rules.state_bytes_max {
+            return Err(Refusal::TooLarge("the state would pass its limit; large data goes to blobs"));
         }
         let mut state = self.state.clone();
         for (key, value) in &patch.set {
