@@ -16,6 +16,7 @@ mod messages;
 mod presence;
 mod readme;
 mod replay;
+mod reviewed;
 mod sessions;
 mod start;
 mod state;

@@ -252,8 +252,11 @@ pub(crate) fn answers() -> Vec<Sample> {
         state: Some(keyed([("gold".to_owned(), Value::Int(12))])),
         ..changed.clone()
     };
-    let presences =
-        reply::Presences { presences: vec![ann_playing(), bea_offline()], unknown: vec!["çem".to_owned()], stamp: None };
+    let presences = reply::Presences {
+        presences: vec![ann_playing(), bea_offline()],
+        unknown: vec!["çem".to_owned()],
+        stamp: None,
+    };
     let roster = |cursor, partial| reply::Roster {
         ver: (1_732_400_000_001, 3),
         count: 2,
