@@ -12,7 +12,7 @@ use super::records::{Cell, Durability, Slot};
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
 use crate::events::DurableUpTo;
-use crate::ids::{PlayerId, SessionId, Stamp, Version};
+use crate::ids::{FlushSeq, PlayerId, SessionId, Stamp, Version};
 use crate::store::{
     COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, RecordStatus,
 };
@@ -99,13 +99,14 @@ impl Home {
 
     /// Records behind the shard's fence.
     pub(super) fn batch(&self, shard: &Shard, fence: &Fence, records: Vec<CommitRecord>) -> Commit {
+        let unchecked = self.settings.lost_writes_unchecked;
         Commit {
             shard: shard.id(),
             owner: self.owner.clone(),
             epoch: fence.epoch,
             generation: fence.generation,
             flush_seq: fence.flush_seq,
-            flush_seq_acked: fence.flush_seq_acked,
+            flush_seq_acked: if unchecked { FlushSeq::ZERO } else { fence.flush_seq_acked },
             records,
         }
     }
