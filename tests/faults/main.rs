@@ -1,0 +1,23 @@
+//! What is promised, held against real faults: servers and Redis killed under load, and guards turned off one at a time
+//! to see that a checker notices. `README.md` beside this says which story holds which checker.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail, and says where"
+)]
+
+#[path = "../it/harness/patience.rs"]
+mod patience;
+#[allow(dead_code, reason = "the other test binary uses all of it")]
+#[path = "../it/harness/redis_server.rs"]
+mod redis_server;
+
+#[cfg(feature = "sabotage")]
+mod diary;
+mod kills;
+mod relay;
+#[cfg(feature = "sabotage")]
+mod sabotage;
+mod server;

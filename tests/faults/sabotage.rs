@@ -1,0 +1,214 @@
+//! Each guard is turned off once, to prove that it carries weight and that a checker sees it fall: the same story is told
+//! twice, with the guard standing (every checker passes) and without it (the named checker fails).
+
+use std::path::Path;
+use std::time::Instant;
+
+use clap::Parser as _;
+use load::checkers::{Verdict, judge};
+use load::history::{Entry, History};
+use load::options::Options;
+use load::report::Report;
+use load::run::run;
+use protocol::request::Ack;
+
+use crate::diary::Diarist;
+use crate::patience::until;
+use crate::redis_server::RedisServer;
+use crate::relay::Relay;
+use crate::server::{Server, Starting};
+
+/// With every guard: no promise is broken, and the one in question was looked at.
+fn assert_kept(verdicts: &[Verdict], checker: &str) {
+    for verdict in verdicts {
+        assert_eq!(verdict.broken, 0, "with every guard: {verdict:#?}");
+    }
+    assert!(of(verdicts, checker).checks > 0, "{checker} had nothing to check");
+}
+
+/// Without the guard: this checker says so.
+fn assert_broken(verdicts: &[Verdict], checker: &str) {
+    let verdict = of(verdicts, checker);
+    println!("{checker} without the guard, {} times: {}", verdict.broken, verdict.promise);
+    for violation in &verdict.violations {
+        println!("    {}", violation.what);
+    }
+    assert!(verdict.broken > 0, "the guard was off, and {checker} saw nothing");
+}
+
+fn of<'a>(verdicts: &'a [Verdict], checker: &str) -> &'a Verdict {
+    verdicts.iter().find(|verdict| verdict.checker == checker).unwrap()
+}
+
+fn judged(logs: Vec<Vec<Entry>>, began: Instant) -> Vec<Verdict> {
+    judge(&History { logs }, u64::try_from(began.elapsed().as_millis()).unwrap())
+}
+
+/// A Redis that forgets nothing by itself.
+fn redis() -> RedisServer {
+    RedisServer::builder().durable().start()
+}
+
+/// One shard, so that one renewal and one commit speak for everybody.
+fn on(redis: &RedisServer) -> Starting {
+    Server::on(redis.url()).with("cluster.shards", 1).with("home.lease_ttl_ms", 3000)
+}
+
+/// The version of a player's record as Redis holds it.
+fn stored_version(redis: &RedisServer, player: &str) -> u64 {
+    let header: String = redis.query(&["GETRANGE", &format!("{{faults.s0}}:p:{player}"), "16", "31"]);
+    u64::from_str_radix(&header, 16).unwrap()
+}
+
+/// Waits until Redis holds the record of each of them in a version that compares so with the one she was told.
+async fn until_stored(redis: &RedisServer, diarists: &[&Diarist], compares: impl Fn(u64, u64) -> bool) {
+    let is_so = |one: &&Diarist| compares(stored_version(redis, &one.player()), one.version());
+    until("the records to be written", async || diarists.iter().all(is_so).then_some(())).await;
+}
+
+// === The fence ===
+
+/// A server is stopped with writes in memory, another one takes over and acks durable writes, and the first one goes on.
+async fn a_zombie_goes_on(guard_off: Option<&'static str>) -> Vec<Verdict> {
+    let (redis, began) = (redis(), Instant::now());
+    let slow = on(&redis).with("home.flush_interval_ms", 1000);
+    let mut zombie = slow.without(guard_off).start().await;
+    let door = Relay::to(zombie.address()).await;
+    let mut ann = Diarist::login(door.url(), 0, began).await;
+    ann.writes_often(Ack::Durable, 1).await;
+    // So many that the zombie's record is of a later version than all that the second home makes of it.
+    ann.writes_often(Ack::Applied, 40).await;
+    zombie.pause();
+
+    let mut second = on(&redis).without(guard_off).start().await;
+    door.turn_to(second.address());
+    assert!(ann.is_back().await.rolled_back.is_some(), "the first server had flushed before it was stopped");
+    ann.writes_often(Ack::Durable, 8).await;
+
+    zombie.go_on();
+    match guard_off {
+        None => zombie.until_metric("hearth_shards", "\"free\"", 1).await,
+        Some(_) => until_stored(&redis, &[&ann], |stored, acked| stored > acked).await,
+    }
+    second.kill9();
+    zombie.kill9();
+
+    let third = on(&redis).without(guard_off).start().await;
+    door.turn_to(third.address());
+    ann.is_back().await;
+    ann.reads().await;
+    judged(vec![ann.diary()], began)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_fence_a_stopped_server_overwrites_what_its_successor_acked() {
+    let (kept, broken) = tokio::join!(a_zombie_goes_on(None), a_zombie_goes_on(Some("fence")));
+    assert_kept(&kept, "C2");
+    assert_broken(&broken, "C2");
+}
+
+// === The flush counter ===
+
+/// Redis is put back to its own log of a moment ago, behind a server that has acked durable writes since; then the
+/// server, too, is killed. In between somebody writes, whose commit can tell, or nobody does, and only renewals can.
+async fn redis_is_put_back(somebody_writes: bool, guard_off: Option<&'static str>) -> Vec<Verdict> {
+    let (mut redis, began) = (redis(), Instant::now());
+    let mut server = on(&redis).without(guard_off).start().await;
+    let door = Relay::to(server.address()).await;
+    let mut diarists = Vec::new();
+    for process in 0..4 {
+        let mut diarist = Diarist::login(door.url(), process, began).await;
+        diarist.writes_often(Ack::Durable, 2).await;
+        diarists.push(diarist);
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let log = redis.dir().join("appendonlydir");
+    copy_files(&log, copy.path());
+    for diarist in &mut diarists {
+        diarist.writes_often(Ack::Durable, 4).await;
+    }
+
+    redis.kill();
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    copy_files(copy.path(), &log);
+    redis.start_again();
+    let (first, others) = diarists.split_first_mut().unwrap();
+    let others: Vec<&Diarist> = others.iter().collect();
+    assert!(others.iter().all(|other| stored_version(&redis, &other.player()) < other.version()));
+    let lease = || redis.query::<u64>(&["HGET", "{faults.s0}:m", "until"]);
+    let granted = lease();
+    while somebody_writes && !first.writes(Ack::Durable).await {}
+    match guard_off {
+        None => until_stored(&redis, &others, |stored, acked| stored >= acked).await,
+        Some(_) => until("a renewal", async || (lease() > granted).then_some(())).await,
+    }
+
+    server.kill9();
+    server.restart().await;
+    door.turn_to(server.address());
+    for diarist in &mut diarists {
+        diarist.is_back().await;
+        diarist.reads().await;
+    }
+    judged(diarists.into_iter().map(Diarist::diary).collect(), began)
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_flush_counter_no_commit_notices_that_redis_was_put_back() {
+    let (kept, broken) =
+        tokio::join!(redis_is_put_back(true, None), redis_is_put_back(true, Some("flush_counter")));
+    assert_kept(&kept, "C2");
+    assert_broken(&broken, "C2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_flush_counter_no_renewal_notices_that_redis_was_put_back() {
+    let (kept, broken) =
+        tokio::join!(redis_is_put_back(false, None), redis_is_put_back(false, Some("flush_counter")));
+    assert_kept(&kept, "C2");
+    assert_broken(&broken, "C2");
+}
+
+// === The change counter ===
+
+/// Links lose answers and then break: what was carried out is sent again.
+async fn answers_are_lost(starting: Starting, guard_off: Option<&'static str>) -> Report {
+    let server = starting.without(guard_off).start().await;
+    let door = Relay::to(server.address()).await;
+    door.swallow_on(36);
+    let line = format!(
+        "load steady --quiet --players 12 --seconds 5 --url {} --durable-share 0.1 --write-interval-ms 50",
+        door.url()
+    );
+    let (report, _) = run(Options::try_parse_from(line.split_whitespace()).unwrap()).await.unwrap();
+    assert!(door.swallowed_bytes() > 0, "no answer was lost");
+    report
+}
+
+async fn lost_answers([one, other]: [Starting; 2]) {
+    let (kept, broken) = tokio::join!(answers_are_lost(one, None), answers_are_lost(other, Some("cseq")));
+    assert!(kept.passed, "{}", kept.text());
+    assert!(kept.figures.count("repeated_acks") > 0, "nothing was sent again that had been carried out");
+    assert_kept(&kept.verdicts, "C4");
+    assert_broken(&broken.verdicts, "C4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_cseq_what_is_sent_again_counts_twice_on_the_embedded_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_part = |part| Server::on(format!("embedded:{}", folder.path().join(part).display()));
+    lost_answers(["kept", "broken"].map(in_part)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_cseq_what_is_sent_again_counts_twice_on_redis() {
+    let (one, other) = (redis(), redis());
+    lost_answers([&one, &other].map(on)).await;
+}
