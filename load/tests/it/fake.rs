@@ -198,7 +198,7 @@ impl Seat {
                 let names: Vec<String> = watch.players.iter().map(|name| name.as_str().to_owned()).collect();
                 self.me(&mut world).watches.extend(names.iter().cloned());
                 let presences = names.iter().map(|name| world.item(name)).collect();
-                self.ok(reference, &Presences { presences, unknown: Vec::new() })
+                self.ok(reference, &Presences { presences, unknown: Vec::new(), stamp: None })
             }
             Request::Logout => {
                 let name = self.player.take().unwrap();
