@@ -42,8 +42,8 @@ use ticket::TicketKey;
 
 /// Cold loads wait their turn in this many lines, by player: one load a player at a time.
 const LOADING_LINES: usize = 256;
-/// Reports from flush tasks to the keeper. A full channel makes the flush task wait.
-const REPORTS_MAX: usize = 1024;
+/// Reports from flush tasks to the keeper: one for each shard that there can be.
+const REPORTS_MAX: usize = 4096;
 
 /// What `home` needs to know.
 #[derive(Debug, Clone)]

@@ -9,17 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::pending::Pending;
 use super::{GivenUp, HubSettings, Push};
 use crate::events::{DurableUpTo, RollbackNotice};
 use crate::ids::{PlayerId, SessionId};
 use crate::limits::SessionLimits;
 
-/// Most presence items joined in one frame.
-const JOIN_ITEMS_MAX: usize = 64;
-/// Most bytes of presence items joined in one frame.
-const JOIN_BYTES_MAX: usize = 12 * 1024;
-/// Most bytes of pushes that wait: small pushes are bounded by their number, large ones by this.
-const PENDING_BYTES_MAX: usize = 256 * 1024;
 /// Most control pushes that wait; more can only be repeats.
 const CONTROL_MAX: usize = 16;
 
@@ -106,44 +101,6 @@ pub struct Taken {
     pub frames: Vec<Frame>,
 }
 
-/// Pushes that were not sent, and what they weigh.
-#[derive(Default)]
-struct Pending {
-    queue: VecDeque<Arc<Push>>,
-    bytes: usize,
-}
-
-impl Pending {
-    /// Puts a newer item in the place of an older one of its kind; whether there was one.
-    fn replace(&mut self, push: &Arc<Push>) -> bool {
-        let Some((player, place)) = push.presence() else { return false };
-        let of_player = |older: &&mut Arc<Push>| older.presence().is_some_and(|(other, _)| other == player);
-        let Some(older) = self.queue.iter_mut().find(of_player) else { return false };
-        if older.presence().is_some_and(|(_, present)| present >= place) {
-            return true;
-        }
-        self.bytes = self.bytes.saturating_sub(older.bytes()) + push.bytes();
-        *older = Arc::clone(push);
-        true
-    }
-
-    fn push_back(&mut self, push: Arc<Push>) {
-        self.bytes += push.bytes();
-        self.queue.push_back(push);
-    }
-
-    fn push_front(&mut self, push: Arc<Push>) {
-        self.bytes += push.bytes();
-        self.queue.push_front(push);
-    }
-
-    fn pop_front(&mut self) -> Option<Arc<Push>> {
-        let push = self.queue.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(push.bytes());
-        Some(push)
-    }
-}
-
 #[derive(Default)]
 struct Inner {
     link: LinkNo,
@@ -216,11 +173,8 @@ impl Mailbox {
         if inner.pending.replace(push) {
             return true;
         }
-        let mut full = false;
-        while inner.pending.queue.len() >= most || inner.pending.bytes >= PENDING_BYTES_MAX {
-            inner.pending.pop_front();
-            (full, inner.missed) = (true, true);
-        }
+        let full = inner.pending.make_room(most);
+        inner.missed |= full;
         inner.pending.push_back(Arc::clone(push));
         let linked = inner.link != LinkNo::NONE;
         drop(inner);
@@ -319,7 +273,7 @@ impl Mailbox {
         inner.lost_seq = inner.lost_seq.min(last_seq);
         inner.resend_from = 0;
         let again = inner.replay.len();
-        let fresh = joined_frames(&inner.pending.queue);
+        let fresh = inner.pending.frames();
         drop(inner);
         self.wake.notify_one();
         Replay { frames: u32::try_from(again + fresh).unwrap_or(u32::MAX), missed }
@@ -369,13 +323,13 @@ impl Mailbox {
             let from = inner.resend_from.min(inner.replay.len());
             taken.frames.extend(inner.replay.iter().skip(from).cloned());
             inner.resend_from = usize::MAX;
-            while let Some(frame) = next_frame(&mut inner) {
+            while let Some(pushes) = inner.pending.next_joined() {
+                let frame = Frame { seq: inner.next_seq, pushes };
+                inner.next_seq = inner.next_seq.saturating_add(1);
                 taken.frames.push(frame.clone());
                 remember(&mut inner, frame, settings);
             }
-            if inner.pending.queue.is_empty() && inner.pending.queue.capacity() > 32 {
-                inner.pending = Pending::default();
-            }
+            inner.pending.rest();
         }
         taken
     }
@@ -425,42 +379,6 @@ fn trim(inner: &mut Inner, seen: u64) {
     if inner.replay.is_empty() && inner.replay.capacity() > 8 {
         inner.replay = VecDeque::new();
     }
-}
-
-/// The next frame of what was never sent: as many presence items in a row as fit, or one message.
-fn next_frame(inner: &mut Inner) -> Option<Frame> {
-    let first = inner.pending.pop_front()?;
-    let (mut bytes, mut pushes) = (first.bytes(), vec![first]);
-    while pushes.len() < JOIN_ITEMS_MAX && joins(&pushes, inner.pending.queue.front(), bytes) {
-        let Some(next) = inner.pending.pop_front() else { break };
-        bytes += next.bytes();
-        pushes.push(next);
-    }
-    let seq = inner.next_seq;
-    inner.next_seq = inner.next_seq.saturating_add(1);
-    Some(Frame { seq, pushes })
-}
-
-fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
-    let is_presence = |push: &Arc<Push>| push.presence().is_some();
-    pushes.first().is_some_and(is_presence)
-        && next.is_some_and(|next| is_presence(next) && bytes + next.bytes() <= JOIN_BYTES_MAX)
-}
-
-/// How many frames the pending pushes will make.
-fn joined_frames(pending: &VecDeque<Arc<Push>>) -> usize {
-    let (mut frames, mut items, mut bytes, mut in_presence) = (0, 0, 0, false);
-    for push in pending {
-        let presence = push.presence().is_some();
-        let fits =
-            presence && in_presence && items < JOIN_ITEMS_MAX && bytes + push.bytes() <= JOIN_BYTES_MAX;
-        if fits {
-            (items, bytes) = (items + 1, bytes + push.bytes());
-        } else {
-            (frames, items, bytes, in_presence) = (frames + 1, 1, push.bytes(), presence);
-        }
-    }
-    frames
 }
 
 fn remember(inner: &mut Inner, frame: Frame, settings: &HubSettings) {

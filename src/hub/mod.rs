@@ -2,6 +2,7 @@
 //! `presence` and `service`. Who is too slow is decided here and nowhere else. Knows no wire: what is pushed is bytes.
 
 mod mailbox;
+mod pending;
 mod push;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
 //! A record as the store keeps it: `p` (all but watches) and `w` (watches), MessagePack arrays behind a format number.
-//! Pure; called by `home::flush` and `home::loading`. A remainder is a `p` without sessions.
+//! Pure; called by `home::flush`, `home::keeper` and `home::opening`. A remainder is a `p` without sessions.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
