@@ -54,11 +54,13 @@ pub(crate) struct Ledger {
     entries: BTreeMap<u32, Entry>,
     next_reference: u32,
     next_cseq: u64,
+    /// Changes up to this number have taken effect: the server said so.
+    applied: u64,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), next_reference: HANDSHAKE_REFERENCE + 1, next_cseq: 1 }
+        Self { entries: BTreeMap::new(), next_reference: HANDSHAKE_REFERENCE + 1, next_cseq: 1, applied: 0 }
     }
 }
 
@@ -129,19 +131,25 @@ impl Ledger {
             entry.sent = None;
             entry.gap_repairs = 0;
         }
+        self.applied = cseq;
         self.number_from(cseq);
         self.entries.keys().copied().collect()
     }
 
     /// A new session: what was sent in the old one cannot get its answer any more. What was not, goes on.
     pub(crate) fn started_anew(&mut self) -> Vec<Entry> {
-        self.next_cseq = 1;
+        (self.next_cseq, self.applied) = (1, 0);
         self.entries.extract_if(.., |_, entry| entry.sends > 0).map(|(_, entry)| entry).collect()
     }
 
     /// Gives everything up.
     pub(crate) fn clear(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.entries).into_values().collect()
+    }
+
+    /// Whether this number has taken effect, whatever is answered when it is sent again.
+    pub(crate) fn has_applied(&self, cseq: u64) -> bool {
+        cseq <= self.applied
     }
 
     /// The change numbered `cseq` was refused, so those sent behind it were too. What is to be sent again, in order.
@@ -151,6 +159,7 @@ impl Ledger {
 
     /// Changes above `cseq` are gone on the server (`rolled_back` on a live link). What is to be sent again.
     pub(crate) fn rolled_back(&mut self, cseq: u64) -> Vec<u32> {
+        self.applied = cseq;
         self.renumber(cseq)
     }
 
@@ -305,6 +314,17 @@ mod tests {
         assert!(ledger.refused(1).is_empty());
         let next = ledger.add(patch(), Slot::Stream(0), Instant::now());
         assert_eq!(written(&mut ledger, next).1, Some(1));
+    }
+
+    #[test]
+    fn what_ready_covers_has_taken_effect_though_its_repetition_is_refused() {
+        let (mut ledger, _) = sent(3);
+        ledger.resumed(2);
+        assert!(ledger.has_applied(2) && !ledger.has_applied(3));
+        ledger.rolled_back(1);
+        assert!(!ledger.has_applied(2));
+        ledger.started_anew();
+        assert!(!ledger.has_applied(1));
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Driver {
     }
 
     fn judge_error(&mut self, frame: &Frame<'_>, encoding: Encoding) -> Consequence {
-        let error = read_error(frame, encoding);
+        let mut error = read_error(frame, encoding);
         let reference = u32::try_from(frame.reference).unwrap_or(0);
         if reference == 0 {
             return Consequence::GiveUp(format!("the server could not read a frame: {}", error.message));
@@ -229,6 +229,10 @@ impl Driver {
             return Consequence::Send(again);
         }
         let Some(entry) = self.ledger.take(reference) else { return Consequence::None };
+        if entry.cseq().is_some_and(|cseq| self.ledger.has_applied(cseq)) {
+            // Only the repetition is refused (`rate_limited`, `not_home`): its number is used, and stays so.
+            error.applied = Some(true);
+        }
         let took_effect = error.applied == Some(true);
         if let (true, Some(stamp)) = (took_effect, error.stamp) {
             self.saw(stamp);
