@@ -14,6 +14,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::clock::{self, Now};
@@ -72,6 +73,8 @@ pub struct Sessions {
     rates: Arc<Rates>,
     token_check: Box<TokenCheck>,
     meters: meters::Meters,
+    /// Links that come now are closed at once.
+    is_going_away: AtomicBool,
     tasks: Tasks,
 }
 
@@ -98,6 +101,7 @@ impl Sessions {
             rates,
             token_check,
             meters: meters::Meters::new(),
+            is_going_away: AtomicBool::new(false),
             tasks: tasks.clone(),
         });
         tasks.spawn_vital("notices", Arc::clone(&sessions).run_notices());

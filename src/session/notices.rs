@@ -2,6 +2,7 @@
 //! the store is there. One task. Never waits for a link: it puts control into mailboxes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::CloseCode;
@@ -11,7 +12,7 @@ use super::Sessions;
 use super::parting::closing_of;
 use crate::clock;
 use crate::events::{EndReason, LinkEnd, SessionEvent};
-use crate::hub::{Closing, Control, Mode};
+use crate::hub::{Closing, Control, Mailbox, Mode};
 use crate::ids::{PlayerId, SessionId};
 
 /// How often `durable` is told at most.
@@ -99,15 +100,28 @@ impl Sessions {
         }
     }
 
-    /// Closes every link as the node goes away; their sessions can be resumed.
+    /// Closes every link as the node goes away, also those that a handshake under way still brings; their sessions
+    /// can be resumed.
     pub async fn close_all(&self) {
+        self.is_going_away.store(true, Ordering::SeqCst);
         for batch in self.hub.all().chunks(CLOSE_BATCH) {
             for mailbox in batch {
-                mailbox.tell(Control::Close(closing_of(CloseCode::GoingAway, "the server is going away")));
+                mailbox.tell(going_away());
             }
             tokio::time::sleep(CLOSE_PAUSE).await;
         }
     }
+
+    /// To be asked once a link is attached: the round of [`Sessions::close_all`] may have been too early for it.
+    pub(super) fn close_if_going_away(&self, mailbox: &Mailbox) {
+        if self.is_going_away.load(Ordering::SeqCst) {
+            mailbox.tell(going_away());
+        }
+    }
+}
+
+fn going_away() -> Control {
+    Control::Close(closing_of(CloseCode::GoingAway, "the server is going away"))
 }
 
 fn closing_for(reason: &EndReason) -> Closing {

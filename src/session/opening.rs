@@ -77,6 +77,7 @@ impl Sessions {
         let link = self.hub.next_link();
         mailbox.attach(link);
         self.hub.watch_link(&mailbox, link);
+        self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: opened.cell, session: opened.session, mailbox, link };
         // A newer login may have been faster: its notice came before there was a mailbox to put it in.
         let is_here = attachment.cell.read(|record| record.session(opened.session).is_some());
@@ -118,6 +119,7 @@ impl Sessions {
             .await?;
         let Some((mailbox, is_new, replay)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
+        self.close_if_going_away(&mailbox);
         if is_new {
             for player in &resumed.watches {
                 self.presence.watch(player, &mailbox);
