@@ -12,7 +12,7 @@ use protocol::request::{Ack, Request, StateGet, StatePatch};
 use protocol::{Stamp, Value as Wire};
 use tokio::time::timeout;
 
-use crate::patience::PATIENCE;
+use crate::harness::patience::PATIENCE;
 
 /// A player and her diary.
 pub(crate) struct Diarist {

@@ -8,15 +8,14 @@
     reason = "a test that cannot go on must fail, and says where"
 )]
 
-#[path = "../it/harness/patience.rs"]
-mod patience;
-#[allow(dead_code, reason = "the other test binary uses all of it")]
-#[path = "../it/harness/redis_server.rs"]
-mod redis_server;
+#[path = "../it/harness/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "the other test binary uses all of it")]
+mod harness;
 
 #[cfg(feature = "sabotage")]
 mod diary;
 mod kills;
+mod links;
 mod relay;
 #[cfg(feature = "sabotage")]
 mod sabotage;

@@ -57,13 +57,11 @@ impl Relay {
     }
 
     /// Each of the next `links` links loses, after a while, what the server says, and then breaks.
-    #[cfg(feature = "sabotage")]
     pub(crate) fn swallow_on(&self, links: usize) {
         self.shared.swallowing_links.store(links, Ordering::Relaxed);
     }
 
     /// What was swallowed.
-    #[cfg(feature = "sabotage")]
     pub(crate) fn swallowed_bytes(&self) -> u64 {
         self.shared.swallowed_bytes.load(Ordering::Relaxed)
     }

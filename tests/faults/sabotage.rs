@@ -13,8 +13,8 @@ use load::run::run;
 use protocol::request::Ack;
 
 use crate::diary::Diarist;
-use crate::patience::until;
-use crate::redis_server::RedisServer;
+use crate::harness::patience::until;
+use crate::harness::redis_server::RedisServer;
 use crate::relay::Relay;
 use crate::server::{Server, Starting};
 

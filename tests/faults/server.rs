@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use tempfile::NamedTempFile;
 use tokio::time::timeout;
 
-use crate::patience::{PATIENCE, until};
+use crate::harness::patience::{PATIENCE, until};
 
 /// Before the server has said where it is.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
