@@ -18,6 +18,8 @@ pub(super) fn home_settings(settings: &Settings) -> HomeSettings {
             login_policy: match settings.session.login_policy {
                 LoginPolicy::Replace => record::LoginPolicy::Replace,
                 LoginPolicy::Reject => record::LoginPolicy::Reject,
+                LoginPolicy::PerDevice => record::LoginPolicy::PerDevice,
+                LoginPolicy::Many(most) => record::LoginPolicy::Many(most.into()),
             },
             presence_grace: settings.presence.grace,
             away_after: settings.presence.away_after,

@@ -1,4 +1,4 @@
-//! Settings that are one of a few names. `table` names the types, rooms match on them. Holds no logic.
+//! Settings that are one of a few names. `table` names the types, rooms match on them. Holds no logic but reading.
 
 use super::table::Leaf;
 use super::values::{Raw, Read};
@@ -27,19 +27,11 @@ macro_rules! choice {
                 };
                 match text {
                     $($text => Ok(Self::$variant),)*
-                    text => Err(Self::refusal(text)
-                        .unwrap_or_else(|| format!("must be one of {}, not {text:?}", NAMES.join(", ")))),
+                    text => Err(format!("must be one of {}, not {text:?}", NAMES.join(", "))),
                 }
             }
         }
     };
-}
-
-/// What a choice says to a name that it does not take, where "one of …" would not help.
-trait Refusal {
-    fn refusal(_text: &str) -> Option<String> {
-        None
-    }
 }
 
 choice! {
@@ -53,7 +45,6 @@ choice! {
         Off = "false",
     }
 }
-impl Refusal for DevTokens {}
 
 choice! {
     /// How a JWT is signed; exactly one is taken.
@@ -68,23 +59,6 @@ choice! {
         EdDsa = "EdDSA",
     }
 }
-impl Refusal for JwtAlgorithm {}
-
-choice! {
-    /// What a second login of the same player does.
-    LoginPolicy {
-        /// Ends the older session, which is told 4504.
-        Replace = "replace",
-        /// Is refused with `session_limit`, as long as the older one is attached or within the presence grace.
-        Reject = "reject",
-    }
-}
-impl Refusal for LoginPolicy {
-    fn refusal(text: &str) -> Option<String> {
-        (text == "per_device" || text.starts_with("many"))
-            .then(|| format!("{text:?} is not built into this version yet: use replace or reject"))
-    }
-}
 
 choice! {
     /// How log lines look.
@@ -95,4 +69,36 @@ choice! {
         Json = "json",
     }
 }
-impl Refusal for LogFormat {}
+
+/// The largest number that `many(n)` takes; `per_device` stops there, too.
+const SESSIONS_MAX: u8 = 32;
+
+/// What a second login of the same player does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginPolicy {
+    /// Ends the older session, which is told 4504.
+    Replace,
+    /// Is refused with `session_limit`, as long as the older one is attached or within the presence grace.
+    Reject,
+    /// Ends the older session of the same device.
+    PerDevice,
+    /// Stands beside the others, so many of them.
+    Many(u8),
+}
+
+impl Read for LoginPolicy {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?.trim();
+        let many = text.strip_prefix("many(").and_then(|text| text.strip_suffix(')'));
+        match (text, many.map(|most| most.trim().parse())) {
+            ("replace", _) => Ok(Self::Replace),
+            ("reject", _) => Ok(Self::Reject),
+            ("per_device", _) => Ok(Self::PerDevice),
+            (_, Some(Ok(most @ 1..=SESSIONS_MAX))) => Ok(Self::Many(most)),
+            (_, Some(_)) => {
+                Err(format!("many takes a number from 1 to {SESSIONS_MAX}, as in many(3), not {text:?}"))
+            }
+            _ => Err(format!("must be one of replace, reject, per_device, many(n), not {text:?}")),
+        }
+    }
+}

@@ -238,8 +238,11 @@ section! {
         ttl: Duration = "ttl_ms" => 1_800_000, 100..=604_800_000;
         /// How long a session that a service made waits for its client.
         pending: Duration = "pending_ms" => 60_000, 100..=3_600_000;
-        /// What a second login of the same player does: `"replace"` ends the older session, `"reject"` refuses
-        /// the newer one.
+        /// What a second login of the same player does. `"replace"` ends the older session. `"reject"` refuses the
+        /// newer one while the older is attached or has dropped less than `presence.grace_ms` ago. `"per_device"`
+        /// ends the older session of the same device and leaves other devices alone, up to 32 of them. `"many(n)"`,
+        /// n from 1 to 32, lets n sessions stand beside one another; one more is refused while none of them has been
+        /// away for the grace, else it takes the place of the one that has been away the longest.
         login_policy: LoginPolicy = "login_policy" => "replace";
         /// Missed pushes kept for a resume. What falls out is told (`missed`), with fresh snapshots.
         replay_frames_max: usize = "replay_frames_max" => 256, 0..=65_536;

@@ -73,7 +73,7 @@ fn all_faults_are_reported_at_once_by_name() {
          client_addr = \"localhost\"\n\
          [session]\n\
          ttl_ms = \"long\"\n\
-         login_policy = \"per_device\"\n\
+         login_policy = \"per_player\"\n\
          [link]\n\
          frame_bytes_max = 5\n\
          heartbeat_msec = 1\n\
@@ -86,7 +86,7 @@ fn all_faults_are_reported_at_once_by_name() {
         ("colour", "no such setting"),
         ("client_addr", "127.0.0.1:7700"),
         ("session.ttl_ms", "whole number, not text"),
-        ("session.login_policy", "not built into this version"),
+        ("session.login_policy", "replace, reject, per_device, many(n), not"),
         ("link.frame_bytes_max", "between 1024 and 1048576, not 5"),
         ("link.heartbeat_msec", "did you mean link.heartbeat_ms?"),
         ("tls.cert_file", "set both or none"),
@@ -221,7 +221,11 @@ fn relations_between_settings_are_judged() {
         ("[auth]\norigins_allowed = [5]", "auth.origins_allowed: must be text"),
         ("[auth]\norigins_allowed = \"*\"", "auth.origins_allowed: must be a list"),
         ("store = \"redis+sentinel://h\"", "store: redis+sentinel:// is not built"),
-        ("[session]\nlogin_policy = \"many(3)\"", "session.login_policy: \"many(3)\" is not built"),
+        ("[session]\nlogin_policy = \"many\"", "session.login_policy: must be one of"),
+        ("[session]\nlogin_policy = \"many(0)\"", "session.login_policy: many takes a number from 1 to 32"),
+        ("[session]\nlogin_policy = \"many(33)\"", "session.login_policy: many takes a number"),
+        ("[session]\nlogin_policy = \"many(three)\"", "session.login_policy: many takes a number"),
+        ("[session]\nlogin_policy = 3", "session.login_policy: must be text"),
         ("session = 5", "session: is a section"),
     ] {
         let found = faults(toml);
@@ -244,4 +248,18 @@ fn a_list_in_the_environment_stands_between_commas() {
     let settings = Settings::from_sources(&sources(None, &environment, &[])).expect("good settings");
     let exact = |text: &str| AllowedOrigin::Exact(text.to_owned());
     assert_eq!(settings.auth.origins_allowed, [exact("https://a.example"), exact("http://b.example:8080")]);
+}
+
+#[test]
+fn login_policies_are_read_by_name() {
+    for (text, policy) in [
+        ("replace", LoginPolicy::Replace),
+        ("reject", LoginPolicy::Reject),
+        ("per_device", LoginPolicy::PerDevice),
+        ("many(1)", LoginPolicy::Many(1)),
+        ("many(32)", LoginPolicy::Many(32)),
+    ] {
+        let toml = format!("[session]\nlogin_policy = \"{text}\"");
+        assert_eq!(Settings::from_toml(&toml).expect(text).session.login_policy, policy);
+    }
 }

@@ -280,9 +280,13 @@ impl Home {
                 slot.record.version = slot.record.version.max(stored.version).next();
                 return Vec::new();
             }
-            slot.record.merge(before, self.context(now))
+            let ended = slot.record.merge(before, self.context(now));
+            // Sessions of the stored record that stay can be taken up again here.
+            slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
+            ended
         });
         self.ended(cell, ended);
+        self.arm(cell, now);
     }
 
     /// Commits all that is dirty, for a stop; says whether nothing was left.

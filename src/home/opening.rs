@@ -101,8 +101,8 @@ impl Home {
                     // A merge may have ended the newcomer while its commit was under way.
                     if cell.read(|record| record.session(session).is_none()).unwrap_or(true) {
                         let refusal = match self.settings.rules.login_policy {
-                            LoginPolicy::Replace => Refusal::NoSession,
-                            LoginPolicy::Reject => Refusal::SessionLimit,
+                            LoginPolicy::Replace | LoginPolicy::PerDevice => Refusal::NoSession,
+                            LoginPolicy::Reject | LoginPolicy::Many(_) => Refusal::SessionLimit,
                         };
                         return Err(refusal.into());
                     }

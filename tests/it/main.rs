@@ -13,6 +13,7 @@ mod expiry;
 mod harness;
 mod limits;
 mod messages;
+mod policies;
 mod presence;
 mod readme;
 mod replay;

@@ -2,6 +2,7 @@
 //! goes out. Called by `home` under the record's lock. Never does I/O, never reads a clock, never names the wire.
 
 pub mod document;
+pub mod policy;
 pub mod presence;
 pub mod sessions;
 pub mod state;
@@ -16,6 +17,7 @@ use crate::home::history::History;
 use crate::ids::{Epoch, PlayerId, SessionId, Stamp, Version};
 
 use document::Document;
+pub use policy::LoginPolicy;
 
 /// The settings that a record obeys.
 #[derive(Debug, Clone)]
@@ -34,15 +36,6 @@ pub struct Rules {
     pub watches_max: usize,
     /// Turns the `cseq` guard off: only to prove that a checker notices.
     pub cseq_unchecked: bool,
-}
-
-/// What happens when a player logs in who has a session already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginPolicy {
-    /// The newer login replaces the older session.
-    Replace,
-    /// The newer login is refused while the older session is attached or has dropped less than the grace ago.
-    Reject,
 }
 
 /// What is true while a command is carried out.

@@ -1,7 +1,7 @@
 //! The life of a session: login, attach, detach, end, and what time does to it. Pure; part of the record.
 //! Connecting -> Attached -> Detached -> Attached ... -> Ended; a service-made session starts as Pending.
 
-use super::{Context, Ended, LinkState, LoginPolicy, Record, Refusal, Rules, Session, Visibility, millis};
+use super::{Context, Ended, LinkState, Record, Refusal, Rules, Session, Visibility, millis};
 use crate::clock::Now;
 use crate::events::{EndReason, Status};
 use crate::home::history::Verdict;
@@ -61,7 +61,7 @@ impl Record {
     pub fn login(&mut self, ctx: Context<'_>, login: Login) -> Result<LoggedIn, Refusal> {
         let replaced = match login.pending_until {
             Some(_) => Vec::new(),
-            None => self.replaced_by(ctx, None)?,
+            None => self.replaced_by(ctx, login.session, &login.device)?,
         };
         let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
         // Most players have one session, and a push would make room for four.
@@ -114,7 +114,7 @@ impl Record {
             Some((claim, Verdict::Unknown)) => Some((claim, None)),
         };
         let replaced = match session.link {
-            LinkState::Pending { .. } => self.replaced_by(ctx, Some(id))?,
+            LinkState::Pending { .. } => self.replaced_by(ctx, id, &session.device)?,
             LinkState::Attached | LinkState::Detached { .. } => Vec::new(),
         };
         let ended = self.remove_all(replaced, &EndReason::Replaced);
@@ -133,22 +133,7 @@ impl Record {
         Ok(Attached { ticket_n, had_link, rolled_back, ended })
     }
 
-    /// The login policy: whom the newcomer replaces, unless it is refused. Changes nothing.
-    fn replaced_by(&self, ctx: Context<'_>, newcomer: Option<SessionId>) -> Result<Vec<SessionId>, Refusal> {
-        let others = |session: &&Session| {
-            Some(session.id) != newcomer && !matches!(session.link, LinkState::Pending { .. })
-        };
-        // One whose token ran out is told to log in afresh, and must be able to.
-        let counts = |session: &Session| {
-            session.is_present(ctx) && !session.is_over(ctx) && session.token_expires_at > ctx.now.unix_ms
-        };
-        if ctx.rules.login_policy == LoginPolicy::Reject && self.sessions.iter().filter(others).any(counts) {
-            return Err(Refusal::SessionLimit);
-        }
-        Ok(self.sessions.iter().filter(others).map(|session| session.id).collect())
-    }
-
-    fn remove_all(&mut self, ids: Vec<SessionId>, reason: &EndReason) -> Vec<Ended> {
+    pub(super) fn remove_all(&mut self, ids: Vec<SessionId>, reason: &EndReason) -> Vec<Ended> {
         ids.into_iter().filter_map(|id| self.remove(id, reason.clone())).collect()
     }
 
@@ -246,17 +231,16 @@ impl Record {
         self.version = self.version.max(stored.version).next();
         self.view.ver = Stamp::new(self.epoch, self.view.ver.version.max(stored.view.ver.version).next());
         self.view.last_seen_unix_ms = self.view.last_seen_unix_ms.max(stored.view.last_seen_unix_ms);
-        let counts = |session: &Session| session.is_present(ctx) && !session.is_over(ctx);
-        let (ours, reason) = match ctx.rules.login_policy {
-            LoginPolicy::Reject if stored.sessions.iter().any(counts) => {
-                let ours: Vec<SessionId> = self.sessions.iter().map(|session| session.id).collect();
-                self.sessions.extend(stored.sessions);
-                self.state = stored.state;
-                (ours, EndReason::SessionLimit)
-            }
-            LoginPolicy::Reject | LoginPolicy::Replace => (Vec::new(), EndReason::Replaced),
-        };
-        let ended = self.remove_all(ours, &reason);
+        let mut before = stored.sessions;
+        before.retain(|session| !session.is_over(ctx));
+        if self.state.is_empty() && !before.is_empty() {
+            (self.state, self.state_stamp) = (stored.state, self.stamp());
+        }
+        let ours = std::mem::replace(&mut self.sessions, before);
+        // Their links were another home's.
+        self.detach_all(ctx.now);
+        self.watches_changed();
+        let ended = self.admit_again(ctx, ours);
         self.show(ctx);
         ended
     }
@@ -280,7 +264,7 @@ impl Session {
         }
     }
 
-    fn is_over(&self, ctx: Context<'_>) -> bool {
+    pub(super) fn is_over(&self, ctx: Context<'_>) -> bool {
         self.link != LinkState::Attached && self.expires_at(ctx) <= ctx.now.unix_ms
     }
 

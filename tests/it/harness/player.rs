@@ -218,6 +218,19 @@ impl Player {
         self.does("ping", json!({})).await;
     }
 
+    /// Whether her link still answers, or has been closed.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        let reference = self.send("ping", json!({})).await;
+        loop {
+            match self.hear().await {
+                Heard::Frame(frame) if is_push(&frame) => self.pushes.push_back(frame),
+                Heard::Frame(frame) if frame.number == reference => return true,
+                Heard::Frame(_) => {}
+                Heard::Closed(_) => return false,
+            }
+        }
+    }
+
     /// The next push of any kind, but for the occasional `durable` and for presence that is no news.
     pub(crate) async fn next_push(&mut self) -> Frame {
         loop {
