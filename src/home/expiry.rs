@@ -40,6 +40,9 @@ impl Home {
             // ± 20 %, spread by where the record lies in memory rather than by a random number a change.
             let spread = (Arc::as_ptr(cell) as usize as u64 >> 4) % 400;
             let touch_at = slot.touched_at.saturating_add(touch_every_ms.saturating_mul(800 + spread) / 1000);
+            // A touch that waits for its commit is not asked for again at every tick.
+            let touch_at =
+                if slot.queued { touch_at.max(now.unix_ms + touch_every_ms / 8) } else { touch_at };
             let due = slot.record.next_deadline(ctx)?.min(touch_at).max(now.unix_ms + 1);
             (due < slot.armed_at).then(|| {
                 slot.armed_at = due;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Home;
 use super::lease::{Event, State};
+use super::record::millis;
 use super::records::{Cell, Durability, Slot};
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
@@ -26,7 +27,9 @@ struct Sent {
     cell: Arc<Cell>,
     version: Version,
     watches_version: Version,
-    shrinks: bool,
+    keep: Keep,
+    /// When it was gathered (Unix ms).
+    at: u64,
     counters: Vec<(SessionId, u64)>,
 }
 
@@ -142,11 +145,19 @@ impl Home {
             if slot.gone || slot.record.epoch != fence.epoch {
                 return None;
             }
+            let keep = self.keep(slot, now);
+            if keep != Keep::Unmoved {
+                // Known again when the answer comes: until then, either may be stored.
+                slot.filed_under = 0;
+            }
             let record = &slot.record;
-            let shrinks = record.sessions.is_empty();
-            let watches_moved = record.watches_version != slot.base_watches || slot.restore;
-            let ttl =
-                if shrinks { self.settings.remember } else { self.settings.rules.session_ttl * 2 + SLACK };
+            let (ttl, w) = match keep {
+                Keep::Live { .. } => {
+                    let watches_moved = record.watches_version != slot.base_watches || slot.restore;
+                    (self.settings.rules.session_ttl * 2 + SLACK, watches_moved.then(|| record.encode_w()))
+                }
+                Keep::Unmoved | Keep::Remainder | Keep::Erase => (self.settings.remember, None),
+            };
             let told =
                 |id: SessionId| slot.told.iter().find(|(known, _)| *known == id).map_or(0, |(_, cseq)| *cseq);
             let counters = record.sessions.iter().filter(|session| session.cseq > told(session.id));
@@ -154,13 +165,9 @@ impl Home {
                 cell: Arc::clone(cell),
                 version: record.version,
                 watches_version: record.watches_version,
-                shrinks,
+                keep,
+                at: now.unix_ms,
                 counters: counters.map(|session| (session.id, session.cseq)).collect(),
-            };
-            let keep = if shrinks {
-                Keep::Remainder
-            } else {
-                Keep::Live { expires_at_unix_ms: record.expires_at(self.context(now)) }
             };
             let record = CommitRecord {
                 player: cell.player().clone(),
@@ -171,11 +178,28 @@ impl Home {
                 restore: slot.restore,
                 known: !slot.known,
                 p: record.encode_p(),
-                w: (watches_moved && !shrinks).then(|| record.encode_w()),
+                w,
                 events: Vec::new(),
             };
             Some((sent, record))
         })
+    }
+
+    /// What the store must do for this record. Its expiry, its place in the index and its watches are left alone while
+    /// they say the truth to an eighth of a session's lifetime: half of a commit's cost is theirs.
+    fn keep(&self, slot: &Slot, now: Now) -> Keep {
+        let record = &slot.record;
+        if record.sessions.is_empty() {
+            return Keep::Remainder;
+        }
+        let expires_at_unix_ms = record.expires_at(self.context(now));
+        let near = millis(self.settings.rules.session_ttl) / 8;
+        let stays = slot.filed_under > 0
+            && !slot.restore
+            && record.watches_version == slot.base_watches
+            && slot.filed_under.abs_diff(expires_at_unix_ms) < near
+            && slot.touched_at.abs_diff(now.unix_ms) < near;
+        if stays { Keep::Unmoved } else { Keep::Live { expires_at_unix_ms } }
     }
 
     fn settle(
@@ -222,11 +246,11 @@ impl Home {
     fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> bool {
         match status {
             RecordStatus::Applied | RecordStatus::Same | RecordStatus::Repaired | RecordStatus::Restored => {
-                self.committed(fence, &sent, now);
+                self.committed(fence, &sent);
                 true
             }
             RecordStatus::Gone => {
-                sent.cell.with_slot(|slot| slot.restore = true);
+                sent.cell.with_slot(|slot| (slot.restore, slot.known) = (true, false));
                 sent.cell.requeue(now.mono_ms);
                 false
             }
@@ -238,20 +262,23 @@ impl Home {
         }
     }
 
-    fn committed(&self, fence: &Fence, sent: &Sent, now: Now) {
+    fn committed(&self, fence: &Fence, sent: &Sent) {
         let still_ended = sent.cell.with_slot(|slot| {
             if slot.record.epoch != fence.epoch {
                 return false;
             }
             slot.base = slot.base.max(sent.version);
             slot.base_watches = sent.watches_version;
-            (slot.known, slot.restore, slot.touched_at) = (true, false, now.unix_ms);
+            (slot.known, slot.restore) = (true, false);
+            if let Keep::Live { expires_at_unix_ms } = sent.keep {
+                (slot.touched_at, slot.filed_under) = (sent.at, expires_at_unix_ms);
+            }
             release_waiters(slot, sent.version);
             for (id, cseq) in &sent.counters {
                 slot.told.retain(|(known, _)| known != id && slot.record.session(*known).is_some());
                 slot.told.push((*id, *cseq));
             }
-            sent.shrinks && slot.record.version == sent.version
+            sent.keep == Keep::Remainder && slot.record.version == sent.version
         });
         for (session, cseq) in &sent.counters {
             let stamp = Stamp::new(fence.epoch, sent.version);

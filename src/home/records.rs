@@ -49,8 +49,10 @@ pub struct Slot {
     pub(super) known: bool,
     /// Out of the map: whoever holds it must look again.
     pub(super) gone: bool,
-    /// When it was last committed (Unix ms).
+    /// When the store's own expiry was last set (Unix ms).
     pub(super) touched_at: u64,
+    /// The expiry under which the store's index has it; zero when this epoch has not put it there, or took it out.
+    pub(super) filed_under: u64,
     /// The earliest entry in the timer wheel (Unix ms).
     pub(super) armed_at: u64,
     /// Highest counter of each session that was told as durable; kept small by the sessions' number.
@@ -102,6 +104,7 @@ impl Cell {
             known: false,
             gone: false,
             touched_at: now.unix_ms,
+            filed_under: 0,
             armed_at: u64::MAX,
             told: Vec::new(),
             waiters: Vec::new(),

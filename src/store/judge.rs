@@ -187,6 +187,18 @@ impl Verdict {
 /// Judges one record of a batch of `epoch` against the epoch and version stored for its player.
 #[must_use]
 pub fn record(epoch: Epoch, record: &CommitRecord, stored: Option<(Epoch, Version)>) -> Verdict {
+    if record.keep == Keep::Unmoved {
+        return match stored {
+            Some(stored) if stored == (epoch, record.version) && record.base <= record.version => {
+                Verdict::Same
+            }
+            Some((by, version)) if by == epoch && record.base <= version && version < record.version => {
+                Verdict::Applied
+            }
+            // This epoch wrote it, and that is lost.
+            _ => Verdict::Gone,
+        };
+    }
     let Some((stored_epoch, stored_version)) = stored else {
         return match (record.base == Version::ZERO, record.restore) {
             (true, _) => Verdict::Applied,
@@ -216,7 +228,7 @@ pub fn record(epoch: Epoch, record: &CommitRecord, stored: Option<(Epoch, Versio
 #[must_use]
 pub fn version_max_after(version_max: Version, record: &CommitRecord) -> Version {
     match record.keep {
-        Keep::Live { .. } => version_max,
+        Keep::Unmoved | Keep::Live { .. } => version_max,
         Keep::Remainder | Keep::Erase => version_max.max(record.version),
     }
 }
@@ -368,11 +380,15 @@ mod tests {
     }
 
     fn verdict(base: u64, version: u64, restore: bool, stored: Option<(u64, u64)>) -> Verdict {
+        verdict_of(Keep::Remainder, base, version, restore, stored)
+    }
+
+    fn verdict_of(keep: Keep, base: u64, version: u64, restore: bool, stored: Option<(u64, u64)>) -> Verdict {
         let of_player = CommitRecord {
             player: PlayerId::parse("ann").unwrap(),
             base: Version::of(base),
             version: Version::of(version),
-            keep: Keep::Remainder,
+            keep,
             ttl: TTL,
             restore,
             known: false,
@@ -411,6 +427,30 @@ mod tests {
             let row = format!("base {base}, version {version}, stored {stored:?}");
             assert_eq!(verdict(base, version, false, stored), plain, "{row}");
             assert_eq!(verdict(base, version, true, stored), restoring, "{row}, restore");
+        }
+    }
+    #[test]
+    fn an_unmoved_record_stands_as_this_epoch_left_it_or_is_gone() {
+        use Verdict::{Applied, Gone, Same};
+        // base, new, stored (epoch, version); our epoch is 5.
+        let table = [
+            (2, 3, Some((5, 2)), Applied),
+            (2, 4, Some((5, 3)), Applied),
+            (2, 3, Some((5, 3)), Same),
+            (3, 3, Some((5, 3)), Same),
+            (2, 3, None, Gone),
+            (0, 3, None, Gone),
+            (2, 3, Some((5, 1)), Gone),
+            (2, 3, Some((5, 4)), Gone),
+            (2, 3, Some((4, 2)), Gone),
+            (2, 3, Some((4, 3)), Gone),
+            (2, 3, Some((6, 2)), Gone),
+        ];
+        for (base, version, stored, expected) in table {
+            for restore in [false, true] {
+                let verdict = verdict_of(Keep::Unmoved, base, version, restore, stored);
+                assert_eq!(verdict, expected, "base {base}, version {version}, stored {stored:?}, {restore}");
+            }
         }
     }
 }

@@ -136,6 +136,10 @@ pub enum Released {
 /// How a record is to be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
+    /// A live player that this home wrote as [`Keep::Live`] in this epoch, not long ago: only `p` is written; the store's
+    /// own expiry, the place in the index and `w` stay as they are, and `ttl`, `w`, `restore` and `known` count for
+    /// nothing. Costs the store half as much. A record that is not stored as this epoch left it is [`RecordStatus::Gone`].
+    Unmoved,
     /// A live player: kept in the expiry index with this score (Unix ms), the store's own expiry set to the record's TTL.
     Live {
         /// When its last session runs out, unless it is touched before.

@@ -106,9 +106,10 @@ fn answer(mut stream: TcpStream, page: &str) -> Option<String> {
 fn the_page_of_the_readme_works_in_a_browser() {
     let server = Server::start();
     let snippet = block("html", "<pre").replace("ws://127.0.0.1:7700/v1/connect", &server.clients);
-    // Reports what the page shows once the push has arrived.
-    let report = "<script>const wait = setInterval(() => { const text = document.querySelector('#log').textContent;
-        if (text.includes('push presence')) { clearInterval(wait); fetch('/seen', { method: 'POST', body: text }); }
+    // Reports what the page shows once the push has arrived. That she is online may be told in one of its own before.
+    let report =
+        "<script>const wait = setInterval(() => { const text = document.querySelector('#log').textContent;
+        if (text.includes('harbour')) { clearInterval(wait); fetch('/seen', { method: 'POST', body: text }); }
     }, 20);</script>";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let profile = tempfile::tempdir().unwrap();

@@ -240,3 +240,62 @@ fn copy_folder(from: &Path, to: &Path) {
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
+
+/// Under which expiry the store's index has this player (Unix ms).
+fn filed_under(redis: &RedisServer, player: &str) -> Option<f64> {
+    let indexes: Vec<String> = redis.query(&["KEYS", "*:x"]);
+    indexes.iter().find_map(|index| redis.query(&["ZSCORE", index, player]))
+}
+
+#[tokio::test]
+async fn what_a_busy_player_writes_leaves_her_place_in_the_index_alone_until_it_moves() {
+    // An eighth of the lifetime is a quarter of an hour: nothing here takes as long.
+    let mut server = Server::on(StoreKind::Redis).with("session.ttl_ms", 7_200_000).start();
+    let mut ann = server.login("ann").await;
+    let first = filed_under(server.redis(), "ann").expect("a login is filed");
+    for n in 1..=5 {
+        ann.patch_durably(json!({"set": {"n": n}})).await;
+    }
+    assert_eq!(filed_under(server.redis(), "ann"), Some(first));
+    ann.watches(&["bea"]).await;
+    ann.patch_durably(json!({"set": {"n": 6}})).await;
+    let moved = filed_under(server.redis(), "ann").unwrap();
+    assert!(moved > first, "watches were written: {moved}");
+    // Whoever ends leaves the index, and is in it again with the next login, whatever was written in between.
+    ann.does("logout", json!({})).await;
+    assert_eq!(filed_under(server.redis(), "ann"), None);
+    let mut ann = server.login("ann").await;
+    assert!(filed_under(server.redis(), "ann").is_some_and(|again| again > moved));
+    ann.patch_durably(json!({"set": {"n": 7}})).await;
+    assert!(filed_under(server.redis(), "ann").is_some());
+    let kept: Vec<String> = server.redis().query(&["KEYS", "*:p:ann"]);
+    let expires_in_ms: i64 = server.redis().query(&["PTTL", &kept[0]]);
+    assert!(
+        (7_200_000..=14_460_000).contains(&expires_in_ms),
+        "twice the lifetime and a minute: {expires_in_ms}"
+    );
+}
+
+#[tokio::test]
+async fn a_place_in_the_index_is_never_older_than_an_eighth_of_the_lifetime() {
+    let starting = Server::on(StoreKind::Redis).with("session.ttl_ms", 8_000);
+    let mut server =
+        starting.with("limits.state_per_s", 100_000).with("limits.link_frames_per_s", 100_000).start();
+    let mut ann = server.login("ann").await;
+    let first = filed_under(server.redis(), "ann").unwrap();
+    for n in 1.. {
+        let before = unix_ms();
+        ann.patch_durably(json!({"set": {"n": n}})).await;
+        let filed = filed_under(server.redis(), "ann").unwrap();
+        // Judged when the commit was gathered, after `before`.
+        assert!(filed > before + 7_000.0, "{filed} at {before}");
+        if filed > first + 2_000.0 {
+            break;
+        }
+    }
+}
+
+fn unix_ms() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_secs_f64() * 1000.0
+}

@@ -107,7 +107,7 @@ impl<'txn> WriteTables<'txn> {
                     // What outlived its record in the file is forgotten with it.
                     self.watches.remove((commit.shard.number(), record.player.as_str()))?;
                 }
-                self.write(commit, record, row.and_then(|row| row.score), now_ms)?;
+                self.write(commit, record, row, now_ms)?;
                 meta.version_max = judge::version_max_after(meta.version_max, record);
             }
             if verdict.appends_events() {
@@ -128,13 +128,16 @@ impl<'txn> WriteTables<'txn> {
         &mut self,
         commit: &Commit,
         record: &CommitRecord,
-        old_score: Option<u64>,
+        before: Option<RowHead>,
         now_ms: u64,
     ) -> Result<(), redb::Error> {
         let (shard, player) = (commit.shard.number(), record.player.as_str());
-        let score = match record.keep {
-            Keep::Live { expires_at_unix_ms } => Some(expires_at_unix_ms),
-            Keep::Remainder | Keep::Erase => None,
+        let old_score = before.and_then(|row| row.score);
+        let ttl_ms = u64::try_from(record.ttl.as_millis()).unwrap_or(u64::MAX);
+        let (score, forget_at_ms) = match record.keep {
+            Keep::Unmoved => (old_score, before.map_or(0, |row| row.forget_at_ms)),
+            Keep::Live { expires_at_unix_ms } => (Some(expires_at_unix_ms), now_ms.saturating_add(ttl_ms)),
+            Keep::Remainder | Keep::Erase => (None, now_ms.saturating_add(ttl_ms)),
         };
         if old_score != score {
             if let Some(old_score) = old_score {
@@ -147,17 +150,11 @@ impl<'txn> WriteTables<'txn> {
         if record.keep == Keep::Erase {
             self.records.remove((shard, player))?;
         } else {
-            let ttl_ms = u64::try_from(record.ttl.as_millis()).unwrap_or(u64::MAX);
-            let row = (
-                now_ms.saturating_add(ttl_ms),
-                score,
-                commit.epoch.number(),
-                record.version.number(),
-                &record.p[..],
-            );
+            let row = (forget_at_ms, score, commit.epoch.number(), record.version.number(), &record.p[..]);
             self.records.insert((shard, player), row)?;
         }
         match &record.w {
+            _ if record.keep == Keep::Unmoved => {}
             Some(w) if score.is_some() && !w.is_empty() => {
                 self.watches.insert((shard, player), &w[..])?;
             }

@@ -17,11 +17,7 @@ use crate::store::{
 };
 
 /// Before the records of a commit.
-const COMMIT_ARGUMENTS: usize = 9;
 const COMMIT_KEYS: usize = 4;
-/// Of each record of a commit.
-const RECORD_ARGUMENTS: usize = 7;
-const RECORD_KEYS: usize = 2;
 /// Redis refuses an expiry of zero, in the middle of a script; and one that overflows its clock.
 const TTL_MS_MIN: u64 = 1;
 const TTL_MS_MAX: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
@@ -168,7 +164,7 @@ impl Scripts {
         keys: &ShardKeys,
         commit: &Commit,
     ) -> Result<Committed, StoreError> {
-        let key_count = COMMIT_KEYS + RECORD_KEYS * commit.records.len();
+        let key_count = COMMIT_KEYS + commit.records.len() + moving(commit).count();
         let arguments = |command: &mut Cmd| write_commit(command, keys, commit);
         let mut reply = Reply::of(lane.eval(Repeat::Never, &self.commit.with(key_count, &arguments)).await?)?;
         match reply.word()?.as_str() {
@@ -210,14 +206,16 @@ fn grant(reply: &mut Reply) -> Result<Grant, StoreError> {
 
 /// KEYS and ARGV of `commit.lua`, straight into the command's buffer.
 fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
+    let records = &commit.records;
+    let known =
+        || (1_usize..).zip(records).filter(|(_, record)| record.known && record.keep != Keep::Unmoved);
     command.arg(keys.meta()).arg(keys.expiry()).arg(keys.known()).arg(keys.events());
-    for record in &commit.records {
+    for record in records {
         write_arg(command, |arg| write_parts(arg, keys.record(&record.player)));
+    }
+    for record in moving(commit) {
         write_arg(command, |arg| write_parts(arg, keys.watches(&record.player)));
     }
-    let filter_at = COMMIT_ARGUMENTS + RECORD_ARGUMENTS * commit.records.len() + 1;
-    let known = commit.records.iter().filter(|record| record.known).count();
-    let events_at = filter_at + 2 * layout::KNOWN_BITS_PER_PLAYER * known;
     command
         .arg(commit.owner.as_str())
         .arg(commit.epoch.number())
@@ -225,35 +223,49 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
         .arg(layout::hex16(commit.generation.number()))
         .arg(commit.flush_seq.number())
         .arg(commit.flush_seq_acked.number())
-        .arg(EVENTS_MAX)
-        .arg(filter_at)
-        .arg(events_at);
-    for record in &commit.records {
-        write_record(command, commit.epoch, record);
+        .arg(EVENTS_MAX);
+    write_arg(command, |arg| records.iter().try_for_each(|record| arg.write_all(&[letter(record)])));
+    write_arg(command, |arg| {
+        records.iter().try_for_each(|record| layout::write_record(arg, commit.epoch, record.base, &[]))
+    });
+    command.arg(2 * layout::KNOWN_BITS_PER_PLAYER * known().count());
+    for record in records {
+        write_arg(command, |arg| layout::write_record(arg, commit.epoch, record.version, &record.p));
     }
-    for (number, record) in (1_usize..).zip(&commit.records).filter(|(_, record)| record.known) {
+    for record in moving(commit) {
+        let score = match record.keep {
+            Keep::Live { expires_at_unix_ms } => expires_at_unix_ms,
+            Keep::Unmoved | Keep::Remainder | Keep::Erase => 0,
+        };
+        command.arg(ttl_ms(record.ttl)).arg(score).arg(record.w.as_deref().unwrap_or_default());
+    }
+    for (number, record) in known() {
         for bit in layout::known_bits(&record.player) {
             command.arg(number).arg(bit);
         }
     }
-    for (number, record) in (1_usize..).zip(&commit.records) {
+    for (number, record) in (1_usize..).zip(records) {
         for event in &record.events {
             command.arg(number).arg(&event[..]);
         }
     }
 }
 
-fn write_record(command: &mut Cmd, epoch: Epoch, record: &CommitRecord) {
-    let (keep, score) = match record.keep {
-        Keep::Live { expires_at_unix_ms } if record.w.is_some() => ("live+w", expires_at_unix_ms),
-        Keep::Live { expires_at_unix_ms } => ("live", expires_at_unix_ms),
-        Keep::Remainder => ("remainder", 0),
-        Keep::Erase => ("erase", 0),
+/// The records of which more than `p` is written.
+fn moving(commit: &Commit) -> impl Iterator<Item = &CommitRecord> {
+    commit.records.iter().filter(|record| record.keep != Keep::Unmoved)
+}
+
+/// How `commit.lua` is told what to do with a record.
+fn letter(record: &CommitRecord) -> u8 {
+    let letter = match record.keep {
+        Keep::Unmoved => return b'u',
+        Keep::Live { .. } if record.w.is_some() => b'w',
+        Keep::Live { .. } => b'l',
+        Keep::Remainder => b'r',
+        Keep::Erase => b'x',
     };
-    write_arg(command, |arg| write!(arg, "{:016x}", record.base.number()));
-    command.arg(keep).arg(if record.restore { "restore" } else { "" }).arg(ttl_ms(record.ttl)).arg(score);
-    write_arg(command, |arg| layout::write_record(arg, epoch, record.version, &record.p));
-    command.arg(record.w.as_deref().unwrap_or_default());
+    if record.restore { letter.to_ascii_uppercase() } else { letter }
 }
 
 /// One argument, written piece by piece. A command's buffer takes whatever comes.

@@ -57,6 +57,9 @@ for_each_store! {
     a_record_is_judged_by_what_is_stored
     our_own_timed_out_batch_is_written_over
     a_touch_writes_again_and_moves_the_expiry
+    an_unmoved_record_changes_and_nothing_else_does
+    an_unmoved_record_lives_as_long_as_before
+    an_unmoved_record_that_this_epoch_did_not_leave_so_is_gone
     a_lost_record_is_gone_until_it_is_restored
     watches_stay_until_they_are_replaced_or_removed
     watches_live_as_long_as_their_record
@@ -456,6 +459,62 @@ async fn a_touch_writes_again_and_moves_the_expiry(fixture: &Fixture) {
     let mut next = home.succeeded_by("b#1").await;
     assert_eq!(next.commit_one(at("ann", 400)).await, RecordStatus::Same);
     assert_eq!(next.load("ann").await.unwrap().epoch, next.grant.epoch);
+}
+
+fn unmoved(name: &str, base: u64, version: u64) -> CommitRecord {
+    CommitRecord { keep: Keep::Unmoved, known: false, ..live(name, base, version) }
+}
+
+async fn an_unmoved_record_changes_and_nothing_else_does(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    let at = |name: &str, score| CommitRecord {
+        keep: Keep::Live { expires_at_unix_ms: score },
+        w: Some(Bytes::from("friends")),
+        ..live(name, 0, 1)
+    };
+    home.commit(vec![at("ann", 100), at("bob", 200)]).await;
+    let sent = CommitRecord { w: Some(Bytes::from("others")), ..unmoved("bob", 1, 2) };
+    let among_others = vec![live("cat", 0, 1), sent, live("ann", 1, 2)];
+    assert_eq!(home.commit(among_others).await, vec![RecordStatus::Applied; 3]);
+    assert_eq!(home.commit_one(unmoved("cat", 1, 1)).await, RecordStatus::Same);
+    assert_eq!(home.body("bob").await, (2, "bob at 2".into()));
+    assert_eq!(home.body("ann").await, (2, "ann at 2".into()));
+    assert_eq!(home.load("bob").await.unwrap().w.as_deref(), Some(&b"friends"[..]));
+    assert_eq!(home.live_players(10).await, (vec!["bob".into(), "cat".into(), "ann".into()], 0));
+    let last = home.succeeded_by("b#1").await;
+    assert_eq!(last.grant.version_max, Version::ZERO, "nobody ended");
+}
+
+async fn an_unmoved_record_lives_as_long_as_before(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    home.commit(vec![CommitRecord { ttl: SHORT, ..live("ann", 0, 1) }, live("bob", 0, 1)]).await;
+    home.commit(vec![unmoved("ann", 1, 2), CommitRecord { ttl: SHORT, ..unmoved("bob", 1, 2) }]).await;
+    until("ann is forgotten", || async { home.load("ann").await.is_none().then_some(()) }).await;
+    assert_eq!(home.body("bob").await, (2, "bob at 2".into()));
+}
+
+async fn an_unmoved_record_that_this_epoch_did_not_leave_so_is_gone(fixture: &Fixture) {
+    let mut old = Home::take(fixture, "a#1").await;
+    old.commit(vec![live("ann", 0, 5), live("bob", 0, 5), live("cat", 0, 5)]).await;
+    let mut home = old.succeeded_by("b#1").await;
+    home.commit(vec![live("bob", 5, 6), live("cat", 5, 6)]).await;
+    let sent = vec![
+        unmoved("ann", 5, 6),
+        unmoved("bob", 7, 8),
+        unmoved("cat", 4, 5),
+        restoring(unmoved("dan", 1, 2)),
+        unmoved("eve", 0, 1),
+    ];
+    assert_eq!(home.commit(sent).await, vec![RecordStatus::Gone; 5]);
+    assert_eq!(home.body("ann").await, (5, "ann at 5".into()));
+    assert_eq!(home.body("bob").await, (6, "bob at 6".into()));
+    assert_eq!(home.body("cat").await, (6, "cat at 6".into()));
+    assert_eq!(home.live_players(10).await.0, ["ann", "bob", "cat"]);
+    // Sent again to be restored, it is judged as any other.
+    let again =
+        vec![restoring(live("ann", 5, 6)), restoring(live("bob", 7, 8)), restoring(live("cat", 4, 5))];
+    let statuses = home.commit(again).await;
+    assert_eq!(statuses.iter().map(name_of).collect::<Vec<_>>(), ["applied", "repaired", "exists"]);
 }
 
 async fn a_lost_record_is_gone_until_it_is_restored(fixture: &Fixture) {

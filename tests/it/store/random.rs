@@ -75,6 +75,7 @@ impl Model {
         let before = self.records.remove(name);
         let (w, score) = match record.keep {
             Keep::Erase => return,
+            Keep::Unmoved => before.map_or((None, None), |before| (before.stored.w, before.score)),
             Keep::Remainder => (None, None),
             Keep::Live { expires_at_unix_ms } => {
                 let sent = record.w.clone();
@@ -225,6 +226,7 @@ fn random_record(model: &Model, random: &mut StdRng, name: &'static str) -> Comm
     let keep = match random.random_range(0..10) {
         0 => Keep::Remainder,
         1 => Keep::Erase,
+        2..5 => Keep::Unmoved,
         _ => Keep::Live { expires_at_unix_ms: random.random_range(0..8) },
     };
     CommitRecord {

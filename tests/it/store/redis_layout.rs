@@ -50,6 +50,29 @@ async fn keys_are_where_the_design_says() {
 }
 
 #[tokio::test]
+async fn an_unmoved_record_keeps_its_expiry_to_the_millisecond() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    home.commit_one(CommitRecord { w: Some(Bytes::from("friends")), ..live("ann", 0, 1) }).await;
+    let expiries =
+        || ["{c.s7}:p:ann", "{c.s7}:w:ann"].map(|key| fixture.server().query::<i64>(&["PEXPIRETIME", key]));
+    let before = expiries();
+    assert!(before.iter().all(|at| *at > 0), "{before:?}");
+    let sent = CommitRecord {
+        keep: Keep::Unmoved,
+        known: true,
+        ttl: Duration::from_secs(9_000),
+        ..live("ann", 1, 2)
+    };
+    assert_eq!(home.commit_one(sent.clone()).await, RecordStatus::Applied);
+    assert_eq!(expiries(), before);
+    let index: Vec<String> = fixture.server().query(&["ZRANGE", "{c.s7}:x", "0", "-1", "WITHSCORES"]);
+    assert_eq!(index, ["ann", "1001"]);
+    home.commit_one(CommitRecord { keep: Keep::Live { expires_at_unix_ms: 9 }, ..sent }).await;
+    assert!(expiries().iter().zip(before).all(|(after, before)| *after > before + 8_000_000));
+}
+
+#[tokio::test]
 async fn the_filter_knows_whoever_was_committed_with_its_flag() {
     let fixture = Fixture::redis().await;
     let mut home = Home::take(&fixture, "a#1").await;
