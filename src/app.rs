@@ -15,7 +15,6 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{Settings, StoreTarget};
 use crate::events::Events;
 use crate::gate::auth::{AuthError, AuthSetupError, Authenticator};
-use crate::gate::handshake::Upgrade;
 use crate::gate::listener::{self, Gate};
 use crate::gate::origin::OriginPolicy;
 use crate::gate::tls::{self, TlsError};
@@ -203,10 +202,7 @@ impl House {
             &upper,
         );
         let gate = Arc::new(Gate {
-            upgrade: Upgrade {
-                timeout: settings.link.handshake_timeout,
-                frame_bytes_max: settings.link.frame_bytes_max,
-            },
+            upgrade: settings::upgrade(&settings),
             auth,
             origins: OriginPolicy::from_settings(&settings),
             tls,
@@ -214,6 +210,7 @@ impl House {
             sessions: Arc::clone(&sessions),
             links: links.clone(),
             links_max: settings.link.links_max,
+            handshakes_max: settings.link.handshakes_max,
         });
         door.spawn_vital("accept", gate.run(clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use super::DURABLE_WAIT;
 use crate::config::{LoginPolicy, Settings};
+use crate::gate::upgrade::Upgrade;
 use crate::home::HomeSettings;
 use crate::home::record::{self, Rules};
 use crate::hub::HubSettings;
 use crate::sabotage::{self, Guard};
-use crate::session::{PLAYERS_PER_CALL_MAX, SessionSettings};
+use crate::session::{MessageBounds, PLAYERS_PER_CALL_MAX, SessionSettings};
 
 pub(super) fn home_settings(settings: &Settings) -> HomeSettings {
     HomeSettings {
@@ -46,6 +47,16 @@ pub(super) fn hub_settings(settings: &Settings) -> HubSettings {
         slow_close_after: settings.link.slow_close_after,
         replay_frames_max: settings.session.replay_frames_max,
         replay_bytes_max: settings.session.replay_bytes_max,
+    }
+}
+
+pub(super) const fn upgrade(settings: &Settings) -> Upgrade {
+    let link = &settings.link;
+    Upgrade {
+        timeout: link.handshake_timeout,
+        head_bytes_max: link.request_head_bytes_max,
+        frame_bytes_max: link.frame_bytes_max,
+        message: MessageBounds { fragments_max: link.fragments_max, timeout: link.message_timeout },
     }
 }
 

@@ -213,6 +213,11 @@ section! {
     Link ["link"] {
         /// From accept to login: TLS, upgrade and token all fall under it. Past it: 4252.
         handshake_timeout: Duration = "handshake_timeout_ms" => 5_000, 100..=60_000;
+        /// Connections at a time that are not logged in yet. Above it the others wait in the backlog, and whoever
+        /// has had a fifth of `handshake_timeout_ms` makes room for them.
+        handshakes_max: usize = "handshakes_max" => 2_048, 1..=1_000_000;
+        /// Largest request for an upgrade, headers included. Above it, or with more than 124 headers: HTTP 431.
+        request_head_bytes_max: usize = "request_head_bytes_max" => 8_192, 512..=65_536;
         /// How often a client should say something. Twice this long without a frame ends the link (4004).
         heartbeat: Duration = "heartbeat_ms" => 15_000, 100..=300_000;
         /// Links at a time, those in their handshake included. Above it connections are closed at once; the
@@ -222,6 +227,10 @@ section! {
         backlog: u32 = "backlog" => 4_096, 1..=65_535;
         /// Largest frame from a client, judged before it is decoded. Above it: 1009.
         frame_bytes_max: usize = "frame_bytes_max" => 16_384, 1_024..=1_048_576;
+        /// Fragments of one message. Above it: 1009.
+        fragments_max: u32 = "fragments_max" => 256, 1..=65_536;
+        /// From a message's first byte to its last, pings between its fragments or not. Past it: 4003.
+        message_timeout: Duration = "message_timeout_ms" => 10_000, 100..=300_000;
         /// Pushes that wait for a slow reader. Presence is joined first; then the link is a slow one.
         outbox_items_max: usize = "outbox_items_max" => 512, 8..=65_536;
         /// How long a slow link may stay slow before it is closed (4003). Its session can be resumed.

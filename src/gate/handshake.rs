@@ -4,47 +4,33 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::reply::{ErrorBody, Pong};
 use protocol::request::{Login, Op};
 use protocol::{CloseCode, Encoding, ErrorCode, Request, decode_request, limits};
-use tokio::time::{Instant, timeout_at};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request as Upgraded, Response};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::handshake::server::Request as Upgraded;
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::auth::{AuthError, Identity};
+use super::crowd::Patience;
 use super::listener::Gate;
+use super::upgrade::{NotUpgraded, Refusal, Taken, upgrade};
 use crate::clock;
 use crate::events::Status;
-use crate::session::{Closing, EnterError, Entered, Link, LinkSocket, goodbye, house_status};
+use crate::session::{
+    ClientSocket, Closing, EnterError, Entered, Link, LinkSocket, closing_for, goodbye, house_status,
+};
 use crate::telemetry::metrics;
 
 /// Where clients connect.
 const PATH: &str = "/v1/connect";
+/// What people are tempted to put into an address, where every proxy on the way writes it down.
+const SECRETS: [&str; 6] = ["token", "access_token", "jwt", "ticket", "auth", "authorization"];
 /// Frames before `ready`: a client needs one, and may ping or try again.
 const FRAMES_BEFORE_READY_MAX: usize = 16;
-/// Read buffer of a link: most frames are below it, and idle links keep it.
-const READ_BUFFER_BYTES: usize = 1024;
-/// Write buffer of a link: answers and pushes of one wake-up go out in writes of this size.
-const WRITE_BUFFER_BYTES: usize = 4 * 1024;
-/// A write buffer over this size is a fault of ours. The largest answer is 200 players with full activity, and JSON may
-/// write a byte as six.
-const WRITE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const SUBPROTOCOL: &str = "sec-websocket-protocol";
-
-/// Bounds of a handshake.
-#[derive(Debug, Clone, Copy)]
-pub struct Upgrade {
-    /// From accept to `ready`.
-    pub timeout: Duration,
-    /// Largest frame.
-    pub frame_bytes_max: usize,
-}
 
 /// Why a connection came to nothing, for the metric.
 type Reason = &'static str;
@@ -54,9 +40,9 @@ pub(super) async fn shake<S: LinkSocket>(
     gate: &Arc<Gate>,
     stream: S,
     ip: IpAddr,
-    deadline: Instant,
+    patience: &Patience,
 ) -> Option<Link<S>> {
-    match greeted(gate, stream, ip, deadline).await {
+    match greeted(gate, stream, ip, patience).await {
         Ok(link) => Some(link),
         Err(reason) => {
             metrics::HANDSHAKE_FAILURES.with(&[("reason", reason)]).increment(1);
@@ -69,40 +55,29 @@ async fn greeted<S: LinkSocket>(
     gate: &Arc<Gate>,
     stream: S,
     ip: IpAddr,
-    deadline: Instant,
+    patience: &Patience,
 ) -> Result<Link<S>, Reason> {
-    let (mut ws, encoding) = match timeout_at(deadline, upgrade(gate, stream)).await {
-        Ok(Some(upgraded)) => upgraded,
-        Ok(None) => return Err("upgrade"),
-        Err(_) => return Err("timeout"),
-    };
+    let judge = |request: &Upgraded| judge(gate, request);
+    let upgraded = upgrade(stream, &gate.upgrade, patience.over(), judge).await;
+    let (mut ws, encoding) = upgraded.map_err(|not| match not {
+        NotUpgraded::Gone => "gone",
+        NotUpgraded::TimedOut => "timeout",
+        NotUpgraded::Refused => "upgrade",
+    })?;
     for _ in 0..FRAMES_BEFORE_READY_MAX {
-        let frame = match timeout_at(deadline, ws.next()).await {
-            Err(_) => {
-                goodbye(&mut ws, encoding, close(CloseCode::HandshakeTimeout, "no login in time")).await;
-                return Err("timeout");
-            }
-            Ok(None) => return Err("gone"),
-            Ok(Some(Err(error))) => {
-                if let Some(closing) = closing_for(&error) {
-                    goodbye(&mut ws, encoding, closing).await;
-                }
-                return Err("frame");
-            }
-            Ok(Some(Ok(frame))) => frame,
-        };
+        let frame = frame(&mut ws, encoding, patience).await?;
         match greet(gate, encoding, &frame, ip).await {
             Greeting::Nothing => {}
             Greeting::Entered(reference, entered) => {
                 return Ok(Link::new(Arc::clone(&gate.sessions), ws, encoding, *entered, reference));
             }
             Greeting::Say(frame) => {
-                if !matches!(timeout_at(deadline, ws.send(frame)).await, Ok(Ok(()))) {
+                if !matches!(patience.within(ws.send(frame)).await, Some(Ok(()))) {
                     return Err("gone");
                 }
             }
             Greeting::Close(frame, closing) => {
-                let _ = timeout_at(deadline, ws.feed(frame)).await;
+                let _ = patience.within(ws.feed(frame)).await;
                 goodbye(&mut ws, encoding, closing).await;
                 return Err("refused");
             }
@@ -110,6 +85,24 @@ async fn greeted<S: LinkSocket>(
     }
     goodbye(&mut ws, encoding, close(CloseCode::ProtocolError, "too many frames before a login")).await;
     Err("frames")
+}
+
+/// The next frame, while there is patience; whoever sends none is told why that was the end.
+async fn frame<S: LinkSocket>(
+    ws: &mut ClientSocket<S>,
+    encoding: Encoding,
+    patience: &Patience,
+) -> Result<Message, Reason> {
+    let (closing, reason) = match patience.within(ws.next()).await {
+        Some(Some(Ok(frame))) => return Ok(frame),
+        Some(Some(Err(error))) => (closing_for(&error), "frame"),
+        Some(None) => (None, "gone"),
+        None => (Some(close(CloseCode::HandshakeTimeout, "no login in time")), "timeout"),
+    };
+    if let Some(closing) = closing {
+        goodbye(ws, encoding, closing).await;
+    }
+    Err(reason)
 }
 
 /// What a frame before `ready` comes to.
@@ -204,64 +197,35 @@ fn entered(
     }
 }
 
-/// The WebSocket upgrade: path, origin and subprotocol are judged; small buffers, one frame limit.
-#[allow(clippy::result_large_err, reason = "the type is tungstenite's")]
-async fn upgrade<S: LinkSocket>(gate: &Gate, stream: S) -> Option<(WebSocketStream<S>, Encoding)> {
-    let mut encoding = Encoding::default();
-    let judge = |request: &Upgraded, response: Response| judge(gate, request, response, &mut encoding);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(Some(gate.upgrade.frame_bytes_max))
-        .max_frame_size(Some(gate.upgrade.frame_bytes_max));
-    let ws = tokio_tungstenite::accept_hdr_async_with_config(stream, judge, Some(config)).await.ok()?;
-    Some((ws, encoding))
-}
-
-#[allow(clippy::result_large_err, reason = "the type is tungstenite's")]
-fn judge(
-    gate: &Gate,
-    request: &Upgraded,
-    mut response: Response,
-    encoding: &mut Encoding,
-) -> Result<Response, ErrorResponse> {
+/// Path, origin and subprotocol.
+fn judge(gate: &Gate, request: &Upgraded) -> Result<Taken<Encoding>, Refusal> {
     if request.uri().path() != PATH {
-        return Err(refusal(StatusCode::NOT_FOUND, "clients connect to /v1/connect"));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "clients connect to /v1/connect"));
+    }
+    if request.uri().query().is_some_and(has_secret) {
+        let why = "a token in an address is read by everybody on the way: say it in `login`";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, why));
     }
     let origin = request.headers().get("origin").map(|origin| origin.to_str().unwrap_or("?"));
     if !gate.origins.allows(origin) {
-        return Err(refusal(StatusCode::FORBIDDEN, "this origin may not connect; see auth.origins_allowed"));
+        let why = "this origin may not connect; see auth.origins_allowed";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, why));
     }
     let offered = request.headers().get_all(SUBPROTOCOL);
     let mut names =
         offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|names| names.split(',')).peekable();
     if names.peek().is_none() {
-        return Ok(response);
+        return Ok(Taken { subprotocol: None, known: Encoding::default() });
     }
     match names.find_map(|name| Encoding::of_subprotocol(name.trim())) {
-        None => Err(refusal(StatusCode::BAD_REQUEST, "speak hearth.v1.msgpack or hearth.v1.json")),
-        Some(chosen) => {
-            *encoding = chosen;
-            response.headers_mut().insert(SUBPROTOCOL, HeaderValue::from_static(chosen.subprotocol()));
-            Ok(response)
-        }
+        None => Err(Refusal::new(StatusCode::BAD_REQUEST, "speak hearth.v1.msgpack or hearth.v1.json")),
+        Some(chosen) => Ok(Taken { subprotocol: Some(chosen.subprotocol()), known: chosen }),
     }
 }
 
-fn refusal(status: StatusCode, why: &str) -> ErrorResponse {
-    let mut response = ErrorResponse::new(Some(why.to_owned()));
-    *response.status_mut() = status;
-    response
-}
-
-fn closing_for(error: &WsError) -> Option<Closing> {
-    match error {
-        WsError::Capacity(_) => Some(close(CloseCode::MessageTooBig, "the frame is over the limit")),
-        WsError::Utf8(_) => Some(close(CloseCode::NotUtf8, "a text frame must be UTF-8")),
-        WsError::Protocol(_) => Some(close(CloseCode::ProtocolViolation, "RFC 6455 was violated")),
-        _ => None,
-    }
+fn has_secret(query: &str) -> bool {
+    let names = query.split(['&', ';']).filter_map(|pair| pair.split('=').next());
+    names.into_iter().any(|name| SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret)))
 }
 
 fn close(code: CloseCode, reason: &str) -> Closing {

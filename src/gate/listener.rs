@@ -1,5 +1,6 @@
-//! The client port: accepts, counts, and gives every connection a handshake task of its own. Above its caps it closes
-//! at once; out of descriptors it waits rather than spins. Never reads a byte itself.
+//! The client port: accepts, counts, and gives every connection a handshake task of its own. With too many in their
+//! handshake it lets the others wait outside; above its other caps it closes at once; out of descriptors it waits
+//! rather than spins. Never reads a byte itself.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::auth::Authenticator;
-use super::handshake::{self, Upgrade};
+use super::crowd::{Crowd, Patience};
+use super::handshake;
 use super::origin::OriginPolicy;
+use super::upgrade::Upgrade;
 use crate::clock;
 use crate::limits::AddressLimits;
 use crate::session::{LinkSocket, Sessions};
@@ -44,6 +47,8 @@ pub struct Gate {
     pub links: Tasks,
     /// Links at a time.
     pub links_max: usize,
+    /// Connections at a time that are not logged in yet.
+    pub handshakes_max: usize,
 }
 
 /// A listening socket with a backlog deeper than the usual 128: a reconnect storm must not lose a SYN.
@@ -63,10 +68,16 @@ impl Gate {
     /// Accepts until asked to stop.
     pub async fn run(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
         let room = Arc::new(Semaphore::new(self.links_max));
+        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout);
         let failures =
             metrics::HANDSHAKE_FAILURES.by("reason", &["links_max", "connect_rate", "accept"], &[]);
         let mut forget = tokio::time::interval(FORGET_EVERY);
+        let mut is_exhausted = false;
         loop {
+            let accepted = async {
+                let place = crowd.place().await;
+                listener.accept().await.map(|(stream, peer)| (stream, peer.ip().to_canonical(), place))
+            };
             let accepted = tokio::select! {
                 biased;
                 () = tasks.stopping() => return,
@@ -74,23 +85,25 @@ impl Gate {
                     self.addresses.forget_quiet(clock::now());
                     continue;
                 }
-                accepted = listener.accept() => accepted,
+                accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let ip = peer.ip().to_canonical();
+                Ok((stream, ip, place)) => {
+                    is_exhausted = false;
                     if self.addresses.connect(ip, clock::now()).is_err() {
                         failures.of("connect_rate").increment(1);
                         continue;
                     }
                     match Arc::clone(&room).try_acquire_owned() {
-                        Ok(permit) => self.begin(stream, ip, permit),
+                        Ok(permit) => self.begin(stream, ip, permit, place.taken()),
                         Err(_) => failures.of("links_max").increment(1),
                     }
                 }
                 Err(error) => {
                     failures.of("accept").increment(1);
-                    tracing::warn!(operation = "accept", status = %error, "cannot accept");
+                    if !std::mem::replace(&mut is_exhausted, true) {
+                        tracing::warn!(operation = "accept", status = %error, "cannot accept");
+                    }
                     tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 }
             }
@@ -98,18 +111,23 @@ impl Gate {
     }
 
     /// The handshake lives in a task of its own, so that its memory is gone when the link begins.
-    fn begin(self: &Arc<Self>, stream: TcpStream, ip: IpAddr, permit: OwnedSemaphorePermit) {
+    fn begin(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        ip: IpAddr,
+        permit: OwnedSemaphorePermit,
+        patience: Patience,
+    ) {
         let _ = stream.set_nodelay(true);
         let gate = Arc::clone(self);
         self.links.spawn("handshake", async move {
-            let deadline = tokio::time::Instant::now() + gate.upgrade.timeout;
             match &gate.tls {
-                None => gate.shake(stream, ip, deadline, permit).await,
+                None => gate.shake(stream, ip, &patience, permit).await,
                 Some(config) => {
                     let accepting = TlsAcceptor::from(Arc::clone(config)).accept(stream);
-                    match tokio::time::timeout_at(deadline, accepting).await {
-                        Ok(Ok(stream)) => gate.shake(stream, ip, deadline, permit).await,
-                        Ok(Err(_)) | Err(_) => {
+                    match patience.within(accepting).await {
+                        Some(Ok(stream)) => gate.shake(stream, ip, &patience, permit).await,
+                        Some(Err(_)) | None => {
                             metrics::HANDSHAKE_FAILURES.with(&[("reason", "tls")]).increment(1)
                         }
                     }
@@ -122,10 +140,10 @@ impl Gate {
         self: &Arc<Self>,
         stream: S,
         ip: IpAddr,
-        deadline: tokio::time::Instant,
+        patience: &Patience,
         permit: OwnedSemaphorePermit,
     ) {
-        if let Some(link) = handshake::shake(self, stream, ip, deadline).await {
+        if let Some(link) = handshake::shake(self, stream, ip, patience).await {
             self.links.spawn("link", link.run(permit));
         }
     }

@@ -2,8 +2,10 @@
 //! `session`. Never touches a player's state.
 
 pub mod auth;
+mod crowd;
 pub mod handshake;
 pub mod listener;
 pub mod origin;
 pub mod tls;
 pub mod token;
+pub mod upgrade;

@@ -16,6 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::answer::{Answer, Body, Waiting, add_answer};
+use super::fragments::WholeMessages;
 use super::machine::{Machine, Verdict};
 use super::opening::Entered;
 use super::outbox::Outbox;
@@ -34,13 +35,16 @@ const BATCH_FRAMES_MAX: usize = 64;
 pub trait LinkSocket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSocket for S {}
 
+/// What a client is heard and spoken to through.
+pub type ClientSocket<S> = WebSocketStream<WholeMessages<S>>;
+
 type Later = Pin<Box<dyn Future<Output = (u32, Answer)> + Send>>;
 
 /// A link.
 pub struct Link<S> {
     sessions: Arc<Sessions>,
     me: Leaving,
-    ws: WebSocketStream<S>,
+    ws: ClientSocket<S>,
     machine: Machine,
     outbox: Outbox,
     /// Something in the outbox is true only while the shard serves; a refusal of what was never looked at always is.
@@ -77,7 +81,7 @@ impl<S: LinkSocket> Link<S> {
     #[must_use]
     pub fn new(
         sessions: Arc<Sessions>,
-        ws: WebSocketStream<S>,
+        ws: ClientSocket<S>,
         encoding: Encoding,
         entered: Entered,
         reference: u32,

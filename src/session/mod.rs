@@ -3,6 +3,7 @@
 
 mod answer;
 mod dispatch;
+mod fragments;
 mod link;
 mod machine;
 mod meters;
@@ -29,9 +30,10 @@ use crate::tasks::Tasks;
 pub use protocol::limits::PLAYERS_PER_CALL_MAX;
 
 pub use crate::hub::Closing;
-pub use link::{Link, LinkSocket};
+pub use fragments::{MessageBounds, WholeMessages};
+pub use link::{ClientSocket, Link, LinkSocket};
 pub use opening::{EnterError, Entered};
-pub use parting::goodbye;
+pub use parting::{GOODBYE, closing_for, goodbye, linger, part};
 pub use words::house_status;
 
 /// Verifies a token on a live link: the player and when the token runs out (Unix ms), or whether it had been good.

@@ -7,18 +7,23 @@ use protocol::codes::{Advice, advice};
 use protocol::push::Bye;
 use protocol::request::Op;
 use protocol::{CloseCode, Encoding};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCloseCode;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use super::link::LinkSocket;
+use super::fragments::Stretched;
+use super::link::{ClientSocket, LinkSocket};
 use super::outbox::Outbox;
 use crate::hub::Closing;
 
 /// How long saying goodbye may take.
-pub(super) const GOODBYE: Duration = Duration::from_secs(1);
+pub const GOODBYE: Duration = Duration::from_secs(1);
+/// A close frame holds 125 bytes, two of them the code.
+const CLOSE_REASON_CHARS: usize = 100;
+/// What is read and thrown away of those who are still sending when they are closed.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// How a link ended.
 #[derive(Debug)]
@@ -38,20 +43,31 @@ pub(super) fn closing_of(code: CloseCode, reason: &str) -> Closing {
     Closing { code: code.number(), reason: reason.into(), retry_after_ms: None }
 }
 
+/// How a link ends after this error of its socket.
 pub(super) fn closed_by(error: &WsError) -> Closed {
-    let close = |code, reason| Closed::ByServer(closing_of(code, reason));
-    match error {
-        WsError::Capacity(_) => close(CloseCode::MessageTooBig, "the frame is over the limit"),
-        WsError::Utf8(_) => close(CloseCode::NotUtf8, "a text frame must be UTF-8"),
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Closed::ByClient,
-        WsError::WriteBufferFull(_) => close(CloseCode::InternalFault, "more to say than a link can hold"),
-        WsError::Protocol(_) => close(CloseCode::ProtocolViolation, "RFC 6455 was violated"),
-        _ => Closed::ByClient,
+    closing_for(error).map_or(Closed::ByClient, Closed::ByServer)
+}
+
+/// What the client is told about an error of its socket; `None` when there is nobody left to tell.
+#[must_use]
+pub fn closing_for(error: &WsError) -> Option<Closing> {
+    let close = |code, reason| Some(closing_of(code, reason));
+    match (error, Stretched::behind(error)) {
+        (_, Some(Stretched::Fragments)) => close(CloseCode::MessageTooBig, "a message of too many fragments"),
+        (_, Some(Stretched::Time)) => close(CloseCode::TooSlow, "a message that is never whole"),
+        (WsError::Capacity(_), _) => close(CloseCode::MessageTooBig, "the frame is over the limit"),
+        (WsError::Utf8(_), _) => close(CloseCode::NotUtf8, "a text frame must be UTF-8"),
+        (WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake), _) => None,
+        (WsError::Protocol(_), _) => close(CloseCode::ProtocolViolation, "RFC 6455 was violated"),
+        (WsError::WriteBufferFull(_), _) => {
+            close(CloseCode::InternalFault, "more to say than a link can hold")
+        }
+        _ => None,
     }
 }
 
-/// `bye`, the close frame, and a moment for the client to read both: a socket closed with unread data resets.
-pub async fn goodbye<S: LinkSocket>(ws: &mut WebSocketStream<S>, encoding: Encoding, closing: Closing) {
+/// `bye`, then the end.
+pub async fn goodbye<S: LinkSocket>(ws: &mut ClientSocket<S>, encoding: Encoding, closing: Closing) {
     let bye = Bye {
         code: closing.code,
         reason: closing.reason.into(),
@@ -60,15 +76,40 @@ pub async fn goodbye<S: LinkSocket>(ws: &mut WebSocketStream<S>, encoding: Encod
     };
     let mut outbox = Outbox::new(encoding);
     outbox.add(Op::Bye, 0, &bye);
-    let reason = bye.reason.chars().take(100).collect::<String>();
-    let close = CloseFrame { code: WsCloseCode::from(closing.code), reason: reason.into() };
+    part(ws, outbox.take(), closing.code, &bye.reason).await;
+}
+
+/// Last words, the close frame, and a moment for the client to read both.
+pub async fn part<S: LinkSocket>(
+    ws: &mut ClientSocket<S>,
+    last_words: impl Iterator<Item = Message>,
+    code: u16,
+    reason: &str,
+) {
+    let reason = reason.chars().take(CLOSE_REASON_CHARS).collect::<String>();
+    let close = CloseFrame { code: WsCloseCode::from(code), reason: reason.into() };
     let parting = async {
-        for message in outbox.take() {
+        for message in last_words {
             ws.feed(message).await?;
         }
         ws.close(Some(close)).await?;
         while let Some(Ok(_)) = ws.next().await {}
+        linger(ws.get_mut().inner_mut()).await;
         Ok::<(), WsError>(())
     };
     let _ = tokio::time::timeout(GOODBYE, parting).await;
+}
+
+/// Says that nothing more comes, and reads on until the other side has heard it: a socket closed with unread data
+/// resets, and a reset can overtake what was said last. Give it a deadline; it has no patience with floods.
+pub async fn linger<S: LinkSocket>(socket: &mut S) {
+    let _ = socket.shutdown().await;
+    let mut scrap = [0; 1024];
+    let mut left = LINGER_BYTES_MAX;
+    while let Ok(read @ 1..) = socket.read(&mut scrap).await {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
+        }
+    }
 }
