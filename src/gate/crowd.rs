@@ -125,16 +125,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_outside_gets_the_place_of_the_longest_silent() {
         let crowd = Crowd::new(2, TIMEOUT);
-        let first = tokio::spawn(silence(crowd.place().await.taken()));
-        sleep(Duration::from_millis(100)).await;
-        let second = tokio::spawn(silence(crowd.place().await.taken()));
-        let began = Instant::now();
-        let third = crowd.place().await.taken();
-        let waited = began.elapsed();
-        assert!(waited >= Duration::from_millis(890) && waited < Duration::from_secs(1), "{waited:?}");
-        assert!(first.await.expect("an end") < Duration::from_millis(1_050));
-        drop(third);
-        let second = second.await.expect("an end");
+        let after = |ms| sleep(Duration::from_millis(ms));
+        let first = async { silence(crowd.place().await.taken()).await };
+        let second = async {
+            after(100).await;
+            silence(crowd.place().await.taken()).await
+        };
+        let third = async {
+            after(200).await;
+            let began = Instant::now();
+            crowd.place().await;
+            began.elapsed()
+        };
+        let (first, second, waited) = tokio::join!(first, second, third);
+        assert!(first >= Duration::from_secs(1) && first < Duration::from_millis(1_050), "{first:?}");
+        assert!(waited < Duration::from_millis(850), "{waited:?}");
         assert!(second >= Duration::from_secs(1), "{second:?}");
     }
 
@@ -142,8 +147,7 @@ mod tests {
     async fn work_that_is_done_within_the_fair_share_is_not_disturbed() {
         let crowd = Crowd::new(1, TIMEOUT);
         let patience = crowd.place().await.taken();
-        let busy = tokio::spawn(async move { patience.within(sleep(Duration::from_millis(900))).await });
-        crowd.place().await;
-        assert_eq!(busy.await.expect("an end"), Some(()));
+        let busy = async move { patience.within(sleep(Duration::from_millis(900))).await };
+        assert_eq!(tokio::join!(busy, crowd.place()).0, Some(()));
     }
 }
