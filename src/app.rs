@@ -25,7 +25,7 @@ use crate::ids::Owner;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Keys, Service, ServiceSettings};
-use crate::session::{Sessions, TokenRefused};
+use crate::session::{Sessions, TokenRefused, Vouched};
 use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry;
@@ -195,7 +195,11 @@ impl House {
             events,
             rates,
             Box::new(move |token, now| match token_auth.verify(token, now) {
-                Ok(identity) => Ok((identity.player, identity.expires_at_unix_ms)),
+                Ok(identity) => Ok(Vouched {
+                    player: identity.player,
+                    expires_at_unix_ms: identity.expires_at_unix_ms,
+                    issued_at_unix_ms: identity.issued_at_unix_ms,
+                }),
                 Err(AuthError::Invalid) => Err(TokenRefused::Invalid),
                 Err(AuthError::Expired) => Err(TokenRefused::Expired),
             }),

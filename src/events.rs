@@ -130,6 +130,11 @@ pub enum EndReason {
     Replaced,
     /// The login policy refused it when a service-made session was taken up, or when two records met.
     SessionLimit,
+    /// The player was banned.
+    Banned {
+        /// For people.
+        reason: std::sync::Arc<str>,
+    },
     /// An operator or a service closed it.
     Kicked {
         /// The close code the client gets.

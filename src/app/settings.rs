@@ -34,6 +34,7 @@ pub(super) fn home_settings(settings: &Settings) -> HomeSettings {
         durable_wait: DURABLE_WAIT,
         pending: settings.session.pending,
         hot_records_max: settings.home.hot_records_max,
+        bans_max: settings.home.bans_max,
         remember: settings.home.remember,
         commits_in_flight_max: settings.home.commits_in_flight_max,
         lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),

@@ -289,7 +289,10 @@ section! {
         hold: Duration = "hold_ms" => 2_000, 0..=30_000;
         /// Player records in memory. Above it new logins are refused as temporary.
         hot_records_max: usize = "hot_records_max" => 200_000, 1..=10_000_000;
-        /// How long a player is remembered after the last session: last seen, version, ban.
+        /// Players banned at a time. Above it a new ban is refused as temporary; those that ended do not count.
+        bans_max: usize = "bans_max" => 100_000, 1..=10_000_000;
+        /// How long a player is remembered after the last session: last seen, version, revoked
+        /// tokens. A ban is remembered for as long as it lasts.
         remember: Duration = "remember_days" => 30, 1..=3_650;
         /// Commits on their way to the store at a time, each of another shard.
         commits_in_flight_max: usize = "commits_in_flight_max" => 32, 1..=4_096;

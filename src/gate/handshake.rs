@@ -20,7 +20,7 @@ use super::upgrade::{NotUpgraded, Refusal, Taken, upgrade};
 use crate::clock;
 use crate::events::Status;
 use crate::session::{
-    ClientSocket, Closing, EnterError, Entered, Link, LinkSocket, closing_for, goodbye, house_status,
+    ClientSocket, Closing, EnterError, Entered, Link, LinkSocket, Vouched, closing_for, goodbye, house_status,
 };
 use crate::telemetry::metrics;
 
@@ -167,8 +167,9 @@ async fn admit(gate: &Gate, login: &Login<'_>, ip: IpAddr) -> Result<Entered, En
         Some(None) => return Err(refuse(ErrorCode::BadRequest, "only the server says offline", None)),
     };
     match gate.auth.verify(login.token.as_str(), now) {
-        Ok(Identity { player, expires_at_unix_ms, .. }) => {
-            gate.sessions.login(player, device, status, expires_at_unix_ms).await
+        Ok(Identity { player, expires_at_unix_ms, issued_at_unix_ms, .. }) => {
+            let token = Vouched { player, expires_at_unix_ms, issued_at_unix_ms };
+            gate.sessions.login(token, device, status).await
         }
         Err(AuthError::Invalid) => {
             Err(refuse(ErrorCode::Unauthorized, "the token is not good", Some(CloseCode::BadToken)))
@@ -191,7 +192,8 @@ fn entered(
         Ok(entered) => Greeting::Entered(reference, Box::new(entered)),
         Err(EnterError { body, close: None }) => Greeting::Say(error(encoding, reference, &body)),
         Err(EnterError { body, close: Some(code) }) => {
-            let closing = Closing { retry_after_ms: body.retry_after_ms, ..close(code, &body.message) };
+            let reason = body.reason.as_deref().unwrap_or(&body.message);
+            let closing = Closing { retry_after_ms: body.retry_after_ms, ..close(code, reason) };
             Greeting::Close(error(encoding, reference, &body), closing)
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Home;
 use super::lease::{Event, State};
-use super::record::millis;
+use super::record::{Record, millis};
 use super::records::{Cell, Durability, Slot};
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
@@ -156,7 +156,7 @@ impl Home {
                     let watches_moved = record.watches_version != slot.base_watches || slot.restore;
                     (self.settings.rules.session_ttl * 2 + SLACK, watches_moved.then(|| record.encode_w()))
                 }
-                Keep::Unmoved | Keep::Remainder | Keep::Erase => (self.settings.remember, None),
+                Keep::Unmoved | Keep::Remainder | Keep::Erase => (self.remembered_for(record, now), None),
             };
             let told =
                 |id: SessionId| slot.told.iter().find(|(known, _)| *known == id).map_or(0, |(_, cseq)| *cseq);
@@ -295,7 +295,7 @@ impl Home {
 
     /// A base-zero record met one of an older epoch: the version goes above both, the stored line becomes history.
     fn merge(&self, cell: &Arc<Cell>, stored: &crate::store::StoredRecord, now: Now) {
-        let Ok(before) = super::record::Record::decode(stored) else {
+        let Ok(before) = Record::decode(stored) else {
             tracing::error!(operation = "merge", player = %cell.player(), "the stored record cannot be read");
             return;
         };
@@ -308,6 +308,7 @@ impl Home {
                 return Vec::new();
             }
             let ended = slot.record.merge(before, self.context(now));
+            self.hold_ban(cell, &slot.record, now);
             // Sessions of the stored record that stay can be taken up again here.
             slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
             ended
@@ -332,6 +333,11 @@ impl Home {
         }
     }
 
+    /// How long the store keeps a remainder: a ban, for as long as it lasts.
+    fn remembered_for(&self, record: &Record, now: Now) -> Duration {
+        self.settings.remember.max(record.barred_for(now.unix_ms).saturating_add(SLACK))
+    }
+
     /// The remainder of a player whose live record the store remembers though it had ended (a store that went back).
     pub(super) fn remainder_of(
         &self,
@@ -340,7 +346,7 @@ impl Home {
         epoch: crate::ids::Epoch,
         now: Now,
     ) -> Option<CommitRecord> {
-        let mut record = super::record::Record::decode(stored).ok()?;
+        let mut record = Record::decode(stored).ok()?;
         record.take_over(epoch);
         record.end_all(self.context(now));
         Some(CommitRecord {
@@ -348,7 +354,7 @@ impl Home {
             base: stored.version,
             version: record.version,
             keep: Keep::Remainder,
-            ttl: self.settings.remember,
+            ttl: self.remembered_for(&record, now),
             restore: true,
             known: true,
             p: record.encode_p(),

@@ -156,6 +156,7 @@ impl Keeper {
                 home.restore(&shard, &grant);
                 Box::pin(async move {
                     home.end_ghosts(&shard).await;
+                    home.put_back_bans(&shard).await;
                     (at, None)
                 })
             }
@@ -325,6 +326,7 @@ impl Home {
         shard.serve_until(0);
         shard.set_fence(None);
         shard.forget_dirty();
+        self.bans.forget_shard(shard.id());
         let cells = self.records.of_shard(shard);
         for cell in &cells {
             self.records.remove_if(cell.player(), |slot| {

@@ -10,6 +10,8 @@ pub mod records;
 pub mod shard;
 pub mod ticket;
 
+mod bans;
+mod barring;
 mod expiry;
 mod flush;
 mod keeper;
@@ -28,6 +30,7 @@ use crate::ids::{Owner, PlayerId, SessionId, ShardId};
 use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
 
+pub use barring::Barred;
 pub use opening::{Login, Opened, Resume, Resumed};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
@@ -62,6 +65,8 @@ pub struct HomeSettings {
     pub pending: Duration,
     /// Player records in memory.
     pub hot_records_max: usize,
+    /// Banned players.
+    pub bans_max: usize,
     /// How long a player is remembered after the last session.
     pub remember: Duration,
     /// Commits in flight, each of another shard.
@@ -106,6 +111,7 @@ pub struct Home {
     store: Arc<dyn Store>,
     events: Arc<Events>,
     records: Records,
+    bans: bans::Bans,
     shards: Vec<Arc<Shard>>,
     expiry: expiry::Expiry,
     commits: Semaphore,
@@ -135,6 +141,7 @@ impl Home {
         let (reports, mail) = mpsc::channel(REPORTS_MAX);
         let home = Arc::new(Self {
             records: Records::new(settings.hot_records_max),
+            bans: bans::Bans::new(settings.bans_max),
             commits: Semaphore::new(settings.commits_in_flight_max),
             settings,
             placement,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::record::sessions::Login as RecordLogin;
-use super::record::{LoginPolicy, Record, Refusal};
+use super::record::{Context, LoginPolicy, Record, Refusal};
 use super::records::Cell;
 use super::{Home, HomeError};
 use crate::clock::{self, Now};
@@ -23,6 +23,8 @@ pub struct Login {
     pub status: Status,
     /// When the token runs out, Unix ms.
     pub token_expires_at_unix_ms: u64,
+    /// When the token was issued, Unix ms; 0 if it does not say.
+    pub token_issued_at_unix_ms: u64,
     /// Made by a service: no link yet.
     pub pending: bool,
 }
@@ -83,7 +85,9 @@ impl Home {
         }
         let mut tries = 0;
         loop {
-            let cell = self.open(&login.player).await?;
+            let cell = self
+                .open(&login.player, |record, ctx| record.admits(ctx, login.token_issued_at_unix_ms))
+                .await?;
             let now = clock::now();
             let session = SessionId::generate(shard.id(), now.unix_ms);
             match self.try_login(&cell, session, &login, now) {
@@ -98,18 +102,29 @@ impl Home {
                             error => error,
                         });
                     }
-                    // A merge may have ended the newcomer while its commit was under way.
-                    if cell.read(|record| record.session(session).is_none()).unwrap_or(true) {
-                        let refusal = match self.settings.rules.login_policy {
-                            LoginPolicy::Replace | LoginPolicy::PerDevice => Refusal::NoSession,
-                            LoginPolicy::Reject | LoginPolicy::Many(_) => Refusal::SessionLimit,
-                        };
-                        return Err(refusal.into());
-                    }
+                    self.stands(&cell, session, &login)?;
                     return Ok(Opened { ticket: self.tickets.sign(session, ticket_n), cell, session, stamp });
                 }
             }
         }
+    }
+
+    /// Whether the newcomer may stay after its commit: a merge, a ban or a kick may have come while that was under
+    /// way, and a stored record may have brought a revocation along.
+    fn stands(&self, cell: &Arc<Cell>, session: SessionId, login: &Login) -> Result<(), HomeError> {
+        let now = clock::now();
+        let gone = match self.settings.rules.login_policy {
+            LoginPolicy::Replace | LoginPolicy::PerDevice => Refusal::NoSession,
+            LoginPolicy::Reject | LoginPolicy::Many(_) => Refusal::SessionLimit,
+        };
+        let judged = cell.read(|record| {
+            record.admits(self.context(now), login.token_issued_at_unix_ms)?;
+            record.session(session).map(|_| ()).ok_or_else(|| gone.clone())
+        });
+        judged.unwrap_or(Err(gone)).map_err(|refusal| {
+            let _ = self.end(cell, session, EndReason::Logout, now);
+            refusal.into()
+        })
     }
 
     fn try_login(
@@ -126,6 +141,7 @@ impl Home {
             device: login.device.clone(),
             status: login.status,
             token_expires_at: login.token_expires_at_unix_ms,
+            token_issued_at: login.token_issued_at_unix_ms,
             pending_until,
         };
         // Indexed first: whoever sees the session in the record must find it.
@@ -159,7 +175,10 @@ impl Home {
         let Some(ticket_n) = self.tickets.open(resume.session, resume.ticket) else {
             return Err(not_resumable);
         };
-        let Some(cell) = self.records.session(resume.session) else { return Err(not_resumable) };
+        let Some(cell) = self.records.session(resume.session) else {
+            let banned = self.bans.of_session(resume.session, clock::now().unix_ms);
+            return Err(banned.map_or(not_resumable, |reason| Refusal::Banned { reason }.into()));
+        };
         let applied = self.apply(&cell, clock::now(), |record, ctx| {
             let was_pending = record
                 .session(resume.session)
@@ -187,8 +206,13 @@ impl Home {
         let _ = self.apply(cell, now, |record, ctx| record.detach(ctx, session));
     }
 
-    /// The record of a player, hot from now on.
-    pub(super) async fn open(&self, player: &PlayerId) -> Result<Arc<Cell>, HomeError> {
+    /// The record of a player, hot from now on, unless `admit` refuses a cold one. Whoever opens a record changes it:
+    /// what has no session leaves memory with its commit.
+    pub(super) async fn open(
+        &self,
+        player: &PlayerId,
+        admit: impl Fn(&Record, Context<'_>) -> Result<(), Refusal>,
+    ) -> Result<Arc<Cell>, HomeError> {
         if let Some(cell) = self.records.player(player) {
             return Ok(cell);
         }
@@ -219,6 +243,13 @@ impl Home {
                 (record, stored.version)
             }
         };
+        let mut record = record;
+        let now = clock::now();
+        // A store that lost the ban does not lift it.
+        if let Some(ban) = self.bans.of_player(player, now.unix_ms) {
+            record.keep_ban(self.context(now), ban);
+        }
+        admit(&record, self.context(now))?;
         // The lease may have moved while the store was read, and its records may be on their way into memory.
         let still_ours = || {
             let ours = shard.fence().is_some_and(|present| present.epoch == fence.epoch);
@@ -227,8 +258,8 @@ impl Home {
         if !still_ours() {
             return Err(self.not_home());
         }
-        let cell = Cell::new(player.clone(), Arc::clone(shard), record, base, clock::now());
-        let cell = self.records.insert(Arc::new(cell));
+        let cell = Arc::new(Cell::new(player.clone(), Arc::clone(shard), record, base, now));
+        let cell = self.records.insert(cell);
         if !still_ours() {
             self.records.remove_if(player, |slot| slot.record.sessions.is_empty());
             return Err(self.not_home());

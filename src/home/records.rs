@@ -80,7 +80,7 @@ pub struct Applied<T> {
 }
 
 /// Why a closure was not run or did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CellError {
     /// The record left the map: look again.
     #[error("the record is no longer here")]

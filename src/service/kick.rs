@@ -1,11 +1,11 @@
-//! `POST /v1/players/{player}/kick`: ends every session of a player, with a reason that her clients see.
+//! `POST /v1/players/{player}/kick`: ends every session of a player, with a reason that her clients see, and revokes
+//! older tokens where that is asked for.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use protocol::{CloseCode, Text};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::Service;
@@ -14,11 +14,13 @@ use super::door::Admin;
 use super::problem::Problem;
 use crate::clock;
 use crate::events::EndReason;
-use crate::home::Cell;
-use crate::home::record::Record;
 
 /// Most bytes of a reason.
 const REASON_BYTES_MAX: usize = 256;
+/// How far ahead of this node's clock a caller's may be.
+const AHEAD_MS_MAX: u64 = 60_000;
+/// A time below this was meant in seconds: it would revoke nothing.
+const UNIX_MS_MIN: u64 = 1_000_000_000_000;
 
 #[derive(Deserialize)]
 pub(super) struct Asked<'a> {
@@ -27,7 +29,7 @@ pub(super) struct Asked<'a> {
     #[serde(default)]
     code: Option<u16>,
     #[serde(default)]
-    revoke_before: Option<IgnoredAny>,
+    revoke_before: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -43,38 +45,31 @@ pub(super) async fn kick(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Kicked>, Problem> {
     let asked: Asked<'_> = body.read()?;
-    if asked.revoke_before.is_some() {
-        return Err(Problem::not_built("this version cannot revoke tokens; nothing was done"));
-    }
-    let reason = asked.reason.as_str();
-    if reason.len() > REASON_BYTES_MAX {
-        return Err(Problem::bad_request("reason: at most 256 bytes"));
-    }
+    let reason = checked_reason(asked.reason.as_str())?;
     let code = asked.code.unwrap_or(CloseCode::Kicked.number());
     match CloseCode::numbered(code) {
         Some(CloseCode::Kicked | CloseCode::Application(_)) => {}
         _ => return Err(Problem::bad_request("code: 4502, or one of 4750 to 4999")),
     }
-    let Some(cell) = service.home.find_serving(&player).await? else {
+    let latest = clock::now().unix_ms.saturating_add(AHEAD_MS_MAX);
+    if asked.revoke_before.is_some_and(|before| !(UNIX_MS_MIN..=latest).contains(&before)) {
+        return Err(Problem::bad_request("revoke_before: Unix milliseconds, not in the future"));
+    }
+    let kicked = EndReason::Kicked { code, reason: reason.into() };
+    let Some(kicked) = service.home.kick(&player, kicked, asked.revoke_before).await? else {
         return Ok(Json(Kicked { sessions: 0 }));
     };
-    let sessions = service.end_all(&cell, code, reason);
-    if sessions > 0 {
+    if kicked.sessions > 0 || asked.revoke_before.is_some() {
         caller.audit("kick", &player, None);
-        service.durable_end(&cell).await?;
+        service.durable(&kicked.cell, kicked.stamp).await?;
     }
-    Ok(Json(Kicked { sessions }))
+    Ok(Json(Kicked { sessions: kicked.sessions }))
 }
 
-impl Service {
-    fn end_all(&self, cell: &Arc<Cell>, code: u16, reason: &str) -> usize {
-        let ids = |record: &Record| record.sessions.iter().map(|session| session.id).collect::<Vec<_>>();
-        let sessions = cell.read(ids).unwrap_or_default();
-        // One that ended by itself meanwhile is not counted.
-        let ended = sessions.into_iter().filter(|session| {
-            let kicked = EndReason::Kicked { code, reason: reason.into() };
-            self.home.end(cell, *session, kicked, clock::now()).is_ok()
-        });
-        ended.count()
+/// A reason that clients can be told.
+pub(super) fn checked_reason(reason: &str) -> Result<&str, Problem> {
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Problem::bad_request("reason: at most 256 bytes"));
     }
+    Ok(reason)
 }

@@ -1,6 +1,7 @@
 //! For other backends: the HTTP API of game services, and what operators look at. `app` builds it and hands it the
 //! rooms below; `serve` runs it on its own port. Never reached by players; changes records only through `home`.
 
+mod bans;
 mod body;
 mod cluster;
 mod door;
@@ -26,7 +27,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use protocol::ErrorCode;
 
 pub use keys::{Key, Keys, Scope};
@@ -149,6 +150,7 @@ mod route {
     pub(super) const STATE: &str = "/v1/players/{player}/state";
     pub(super) const MESSAGES: &str = "/v1/players/{player}/messages";
     pub(super) const KICK: &str = "/v1/players/{player}/kick";
+    pub(super) const BAN: &str = "/v1/players/{player}/ban";
     pub(super) const QUERY: &str = "/v1/presence/query";
     pub(super) const STATS: &str = "/v1/stats";
     pub(super) const CLUSTER: &str = "/v1/cluster";
@@ -157,8 +159,10 @@ mod route {
     pub(super) const METRICS: &str = "/metrics";
 
     /// All of them.
-    pub(super) const ALL: &[&str] =
-        &[SESSIONS, SESSION, PLAYER, STATE, MESSAGES, KICK, QUERY, STATS, CLUSTER, HEALTHZ, READYZ, METRICS];
+    pub(super) const ALL: &[&str] = &[
+        SESSIONS, SESSION, PLAYER, STATE, MESSAGES, KICK, BAN, QUERY, STATS, CLUSTER, HEALTHZ, READYZ,
+        METRICS,
+    ];
     /// Those that need no key: what probes and scrapers ask.
     pub(super) const OPEN: &[&str] = &[HEALTHZ, READYZ, METRICS];
 }
@@ -172,6 +176,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(route::STATE, patch(state::change))
         .route(route::MESSAGES, post(messages::push))
         .route(route::KICK, post(kick::kick))
+        .route(route::BAN, put(bans::ban).delete(bans::lift))
         .route(route::QUERY, post(query::query))
         .route(route::STATS, get(stats::stats))
         .route(route::CLUSTER, get(cluster::cluster))

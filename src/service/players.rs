@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Service;
+use super::bans::BanView;
 use super::body::PathPlayer;
 use super::door::Reader;
 use super::problem::Problem;
@@ -46,6 +47,10 @@ pub(super) struct PlayerView {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_seen: Option<u64>,
     home: HomeView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ban: Option<BanView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_before: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +108,8 @@ impl Service {
                 node: self.settings.node_id.clone(),
                 shard: self.home.placement().shard_of(player).number(),
             },
+            ban: record.ban_now(ctx.now.unix_ms).map(BanView::of),
+            revoked_before: Some(record.revoked_before()).filter(|before| *before > 0),
         }
     }
 

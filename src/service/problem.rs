@@ -83,6 +83,9 @@ impl From<HomeError> for Problem {
             HomeError::Store(_) | HomeError::NotDurable | HomeError::Overloaded => {
                 body.after(RETRY_AFTER_MS).into()
             }
+            HomeError::Refused(Refusal::Banned { reason }) => {
+                ErrorBody { reason: Some(reason.as_ref().into()), ..body }.into()
+            }
             HomeError::Refused(_) | HomeError::Corrupt => body.into(),
         }
     }
@@ -111,7 +114,9 @@ const fn code_of(error: &HomeError) -> ErrorCode {
             Refusal::TooLarge(_) => ErrorCode::TooLarge,
             Refusal::BadRequest(_) => ErrorCode::BadRequest,
             Refusal::SessionLimit => ErrorCode::SessionLimit,
-            Refusal::TokenExpired => ErrorCode::TokenExpired,
+            Refusal::TokenExpired | Refusal::TokenRevoked => ErrorCode::TokenExpired,
+            Refusal::Banned { .. } => ErrorCode::Banned,
+            Refusal::NotBanned => ErrorCode::NotFound,
             Refusal::Behind => ErrorCode::Behind,
         },
         HomeError::NotHome { .. } => ErrorCode::NotHome,

@@ -63,6 +63,7 @@ pub(super) async fn open(
         player: player.clone(),
         device: device.into(),
         status: Status::Online,
+        token_issued_at_unix_ms: now.unix_ms,
         token_expires_at_unix_ms: now.plus_ms(millis(service.settings.credentials_ttl)).unix_ms,
         pending: true,
     };

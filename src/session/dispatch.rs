@@ -70,11 +70,14 @@ impl Sessions {
 
     fn refresh(&self, me: &Attachment, now: Now, token: &str) -> Carried {
         match (self.token_check)(token, now) {
-            Ok((player, _)) if player != *me.cell.player() => {
+            Ok(token) if token.player != *me.cell.player() => {
                 Ok(refused(ErrorCode::Unauthorized, "the token is another player's"))
             }
-            Ok((_, expires_at)) => {
-                self.home.apply(&me.cell, now, |record, ctx| record.refresh(ctx, me.session, expires_at))?;
+            Ok(token) => {
+                let (expires_at, issued_at) = (token.expires_at_unix_ms, token.issued_at_unix_ms);
+                self.home.apply(&me.cell, now, |record, ctx| {
+                    record.refresh(ctx, me.session, expires_at, issued_at)
+                })?;
                 let expires_in_ms = expires_at.saturating_sub(now.unix_ms);
                 Ok(Answer::Ok(Body::Refreshed(Refreshed { expires_in_ms })))
             }

@@ -36,8 +36,19 @@ pub use opening::{EnterError, Entered};
 pub use parting::{GOODBYE, closing_for, goodbye, linger, part};
 pub use words::house_status;
 
-/// Verifies a token on a live link: the player and when the token runs out (Unix ms), or whether it had been good.
-pub type TokenCheck = dyn Fn(&str, Now) -> Result<(PlayerId, u64), TokenRefused> + Send + Sync;
+/// Verifies a token on a live link: what it says, or whether it had been good.
+pub type TokenCheck = dyn Fn(&str, Now) -> Result<Vouched, TokenRefused> + Send + Sync;
+
+/// What a good token says.
+#[derive(Debug, Clone)]
+pub struct Vouched {
+    /// Whose it is.
+    pub player: PlayerId,
+    /// When it runs out, Unix ms.
+    pub expires_at_unix_ms: u64,
+    /// When it was issued, Unix ms; 0 if it does not say.
+    pub issued_at_unix_ms: u64,
+}
 
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

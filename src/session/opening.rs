@@ -8,7 +8,7 @@ use protocol::reply::{ErrorBody, Ready, Rollback};
 use protocol::{CloseCode, ErrorCode};
 
 use super::words::{error_of, wire_stamp};
-use super::{Attachment, Sessions};
+use super::{Attachment, Sessions, Vouched};
 use crate::clock;
 use crate::events::{PresenceView, Status};
 use crate::home::record::Refusal;
@@ -43,7 +43,10 @@ impl From<HomeError> for EnterError {
     fn from(error: HomeError) -> Self {
         let close = match &error {
             HomeError::Refused(Refusal::SessionLimit) => Some(CloseCode::SessionLimit),
-            HomeError::Refused(Refusal::TokenExpired) => Some(CloseCode::TokenExpired),
+            HomeError::Refused(Refusal::TokenExpired | Refusal::TokenRevoked) => {
+                Some(CloseCode::TokenExpired)
+            }
+            HomeError::Refused(Refusal::Banned { .. }) => Some(CloseCode::Banned),
             _ => None,
         };
         Self { body: error_of(&error, None), close }
@@ -55,18 +58,14 @@ impl Sessions {
     ///
     /// # Errors
     /// [`EnterError`]; there is no session then.
-    pub async fn login(
-        &self,
-        player: PlayerId,
-        device: &str,
-        status: Status,
-        token_expires_at_unix_ms: u64,
-    ) -> Result<Entered, EnterError> {
+    pub async fn login(&self, token: Vouched, device: &str, status: Status) -> Result<Entered, EnterError> {
+        let Vouched { player, expires_at_unix_ms, issued_at_unix_ms } = token;
         let login = Login {
             player: player.clone(),
             device: device.into(),
             status,
-            token_expires_at_unix_ms,
+            token_expires_at_unix_ms: expires_at_unix_ms,
+            token_issued_at_unix_ms: issued_at_unix_ms,
             pending: false,
         };
         let opened = match self.home.login(login).await {
@@ -85,7 +84,7 @@ impl Sessions {
             self.leave(&attachment);
             return Err(self.replaced());
         }
-        let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, token_expires_at_unix_ms);
+        let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, expires_at_unix_ms);
         ready.resumed = false;
         Ok(Entered { attachment, ready, owed: Vec::new() })
     }

@@ -81,7 +81,9 @@ pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorB
             Refusal::TooLarge(_) => ErrorCode::TooLarge,
             Refusal::BadRequest(_) => ErrorCode::BadRequest,
             Refusal::SessionLimit => ErrorCode::SessionLimit,
-            Refusal::TokenExpired => ErrorCode::TokenExpired,
+            Refusal::TokenExpired | Refusal::TokenRevoked => ErrorCode::TokenExpired,
+            Refusal::Banned { .. } => ErrorCode::Banned,
+            Refusal::NotBanned => ErrorCode::NotFound,
             Refusal::Behind => ErrorCode::Behind,
         },
         HomeError::NotHome { .. } => ErrorCode::NotHome,
@@ -96,6 +98,7 @@ pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorB
         HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
             body.state_stamp = Some(wire_stamp(*state_stamp));
         }
+        HomeError::Refused(Refusal::Banned { reason }) => body.reason = Some(reason.as_ref().into()),
         HomeError::NotHome { retry_after_ms } => body.retry_after_ms = Some(*retry_after_ms),
         HomeError::Store(_) | HomeError::Overloaded => body.retry_after_ms = Some(1000),
         _ => {}

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on must fail, and says where"
 )]
 
+mod barred;
 mod crash;
 mod expiry;
 mod harness;

@@ -1,6 +1,7 @@
 //! All of one player, as a pure value: commands and time come in, the record changes or refuses, and what came of it
 //! goes out. Called by `home` under the record's lock. Never does I/O, never reads a clock, never names the wire.
 
+pub mod bars;
 pub mod document;
 pub mod policy;
 pub mod presence;
@@ -9,6 +10,7 @@ pub mod state;
 pub mod stored;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -16,6 +18,7 @@ use crate::events::{EndReason, PresenceView, Status};
 use crate::home::history::History;
 use crate::ids::{Epoch, PlayerId, SessionId, Stamp, Version};
 
+use bars::Bars;
 use document::Document;
 pub use policy::LoginPolicy;
 
@@ -48,7 +51,7 @@ pub struct Context<'a> {
 }
 
 /// Why a command was refused; the record is unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The session is gone.
     #[error("the session is gone")]
@@ -80,6 +83,18 @@ pub enum Refusal {
     /// The login that made the session has run out.
     #[error("the token of this session has expired")]
     TokenExpired,
+    /// The player is banned.
+    #[error("the player is banned")]
+    Banned {
+        /// For people.
+        reason: Arc<str>,
+    },
+    /// The player is not banned.
+    #[error("the player is not banned")]
+    NotBanned,
+    /// The token was good, but tokens issued when it was are refused by now.
+    #[error("the token was revoked: it takes a newer one")]
+    TokenRevoked,
     /// The claimed stamp lies ahead of the record in its own epoch.
     #[error("the record has not reached this stamp")]
     Behind,
@@ -162,6 +177,8 @@ pub struct Record {
     pub state_stamp: Stamp,
     /// What others see.
     pub view: PresenceView,
+    /// What keeps the player out, if anything does.
+    pub bars: Option<Box<Bars>>,
     /// The version at which watches last changed: what decides whether `w` is written.
     pub watches_version: Version,
 }
@@ -197,6 +214,7 @@ impl Record {
             state_stamp: Stamp::new(epoch, version_max),
             // As of a player who was never here: until something is shown, nobody can tell the two apart.
             view: PresenceView::default(),
+            bars: None,
             watches_version: version_max,
         }
     }

@@ -1,6 +1,8 @@
 //! The life of a session: login, attach, detach, end, and what time does to it. Pure; part of the record.
 //! Connecting -> Attached -> Detached -> Attached ... -> Ended; a service-made session starts as Pending.
 
+use std::sync::Arc;
+
 use super::{Context, Ended, LinkState, Record, Refusal, Rules, Session, Visibility, millis};
 use crate::clock::Now;
 use crate::events::{EndReason, Status};
@@ -18,6 +20,8 @@ pub struct Login {
     pub status: Status,
     /// When its token runs out, Unix ms.
     pub token_expires_at: u64,
+    /// When its token was issued, Unix ms; 0 if it does not say.
+    pub token_issued_at: u64,
     /// Made by a service: wait this long for the client, Unix ms.
     pub pending_until: Option<u64>,
 }
@@ -57,13 +61,15 @@ impl Record {
     /// Opens a session.
     ///
     /// # Errors
-    /// [`Refusal::SessionLimit`] by the login policy.
+    /// [`Refusal::SessionLimit`] by the login policy, [`Refusal::Banned`], [`Refusal::TokenRevoked`].
     pub fn login(&mut self, ctx: Context<'_>, login: Login) -> Result<LoggedIn, Refusal> {
+        self.admits(ctx, login.token_issued_at)?;
         let replaced = match login.pending_until {
             Some(_) => Vec::new(),
             None => self.replaced_by(ctx, login.session, &login.device)?,
         };
         let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
+        self.drop_ended_ban(ctx);
         // Most players have one session, and a push would make room for four.
         self.sessions.reserve_exact(1);
         self.sessions.push(Session {
@@ -91,7 +97,8 @@ impl Record {
     /// Takes a session up again, with the number of a genuine ticket and the client's stamp.
     ///
     /// # Errors
-    /// [`Refusal::NotResumable`], [`Refusal::TokenExpired`], [`Refusal::SessionLimit`], [`Refusal::Behind`].
+    /// [`Refusal::NotResumable`], [`Refusal::TokenExpired`], [`Refusal::SessionLimit`], [`Refusal::Behind`],
+    /// [`Refusal::Banned`] when a ban ended it.
     pub fn attach(
         &mut self,
         ctx: Context<'_>,
@@ -99,7 +106,10 @@ impl Record {
         ticket_n: u64,
         claim: Option<Stamp>,
     ) -> Result<Attached, Refusal> {
-        let session = self.session(id).ok_or(Refusal::NotResumable)?;
+        let Some(session) = self.session(id) else {
+            let banned = self.ban_now(ctx.now.unix_ms).map(|ban| Arc::clone(&ban.reason));
+            return Err(banned.map_or(Refusal::NotResumable, |reason| Refusal::Banned { reason }));
+        };
         let oldest = session.ticket_n.saturating_sub(u64::from(!session.ticket_settled));
         if ticket_n < oldest || session.is_over(ctx) {
             return Err(Refusal::NotResumable);
@@ -179,8 +189,15 @@ impl Record {
     /// New credentials on the live link.
     ///
     /// # Errors
-    /// [`Refusal::NoSession`].
-    pub fn refresh(&mut self, ctx: Context<'_>, id: SessionId, token_expires_at: u64) -> Result<(), Refusal> {
+    /// [`Refusal::NoSession`], [`Refusal::Banned`], [`Refusal::TokenRevoked`].
+    pub fn refresh(
+        &mut self,
+        ctx: Context<'_>,
+        id: SessionId,
+        token_expires_at: u64,
+        token_issued_at: u64,
+    ) -> Result<(), Refusal> {
+        self.admits(ctx, token_issued_at)?;
         let session = self.session_mut(id)?;
         session.token_expires_at = token_expires_at;
         self.accept(ctx, id, None)
@@ -240,7 +257,9 @@ impl Record {
         // Their links were another home's.
         self.detach_all(ctx.now);
         self.watches_changed();
-        let ended = self.admit_again(ctx, ours);
+        let mut ended = self.admit_again(ctx, ours);
+        self.inherit_bars(stored.bars);
+        ended.extend(self.enforce_ban(ctx));
         self.show(ctx);
         ended
     }

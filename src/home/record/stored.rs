@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::bars::{Ban, Bars};
 use super::document::{Blob, Document};
 use super::{LinkState, Record, Session, Visibility};
 use crate::events::{PresenceView, Status};
@@ -36,6 +37,21 @@ struct StoredP {
     sessions: Vec<StoredSession>,
     state: Document,
     state_stamp: (u64, u64),
+    bars: Option<StoredBars>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredBars {
+    revoked_before: u64,
+    ban: Option<StoredBan>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredBan {
+    until: Option<u64>,
+    reason: Box<str>,
+    since: u64,
+    cut: Vec<Blob>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +103,7 @@ impl Record {
             sessions: self.sessions.iter().map(StoredSession::of).collect(),
             state: self.state.clone(),
             state_stamp: pair(self.state_stamp),
+            bars: self.bars.as_deref().map(StoredBars::of),
         };
         encoded(&stored)
     }
@@ -133,9 +150,39 @@ impl Record {
                 ver: stamp(p.view.ver),
                 last_seen_unix_ms: p.view.last_seen_unix_ms,
             },
+            bars: p.bars.map(StoredBars::into_bars).transpose()?,
             watches_version: stored.version,
         })
     }
+}
+
+impl StoredBars {
+    fn of(bars: &Bars) -> Self {
+        let ban = bars.ban.as_ref().map(|ban| StoredBan {
+            until: ban.until,
+            reason: (*ban.reason).into(),
+            since: ban.since,
+            cut: ban.cut.iter().map(|id| Blob((*id.as_bytes()).into())).collect(),
+        });
+        Self { revoked_before: bars.revoked_before, ban }
+    }
+
+    fn into_bars(self) -> Result<Box<Bars>, StoredError> {
+        let ban = self.ban.map(|ban| {
+            let cut = ban.cut.into_iter().map(session_id).collect::<Result<_, _>>()?;
+            Ok::<_, StoredError>(Ban { until: ban.until, reason: ban.reason.into(), since: ban.since, cut })
+        });
+        Ok(Box::new(Bars { ban: ban.transpose()?, revoked_before: self.revoked_before }))
+    }
+}
+
+fn session_id(id: Blob) -> Result<SessionId, StoredError> {
+    let id: [u8; 16] = (*id.0).try_into().map_err(|_| broken("a session id has 16 bytes"))?;
+    Ok(SessionId::from_bytes(id))
+}
+
+fn broken(what: &str) -> StoredError {
+    StoredError::Broken(serde::de::Error::custom(what))
 }
 
 impl StoredSession {
@@ -164,10 +211,8 @@ impl StoredSession {
     }
 
     fn into_session(self) -> Result<Session, StoredError> {
-        let broken = |what: &str| StoredError::Broken(serde::de::Error::custom(what));
-        let id: [u8; 16] = (*self.id.0).try_into().map_err(|_| broken("a session id has 16 bytes"))?;
         Ok(Session {
-            id: SessionId::from_bytes(id),
+            id: session_id(self.id)?,
             device: self.device,
             ticket_n: self.ticket_n,
             ticket_settled: false,

@@ -52,6 +52,7 @@ impl Story {
             device: "pc".into(),
             status,
             token_expires_at: self.now.unix_ms + 86_400_000,
+            token_issued_at: 0,
             pending_until: None,
         };
         let ctx = self.ctx();
@@ -364,6 +365,7 @@ fn a_service_made_session_meets_the_policy_when_it_is_taken_up() {
         session: pending,
         device: "pc".into(),
         status: Status::Online,
+        token_issued_at: 0,
         token_expires_at: u64::MAX,
         pending_until: Some(story.now.unix_ms + 60_000),
     };
@@ -382,7 +384,7 @@ fn a_token_that_runs_out_closes_the_link_and_bars_the_resume() {
     assert_eq!(elapsed.token_expired, [id]);
     let ctx = story.ctx();
     assert_eq!(story.record.attach(ctx, id, 1, None), Err(Refusal::TokenExpired));
-    story.record.refresh(ctx, id, story.now.unix_ms + 1000).unwrap();
+    story.record.refresh(ctx, id, story.now.unix_ms + 1000, 0).unwrap();
     assert!(story.record.attach(ctx, id, 1, None).is_ok());
 }
 

@@ -5,4 +5,5 @@ pub(crate) mod patience;
 pub(crate) mod player;
 pub(crate) mod redis_server;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod socket;

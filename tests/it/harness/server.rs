@@ -161,6 +161,11 @@ impl Server {
         &self.process.url
     }
 
+    /// Where services call: `http://HOST:PORT`.
+    pub(crate) fn service_url(&self) -> &str {
+        &self.process.service_url
+    }
+
     /// Its client port.
     pub(crate) fn port(&self) -> u16 {
         self.host().rsplit(':').next().unwrap().parse().unwrap()
@@ -261,6 +266,7 @@ impl Drop for Server {
 struct Process {
     child: Child,
     url: String,
+    service_url: String,
     log: PathBuf,
 }
 
@@ -276,13 +282,13 @@ impl Process {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let said = lines_of(child.stdout.take().unwrap());
-        let mut process = Self { child, url: String::new(), log };
-        match said_address(&said) {
-            Some(url) => {
-                process.url = url;
+        let mut process = Self { child, url: String::new(), service_url: String::new(), log };
+        match (said_address(&said, "clients "), said_address(&said, "services ")) {
+            (Some(url), Some(service_url)) => {
+                (process.url, process.service_url) = (url, service_url);
                 Ok(process)
             }
-            None => Err(process.exit()),
+            _ => Err(process.exit()),
         }
     }
 
@@ -319,14 +325,14 @@ impl Drop for Process {
     }
 }
 
-/// The client address from the lines that a server says when it is ready; `None` when it ends before.
-fn said_address(said: &Receiver<String>) -> Option<String> {
+/// An address from the lines that a server says when it is ready; `None` when it ends before.
+fn said_address(said: &Receiver<String>, name: &str) -> Option<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match said.recv_timeout(left) {
             Ok(line) => {
-                if let Some(url) = line.trim().strip_prefix("clients ") {
+                if let Some(url) = line.trim().strip_prefix(name) {
                     return Some(url.trim().to_owned());
                 }
             }

@@ -46,6 +46,7 @@ impl Story {
             device: device.into(),
             status: Status::Online,
             token_expires_at: self.now.unix_ms + 86_400_000,
+            token_issued_at: 0,
             pending_until,
         };
         self.record.login(Context { now: self.now, rules: &self.rules }, login).map(|_| session)

@@ -1,0 +1,179 @@
+//! Keeping players out: kick, revocation, ban. Works for players whom nobody has seen yet, too: then their record is
+//! made. What it comes to is durable when the caller has waited for it, and survives in the remainder.
+
+use std::sync::Arc;
+
+use super::record::{Context, Ended, Record, Refusal};
+use super::records::Cell;
+use super::shard::Shard;
+use super::{Home, HomeError};
+use crate::clock::{self, Now};
+use crate::events::EndReason;
+use crate::ids::{PlayerId, Stamp, Version};
+use crate::store::COMMIT_RECORDS_MAX;
+
+/// A player who was kept out.
+pub struct Barred {
+    /// Her record.
+    pub cell: Arc<Cell>,
+    /// Where it stands.
+    pub stamp: Stamp,
+    /// How many sessions were ended.
+    pub sessions: usize,
+}
+
+/// Tries until a record stays where it was found: it may leave between opening and command.
+const TRIES: usize = 4;
+
+impl Home {
+    /// Ends every session of a player, and refuses tokens issued before `revoke_before` from now on. Without the
+    /// latter there is nothing to do for a player who is not here.
+    ///
+    /// # Errors
+    /// [`HomeError`]; nothing was done then.
+    pub async fn kick(
+        &self,
+        player: &PlayerId,
+        reason: EndReason,
+        revoke_before: Option<u64>,
+    ) -> Result<Option<Barred>, HomeError> {
+        if revoke_before.is_none() && self.find_serving(player).await?.is_none() {
+            return Ok(None);
+        }
+        let (cell, (sessions, stamp)) = self
+            .change_hot_or_cold(
+                player,
+                |_, _| Ok(()),
+                |cell, now| {
+                    let applied =
+                        self.apply(cell, now, |record, ctx| Ok(record.kick(ctx, &reason, revoke_before)))?;
+                    Ok((self.ended_of(cell, applied.value), applied.stamp))
+                },
+            )
+            .await?;
+        Ok(Some(Barred { cell, stamp, sessions }))
+    }
+
+    /// Bans a player until then (Unix ms; for ever if absent), or changes the ban that there is.
+    ///
+    /// # Errors
+    /// [`HomeError`]; nothing was done then.
+    pub async fn ban(
+        &self,
+        player: &PlayerId,
+        until: Option<u64>,
+        reason: &str,
+    ) -> Result<Barred, HomeError> {
+        if !self.bans.has_room_for(player, clock::now().unix_ms) {
+            return Err(HomeError::Overloaded);
+        }
+        let (cell, (sessions, stamp)) = self
+            .change_hot_or_cold(
+                player,
+                |_, _| Ok(()),
+                |cell, now| {
+                    let applied = self.apply(cell, now, |record, ctx| {
+                        let ended = record.ban(ctx, until, reason);
+                        self.hold_ban(cell, record, now);
+                        Ok(ended)
+                    })?;
+                    Ok((self.ended_of(cell, applied.value), applied.stamp))
+                },
+            )
+            .await?;
+        Ok(Barred { cell, stamp, sessions })
+    }
+
+    /// Ends a player's ban.
+    ///
+    /// # Errors
+    /// [`Refusal::NotBanned`], and [`HomeError`] else; nothing was done then.
+    pub async fn lift_ban(&self, player: &PlayerId) -> Result<Barred, HomeError> {
+        let is_banned = |record: &Record, ctx: Context<'_>| {
+            record.ban_now(ctx.now.unix_ms).map(|_| ()).ok_or(Refusal::NotBanned)
+        };
+        let (cell, stamp) = self
+            .change_hot_or_cold(player, is_banned, |cell, now| {
+                let lifted = self.apply(cell, now, |record, ctx| {
+                    record.lift_ban(ctx)?;
+                    self.bans.lift(cell.player());
+                    Ok(())
+                });
+                Ok(lifted?.stamp)
+            })
+            .await?;
+        Ok(Barred { cell, stamp, sessions: 0 })
+    }
+
+    /// After the store lost writes: what it says of banned players who are not in memory is written anew where it
+    /// lacks the ban.
+    pub(super) async fn put_back_bans(&self, shard: &Shard) {
+        if self.serving(shard).await.is_err() {
+            return;
+        }
+        for held in self.bans.of_shard(shard.id(), clock::now().unix_ms).chunks(COMMIT_RECORDS_MAX) {
+            let mut last = None;
+            for (player, held) in held {
+                match self.put_back_ban(player, held.version).await {
+                    Ok(cell) => last = cell.or(last),
+                    Err(error) => {
+                        tracing::warn!(operation = "repair", %player, status = %error, "a ban was not put back");
+                    }
+                }
+            }
+            // Not faster than the store takes them.
+            if let Some(cell) = last {
+                let _ = self.durable(&cell).await;
+            }
+        }
+    }
+
+    async fn put_back_ban(
+        &self,
+        player: &PlayerId,
+        version: Version,
+    ) -> Result<Option<Arc<Cell>>, HomeError> {
+        // What is hot is written anew with all the others.
+        if self.records.player(player).is_some() {
+            return Ok(None);
+        }
+        let cell = self.open(player, |_, _| Ok(())).await?;
+        self.apply(&cell, clock::now(), |record, _| {
+            record.stands_above(version);
+            Ok(())
+        })?;
+        Ok(Some(cell))
+    }
+
+    /// Opens a record, which `admit` may refuse before it is made hot, and changes it.
+    pub(super) async fn change_hot_or_cold<T>(
+        &self,
+        player: &PlayerId,
+        admit: impl Fn(&Record, Context<'_>) -> Result<(), Refusal>,
+        change: impl Fn(&Arc<Cell>, Now) -> Result<T, HomeError>,
+    ) -> Result<(Arc<Cell>, T), HomeError> {
+        self.serving(self.shard(self.placement.shard_of(player))?).await?;
+        for _ in 0..TRIES {
+            let cell = self.open(player, &admit).await?;
+            match change(&cell, clock::now()) {
+                Err(HomeError::NotHome { .. }) => {}
+                Err(error) => return Err(error),
+                Ok(value) => return Ok((cell, value)),
+            }
+        }
+        Err(self.not_home())
+    }
+
+    /// Keeps a record's ban in memory beside it.
+    pub(super) fn hold_ban(&self, cell: &Cell, record: &Record, now: Now) {
+        if let Some(ban) = record.ban_now(now.unix_ms) {
+            self.bans.put(cell.player(), cell.shard().id(), ban, record.version);
+        }
+    }
+
+    fn ended_of(&self, cell: &Cell, ended: Vec<Ended>) -> usize {
+        let sessions = ended.len();
+        self.ended(cell, ended);
+        sessions
+    }
+}

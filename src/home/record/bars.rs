@@ -1,0 +1,174 @@
+//! Who may not come in: a ban, and tokens that were revoked. Rare, so a record holds them in a box or not at all.
+//! Pure; part of the record. Kept in the remainder, because that is when they matter most.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Context, Ended, Record, Refusal};
+use crate::events::EndReason;
+use crate::ids::{SessionId, Version};
+
+/// How long the store keeps a ban that does not end.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// What keeps a player out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bars {
+    /// No login, whatever the token.
+    pub ban: Option<Ban>,
+    /// No token that was issued before, Unix ms; 0 refuses none.
+    pub revoked_before: u64,
+}
+
+/// A player is not wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ban {
+    /// When it ends by itself, Unix ms; never if absent.
+    pub until: Option<u64>,
+    /// For people, the player among them.
+    pub reason: Arc<str>,
+    /// When it began, Unix ms.
+    pub since: u64,
+    /// The sessions that it ended: who comes back to one of them is told why it is gone.
+    pub cut: Box<[SessionId]>,
+}
+
+impl Ban {
+    /// Whether it holds now.
+    #[must_use]
+    pub fn holds(&self, now_unix_ms: u64) -> bool {
+        self.until.is_none_or(|until| now_unix_ms < until)
+    }
+}
+
+impl Record {
+    /// The ban that holds now.
+    #[must_use]
+    pub fn ban_now(&self, now_unix_ms: u64) -> Option<&Ban> {
+        self.bars.as_ref()?.ban.as_ref().filter(|ban| ban.holds(now_unix_ms))
+    }
+
+    /// Tokens issued before this time are refused (Unix ms); 0 if none are.
+    #[must_use]
+    pub fn revoked_before(&self) -> u64 {
+        self.bars.as_ref().map_or(0, |bars| bars.revoked_before)
+    }
+
+    /// Whether a token that was issued then may open or keep a session. One that does not say when counts as issued
+    /// at the beginning of time.
+    ///
+    /// # Errors
+    /// [`Refusal::Banned`], [`Refusal::TokenRevoked`].
+    pub fn admits(&self, ctx: Context<'_>, token_issued_at: u64) -> Result<(), Refusal> {
+        if let Some(ban) = self.ban_now(ctx.now.unix_ms) {
+            return Err(Refusal::Banned { reason: Arc::clone(&ban.reason) });
+        }
+        if token_issued_at < self.revoked_before() { Err(Refusal::TokenRevoked) } else { Ok(()) }
+    }
+
+    /// Ends every session, and from now on refuses tokens issued before `revoke_before`: in one step, so that no
+    /// login with an old token comes in between. An earlier revocation is never taken back.
+    pub fn kick(&mut self, ctx: Context<'_>, reason: &EndReason, revoke_before: Option<u64>) -> Vec<Ended> {
+        if let Some(revoke_before) = revoke_before.filter(|before| *before > self.revoked_before()) {
+            self.bars_mut().revoked_before = revoke_before;
+            self.version = self.version.next();
+        }
+        let ended = self.remove_all(self.session_ids(), reason);
+        self.show(ctx);
+        ended
+    }
+
+    /// Bans the player, or changes the ban that there is: ends every session, and refuses every login until it ends.
+    pub fn ban(&mut self, ctx: Context<'_>, until: Option<u64>, reason: &str) -> Vec<Ended> {
+        let reason: Arc<str> = reason.into();
+        let before = self.ban_now(ctx.now.unix_ms);
+        let since = before.map_or(ctx.now.unix_ms, |ban| ban.since);
+        let cut_before = before.map(|ban| ban.cut.clone()).unwrap_or_default();
+        let ids = self.session_ids();
+        let cut = if ids.is_empty() { cut_before } else { ids.clone().into_boxed_slice() };
+        self.bars_mut().ban = Some(Ban { until, reason: Arc::clone(&reason), since, cut });
+        self.version = self.version.next();
+        let ended = self.remove_all(ids, &EndReason::Banned { reason });
+        self.show(ctx);
+        ended
+    }
+
+    /// Ends the ban.
+    ///
+    /// # Errors
+    /// [`Refusal::NotBanned`].
+    pub fn lift_ban(&mut self, ctx: Context<'_>) -> Result<(), Refusal> {
+        if self.ban_now(ctx.now.unix_ms).is_none() {
+            return Err(Refusal::NotBanned);
+        }
+        self.drop_ban();
+        self.version = self.version.next();
+        Ok(())
+    }
+
+    /// Takes over what keeps the player out of an older record: none of it is lost, and what was said last holds.
+    pub(super) fn inherit_bars(&mut self, older: Option<Box<Bars>>) {
+        let Some(older) = older else { return };
+        let bars = self.bars_mut();
+        bars.revoked_before = bars.revoked_before.max(older.revoked_before);
+        if bars.ban.is_none() {
+            bars.ban = older.ban;
+        }
+    }
+
+    /// Holds a ban that the store has lost.
+    pub fn keep_ban(&mut self, ctx: Context<'_>, ban: Ban) {
+        if self.ban_now(ctx.now.unix_ms).is_none() {
+            self.bars_mut().ban = Some(ban);
+        }
+    }
+
+    /// Lifts the version above one that the record had before the store lost it.
+    pub fn stands_above(&mut self, version: Version) {
+        self.version = self.version.max(version).next();
+    }
+
+    /// How much longer than other players this one is to be remembered at least, from now on.
+    #[must_use]
+    pub fn barred_for(&self, now_unix_ms: u64) -> Duration {
+        match self.ban_now(now_unix_ms).map(|ban| ban.until) {
+            None => Duration::ZERO,
+            Some(None) => FOR_EVER,
+            Some(Some(until)) => Duration::from_millis(until - now_unix_ms).min(FOR_EVER),
+        }
+    }
+
+    /// Ends every session if a ban holds: for records that met.
+    pub(super) fn enforce_ban(&mut self, ctx: Context<'_>) -> Vec<Ended> {
+        let Some(reason) = self.ban_now(ctx.now.unix_ms).map(|ban| Arc::clone(&ban.reason)) else {
+            return Vec::new();
+        };
+        self.remove_all(self.session_ids(), &EndReason::Banned { reason })
+    }
+
+    /// Forgets a ban that ended by itself.
+    pub(super) fn drop_ended_ban(&mut self, ctx: Context<'_>) {
+        if self.ban_now(ctx.now.unix_ms).is_none() {
+            self.drop_ban();
+        }
+    }
+
+    fn drop_ban(&mut self) {
+        let Some(bars) = self.bars.as_mut() else { return };
+        bars.ban = None;
+        if **bars == Bars::default() {
+            self.bars = None;
+        }
+    }
+
+    fn bars_mut(&mut self) -> &mut Bars {
+        self.bars.get_or_insert_default()
+    }
+
+    fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions.iter().map(|session| session.id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

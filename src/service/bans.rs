@@ -1,0 +1,77 @@
+//! `PUT` and `DELETE /v1/players/{player}/ban`: keeps a player out, whatever her token, until a time or for good.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use protocol::{Stamp as WireStamp, Text};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::{JsonBody, PathPlayer};
+use super::door::Admin;
+use super::kick::checked_reason;
+use super::problem::Problem;
+use super::words::wire_stamp;
+use crate::clock;
+use crate::home::record::bars::Ban;
+
+#[derive(Deserialize)]
+pub(super) struct Asked<'a> {
+    #[serde(borrow)]
+    reason: Text<'a>,
+    #[serde(default)]
+    until: Option<u64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Banned {
+    sessions: usize,
+    stamp: WireStamp,
+}
+
+/// A ban, as services see it.
+#[derive(Serialize)]
+pub(super) struct BanView {
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+    since: u64,
+}
+
+impl BanView {
+    pub(super) fn of(ban: &Ban) -> Self {
+        Self { reason: ban.reason.as_ref().to_owned(), until: ban.until, since: ban.since }
+    }
+}
+
+/// `PUT /v1/players/{player}/ban`
+pub(super) async fn ban(
+    State(service): State<Arc<Service>>,
+    caller: Admin,
+    PathPlayer(player): PathPlayer,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Banned>, Problem> {
+    let asked: Asked<'_> = body.read()?;
+    let reason = checked_reason(asked.reason.as_str())?;
+    if asked.until.is_some_and(|until| until <= clock::now().unix_ms) {
+        return Err(Problem::bad_request("until: Unix milliseconds in the future, or absent for ever"));
+    }
+    let banned = service.home.ban(&player, asked.until, reason).await?;
+    caller.audit("ban", &player, None);
+    service.durable(&banned.cell, banned.stamp).await?;
+    Ok(Json(Banned { sessions: banned.sessions, stamp: wire_stamp(banned.stamp) }))
+}
+
+/// `DELETE /v1/players/{player}/ban`
+pub(super) async fn lift(
+    State(service): State<Arc<Service>>,
+    caller: Admin,
+    PathPlayer(player): PathPlayer,
+) -> Result<StatusCode, Problem> {
+    let lifted = service.home.lift_ban(&player).await?;
+    caller.audit("ban.lift", &player, None);
+    service.durable(&lifted.cell, lifted.stamp).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
