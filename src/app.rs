@@ -14,7 +14,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{Settings, StoreTarget};
 use crate::events::Events;
-use crate::gate::auth::{AuthError, AuthSetupError, Authenticator};
+use crate::files::{self, Watched};
+use crate::gate::auth::{AuthError, Authenticator};
 use crate::gate::listener::{self, Gate};
 use crate::gate::origin::OriginPolicy;
 use crate::gate::tls::{self, TlsError};
@@ -51,9 +52,9 @@ const FORMAT: u32 = record::stored::FORMAT;
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A key file that cannot be used.
+    /// A file of keys that cannot be used.
     #[error(transparent)]
-    Auth(#[from] AuthSetupError),
+    File(#[from] files::Fault),
     /// A certificate that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -97,7 +98,7 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Auth(_) | Self::Tls(_) | Self::Cluster(_) => 64,
+            Self::File(_) | Self::Tls(_) | Self::Cluster(_) => 64,
             Self::Bind { .. }
             | Self::Store(_)
             | Self::StoreSilent(_)
@@ -151,6 +152,8 @@ impl House {
         // What can fail without a trace comes first: keys, certificates, addresses.
         let auth = Arc::new(Authenticator::from_settings(&settings)?);
         let tls = tls::server_config(&settings.tls)?;
+        let keys = Keys::from_settings(&settings)?;
+        let watched: Vec<Arc<dyn Watched>> = auth.file().into_iter().chain(keys.files()).collect();
         // Before any room makes its handles.
         let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
@@ -222,9 +225,10 @@ impl House {
             ServiceSettings {
                 node_id: settings.node_id.to_string(),
                 client_url: client_url(&settings, client_addr),
-                keys: Keys::bootstrap(settings.service_key.as_ref()),
+                keys,
                 credentials_ttl: CREDENTIALS_TTL,
                 shortfalls,
+                shortfalls_now: shortfalls_of(watched.clone()),
             },
             Arc::clone(&home),
             Arc::clone(&hub),
@@ -232,6 +236,7 @@ impl House {
             Box::new(move || recorded.render()),
             condition([door.clone(), upper.clone(), lower.clone()]),
         );
+        upper.spawn_vital("files", files::watch(watched, upper.clone()));
         let counter = Tasks::new();
         let at_counter = counter.clone();
         counter.spawn_vital("service", async move { service::serve(services, service, &at_counter).await });
@@ -338,6 +343,16 @@ fn condition(floors: [Tasks; 3]) -> Box<dyn Fn() -> Condition + Send + Sync> {
         } else {
             Condition::Well
         }
+    })
+}
+
+/// What stands in the way of files that have changed.
+fn shortfalls_of(watched: Vec<Arc<dyn Watched>>) -> Box<dyn Fn() -> Vec<Shortfall> + Send + Sync> {
+    Box::new(move || {
+        let faults = watched.iter().filter_map(|file| file.fault());
+        faults
+            .map(|fault| Shortfall { setting: fault.setting, message: fault.message, fatal: false })
+            .collect()
     })
 }
 

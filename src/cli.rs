@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check-config`, `token`. `main` calls it; it loads the settings, judges what they name,
+//! The command line: `serve`, `check-config`, `token`, `service-key`. `main` calls it; it loads the settings, judges what they name,
 //! and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
 
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ use crate::gate::auth::Authenticator;
 use crate::gate::tls;
 use crate::gate::token::{self, Grant};
 use crate::ids::PlayerId;
+use crate::service::{self, Keys, Scope};
 use crate::telemetry::logs::{self, Lines};
 
 /// The command line or the settings are wrong; nothing was started.
@@ -38,6 +39,8 @@ enum Command {
     CheckConfig,
     /// Print a token for a player, to try things out
     Token(TokenFlags),
+    /// Make a service key: print its entry for service.keys_file, and the key itself on standard error
+    ServiceKey(ServiceKeyFlags),
 }
 
 /// Each setting is also HEARTH_… in the environment; config/hearth.toml explains all.
@@ -77,6 +80,23 @@ struct TokenFlags {
     /// The private key to sign with, for RS256, ES256 and EdDSA
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// The name of that key in auth.jwks_file
+    #[arg(long, value_name = "NAME")]
+    kid: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ServiceKeyFlags {
+    /// The service's name: what audit lines say, and what players see as the sender of its messages
+    #[arg(long)]
+    name: String,
+    /// What it opens, of read, push, write, admin
+    #[arg(long, value_delimiter = ',', required = true, value_parser = scope)]
+    scopes: Vec<Scope>,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::named(text).ok_or_else(|| "must be read, push, write or admin".to_owned())
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -125,6 +145,7 @@ pub fn run(
         Command::Serve => serve(&sources, err),
         Command::CheckConfig => check_config(&sources, out, err),
         Command::Token(flags) => print_token(&sources, flags, out),
+        Command::ServiceKey(flags) => make_service_key(&flags, out, err),
     };
     let Err(failure) = outcome else { return 0 };
     for line in failure.lines {
@@ -178,6 +199,7 @@ fn load(sources: &Sources) -> Result<Settings, Failure> {
     })?;
     let lines: Vec<String> = [
         Authenticator::from_settings(&settings).err().map(|error| error.to_string()),
+        Keys::from_settings(&settings).err().map(|error| error.to_string()),
         tls::server_config(&settings.tls).err().map(|error| error.to_string()),
     ]
     .into_iter()
@@ -190,11 +212,27 @@ fn print_token(sources: &Sources, flags: TokenFlags, out: &mut dyn Write) -> Res
     let settings = load(sources)?;
     let player =
         PlayerId::parse(&flags.player).map_err(|error| Failure::config(format!("--player: {error}")))?;
-    let grant = Grant { player, ttl_s: flags.ttl_s, rooms: flags.rooms };
+    let grant = Grant { player, ttl_s: flags.ttl_s, rooms: flags.rooms, kid: flags.kid };
     let token =
         token::mint(&settings, &grant, flags.key_file.as_deref(), clock::now()).map_err(Failure::config)?;
-    writeln!(out, "{token}")
-        .map_err(|error| Failure { lines: vec![format!("cannot print: {error}")], exit_code: EXIT_INTERNAL })
+    writeln!(out, "{token}").map_err(cannot_print)
+}
+
+/// The entry goes where it can be appended to a file, the key where it cannot be by accident.
+fn make_service_key(
+    flags: &ServiceKeyFlags,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), Failure> {
+    let made = service::generate_key(&flags.name, &flags.scopes)
+        .map_err(|message| Failure::config(format!("service-key: {message}")))?;
+    write!(out, "{}", made.entry).map_err(cannot_print)?;
+    let told = format!("the key of {}, told only now: {}", flags.name, made.secret.expose());
+    writeln!(err, "{told}").map_err(cannot_print)
+}
+
+fn cannot_print(error: std::io::Error) -> Failure {
+    Failure { lines: vec![format!("cannot print: {error}")], exit_code: EXIT_INTERNAL }
 }
 
 #[cfg(test)]
@@ -285,6 +323,32 @@ mod tests {
         assert_eq!(help.exit_code, 0);
         for name in ["--client-addr", "HEARTH_STORE", "check-config", "--set"] {
             assert!(help.out.contains(name), "{name} is not in {}", help.out);
+        }
+    }
+
+    #[test]
+    fn a_service_key_is_printed_apart_from_its_entry() {
+        let ran = hearth(&["service-key", "--name", "shop", "--scopes", "read,push"], &[]);
+        assert_eq!(ran.exit_code, 0, "{}", ran.err);
+        assert!(
+            ran.out.starts_with("[[keys]]\n") && ran.out.contains("scopes = [\"read\", \"push\"]"),
+            "{}",
+            ran.out
+        );
+        let key = ran.err.trim().rsplit(' ').next().expect("a key").to_owned();
+        assert!(!ran.out.contains(&key));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.toml");
+        std::fs::write(&path, &ran.out).expect("write");
+        let settings =
+            Settings::from_toml(&format!("[service]\nkeys_file = {path:?}")).expect("good settings");
+        let keys = Keys::from_settings(&settings).expect("a good file");
+        assert_eq!(keys.find(key.as_bytes(), clock::now()).expect("the key").name(), "shop");
+        for args in [
+            &["service-key", "--name", "shop", "--scopes", "dance"][..],
+            &["service-key", "--name", "", "--scopes", "read"],
+        ] {
+            assert_eq!(hearth(args, &[]).exit_code, 64, "{args:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! them, `app` hands each room what it needs. The only place that reads the environment; never starts anything.
 
 mod choices;
+mod jwt;
 mod manual;
 mod relations;
 mod sources;
@@ -12,10 +13,13 @@ use std::ffi::OsString;
 use std::fmt;
 
 pub use choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
+pub use jwt::Jwt;
 pub use manual::text as manual_text;
 use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
-pub use table::{Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Session, Settings, Tls};
+pub use table::{
+    Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, ServiceAuth, Session, Settings, Tls,
+};
 pub use values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
 
 /// One thing that is wrong with the settings.

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use super::choices::{DevTokens, JwtAlgorithm};
+use super::choices::DevTokens;
+use super::jwt::{self, SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN};
 use super::sources::Reader;
 use super::table::Settings;
 
-/// HS256 wants a secret as long as its hash (RFC 7518, section 3.2).
-const JWT_SECRET_BYTES_MIN: usize = 32;
 /// A service key shorter than this can be guessed.
 const SERVICE_KEY_BYTES_MIN: usize = 16;
 
@@ -31,8 +30,8 @@ impl Settings {
 
     /// Whether tokens can be verified with a key.
     #[must_use]
-    pub const fn has_jwt_key(&self) -> bool {
-        self.auth.jwt_secret.is_some() || self.auth.jwt_key_file.is_some()
+    pub fn has_jwt_key(&self) -> bool {
+        self.auth.jwt().has_key()
     }
 
     /// What is allowed but should be said loudly at start, a line each.
@@ -45,8 +44,8 @@ impl Settings {
             );
         } else if !self.has_jwt_key() {
             lines.push(
-                "auth: no JWT key is configured: only sessions that a service made can connect; set auth.jwt_secret \
-                 or auth.jwt_key_file"
+                "auth: no JWT key is configured: only sessions that a service made can connect; set auth.jwt_secret, \
+                 auth.jwt_key_file or auth.jwks_file"
                     .into(),
             );
         }
@@ -56,10 +55,12 @@ impl Settings {
         if short(&self.service_key, SERVICE_KEY_BYTES_MIN) {
             lines.push(format!("service_key: shorter than {SERVICE_KEY_BYTES_MIN} bytes, it can be guessed"));
         }
-        if short(&self.auth.jwt_secret, JWT_SECRET_BYTES_MIN) {
-            lines.push(format!(
-                "auth.jwt_secret: shorter than {JWT_SECRET_BYTES_MIN} bytes, it can be guessed"
-            ));
+        for (name, secret) in
+            [("auth.jwt_secret", &self.auth.jwt_secret), ("service.jwt_secret", &self.service.jwt_secret)]
+        {
+            if short(secret, JWT_SECRET_BYTES_MIN) {
+                lines.push(format!("{name}: shorter than {JWT_SECRET_BYTES_MIN} bytes, it can be guessed"));
+            }
         }
         lines
     }
@@ -68,7 +69,8 @@ impl Settings {
 /// Notes every broken relation.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     addresses(settings, reader);
-    auth(settings, reader);
+    dev_tokens(settings, reader);
+    jwt::check(settings, reader);
     sizes(settings, reader);
     times(settings, reader);
     rates(settings, reader);
@@ -98,47 +100,14 @@ fn addresses(settings: &Settings, reader: &mut Reader) {
     }
 }
 
-fn auth(settings: &Settings, reader: &mut Reader) {
-    let auth = &settings.auth;
-    let loopback = settings.is_on_loopback();
-    if auth.dev_tokens == DevTokens::On && !loopback {
+fn dev_tokens(settings: &Settings, reader: &mut Reader) {
+    if settings.auth.dev_tokens == DevTokens::On && !settings.is_on_loopback() {
         reader.relation(
             &["auth.dev_tokens", "client_addr"],
             &format!(
                 "must not be true while client_addr is {}: anyone could log in as anyone",
                 settings.client_addr
             ),
-        );
-    }
-    let symmetric = matches!(auth.jwt_algorithm, None | Some(JwtAlgorithm::Hs256));
-    if auth.jwt_secret.is_some() && auth.jwt_key_file.is_some() {
-        reader.relation(
-            &["auth.jwt_secret", "auth.jwt_key_file"],
-            "auth.jwt_secret and auth.jwt_key_file exclude each other: one algorithm, one key",
-        );
-    } else if auth.jwt_secret.is_some() && !symmetric {
-        reader.relation(
-            &["auth.jwt_algorithm", "auth.jwt_secret"],
-            "goes with auth.jwt_key_file (a public key); auth.jwt_secret goes with HS256",
-        );
-    } else if auth.jwt_key_file.is_some() && symmetric {
-        reader.relation(
-            &["auth.jwt_algorithm", "auth.jwt_key_file"],
-            "must be RS256, ES256 or EdDSA with auth.jwt_key_file; HS256 goes with auth.jwt_secret",
-        );
-    } else if auth.jwt_algorithm.is_some() && !settings.has_jwt_key() {
-        reader.relation(
-            &["auth.jwt_algorithm", "auth.jwt_secret", "auth.jwt_key_file"],
-            "has no key: set auth.jwt_secret (HS256) or auth.jwt_key_file (the others)",
-        );
-    }
-    if let Some(secret) = &auth.jwt_secret
-        && !loopback
-        && secret.expose().len() < JWT_SECRET_BYTES_MIN
-    {
-        reader.relation(
-            &["auth.jwt_secret", "client_addr"],
-            &format!("must be at least {JWT_SECRET_BYTES_MIN} bytes long on any address but loopback"),
         );
     }
 }

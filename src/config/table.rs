@@ -108,6 +108,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Settings::ROWS,
     &Cluster::ROWS,
     &Auth::ROWS,
+    &ServiceAuth::ROWS,
     &Tls::ROWS,
     &Link::ROWS,
     &Session::ROWS,
@@ -147,6 +148,7 @@ section! {
     with {
         cluster: Cluster,
         auth: Auth,
+        service: ServiceAuth,
         tls: Tls,
         link: Link,
         session: Session,
@@ -181,8 +183,12 @@ section! {
         jwt_algorithm: Option<JwtAlgorithm> = "jwt_algorithm";
         /// The shared secret of HS256, at least 32 bytes long. Secret: set it as HEARTH_AUTH__JWT_SECRET.
         jwt_secret: Option<Secret> = "jwt_secret";
-        /// The public key of RS256, ES256 or EdDSA as a PEM file.
+        /// The public key of RS256, ES256 or EdDSA as a PEM file. Read again when it changes.
         jwt_key_file: Option<PathBuf> = "jwt_key_file";
+        /// Several public keys as a JSON Web Key Set (RFC 7517), instead of `jwt_key_file`: RSA, EC (P-256, P-384)
+        /// and OKP (Ed25519), found by a token's `kid`, each with its one algorithm. Read again when it changes, so
+        /// that keys come and go without a restart; while it cannot be read, the keys that were read stay.
+        jwks_file: Option<PathBuf> = "jwks_file";
         /// The `iss` that a token must carry; without it none is asked for.
         jwt_issuer: Option<String> = "jwt_issuer";
         /// The `aud` that a token must carry; without it a token that names an audience is refused.
@@ -194,6 +200,32 @@ section! {
         /// address or localhost pass if `client_addr` is a loopback address, and no others: a page that was
         /// opened as a file has the origin `null`, and is not among them.
         origins_allowed: Vec<AllowedOrigin> = "origins_allowed" => [];
+    }
+}
+
+section! {
+    /// Which game services may call, besides the one with `service_key`. A service's JWT claims `sub` (its name),
+    /// `scopes` (a list of `read`, `push`, `write`, `admin`) and `exp`; it is never good for a player, nor a player's
+    /// for a service.
+    ServiceAuth ["service"] {
+        /// Service keys with their names and scopes, as a TOML file; `hearth service-key` prints entries for it. Read
+        /// again when it changes: a key that is taken out stops at once. While it cannot be read, the keys that were
+        /// read stay.
+        keys_file: Option<PathBuf> = "keys_file";
+        /// The one algorithm of services' JWTs: HS256 (with `jwt_secret`), RS256, ES256 or EdDSA (with
+        /// `jwt_key_file`). Without it, `jwt_secret` means HS256.
+        jwt_algorithm: Option<JwtAlgorithm> = "jwt_algorithm";
+        /// The shared secret of HS256, at least 32 bytes long, and not that of players. Secret: set it as
+        /// HEARTH_SERVICE__JWT_SECRET.
+        jwt_secret: Option<Secret> = "jwt_secret";
+        /// The public key of RS256, ES256 or EdDSA as a PEM file. Read again when it changes.
+        jwt_key_file: Option<PathBuf> = "jwt_key_file";
+        /// Several public keys as a JSON Web Key Set, as `jwks_file` of `[auth]`.
+        jwks_file: Option<PathBuf> = "jwks_file";
+        /// The `iss` that a service's token must carry; without it none is asked for.
+        jwt_issuer: Option<String> = "jwt_issuer";
+        /// The `aud` that a service's token must carry; without it a token that names an audience is refused.
+        jwt_audience: Option<String> = "jwt_audience";
     }
 }
 

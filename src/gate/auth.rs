@@ -1,41 +1,19 @@
 //! Whether a token is good, and whose it is. The handshake and `refresh` ask; the only place that says yes or no.
 //! Never tells the client which rule a token broke: that goes to the log, at debug.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::clock::Now;
-use crate::config::{self, JwtAlgorithm, Settings};
+use crate::config::Settings;
+use crate::files::{Fault, Watched};
 use crate::ids::PlayerId;
+use crate::jwt::{self, Claimed, Verifier};
 
 /// What a development token starts with.
 pub(super) const DEV_PREFIX: &str = "dev:";
-
-/// Why the configured key cannot be used. A fault of the configuration: nothing may start with it.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthSetupError {
-    /// The key file cannot be read.
-    #[error("auth.jwt_key_file: cannot read {}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file holds no public key of the algorithm.
-    #[error("auth.jwt_key_file: {} holds no public key for {}: {source}", path.display(), algorithm.as_str())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// The configured algorithm.
-        algorithm: JwtAlgorithm,
-        /// Why.
-        source: jsonwebtoken::errors::Error,
-    },
-}
 
 /// Why a token is not taken. The two differ for the client: a new token may help, or nothing will.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,44 +40,26 @@ pub struct Identity {
 }
 
 /// Judges tokens; made once.
+#[derive(Debug)]
 pub struct Authenticator {
     dev_ttl_ms: Option<u64>,
-    jwt: Option<Jwt>,
-}
-
-struct Jwt {
-    key: DecodingKey,
-    validation: Validation,
-    leeway_ms: u64,
-}
-
-/// Says nothing of the key.
-impl std::fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let algorithms = self.jwt.as_ref().map(|jwt| &jwt.validation.algorithms);
-        f.debug_struct("Authenticator")
-            .field("dev_ttl_ms", &self.dev_ttl_ms)
-            .field("jwt", &algorithms)
-            .finish()
-    }
+    jwt: Option<Verifier>,
 }
 
 impl Authenticator {
-    /// Reads the key and fixes the rules.
+    /// Reads the keys and fixes the rules.
     ///
     /// # Errors
-    /// [`AuthSetupError`] names the setting and the file.
-    pub fn from_settings(settings: &Settings) -> Result<Self, AuthSetupError> {
-        let auth = &settings.auth;
-        let dev_ttl_ms = settings.dev_tokens_taken().then(|| millis(auth.dev_token_ttl));
-        let named = auth.jwt_algorithm.unwrap_or(JwtAlgorithm::Hs256);
-        let key = match (&auth.jwt_secret, &auth.jwt_key_file) {
-            (Some(secret), _) => Some(DecodingKey::from_secret(secret.expose().as_bytes())),
-            (None, Some(path)) => Some(public_key(named, path)?),
-            (None, None) => None,
-        };
-        let jwt = key.map(|key| Jwt { key, validation: rules(named, auth), leeway_ms: millis(auth.leeway) });
-        Ok(Self { dev_ttl_ms, jwt })
+    /// [`Fault`] names the setting and the file.
+    pub fn from_settings(settings: &Settings) -> Result<Self, Fault> {
+        let dev_ttl_ms = settings.dev_tokens_taken().then(|| millis(settings.auth.dev_token_ttl));
+        Ok(Self { dev_ttl_ms, jwt: Verifier::from_settings(&settings.auth.jwt())? })
+    }
+
+    /// The file that its keys come from, to be looked at.
+    #[must_use]
+    pub fn file(&self) -> Option<Arc<dyn Watched>> {
+        self.jwt.as_ref().and_then(Verifier::file)
     }
 
     /// Judges a token.
@@ -109,13 +69,13 @@ impl Authenticator {
     pub fn verify(&self, token: &str, now: Now) -> Result<Identity, AuthError> {
         let outcome = match (token.strip_prefix(DEV_PREFIX), self.dev_ttl_ms, &self.jwt) {
             (Some(player), Some(ttl_ms), _) => development(player, ttl_ms, now),
-            (None, _, Some(jwt)) => jwt.verify(token, now),
+            (None, _, Some(jwt)) => jwt.verify(token, now).map_err(Refusal::from).and_then(identity),
             _ => Err(Refusal::Kind),
         };
         outcome.map_err(|refusal| {
             tracing::debug!(operation = "auth", status = %refusal, "token refused");
             match refusal {
-                Refusal::Expired => AuthError::Expired,
+                Refusal::Jwt(jwt::Refusal::Expired) => AuthError::Expired,
                 _ => AuthError::Invalid,
             }
         })
@@ -127,14 +87,10 @@ impl Authenticator {
 enum Refusal {
     #[error("tokens of this kind are not taken here")]
     Kind,
-    #[error("{0}")]
-    Jwt(jsonwebtoken::errors::Error),
-    #[error("its header has critical extensions that we do not know")]
-    Critical,
-    #[error("expired")]
-    Expired,
-    #[error("not valid yet")]
-    NotYet,
+    #[error(transparent)]
+    Jwt(#[from] jwt::Refusal),
+    #[error("it is a service's")]
+    Service,
     #[error("its subject is not a player: {0}")]
     Subject(#[from] crate::ids::IdError),
 }
@@ -148,93 +104,27 @@ fn development(player: &str, ttl_ms: u64, now: Now) -> Result<Identity, Refusal>
     })
 }
 
-/// Times are numbers of seconds, with a fraction if the issuer likes (RFC 7519, section 2).
+/// What a player's token claims.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: f64,
-    nbf: Option<f64>,
-    iat: Option<f64>,
     #[serde(default)]
     rooms: Vec<String>,
+    /// What a service's token has and a player's has not, so that neither is ever taken for the other.
+    scopes: Option<IgnoredAny>,
 }
 
-impl Jwt {
-    fn verify(&self, token: &str, now: Now) -> Result<Identity, Refusal> {
-        let claims = self.claims(token)?;
-        let expires_at_unix_ms = unix_ms(claims.exp).saturating_add(self.leeway_ms);
-        if now.unix_ms >= expires_at_unix_ms {
-            return Err(Refusal::Expired);
-        }
-        let latest_ms = now.unix_ms.saturating_add(self.leeway_ms);
-        if [claims.nbf, claims.iat].into_iter().flatten().any(|from| unix_ms(from) > latest_ms) {
-            return Err(Refusal::NotYet);
-        }
-        Ok(Identity {
-            player: PlayerId::parse(&claims.sub)?,
-            expires_at_unix_ms,
-            rooms: claims.rooms,
-            issued_at_unix_ms: claims.iat.map(unix_ms).unwrap_or_default(),
-        })
+fn identity(claimed: Claimed<Claims>) -> Result<Identity, Refusal> {
+    let Claimed { claims, expires_at_unix_ms, issued_at_unix_ms } = claimed;
+    if claims.scopes.is_some() {
+        return Err(Refusal::Service);
     }
-
-    /// The claims of a token whose signature, algorithm, issuer and audience are good.
-    fn claims(&self, token: &str) -> Result<Claims, Refusal> {
-        let header = decode_header(token).map_err(Refusal::Jwt)?;
-        // What a token calls critical must be understood (RFC 7515, section 4.1.11), and we know no extension.
-        if header.crit.is_some() {
-            return Err(Refusal::Critical);
-        }
-        decode::<Claims>(token, &self.key, &self.validation).map(|data| data.claims).map_err(Refusal::Jwt)
-    }
-}
-
-/// What the library checks for us: all but the times, which are ours to compare with `now`.
-fn rules(named: JwtAlgorithm, auth: &config::Auth) -> Validation {
-    let mut validation = Validation::new(algorithm(named));
-    let mut required = vec!["exp", "sub"];
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    if let Some(issuer) = &auth.jwt_issuer {
-        validation.set_issuer(&[issuer]);
-        required.push("iss");
-    }
-    if let Some(audience) = &auth.jwt_audience {
-        validation.set_audience(&[audience]);
-        required.push("aud");
-    }
-    validation.set_required_spec_claims(&required);
-    validation
-}
-
-fn public_key(named: JwtAlgorithm, path: &std::path::Path) -> Result<DecodingKey, AuthSetupError> {
-    let pem =
-        std::fs::read(path).map_err(|source| AuthSetupError::File { path: path.to_path_buf(), source })?;
-    let key = match named {
-        // The settings do not let a secret come from a file of keys.
-        JwtAlgorithm::Hs256 => Err(ErrorKind::InvalidKeyFormat.into()),
-        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&pem),
-        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem(&pem),
-        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem(&pem),
-    };
-    // A key of the right family but the wrong curve shows only when it is used.
-    key.and_then(|key| jsonwebtoken::crypto::verify("", b"", &key, algorithm(named)).map(|_| key))
-        .map_err(|source| AuthSetupError::Key { path: path.to_path_buf(), algorithm: named, source })
-}
-
-pub(super) const fn algorithm(named: JwtAlgorithm) -> Algorithm {
-    match named {
-        JwtAlgorithm::Hs256 => Algorithm::HS256,
-        JwtAlgorithm::Rs256 => Algorithm::RS256,
-        JwtAlgorithm::Es256 => Algorithm::ES256,
-        JwtAlgorithm::EdDsa => Algorithm::EdDSA,
-    }
-}
-
-/// Seconds as milliseconds; below zero and above all bounds the nearest that there is.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer saturates")]
-fn unix_ms(seconds: f64) -> u64 {
-    (seconds * 1_000.0) as u64
+    Ok(Identity {
+        player: PlayerId::parse(&claims.sub)?,
+        expires_at_unix_ms,
+        rooms: claims.rooms,
+        issued_at_unix_ms,
+    })
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

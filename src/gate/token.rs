@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::Serialize;
 
-use super::auth::{DEV_PREFIX, algorithm};
+use super::auth::DEV_PREFIX;
 use crate::clock::Now;
 use crate::config::{JwtAlgorithm, Settings};
 use crate::ids::PlayerId;
+use crate::jwt::algorithm;
 
 /// Why no token can be written.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
     /// Neither a key nor development tokens.
     #[error(
-        "auth: there is nothing to sign with: set auth.jwt_secret, or auth.jwt_key_file and give --key-file"
+        "auth: there is nothing to sign with: set auth.jwt_secret, or a file of public keys and give --key-file"
     )]
     NoKey,
-    /// The settings name a public key; signing takes the private one.
-    #[error("{} is signed with a private key: give its PEM file with --key-file", .0.as_str())]
-    NoPrivateKey(JwtAlgorithm),
+    /// The settings name public keys; signing takes a private one.
+    #[error("tokens are signed with a private key: give its PEM file with --key-file")]
+    NoPrivateKey,
     /// The private key cannot be read.
     #[error("--key-file: cannot read {}: {source}", path.display())]
     File {
@@ -33,11 +34,14 @@ pub enum MintError {
     /// The private key is not one of the algorithm's, or not PEM.
     #[error("--key-file: not a private key for {}: {source}", algorithm.as_str())]
     Key {
-        /// The configured algorithm.
+        /// The algorithm.
         algorithm: JwtAlgorithm,
         /// Why.
         source: jsonwebtoken::errors::Error,
     },
+    /// The private key is of no kind that a key set may hold.
+    #[error("--key-file: {} holds no private key of RSA, EC or Ed25519 as PKCS #8 PEM", .0.display())]
+    KeyKind(PathBuf),
 }
 
 /// What a token says.
@@ -49,6 +53,8 @@ pub struct Grant {
     pub ttl_s: u64,
     /// Rooms that it opens.
     pub rooms: Vec<String>,
+    /// Which key of a set signed it.
+    pub kid: Option<String>,
 }
 
 /// Writes a token that a server with these settings takes: signed if a key is configured, else `dev:<player>`.
@@ -66,11 +72,10 @@ pub fn mint(
         let taken = settings.dev_tokens_taken();
         return if taken { Ok(format!("{DEV_PREFIX}{}", grant.player)) } else { Err(MintError::NoKey) };
     }
-    let named = auth.jwt_algorithm.unwrap_or(JwtAlgorithm::Hs256);
-    let key = match (&auth.jwt_secret, key_file) {
-        (Some(secret), _) => EncodingKey::from_secret(secret.expose().as_bytes()),
-        (None, Some(path)) => private_key(named, path)?,
-        (None, None) => return Err(MintError::NoPrivateKey(named)),
+    let (named, key) = match (&auth.jwt_secret, key_file) {
+        (Some(secret), _) => (JwtAlgorithm::Hs256, EncodingKey::from_secret(secret.expose().as_bytes())),
+        (None, Some(path)) => private_key(auth.jwt_algorithm, path)?,
+        (None, None) => return Err(MintError::NoPrivateKey),
     };
     let now_s = now.unix_ms / 1_000;
     let claims = Claims {
@@ -81,8 +86,8 @@ pub fn mint(
         aud: auth.jwt_audience.as_deref(),
         rooms: &grant.rooms,
     };
-    encode(&Header::new(algorithm(named)), &claims, &key)
-        .map_err(|source| MintError::Key { algorithm: named, source })
+    let header = Header { kid: grant.kid.clone(), ..Header::new(algorithm(named)) };
+    encode(&header, &claims, &key).map_err(|source| MintError::Key { algorithm: named, source })
 }
 
 #[derive(Serialize)]
@@ -98,13 +103,24 @@ struct Claims<'a> {
     rooms: &'a [String],
 }
 
-fn private_key(named: JwtAlgorithm, path: &Path) -> Result<EncodingKey, MintError> {
+/// The key, and what it signs with: the configured algorithm, or without one the first whose key it is.
+fn private_key(named: Option<JwtAlgorithm>, path: &Path) -> Result<(JwtAlgorithm, EncodingKey), MintError> {
     let pem = std::fs::read(path).map_err(|source| MintError::File { path: path.to_path_buf(), source })?;
-    let key = match named {
-        JwtAlgorithm::Hs256 => Ok(EncodingKey::from_secret(&pem)),
-        JwtAlgorithm::Rs256 => EncodingKey::from_rsa_pem(&pem),
-        JwtAlgorithm::Es256 => EncodingKey::from_ec_pem(&pem),
-        JwtAlgorithm::EdDsa => EncodingKey::from_ed_pem(&pem),
-    };
-    key.map_err(|source| MintError::Key { algorithm: named, source })
+    if let Some(named) = named {
+        let key = private_key_of(named, &pem);
+        return key.map(|key| (named, key)).map_err(|source| MintError::Key { algorithm: named, source });
+    }
+    [JwtAlgorithm::Es256, JwtAlgorithm::EdDsa, JwtAlgorithm::Rs256]
+        .into_iter()
+        .find_map(|named| Some((named, private_key_of(named, &pem).ok()?)))
+        .ok_or_else(|| MintError::KeyKind(path.to_path_buf()))
+}
+
+fn private_key_of(named: JwtAlgorithm, pem: &[u8]) -> Result<EncodingKey, jsonwebtoken::errors::Error> {
+    match named {
+        JwtAlgorithm::Hs256 => Ok(EncodingKey::from_secret(pem)),
+        JwtAlgorithm::Rs256 => EncodingKey::from_rsa_pem(pem),
+        JwtAlgorithm::Es256 => EncodingKey::from_ec_pem(pem),
+        JwtAlgorithm::EdDsa => EncodingKey::from_ed_pem(pem),
+    }
 }

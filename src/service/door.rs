@@ -1,5 +1,6 @@
 //! What every call passes: the process is well, the key is good and not too fast, its scope opens the call; and
-//! afterwards it is counted. Called by the router alone. The only place that reads `Authorization`.
+//! afterwards it is counted, and a change is written down. Called by the router alone. The only place that reads
+//! `Authorization`.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use axum::response::{IntoResponse, Response};
 use metrics::{Counter, Histogram};
 use protocol::ErrorCode;
 
-use super::keys::{Key, Scope};
+use super::audit::{Line, Passage};
+use super::keys::{Identity, Scope};
 use super::problem::Problem;
 use super::{Condition, Service, route};
 use crate::clock;
@@ -27,8 +29,19 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Requ
     let began = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
-    let response = match service.admit(known, &mut request) {
-        Ok(()) => next.run(request).await,
+    let response = match service.admit(known, request.headers(), request.uri().path()) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(identity)) => {
+            let passage = Arc::new(Passage::new(identity));
+            // A change is written down however the call ends, also when its caller has gone.
+            let line = known.and_then(|route| Line::begin(route, &request, &passage));
+            request.extensions_mut().insert(passage);
+            let response = next.run(request).await;
+            if let Some(line) = line {
+                line.end(response.status());
+            }
+            response
+        }
         Err(problem) => problem.into_response(),
     };
     let (status, took) = (response.status(), began.elapsed());
@@ -44,31 +57,34 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Requ
 }
 
 impl Service {
-    /// Whether a call may go on; with a key, its caller is put into the request.
-    fn admit(&self, route: Option<&str>, request: &mut Request) -> Result<(), Problem> {
+    /// Whether a call may go on, and who makes it; nobody is asked where it is open to all.
+    fn admit(
+        &self,
+        route: Option<&str>,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
         // What is not known needs a key as well, so that no new path of `/v1` is open by accident.
-        let is_open =
-            route.map_or(!request.uri().path().starts_with("/v1"), |route| route::OPEN.contains(&route));
+        let is_open = route.map_or(!path.starts_with("/v1"), |route| route::OPEN.contains(&route));
         if is_open {
-            return Ok(());
+            return Ok(None);
         }
         if (self.condition)() == Condition::Failed {
             return Err(Problem::new(ErrorCode::Internal, "a vital part of this node has failed"));
         }
-        let key = Arc::clone(self.identify(request.headers())?);
-        self.count(key.name())?;
-        request.extensions_mut().insert(key);
-        Ok(())
+        let identity = self.identify(headers)?;
+        self.count(identity.name())?;
+        Ok(Some(identity))
     }
 
-    fn identify(&self, headers: &HeaderMap) -> Result<&Arc<Key>, Problem> {
+    fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
         let detail = if self.settings.keys.is_empty() {
             "this server has no service key: set HEARTH_SERVICE_KEY"
         } else {
             match bearer(headers) {
-                None => "send Authorization: Bearer <service key>",
-                Some(presented) => match self.settings.keys.find(presented) {
-                    Some(key) => return Ok(key),
+                None => "send Authorization: Bearer <service key or JWT>",
+                Some(presented) => match self.settings.keys.find(presented, clock::now()) {
+                    Some(identity) => return Ok(identity),
                     None => "the service key is not good",
                 },
             }
@@ -92,7 +108,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Who calls, with a key that opens the scope: asking for it in a handler's arguments is the check.
-pub(super) struct Caller<const SCOPE: u8>(Arc<Key>);
+pub(super) struct Caller<const SCOPE: u8>(Arc<Passage>);
 
 /// May look.
 pub(super) type Reader = Caller<{ Scope::Read as u8 }>;
@@ -104,22 +120,14 @@ pub(super) type Writer = Caller<{ Scope::Write as u8 }>;
 pub(super) type Admin = Caller<{ Scope::Admin as u8 }>;
 
 impl<const SCOPE: u8> Caller<SCOPE> {
-    /// The key's name.
+    /// The service's name.
     pub(super) fn name(&self) -> &str {
-        self.0.name()
+        self.0.identity().name()
     }
 
-    /// One line for a change that took effect.
+    /// Says what the audit line of this call is to tell: what was done, and to whom. The line itself is the door's.
     pub(super) fn audit(&self, operation: &'static str, player: &PlayerId, session: Option<SessionId>) {
-        tracing::info!(
-            target: "audit",
-            operation,
-            key = self.name(),
-            player = %player,
-            session = session.map(tracing::field::display),
-            status = "ok",
-            "changed by a service"
-        );
+        self.0.tell(operation, Some(player.clone()), session);
     }
 }
 
@@ -127,11 +135,12 @@ impl<const SCOPE: u8> FromRequestParts<Arc<Service>> for Caller<SCOPE> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Service>) -> Result<Self, Problem> {
-        let key = parts.extensions.get::<Arc<Key>>();
-        let key = key.ok_or_else(|| Problem::new(ErrorCode::Unauthorized, "the door was not passed"))?;
+        let passage = parts.extensions.get::<Arc<Passage>>();
+        let passage =
+            passage.ok_or_else(|| Problem::new(ErrorCode::Unauthorized, "the door was not passed"))?;
         let scope = Scope::ALL.iter().find(|scope| **scope as u8 == SCOPE);
         match scope {
-            Some(scope) if key.opens(*scope) => Ok(Self(Arc::clone(key))),
+            Some(scope) if passage.identity().opens(*scope) => Ok(Self(Arc::clone(passage))),
             scope => {
                 let name = scope.map_or("another", |scope| scope.name());
                 Err(Problem::new(

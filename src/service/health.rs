@@ -29,7 +29,7 @@ pub(super) struct Readiness {
     reasons: Vec<String>,
     store: StoreReadiness,
     shards: ShardsReadiness,
-    /// What makes `durable` mean less than it says; the node serves nevertheless.
+    /// What makes `durable` mean less than it says, and what should be looked at; the node serves nevertheless.
     shortfalls: Vec<ShortfallView>,
 }
 
@@ -79,6 +79,7 @@ impl Service {
         let now_ms = clock::now().mono_ms;
         let shards = self.home.shards();
         let serving = shards.iter().filter(|shard| shard.serves(now_ms)).count();
+        let now = (self.settings.shortfalls_now)();
         let mut reasons = Vec::new();
         if let Err(error) = &probed {
             reasons.push(error.to_string());
@@ -91,7 +92,7 @@ impl Service {
             reasons,
             store: StoreReadiness { kind: self.home.store_kind(), probe_ms: probed.ok().map(millis) },
             shards: ShardsReadiness { serving, of: shards.len() },
-            shortfalls: self.settings.shortfalls.iter().map(ShortfallView::of).collect(),
+            shortfalls: self.settings.shortfalls.iter().chain(&now).map(ShortfallView::of).collect(),
         }
     }
 }

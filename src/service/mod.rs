@@ -1,6 +1,7 @@
 //! For other backends: the HTTP API of game services, and what operators look at. `app` builds it and hands it the
 //! rooms below; `serve` runs it on its own port. Never reached by players; changes records only through `home`.
 
+mod audit;
 mod bans;
 mod body;
 mod cluster;
@@ -30,7 +31,7 @@ use axum::middleware;
 use axum::routing::{get, patch, post, put};
 use protocol::ErrorCode;
 
-pub use keys::{Key, Keys, Scope};
+pub use keys::{GeneratedKey, Key, Keys, Scope, generate as generate_key};
 pub use serve::serve;
 
 use crate::clock;
@@ -47,7 +48,6 @@ use words::wire_stamp;
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// What the room needs to know.
-#[derive(Debug)]
 pub struct ServiceSettings {
     /// This node's name.
     pub node_id: String,
@@ -60,6 +60,8 @@ pub struct ServiceSettings {
     pub credentials_ttl: Duration,
     /// What the store's settings fall short of, as found at start.
     pub shortfalls: Vec<Shortfall>,
+    /// What else falls short, now: files that cannot be read, a certificate that runs out.
+    pub shortfalls_now: Box<dyn Fn() -> Vec<Shortfall> + Send + Sync>,
 }
 
 /// How the process is, as `app` knows it.

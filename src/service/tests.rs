@@ -214,6 +214,10 @@ impl House {
                 message: "is no".to_owned(),
                 fatal: false,
             }],
+            shortfalls_now: Box::new(|| {
+                let message = "cannot be read".to_owned();
+                vec![Shortfall { setting: "service.keys_file".to_owned(), message, fatal: false }]
+            }),
         };
         let service = Service::new(
             settings,
@@ -997,23 +1001,43 @@ async fn calls_are_counted_by_route_and_status() {
     }
 }
 
+/// What is logged in this thread, from now on.
+#[derive(Clone, Default)]
+struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+
+    /// The audit lines since the last look.
+    fn audit(&self) -> Vec<String> {
+        let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap();
+        text.lines().filter(|line| line.contains(" audit: ")).map(str::to_owned).collect()
+    }
+}
+
 #[tokio::test]
 async fn every_change_leaves_one_audit_line_without_secrets() {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let (lines, _here) = Lines::listen();
     let house = House::new().await;
     let made = house.post("/v1/sessions", json!({"player": "ann", "state": {"k": "payload"}})).await.json();
     house.patch("ann", json!({"set": {"k": "payload"}})).await.ok();
@@ -1021,16 +1045,85 @@ async fn every_change_leaves_one_audit_line_without_secrets() {
     house.post("/v1/players/ann/messages", json!({"data": "payload"})).await.ok();
     house.post("/v1/players/ann/kick", json!({"reason": "payload"})).await.ok();
     house.get("/v1/players/ann").await.ok();
-    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
-    let audit: Vec<&str> = text.lines().filter(|line| line.contains(" audit: ")).collect();
-    let operations: Vec<&str> =
-        audit.iter().filter_map(|line| line.split("operation=\"").nth(1)?.split('"').next()).collect();
-    assert_eq!(operations, ["session.open", "state.patch", "message", "kick"], "{text}");
-    assert!(audit.iter().all(|line| line.contains("player=ann") && line.contains("key=\"bootstrap\"")));
+    let text = lines.text();
+    let audit = lines.audit();
+    let of = |line: &String, name: &str| {
+        let value = line.split(&format!(" {name}=")).nth(1).unwrap_or_default();
+        value.split(' ').next().unwrap_or_default().trim_matches('"').to_owned()
+    };
+    let told: Vec<_> = audit.iter().map(|line| (of(line, "operation"), of(line, "status"))).collect();
+    let told: Vec<_> = told.iter().map(|(operation, status)| (operation.as_str(), status.as_str())).collect();
+    let expected = [
+        ("session.open", "ok"),
+        ("state.patch", "ok"),
+        ("none", "refused"),
+        ("message", "ok"),
+        ("kick", "ok"),
+    ];
+    assert_eq!(told, expected, "{text}");
+    for line in &audit {
+        assert_eq!((of(line, "key"), of(line, "via")), ("bootstrap".to_owned(), "key".to_owned()), "{line}");
+        let concerns = of(line, "player") + &of(line, "path");
+        assert!(concerns.contains("ann"), "{line}");
+    }
     assert!(audit[0].contains(made["session"].as_str().unwrap()));
     for secret in [KEY, "payload", made["ticket"].as_str().unwrap()] {
         assert!(!text.contains(secret), "{secret} is in\n{text}");
     }
+}
+
+/// Every route with every method: nobody has to remember to add a new one here.
+#[tokio::test]
+async fn no_call_can_change_anything_without_an_audit_line() {
+    let (lines, _here) = Lines::listen();
+    let house = House::new().await;
+    let mut changing = 0;
+    for route in route::ALL {
+        let path = route
+            .replace("{session}", "018f0000-0000-7000-8000-000000000000")
+            .replace("{player}", "ann")
+            .replace(['{', '}'], "");
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            lines.audit();
+            let answer = house.call(method.clone(), &path, json!({})).await;
+            if answer.status == 405 || route::OPEN.contains(route) {
+                continue;
+            }
+            assert!(
+                CALLS.iter().any(|(known, at, _)| *known == method.as_str() && *at == path),
+                "{method} {path} is not among the CALLS that the door's tests try"
+            );
+            let audit = lines.audit();
+            if method == Method::GET || *route == route::QUERY {
+                assert_eq!(audit, Vec::<String>::new(), "{method} {path} changes nothing");
+            } else {
+                assert_eq!(audit.len(), 1, "{method} {path} leaves no audit line");
+                changing += 1;
+            }
+        }
+    }
+    let named = CALLS.iter().filter(|(_, _, scope)| *scope != Scope::Read).count();
+    assert_eq!(changing, named, "every changing call among CALLS was tried");
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_has_gone_leaves_its_audit_line() {
+    let (lines, _here) = Lines::listen();
+    let house = House::new().await;
+    house.log_in("ann", "pc").await;
+    house.store.takes_writes.store(false, Ordering::Relaxed);
+    // The kick takes effect, and then waits in vain for the store.
+    let kick = house.post("/v1/players/ann/kick", json!({"reason": "r"}));
+    tokio::select! {
+        answer = kick => panic!("it was answered: {}", answer.status),
+        () = until("the end", || !house.events.sessions.take().is_empty()) => {}
+    }
+    let audit = lines.audit();
+    assert_eq!(audit.len(), 1);
+    assert!(
+        audit[0].contains("operation=\"kick\"") && audit[0].contains("status=\"abandoned\""),
+        "{audit:?}"
+    );
 }
 
 // === The port ===

@@ -47,9 +47,14 @@ pub enum LogsError {
 /// # Errors
 /// [`LogsError`]; the logs are then as they were.
 pub fn start(lines: Lines, directives: &str, node_id: &str) -> Result<(), LogsError> {
-    let filter = EnvFilter::try_new(directives)?;
+    let filter = filter(directives)?;
     let dispatch = subscriber(lines, filter, node_id, std::io::stderr);
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogsError::Taken)
+}
+
+/// Audit lines are written whatever the level, unless they are turned off by name.
+fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("audit=info,{directives}"))
 }
 
 fn subscriber<W>(lines: Lines, filter: EnvFilter, node_id: &str, writer: W) -> tracing::Dispatch
@@ -171,7 +176,7 @@ mod tests {
     fn logged(lines: Lines, directives: &str, events: impl FnOnce()) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
-        let filter = EnvFilter::try_new(directives).expect("a filter");
+        let filter = filter(directives).expect("a filter");
         let dispatch = subscriber(lines, filter, "node-7", move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, events);
         String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8")
@@ -223,6 +228,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn audit_lines_are_written_at_every_level_unless_turned_off() {
+        let of = |directives| {
+            logged(Lines::Text, directives, || {
+                tracing::info!(target: "audit", operation = "kick", "a change");
+                tracing::info!(target: "other", operation = "x", "another");
+            })
+        };
+        for directives in ["error", "off", "warn,hearth=debug"] {
+            let text = of(directives);
+            assert!(text.contains("a change") && !text.contains("another"), "{directives}: {text}");
+        }
+        assert!(!of("info,audit=off").contains("a change"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod barred;
 mod crash;
 mod expiry;
 mod harness;
+mod keys;
 mod limits;
 mod messages;
 mod policies;

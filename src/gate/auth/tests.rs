@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use super::*;
@@ -44,7 +44,12 @@ fn with(field: &str, value: Value) -> Value {
 }
 
 fn grant() -> Grant {
-    Grant { player: PlayerId::parse("ada").expect("an id"), ttl_s: 60, rooms: vec!["guild:7".into()] }
+    Grant {
+        player: PlayerId::parse("ada").expect("an id"),
+        ttl_s: 60,
+        rooms: vec!["guild:7".into()],
+        kid: None,
+    }
 }
 
 /// A key pair of one algorithm in files, and settings that name the public half.
@@ -244,6 +249,13 @@ fn critical_extensions_are_refused() {
 }
 
 #[test]
+fn a_token_of_a_service_is_no_players() {
+    for scopes in [json!(["read"]), json!([]), json!("read")] {
+        assert_eq!(hs256("").verify(&signed(&with("scopes", scopes)), NOW), Err(AuthError::Invalid));
+    }
+}
+
+#[test]
 fn rooms_are_optional_and_must_be_texts() {
     assert_eq!(hs256("").verify(&signed(&good()), NOW).expect("good").rooms, Vec::<String>::new());
     let identity = hs256("").verify(&signed(&with("rooms", json!(["a", "b"]))), NOW).expect("good");
@@ -292,7 +304,7 @@ fn minting_says_what_it_needs() {
     assert_eq!(development, "dev:ada");
     assert!(matches!(mint(&settings("dev_tokens = false"), &grant(), None, NOW), Err(MintError::NoKey)));
     let keys = Keys::rsa();
-    assert!(matches!(mint(&keys.settings, &grant(), None, NOW), Err(MintError::NoPrivateKey(_))));
+    assert!(matches!(mint(&keys.settings, &grant(), None, NOW), Err(MintError::NoPrivateKey)));
     let public = key_path("rsa.pub.pem");
     assert!(matches!(mint(&keys.settings, &grant(), Some(&public), NOW), Err(MintError::Key { .. })));
 }
