@@ -1,7 +1,7 @@
 //! The composition root: builds the rooms bottom-up, tells where they are, and stops them top-down in the mirrored
 //! order. `cli` calls it; nobody else sees it. Holds no policy: every decision is a setting or a room's.
 
-mod settings;
+pub mod settings;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

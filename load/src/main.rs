@@ -1,16 +1,32 @@
-//! The `load` command: reads the options, runs the scenario, writes the result, sets the exit code. Holds no logic.
+//! The `load` command: reads the options, runs a scenario, a bench or a floor, sets the exit code. Holds no logic.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use load::options::Options;
-use load::run;
+use load::options::{Command, Line, Options};
+use load::{bench, floor, run};
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let done = match (line.command, line.scenario) {
+        (Some(Command::Bench(options)), _) => bench::run(&options).map_err(|error| error.to_string()),
+        (Some(Command::Floor(options)), _) => floor::run(options).map_err(|error| error.to_string()),
+        (None, Some(options)) => return scenario(options),
+        (None, None) => return ExitCode::FAILURE,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    let options = Options::parse();
+async fn scenario(options: Options) -> ExitCode {
     let (json, history_file, quiet) = (options.json.clone(), options.history.clone(), options.quiet);
     let (report, history) = match run::run(options).await {
         Ok(done) => done,

@@ -2,15 +2,39 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Encoding;
 
-/// Bots that live on a Hearth server like players and check its promises.
+use crate::{bench, floor};
+
+/// Bots that live on a Hearth server like players and check its promises; and benches that measure it.
 ///
 /// Ends by itself. Exit code 0: every promise held, and the run exercised them; 1: a promise was broken, or the run was
 /// vacuous (no write, no resume, or no push compared); 2: the command line.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "load", version)]
+#[command(name = "load", version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+pub struct Line {
+    /// A scenario, by its name.
+    #[command(flatten)]
+    pub scenario: Option<Options>,
+    /// Or something else.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What is no scenario.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Measures a server that it starts itself, beside a floor.
+    Bench(bench::options::Options),
+    /// Is such a floor: `bench` starts it.
+    #[command(hide = true)]
+    Floor(floor::Options),
+}
+
+/// A scenario.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "load")]
 pub struct Options {
     /// What the bots do.
     pub scenario: Scenario,
@@ -109,24 +133,39 @@ fn share(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
+    fn line(line: &str) -> Result<Line, clap::Error> {
+        Line::try_parse_from(line.split_whitespace())
+    }
+
     #[test]
     fn the_command_of_the_readme_is_understood() {
-        let line = "load steady --players 1000 --seconds 60 --url ws://127.0.0.1:7700/v1/connect \
+        let text = "load steady --players 1000 --seconds 60 --url ws://127.0.0.1:7700/v1/connect \
                     --service-url http://127.0.0.1:7701 --seed 7 --json out.json";
-        let options = Options::try_parse_from(line.split_whitespace()).unwrap();
+        let options = line(text).unwrap().scenario.unwrap();
         assert_eq!((options.scenario, options.players, options.seconds), (Scenario::Steady, 1000, 60));
         assert_eq!(options.url, ["ws://127.0.0.1:7700/v1/connect"]);
     }
 
     #[test]
     fn a_run_is_bounded() {
-        for line in [
+        for text in [
             "load steady --players 1",
             "load steady --seconds 0",
             "load steady --durable-share 1.5",
             "load x",
+            "load",
+            "load bench",
+            "load bench idle --rounds 0",
         ] {
-            assert!(Options::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+            assert!(line(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_bench_is_no_scenario() {
+        let read = line("load bench idle --json idle.json").unwrap();
+        assert!(read.scenario.is_none());
+        assert!(matches!(read.command, Some(Command::Bench(options)) if options.rounds == 5));
+        assert!(matches!(line("load floor echo-epoll").unwrap().command, Some(Command::Floor(_))));
     }
 }

@@ -12,7 +12,9 @@ use crate::hub::HubSettings;
 use crate::sabotage::{self, Guard};
 use crate::session::{MessageBounds, PLAYERS_PER_CALL_MAX, SessionSettings};
 
-pub(super) fn home_settings(settings: &Settings) -> HomeSettings {
+/// What `home` needs to know. Also what a bench of the flush starts it with.
+#[must_use]
+pub fn home_settings(settings: &Settings) -> HomeSettings {
     HomeSettings {
         rules: Rules {
             session_ttl: settings.session.ttl,

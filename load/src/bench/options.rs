@@ -1,0 +1,29 @@
+//! The command line of `load bench`. Read once at the start.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Measures the server against a floor that runs in the same minutes; starts and ends everything itself.
+///
+/// Exit code 0: measured, whether goals were met or not; 1: void, because something was refused, limited or broken.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// What is measured.
+    pub bench: Name,
+    /// Where the result goes, as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// How many rounds; floor and ours take turns.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    /// Memory of a session that does nothing.
+    Idle,
+    /// Redis's and our own CPU for a record that reaches Redis.
+    Flush,
+}
