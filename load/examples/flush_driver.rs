@@ -41,7 +41,7 @@ fn main() -> Result<(), Failure> {
     let url = std::env::args().nth(1).ok_or("flush_driver redis://HOST:PORT")?;
     // As the server does it; the time of a flush is what this driver asks for, and nothing else.
     let settings = Settings::from_toml(&format!(
-        "store = {url:?}\n[cluster]\nname = \"bench\"\nshards = {SHARDS}\n[home]\nflush_interval_ms = 10000"
+        "store = {url:?}\n[cluster]\nname = \"bench\"\nshards = {SHARDS}\n[home]\nflush_interval_ms = 10000\nlease_ttl_ms = 30000"
     ))?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(drive(&url, &settings))
 }

@@ -173,7 +173,7 @@ fn set_fenced(redis: &Redis, record_bytes: usize) -> Result<(), BenchError> {
         let keys: Vec<Vec<u8>> = (batch * BATCH..(batch + 1) * BATCH).map(key).collect();
         let mut words: Vec<&[u8]> = vec![b"EVALSHA", &hash, count.as_bytes(), b"{bench.s0}:floor-meta"];
         words.extend(keys.iter().map(Vec::as_slice));
-        words.extend([&b"epoch"[..], &value[..32.min(record_bytes)], &value[..]]);
+        words.extend([&b"epoch"[..], value.get(..32).unwrap_or_default(), &value]);
         connection.command(&words)?;
     }
     Ok(())

@@ -12,6 +12,7 @@ pub mod swarm;
 pub mod usage;
 pub mod words;
 
+mod ack;
 mod flush;
 mod idle;
 
@@ -68,6 +69,7 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
     cores::pin(cores.client)?;
     let findings = match options.bench {
         Name::Idle => idle::run(cores, options.rounds),
+        Name::Ack => ack::run(cores, options.rounds),
         Name::Flush => flush::run(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());

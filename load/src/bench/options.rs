@@ -24,6 +24,8 @@ pub struct Options {
 pub enum Name {
     /// Memory of a session that does nothing.
     Idle,
+    /// CPU of a change that is acked.
+    Ack,
     /// Redis's and our own CPU for a record that reaches Redis.
     Flush,
 }
