@@ -26,7 +26,7 @@ use crate::ids::Owner;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Keys, Service, ServiceSettings};
-use crate::session::{Sessions, TokenRefused, Vouched};
+use crate::session::{Sessions, TokenRefused};
 use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry;
@@ -187,7 +187,13 @@ impl House {
         }
 
         let hub = Hub::start(settings::hub_settings(&settings), &upper);
-        let presence = Presence::start(Arc::clone(&hub), Arc::clone(&events), settings.presence.tick, &upper);
+        let presence = Presence::start(
+            Arc::clone(&hub),
+            Arc::clone(&events),
+            settings::room_settings(&settings),
+            settings::room_ground(&home),
+            &upper,
+        );
         let rates = Arc::new(Rates::from_settings(&settings.limits));
         let token_auth = Arc::clone(&auth);
         let sessions = Sessions::start(
@@ -198,11 +204,7 @@ impl House {
             events,
             rates,
             Box::new(move |token, now| match token_auth.verify(token, now) {
-                Ok(identity) => Ok(Vouched {
-                    player: identity.player,
-                    expires_at_unix_ms: identity.expires_at_unix_ms,
-                    issued_at_unix_ms: identity.issued_at_unix_ms,
-                }),
+                Ok(identity) => Ok(identity.into()),
                 Err(AuthError::Invalid) => Err(TokenRefused::Invalid),
                 Err(AuthError::Expired) => Err(TokenRefused::Expired),
             }),

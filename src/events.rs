@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ids::{PlayerId, SessionId, Stamp};
+use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
 
 /// A queue in which the latest event of each key wins.
 #[derive(Debug)]
@@ -119,6 +120,19 @@ impl PresenceView {
     }
 }
 
+/// A player in one room, as her record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InRoom {
+    /// Which room.
+    pub room: RoomName,
+    /// Whether one of her sessions in it has a link.
+    pub online: bool,
+    /// Her meta: a MessagePack map.
+    pub meta: Option<Arc<[u8]>>,
+    /// Her sessions in it: those that are told what happens there.
+    pub sessions: Vec<SessionId>,
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
@@ -202,6 +216,9 @@ pub struct SessionEvent {
 pub struct Events {
     /// What others see of a player has changed.
     pub presence: Coalescing<PlayerId, PresenceView>,
+    /// All rooms that a player is in, whenever one of them may look different. Put under her record's lock, so that
+    /// the latest event is the latest truth.
+    pub rooms: Coalescing<PlayerId, Vec<InRoom>>,
     /// Sessions that ended, links that must close.
     pub sessions: Coalescing<SessionId, SessionEvent>,
     /// What has become durable, of sessions with writes in flight.

@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 /// Longest player id, in bytes of UTF-8.
 pub const PLAYER_ID_BYTES_MAX: usize = 64;
+/// Longest name of a room, in bytes of UTF-8.
+pub const ROOM_NAME_BYTES_MAX: usize = 64;
 /// Most shards a cluster can have: the shard's number fills the 12 `rand_a` bits of a session id.
 pub const SHARDS_MAX: u16 = 4096;
 
@@ -68,6 +70,79 @@ impl fmt::Display for PlayerId {
 impl fmt::Debug for PlayerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", &self.0)
+    }
+}
+
+/// Why a text names no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a room's name has 1 to 64 bytes and no control characters")]
+pub struct RoomNameError;
+
+/// The name of a room: UTF-8, 1 to 64 bytes, no control characters. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomName(Arc<str>);
+
+impl RoomName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// [`RoomNameError`].
+    pub fn parse(text: &str) -> Result<Self, RoomNameError> {
+        let fits = (1..=ROOM_NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits { Ok(Self(Arc::from(text))) } else { Err(RoomNameError) }
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0)
+    }
+}
+
+/// Rooms that a right opens: one by its name, or with a `*` at the end all whose names begin so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomPattern(Box<str>);
+
+impl RoomPattern {
+    /// Checks and takes a pattern.
+    ///
+    /// # Errors
+    /// [`RoomNameError`]: it could open no room.
+    pub fn parse(text: &str) -> Result<Self, RoomNameError> {
+        RoomName::parse(text).map(|_| Self(text.into()))
+    }
+
+    /// Opens every room.
+    #[must_use]
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// The pattern as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it opens this room.
+    #[must_use]
+    pub fn opens(&self, room: &RoomName) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => room.as_str().starts_with(prefix),
+            None => *self.0 == *room.0,
+        }
     }
 }
 
@@ -271,6 +346,26 @@ mod tests {
         assert_eq!(PlayerId::parse("a\u{85}b"), Err(IdError::Control));
         assert!(PlayerId::parse(&"é".repeat(32)).is_ok());
         assert!(PlayerId::parse("{hearth}.s1:p:ann").is_ok());
+    }
+
+    #[test]
+    fn a_room_is_named_and_opened_by_name_or_prefix() {
+        let room = |text: &str| RoomName::parse(text);
+        assert!(room("").is_err() && room("a\nb").is_err() && room(&"x".repeat(65)).is_err());
+        let party = room("party:7").unwrap();
+        for (pattern, opens) in [
+            ("party:7", true),
+            ("party:*", true),
+            ("*", true),
+            ("party:7*", true),
+            ("party:", false),
+            ("party:70", false),
+            ("guild:*", false),
+            ("party:7:*", false),
+        ] {
+            assert_eq!(RoomPattern::parse(pattern).unwrap().opens(&party), opens, "{pattern}");
+        }
+        assert_eq!(RoomPattern::parse(""), Err(RoomNameError));
     }
 
     #[test]

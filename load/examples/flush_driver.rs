@@ -83,6 +83,7 @@ async fn log_in(home: &Arc<Home>) -> Result<Vec<Player>, Failure> {
                 device: "pc".into(),
                 status: Status::Online,
                 token_issued_at_unix_ms: clock::now().unix_ms,
+                grants: Box::default(),
                 token_expires_at_unix_ms: clock::now().unix_ms + 86_400_000,
                 pending: false,
             });

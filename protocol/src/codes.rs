@@ -71,6 +71,8 @@ error_codes! {
     Overloaded = "overloaded", temporary: true;
     /// No such thing.
     NotFound = "not_found", temporary: false;
+    /// The room has all the members that it may have.
+    RoomFull = "room_full", temporary: true;
     /// Not allowed by the configuration, the token or the key's scopes.
     Forbidden = "forbidden", temporary: false;
     /// A fault of ours.

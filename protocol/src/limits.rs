@@ -20,3 +20,11 @@ pub const ACTIVITY_VALUE_BYTES_MAX: usize = 256;
 pub const STATE_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes of a key of a `state`.
 pub const STATE_KEY_BYTES_MAX: usize = 64;
+/// Most bytes of a room's name.
+pub const ROOM_NAME_BYTES_MAX: usize = 64;
+/// Most keys of a member's `meta`.
+pub const META_KEYS_MAX: usize = 16;
+/// Most bytes of a key of a `meta`.
+pub const META_KEY_BYTES_MAX: usize = 64;
+/// Most bytes of a whole `meta`, counted as MessagePack.
+pub const META_BYTES_MAX: usize = 512;

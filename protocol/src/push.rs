@@ -54,7 +54,13 @@ pub struct Room {
     pub updates: Option<Vec<Member>>,
     /// Members in all.
     pub count: u32,
-    /// The roster is being rebuilt.
+    /// This is a snapshot: the first page of the whole roster, in place of all that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<Member>>,
+    /// Of a snapshot: where the next page starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Without `members`: more has changed than is told here. With them: the roster is being rebuilt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<bool>,
 }

@@ -113,6 +113,12 @@ pub struct Roster {
     /// The roster is being rebuilt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<bool>,
+    /// `room.join` only: where the player's record stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
+    /// `room.join` only: it had taken effect before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dup: Option<bool>,
 }
 
 /// Op 101.

@@ -2,13 +2,16 @@
 //! alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::DURABLE_WAIT;
 use crate::config::{LoginPolicy, Settings};
 use crate::gate::upgrade::Upgrade;
-use crate::home::HomeSettings;
 use crate::home::record::{self, Rules};
+use crate::home::{Home, HomeSettings};
 use crate::hub::HubSettings;
+use crate::ids::RoomPattern;
+use crate::presence::{Ground, RoomSettings};
 use crate::sabotage::{self, Guard};
 use crate::session::{MessageBounds, PLAYERS_PER_CALL_MAX, SessionSettings};
 
@@ -28,6 +31,8 @@ pub fn home_settings(settings: &Settings) -> HomeSettings {
             away_after: settings.presence.away_after,
             state_bytes_max: settings.session.state_bytes_max,
             watches_max: settings.presence.watches_max,
+            rooms_max: settings.rooms.session_max,
+            room_grants: room_grants(settings),
             cseq_unchecked: sabotage::is_off(Guard::Cseq),
         },
         flush_interval: settings.home.flush_interval,
@@ -40,6 +45,36 @@ pub fn home_settings(settings: &Settings) -> HomeSettings {
         remember: settings.home.remember,
         commits_in_flight_max: settings.home.commits_in_flight_max,
         lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),
+    }
+}
+
+/// Rooms that everybody may enter: with development tokens, which name none, all of them unless some are configured.
+fn room_grants(settings: &Settings) -> Vec<RoomPattern> {
+    let grants = &settings.rooms.grants;
+    if grants.is_empty() && settings.dev_tokens_taken() {
+        return vec![RoomPattern::all()];
+    }
+    // What is configured is a pattern: `config` has looked.
+    grants.iter().filter_map(|grant| RoomPattern::parse(grant.as_str()).ok()).collect()
+}
+
+pub(super) fn room_settings(settings: &Settings) -> RoomSettings {
+    RoomSettings {
+        tick: settings.presence.tick,
+        members_max: settings.rooms.members_max,
+        rooms_max: settings.rooms.rooms_max,
+        page_members_max: settings.rooms.page_members_max,
+        diff_members_max: settings.rooms.diff_members_max,
+        messages_waiting_max: settings.rooms.messages_waiting_max,
+    }
+}
+
+/// What `presence` must know of `home`, though it does not know `home`.
+pub(super) fn room_ground(home: &Arc<Home>) -> Ground {
+    let (epochs, records) = (Arc::clone(home), Arc::clone(home));
+    Ground {
+        epoch_of: Box::new(move |room| epochs.room_epoch(room)),
+        is_whole: Box::new(move || records.is_whole()),
     }
 }
 
@@ -70,6 +105,11 @@ pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
         ("watches", settings.presence.watches_max),
         ("players_per_call", PLAYERS_PER_CALL_MAX),
         ("durable_in_flight", settings.link.durable_in_flight_max),
+        ("rooms", settings.rooms.session_max),
+        ("room_members", settings.rooms.members_max),
+        ("room_page_members", settings.rooms.page_members_max),
+        ("room_meta_bytes", settings.rooms.meta_bytes_max),
+        ("room_meta_keys", settings.rooms.meta_keys_max),
     ];
     let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     SessionSettings {
@@ -78,6 +118,8 @@ pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
         frame_bytes_max: settings.link.frame_bytes_max,
         durable_in_flight_max: settings.link.durable_in_flight_max,
         player_messages: settings.session.player_messages,
+        room_meta_keys_max: settings.rooms.meta_keys_max,
+        room_meta_bytes_max: settings.rooms.meta_bytes_max,
         limits: limits
             .into_iter()
             .map(|(name, most)| (name.to_owned(), wide(most)))

@@ -18,9 +18,9 @@ pub use manual::text as manual_text;
 use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{
-    Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, ServiceAuth, Session, Settings, Tls,
+    Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Rooms, ServiceAuth, Session, Settings, Tls,
 };
-pub use values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
+pub use values::{AllowedOrigin, LogFilter, Name, PublicUrl, RoomGrant, Secret, StoreTarget};
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

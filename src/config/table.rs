@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 use super::sources::Reader;
-use super::values::{AllowedOrigin, LogFilter, Name, PublicUrl, Secret, StoreTarget};
+use super::values::{AllowedOrigin, LogFilter, Name, PublicUrl, RoomGrant, Secret, StoreTarget};
 
 /// One setting as the manual and the sources see it.
 #[derive(Debug)]
@@ -113,6 +113,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Link::ROWS,
     &Session::ROWS,
     &Presence::ROWS,
+    &Rooms::ROWS,
     &Home::ROWS,
     &Redis::ROWS,
     &Limits::ROWS,
@@ -153,6 +154,7 @@ section! {
         link: Link,
         session: Session,
         presence: Presence,
+        rooms: Rooms,
         home: Home,
         redis: Redis,
         limits: Limits,
@@ -195,6 +197,8 @@ section! {
         jwt_audience: Option<String> = "jwt_audience";
         /// How far the clocks of the token's issuer and this node may lie apart.
         leeway: Duration = "leeway_ms" => 60_000, 0..=600_000;
+        /// Rooms that one token may open with its `rooms` claim. One that names more is not a good token.
+        token_rooms_max: usize = "token_rooms_max" => 64, 0..=1_024;
         /// Web pages that may connect, by origin (`https://game.example.com`); `"*"` takes all. Requests without
         /// an `Origin`, as native clients send them, always pass. While the list is empty, pages from a loopback
         /// address or localhost pass if `client_addr` is a loopback address, and no others: a page that was
@@ -311,6 +315,32 @@ section! {
 }
 
 section! {
+    /// Parties, lobbies, guild halls, chat channels.
+    Rooms ["rooms"] {
+        /// Rooms that every player may enter, beside those that her token names: by name, or with a `*` at the end
+        /// all whose names begin so. While the list is empty and development tokens are taken, every room is open.
+        grants: Vec<RoomGrant> = "grants" => [];
+        /// Rooms that one session may be in. Above it: `too_large`.
+        session_max: usize = "session_max" => 64, 1..=1_024;
+        /// Members of one room. Above it: `room_full`.
+        members_max: usize = "members_max" => 20_000, 1..=100_000;
+        /// Rooms with members on this node. Above it nobody enters a new one: `overloaded`.
+        rooms_max: usize = "rooms_max" => 100_000, 1..=10_000_000;
+        /// Members in one answer or snapshot; the rest comes by page.
+        page_members_max: usize = "page_members_max" => 100, 1..=1_000;
+        /// Members in one push of what has changed within a tick. Where more have, only their number is told, and
+        /// clients ask for pages.
+        diff_members_max: usize = "diff_members_max" => 200, 1..=10_000;
+        /// Largest meta of a member, as it is stored. Above it: `too_large`.
+        meta_bytes_max: usize = "meta_bytes_max" => 512, 0..=4_096;
+        /// Keys of a member's meta.
+        meta_keys_max: usize = "meta_keys_max" => 16, 0..=64;
+        /// Messages of one room that wait to be told. Above it: `overloaded`.
+        messages_waiting_max: usize = "messages_waiting_max" => 256, 1..=65_536;
+    }
+}
+
+section! {
     /// Where hot state lives, and when it reaches the store.
     Home ["home"] {
         /// The longest that a change waits for its commit. A `durable` one does not wait for it.
@@ -364,14 +394,22 @@ section! {
         watch_per_s: NonZeroU32 = "watch_per_s" => 5, 1..=1_000_000;
         /// `watch` and `unwatch` at once.
         watch_burst: NonZeroU32 = "watch_burst" => 20, 1..=1_000_000;
-        /// `state.get` and `presence.get` a second in one session.
+        /// `state.get`, `presence.get` and `room.members` a second in one session.
         query_per_s: NonZeroU32 = "query_per_s" => 20, 1..=1_000_000;
-        /// `state.get` and `presence.get` at once.
+        /// `state.get`, `presence.get` and `room.members` at once.
         query_burst: NonZeroU32 = "query_burst" => 40, 1..=1_000_000;
         /// `send` a second in one session.
         send_per_s: NonZeroU32 = "send_per_s" => 10, 1..=1_000_000;
         /// `send` at once.
         send_burst: NonZeroU32 = "send_burst" => 20, 1..=1_000_000;
+        /// `room.join`, `room.leave` and `room.meta` a second in one session.
+        room_per_s: NonZeroU32 = "room_per_s" => 5, 1..=1_000_000;
+        /// `room.join`, `room.leave` and `room.meta` at once.
+        room_burst: NonZeroU32 = "room_burst" => 40, 1..=1_000_000;
+        /// `room.send` a second in one session.
+        room_send_per_s: NonZeroU32 = "room_send_per_s" => 10, 1..=1_000_000;
+        /// `room.send` at once.
+        room_send_burst: NonZeroU32 = "room_send_burst" => 20, 1..=1_000_000;
         /// Connections a second from one address (IPv6: one /64).
         connects_per_s: NonZeroU32 = "connects_per_s" => 20, 1..=1_000_000;
         /// Connections at once from one address.

@@ -286,6 +286,29 @@ impl Read for AllowedOrigin {
     }
 }
 
+/// Rooms that are open: one by its name, or with a `*` at the end all whose names begin so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomGrant(String);
+
+impl RoomGrant {
+    /// The grant as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Read for RoomGrant {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        if (1..=64).contains(&text.len()) && !text.chars().any(char::is_control) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("must hold names of rooms such as lobby or party:*, not {text:?}"))
+        }
+    }
+}
+
 /// Directives of the log filter, checked when they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);

@@ -9,8 +9,9 @@ use serde::de::IgnoredAny;
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::files::{Fault, Watched};
-use crate::ids::PlayerId;
+use crate::ids::{PlayerId, RoomNameError, RoomPattern};
 use crate::jwt::{self, Claimed, Verifier};
+use crate::session::Vouched;
 
 /// What a development token starts with.
 pub(super) const DEV_PREFIX: &str = "dev:";
@@ -34,9 +35,16 @@ pub struct Identity {
     /// When it ends, leeway included: a token taken in its last moment is good for that moment.
     pub expires_at_unix_ms: u64,
     /// Rooms that it opens.
-    pub rooms: Vec<String>,
+    pub rooms: Box<[RoomPattern]>,
     /// When it was issued, for refusing those before some time; 0 if it does not say.
     pub issued_at_unix_ms: u64,
+}
+
+impl From<Identity> for Vouched {
+    fn from(identity: Identity) -> Self {
+        let Identity { player, expires_at_unix_ms, issued_at_unix_ms, rooms } = identity;
+        Self { player, expires_at_unix_ms, issued_at_unix_ms, rooms }
+    }
 }
 
 /// Judges tokens; made once.
@@ -44,6 +52,7 @@ pub struct Identity {
 pub struct Authenticator {
     dev_ttl_ms: Option<u64>,
     jwt: Option<Verifier>,
+    rooms_max: usize,
 }
 
 impl Authenticator {
@@ -53,7 +62,8 @@ impl Authenticator {
     /// [`Fault`] names the setting and the file.
     pub fn from_settings(settings: &Settings) -> Result<Self, Fault> {
         let dev_ttl_ms = settings.dev_tokens_taken().then(|| millis(settings.auth.dev_token_ttl));
-        Ok(Self { dev_ttl_ms, jwt: Verifier::from_settings(&settings.auth.jwt())? })
+        let jwt = Verifier::from_settings(&settings.auth.jwt())?;
+        Ok(Self { dev_ttl_ms, jwt, rooms_max: settings.auth.token_rooms_max })
     }
 
     /// The file that its keys come from, to be looked at.
@@ -69,7 +79,10 @@ impl Authenticator {
     pub fn verify(&self, token: &str, now: Now) -> Result<Identity, AuthError> {
         let outcome = match (token.strip_prefix(DEV_PREFIX), self.dev_ttl_ms, &self.jwt) {
             (Some(player), Some(ttl_ms), _) => development(player, ttl_ms, now),
-            (None, _, Some(jwt)) => jwt.verify(token, now).map_err(Refusal::from).and_then(identity),
+            (None, _, Some(jwt)) => {
+                let claimed = jwt.verify(token, now).map_err(Refusal::from);
+                claimed.and_then(|claimed| identity(claimed, self.rooms_max))
+            }
             _ => Err(Refusal::Kind),
         };
         outcome.map_err(|refusal| {
@@ -93,13 +106,17 @@ enum Refusal {
     Service,
     #[error("its subject is not a player: {0}")]
     Subject(#[from] crate::ids::IdError),
+    #[error("it names more rooms than auth.token_rooms_max")]
+    TooManyRooms,
+    #[error("it names a room that cannot be: {0}")]
+    Room(#[from] RoomNameError),
 }
 
 fn development(player: &str, ttl_ms: u64, now: Now) -> Result<Identity, Refusal> {
     Ok(Identity {
         player: PlayerId::parse(player)?,
         expires_at_unix_ms: now.unix_ms.saturating_add(ttl_ms),
-        rooms: Vec::new(),
+        rooms: Box::default(),
         issued_at_unix_ms: now.unix_ms,
     })
 }
@@ -114,17 +131,17 @@ struct Claims {
     scopes: Option<IgnoredAny>,
 }
 
-fn identity(claimed: Claimed<Claims>) -> Result<Identity, Refusal> {
+fn identity(claimed: Claimed<Claims>, rooms_max: usize) -> Result<Identity, Refusal> {
     let Claimed { claims, expires_at_unix_ms, issued_at_unix_ms } = claimed;
     if claims.scopes.is_some() {
         return Err(Refusal::Service);
     }
-    Ok(Identity {
-        player: PlayerId::parse(&claims.sub)?,
-        expires_at_unix_ms,
-        rooms: claims.rooms,
-        issued_at_unix_ms,
-    })
+    // They are kept with the session: so they are bounded, and none is kept that could open nothing.
+    if claims.rooms.len() > rooms_max {
+        return Err(Refusal::TooManyRooms);
+    }
+    let rooms = claims.rooms.iter().map(|claim| RoomPattern::parse(claim)).collect::<Result<_, _>>()?;
+    Ok(Identity { player: PlayerId::parse(&claims.sub)?, expires_at_unix_ms, rooms, issued_at_unix_ms })
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -13,14 +13,14 @@ use tokio_tungstenite::tungstenite::handshake::server::Request as Upgraded;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::auth::{AuthError, Identity};
+use super::auth::AuthError;
 use super::crowd::Patience;
 use super::listener::Gate;
 use super::upgrade::{NotUpgraded, Refusal, Taken, upgrade};
 use crate::clock;
 use crate::events::Status;
 use crate::session::{
-    ClientSocket, Closing, EnterError, Entered, Link, LinkSocket, Vouched, closing_for, goodbye, house_status,
+    ClientSocket, Closing, EnterError, Entered, Link, LinkSocket, closing_for, goodbye, house_status,
 };
 use crate::telemetry::metrics;
 
@@ -167,10 +167,7 @@ async fn admit(gate: &Gate, login: &Login<'_>, ip: IpAddr) -> Result<Entered, En
         Some(None) => return Err(refuse(ErrorCode::BadRequest, "only the server says offline", None)),
     };
     match gate.auth.verify(login.token.as_str(), now) {
-        Ok(Identity { player, expires_at_unix_ms, issued_at_unix_ms, .. }) => {
-            let token = Vouched { player, expires_at_unix_ms, issued_at_unix_ms };
-            gate.sessions.login(token, device, status).await
-        }
+        Ok(identity) => gate.sessions.login(identity.into(), device, status).await,
         Err(AuthError::Invalid) => {
             Err(refuse(ErrorCode::Unauthorized, "the token is not good", Some(CloseCode::BadToken)))
         }

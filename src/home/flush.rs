@@ -26,7 +26,7 @@ const SLACK: Duration = Duration::from_secs(60);
 struct Sent {
     cell: Arc<Cell>,
     version: Version,
-    watches_version: Version,
+    lists_version: Version,
     keep: Keep,
     /// When it was gathered (Unix ms).
     at: u64,
@@ -153,8 +153,8 @@ impl Home {
             let record = &slot.record;
             let (ttl, w) = match keep {
                 Keep::Live { .. } => {
-                    let watches_moved = record.watches_version != slot.base_watches || slot.restore;
-                    (self.settings.rules.session_ttl * 2 + SLACK, watches_moved.then(|| record.encode_w()))
+                    let lists_moved = record.lists_version != slot.base_lists || slot.restore;
+                    (self.settings.rules.session_ttl * 2 + SLACK, lists_moved.then(|| record.encode_w()))
                 }
                 Keep::Unmoved | Keep::Remainder | Keep::Erase => (self.remembered_for(record, now), None),
             };
@@ -164,7 +164,7 @@ impl Home {
             let sent = Sent {
                 cell: Arc::clone(cell),
                 version: record.version,
-                watches_version: record.watches_version,
+                lists_version: record.lists_version,
                 keep,
                 at: now.unix_ms,
                 counters: counters.map(|session| (session.id, session.cseq)).collect(),
@@ -196,7 +196,7 @@ impl Home {
         let near = millis(self.settings.rules.session_ttl) / 8;
         let stays = slot.filed_under > 0
             && !slot.restore
-            && record.watches_version == slot.base_watches
+            && record.lists_version == slot.base_lists
             && slot.filed_under.abs_diff(expires_at_unix_ms) < near
             && slot.touched_at.abs_diff(now.unix_ms) < near;
         if stays { Keep::Unmoved } else { Keep::Live { expires_at_unix_ms } }
@@ -268,7 +268,7 @@ impl Home {
                 return false;
             }
             slot.base = slot.base.max(sent.version);
-            slot.base_watches = sent.watches_version;
+            slot.base_lists = sent.lists_version;
             (slot.known, slot.restore) = (true, false);
             if let Keep::Live { expires_at_unix_ms } = sent.keep {
                 (slot.touched_at, slot.filed_under) = (sent.at, expires_at_unix_ms);
@@ -307,10 +307,12 @@ impl Home {
                 slot.record.version = slot.record.version.max(stored.version).next();
                 return Vec::new();
             }
+            let rooms = slot.record.rooms_version;
             let ended = slot.record.merge(before, self.context(now));
             self.hold_ban(cell, &slot.record, now);
             // Sessions of the stored record that stay can be taken up again here.
             slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
+            cell.tell_rooms_moved(slot, rooms, &self.events);
             ended
         });
         self.ended(cell, ended);

@@ -260,6 +260,7 @@ impl Home {
                     let cell = self.records.insert(cell);
                     sessions.into_iter().for_each(|session| self.records.index(session, &cell));
                     self.arm(&cell, now);
+                    cell.tell_rooms(&self.events);
                 }
                 Err(error) => {
                     tracing::error!(operation = "load", %player, status = %error, "a record cannot be read");
@@ -338,6 +339,7 @@ impl Home {
             cell.with_slot(|slot| {
                 slot.record.sessions.iter().for_each(|session| self.records.unindex(session.id))
             });
+            cell.tell_rooms(&self.events);
         }
         cells
     }

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::{self, Now};
 use crate::events::{EndReason, Events, LinkEnd, PresenceView, SessionEnded};
-use crate::ids::{Owner, PlayerId, SessionId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, ShardId};
 use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
 
@@ -206,6 +206,13 @@ impl Home {
         self.placement
     }
 
+    /// The epoch under which a room's roster counts: that of its home's lease, zero while it is nobody's.
+    #[must_use]
+    pub fn room_epoch(&self, room: &RoomName) -> Epoch {
+        let shard = self.shards.get(usize::from(self.placement.shard_of_room(room).number()));
+        shard.and_then(|shard| shard.fence()).map_or(Epoch::ZERO, |fence| fence.epoch)
+    }
+
     /// All shards, by number.
     #[must_use]
     pub fn shards(&self) -> &[Arc<Shard>] {
@@ -259,7 +266,7 @@ impl Home {
         now: Now,
         command: impl FnOnce(&mut Record, Context<'_>) -> Result<T, Refusal>,
     ) -> Result<Applied<T>, CellError> {
-        let (applied, effects) = cell.change(self.context(now), command)?;
+        let (applied, effects) = cell.change(self.context(now), &self.events, command)?;
         if effects.dirty {
             self.arm(cell, now);
         }
@@ -268,6 +275,20 @@ impl Home {
             self.events.presence.put_newer(cell.player().clone(), view, PresenceView::replaces);
         }
         Ok(applied)
+    }
+
+    /// Tells once more which rooms a player is in: one of her sessions has got a mailbox since.
+    pub fn tell_rooms(&self, cell: &Cell) {
+        cell.tell_rooms(&self.events);
+    }
+
+    /// Whether the records of all members of all rooms are in memory.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        use lease::State;
+        self.shards
+            .iter()
+            .all(|shard| !matches!(shard.lease().0, State::Free | State::Loading | State::Fenced))
     }
 
     /// Starts a commit of the record's present version; the receiver hears of it.

@@ -9,7 +9,7 @@ use super::records::Cell;
 use super::{Home, HomeError};
 use crate::clock::{self, Now};
 use crate::events::{EndReason, Status};
-use crate::ids::{PlayerId, SessionId, Stamp};
+use crate::ids::{PlayerId, RoomName, RoomPattern, SessionId, Stamp};
 use crate::store::StoreError;
 
 /// Who wants a session.
@@ -25,6 +25,8 @@ pub struct Login {
     pub token_expires_at_unix_ms: u64,
     /// When the token was issued, Unix ms; 0 if it does not say.
     pub token_issued_at_unix_ms: u64,
+    /// Rooms that the token opens.
+    pub grants: Box<[RoomPattern]>,
     /// Made by a service: no link yet.
     pub pending: bool,
 }
@@ -66,6 +68,8 @@ pub struct Resumed {
     pub cseq: u64,
     /// Whom the session watches.
     pub watches: Vec<PlayerId>,
+    /// The rooms that the session is in.
+    pub rooms: Vec<RoomName>,
     /// When the token runs out, Unix ms.
     pub token_expires_at_unix_ms: u64,
 }
@@ -142,6 +146,7 @@ impl Home {
             status: login.status,
             token_expires_at: login.token_expires_at_unix_ms,
             token_issued_at: login.token_issued_at_unix_ms,
+            grants: login.grants.clone(),
             pending_until,
         };
         // Indexed first: whoever sees the session in the record must find it.
@@ -186,9 +191,10 @@ impl Home {
             let taken_up = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
             let session = record.session(resume.session).ok_or(Refusal::NoSession)?;
             attached(cell.player(), was_pending);
-            Ok((taken_up, session.cseq, session.watches.clone(), session.token_expires_at))
+            let rooms = record.rooms_of(resume.session).cloned().collect();
+            Ok((taken_up, session.cseq, session.watches.clone(), rooms, session.token_expires_at))
         })?;
-        let (attached, cseq, watches, token_expires_at_unix_ms) = applied.value;
+        let (attached, cseq, watches, rooms, token_expires_at_unix_ms) = applied.value;
         self.ended(&cell, attached.ended);
         Ok(Resumed {
             ticket: self.tickets.sign(resume.session, attached.ticket_n),
@@ -197,6 +203,7 @@ impl Home {
             rolled_back: attached.rolled_back,
             cseq,
             watches,
+            rooms,
             token_expires_at_unix_ms,
         })
     }

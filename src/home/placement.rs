@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ids::{PlayerId, ShardId};
+use crate::ids::{PlayerId, RoomName, ShardId};
 
 /// How many shards a cluster has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,17 @@ impl Placement {
     /// `xxh3-64(player, seed 0) mod shards`.
     #[must_use]
     pub fn shard_of(self, player: &PlayerId) -> ShardId {
-        let number = xxh3_64(player.as_str().as_bytes()) % u64::from(self.shards);
+        self.shard_of_name(player.as_str())
+    }
+
+    /// The same for a room: its home is the home of this shard.
+    #[must_use]
+    pub fn shard_of_room(self, room: &RoomName) -> ShardId {
+        self.shard_of_name(room.as_str())
+    }
+
+    fn shard_of_name(self, name: &str) -> ShardId {
+        let number = xxh3_64(name.as_bytes()) % u64::from(self.shards);
         // Below 4096 by construction.
         u16::try_from(number).ok().and_then(ShardId::numbered).unwrap_or_else(|| unreachable_shard(number))
     }

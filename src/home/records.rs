@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::record::{Context, Record, Refusal};
 use super::shard::Shard;
 use crate::clock::Now;
-use crate::events::PresenceView;
+use crate::events::{Events, PresenceView};
 use crate::ids::{PlayerId, SessionId, Stamp, Version};
 
 /// What became of a change that somebody waits for.
@@ -39,8 +39,8 @@ pub struct Slot {
     pub(super) record: Record,
     /// The version that the store is known to have; zero = none.
     pub(super) base: Version,
-    /// The watches' version that the store is known to have.
-    pub(super) base_watches: Version,
+    /// The version of the lists that the store is known to have.
+    pub(super) base_lists: Version,
     /// In its shard's dirty queue.
     pub(super) queued: bool,
     /// Write it whatever the store has lost.
@@ -94,11 +94,11 @@ impl Cell {
     /// A record that was read from the store (`base` > 0) or is new.
     #[must_use]
     pub fn new(player: PlayerId, shard: Arc<Shard>, record: Record, base: Version, now: Now) -> Self {
-        let base_watches = record.watches_version;
+        let base_lists = record.lists_version;
         let slot = Slot {
             record,
             base,
-            base_watches,
+            base_lists,
             queued: false,
             restore: false,
             known: false,
@@ -135,23 +135,26 @@ impl Cell {
         work(&mut self.slot.lock())
     }
 
-    /// Carries a command out and says what it did. A refused command must leave the record unchanged.
+    /// Carries a command out and says what it did. A refused command must leave the record unchanged. What rooms show
+    /// of the player is told to `events` while her lock is held: the order of events is the order of changes.
     pub(super) fn change<T>(
         self: &Arc<Self>,
         ctx: Context<'_>,
+        events: &Events,
         command: impl FnOnce(&mut Record, Context<'_>) -> Result<T, Refusal>,
     ) -> Result<(Applied<T>, Effects), CellError> {
         let mut slot = self.slot.lock();
         if slot.gone {
             return Err(CellError::Gone);
         }
-        let (version, ver) = (slot.record.version, slot.record.view.ver);
+        let (version, ver, rooms) = (slot.record.version, slot.record.view.ver, slot.record.rooms_version);
         let outcome = command(&mut slot.record, ctx);
         let effects = Effects {
             dirty: slot.record.version != version,
             shown: (slot.record.view.ver != ver).then(|| slot.record.view.clone()),
         };
         debug_assert!(outcome.is_ok() || !effects.dirty, "a refused command changed the record");
+        self.tell_rooms_moved(&slot, rooms, events);
         let enqueue = effects.dirty && !slot.queued;
         slot.queued |= enqueue;
         let stamp = slot.record.stamp();
@@ -160,6 +163,22 @@ impl Cell {
             self.shard.enqueue(Arc::clone(self), false, ctx.now.mono_ms);
         }
         Ok((Applied { value: outcome?, stamp }, effects))
+    }
+
+    /// Tells which rooms the player is in, if that or what they show has moved since a version; under her lock.
+    pub(super) fn tell_rooms_moved(&self, slot: &Slot, since: Version, events: &Events) {
+        if slot.record.rooms_version != since {
+            events.rooms.put(self.player.clone(), slot.record.in_rooms());
+        }
+    }
+
+    /// Tells which rooms the player is in, as it stands now: for a record that comes into memory or leaves it.
+    pub(super) fn tell_rooms(&self, events: &Events) {
+        let slot = self.slot.lock();
+        let rooms = if slot.gone { Vec::new() } else { slot.record.in_rooms() };
+        if !slot.record.rooms.is_empty() {
+            events.rooms.put(self.player.clone(), rooms);
+        }
     }
 
     /// Waits for the present version to be durable; a commit starts at once.

@@ -173,9 +173,10 @@ impl Mailbox {
         if inner.pending.replace(push) {
             return true;
         }
+        let push = inner.pending.admit(push);
         let full = inner.pending.make_room(most);
         inner.missed |= full;
-        inner.pending.push_back(Arc::clone(push));
+        inner.pending.push_back(push);
         let linked = inner.link != LinkNo::NONE;
         drop(inner);
         if linked {

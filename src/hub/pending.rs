@@ -4,12 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Push;
+use super::{Push, PushKind};
 
 /// Most presence items joined in one frame.
 const JOIN_ITEMS_MAX: usize = 64;
 /// Most bytes of presence items joined in one frame.
 const JOIN_BYTES_MAX: usize = 12 * 1024;
+/// Most changes of one room that wait; beyond it only its number of members does.
+const ROOM_CHANGES_MAX: usize = 16;
 /// Most bytes of pushes that wait: small pushes are bounded by their number, large ones by this.
 const BYTES_MAX: usize = 256 * 1024;
 
@@ -32,6 +34,25 @@ impl Pending {
         self.bytes = self.bytes.saturating_sub(older.bytes()) + push.bytes();
         *older = Arc::clone(push);
         true
+    }
+
+    /// What of a push goes in line. The whole of a room, and the number that stands for too many changes of it, take
+    /// the place of what waits of that room: a reader who is slow, or away, gets fewer pushes and not a longer line.
+    pub(super) fn admit(&mut self, push: &Arc<Push>) -> Arc<Push> {
+        let PushKind::Room { room, instead } = push.kind() else { return Arc::clone(push) };
+        let admitted = match instead {
+            None => Arc::clone(push),
+            Some(instead) => {
+                let waiting = self.queue.iter().filter(|other| other.is_about(room)).count();
+                if waiting < ROOM_CHANGES_MAX {
+                    return Arc::clone(push);
+                }
+                Arc::clone(instead)
+            }
+        };
+        self.queue.retain(|other| !other.is_about(room));
+        self.bytes = self.queue.iter().map(|other| other.bytes()).sum();
+        admitted
     }
 
     /// Forgets the oldest until one more fits; whether any had to go.

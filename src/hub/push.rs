@@ -1,14 +1,14 @@
 //! One thing pushed to any number of sessions: encoded once, shared by every receiver. JSON is made of it when the
 //! first JSON link needs it. Never changed after it was made.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::ids::{PlayerId, Stamp};
+use crate::ids::{PlayerId, RoomName, Stamp};
 
 /// What kind of push, as far as joining and framing tell them apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum PushKind {
     /// One presence item: newer ones of the player replace older ones that were not sent yet; many go in one frame.
     Presence {
@@ -16,6 +16,14 @@ pub enum PushKind {
         player: PlayerId,
         /// The item's counter.
         ver: Stamp,
+    },
+    /// A room's change, or the whole of it: a frame of its own.
+    Room {
+        /// Which room.
+        room: RoomName,
+        /// What stands for this change and those before it where too many wait; the whole needs nothing to stand
+        /// for it.
+        instead: Option<Arc<Push>>,
     },
     /// A whole message body: a frame of its own.
     Message,
@@ -57,8 +65,13 @@ impl Push {
     pub(super) const fn presence(&self) -> Option<(&PlayerId, (u64, u64))> {
         match &self.kind {
             PushKind::Presence { player, ver } => Some((player, (ver.epoch.number(), ver.version.number()))),
-            PushKind::Message => None,
+            PushKind::Room { .. } | PushKind::Message => None,
         }
+    }
+
+    /// Whether it is about this room's roster.
+    pub(super) fn is_about(&self, name: &RoomName) -> bool {
+        matches!(&self.kind, PushKind::Room { room, .. } if room == name)
     }
 
     /// What it weighs in a replay buffer.

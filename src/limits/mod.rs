@@ -31,10 +31,14 @@ pub enum Kind {
     Presence,
     /// `watch`, `unwatch`.
     Watch,
-    /// `state.get`, `presence.get`.
+    /// `state.get`, `presence.get`, `room.members`.
     Query,
     /// `send`.
     Send,
+    /// `room.join`, `room.leave`, `room.meta`.
+    Room,
+    /// `room.send`.
+    RoomSend,
 }
 
 impl Kind {
@@ -47,6 +51,8 @@ impl Kind {
             Self::Watch => "watch",
             Self::Query => "query",
             Self::Send => "send",
+            Self::Room => "room",
+            Self::RoomSend => "room_send",
         }
     }
 }
@@ -60,6 +66,8 @@ pub struct Rates {
     watch: Rate,
     query: Rate,
     send: Rate,
+    room: Rate,
+    room_send: Rate,
     strikes_max: u32,
     abuse_window_ms: u32,
 }
@@ -77,6 +85,8 @@ impl Rates {
             watch: rate(settings.watch_per_s, settings.watch_burst),
             query: rate(settings.query_per_s, settings.query_burst),
             send: rate(settings.send_per_s, settings.send_burst),
+            room: rate(settings.room_per_s, settings.room_burst),
+            room_send: rate(settings.room_send_per_s, settings.room_send_burst),
             strikes_max: settings.abuse_strikes_max.get(),
             abuse_window_ms: u32::try_from(settings.abuse_window.as_millis()).unwrap_or(u32::MAX),
         }
@@ -106,7 +116,7 @@ impl LinkLimiter {
     }
 }
 
-/// What one session may do, by kind. Lives in the session, over all its links; 40 bytes.
+/// What one session may do, by kind. Lives in the session, over all its links; 56 bytes.
 #[derive(Debug, Default)]
 pub struct SessionLimits {
     state: Bucket,
@@ -114,6 +124,8 @@ pub struct SessionLimits {
     watch: Bucket,
     query: Bucket,
     send: Bucket,
+    room: Bucket,
+    room_send: Bucket,
 }
 
 impl SessionLimits {
@@ -128,6 +140,8 @@ impl SessionLimits {
             Kind::Watch => (&rates.watch, &self.watch),
             Kind::Query => (&rates.query, &self.query),
             Kind::Send => (&rates.send, &self.send),
+            Kind::Room => (&rates.room, &self.room),
+            Kind::RoomSend => (&rates.room_send, &self.room_send),
         };
         rate.check(bucket, now)
     }
@@ -174,12 +188,20 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_own_rate() {
-        let rates =
-            rates("state_burst = 1\npresence_burst = 2\nwatch_burst = 3\nquery_burst = 4\nsend_burst = 5");
+        let rates = rates(
+            "state_burst = 1\npresence_burst = 2\nwatch_burst = 3\nquery_burst = 4\nsend_burst = 5\n\
+             room_burst = 6\nroom_send_burst = 7",
+        );
         let session = SessionLimits::default();
-        for (kind, burst) in
-            [(Kind::State, 1), (Kind::Presence, 2), (Kind::Watch, 3), (Kind::Query, 4), (Kind::Send, 5)]
-        {
+        for (kind, burst) in [
+            (Kind::State, 1),
+            (Kind::Presence, 2),
+            (Kind::Watch, 3),
+            (Kind::Query, 4),
+            (Kind::Send, 5),
+            (Kind::Room, 6),
+            (Kind::RoomSend, 7),
+        ] {
             let passed = (0..10).filter(|_| session.check(&rates, kind, at(7)).is_ok()).count();
             assert_eq!(passed, burst, "{}", kind.as_str());
         }
@@ -197,6 +219,6 @@ mod tests {
     #[test]
     fn a_link_and_a_session_stay_small() {
         assert_eq!(size_of::<LinkLimiter>(), 16);
-        assert_eq!(size_of::<SessionLimits>(), 40);
+        assert_eq!(size_of::<SessionLimits>(), 56);
     }
 }

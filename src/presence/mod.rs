@@ -1,7 +1,12 @@
-//! Who is here and who wants to know: watch edges, and the fan-out of what changed. Called by `session` and
+//! Who is here and who wants to know: watch edges, rooms, and the fan-out of what changed. Called by `session` and
 //! `service`; hears of changes through [`Events`]. Knows no record: it is told what others see and tells them.
 
 mod fanout;
+mod meters;
+mod room;
+mod rooms;
+pub mod roster;
+mod telling;
 mod watch;
 
 use std::sync::Arc;
@@ -16,11 +21,13 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
 pub use fanout::{item, push_of};
+pub use rooms::{Ground, NoPlace, Place, RoomSettings, Rooms, TooMuchTalk};
 use watch::Watches;
 
 /// The room.
 pub struct Presence {
     watches: Watches,
+    rooms: Arc<Rooms>,
     hub: Arc<Hub>,
     events: Arc<Events>,
     tick: Duration,
@@ -31,9 +38,20 @@ pub struct Presence {
 impl Presence {
     /// Builds the room and starts the fan-out.
     #[must_use]
-    pub fn start(hub: Arc<Hub>, events: Arc<Events>, tick: Duration, tasks: &Tasks) -> Arc<Self> {
+    pub fn start(
+        hub: Arc<Hub>,
+        events: Arc<Events>,
+        rooms: RoomSettings,
+        ground: Ground,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let tick = rooms.tick;
+        let rooms = Arc::new(Rooms::new(rooms, ground, Arc::clone(&hub), Arc::clone(&events)));
+        let (telling, stop) = (Arc::clone(&rooms), tasks.clone());
+        tasks.spawn_vital("rooms", async move { telling.run(&stop).await });
         let presence = Arc::new(Self {
             watches: Watches::default(),
+            rooms,
             hub,
             events,
             tick,
@@ -43,6 +61,12 @@ impl Presence {
         let (fanout, stop) = (Arc::clone(&presence), tasks.clone());
         tasks.spawn_vital("fanout", async move { fanout.run(&stop).await });
         presence
+    }
+
+    /// The rooms.
+    #[must_use]
+    pub const fn rooms(&self) -> &Arc<Rooms> {
+        &self.rooms
     }
 
     /// From now on every change of the player reaches the mailbox. Look at the player *after* this call, and no

@@ -118,6 +118,9 @@ const fn code_of(error: &HomeError) -> ErrorCode {
             Refusal::Banned { .. } => ErrorCode::Banned,
             Refusal::NotBanned => ErrorCode::NotFound,
             Refusal::Behind => ErrorCode::Behind,
+            Refusal::Forbidden(_) => ErrorCode::Forbidden,
+            Refusal::RoomFull => ErrorCode::RoomFull,
+            Refusal::TooMuchTalk => ErrorCode::Overloaded,
         },
         HomeError::NotHome { .. } => ErrorCode::NotHome,
         HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
@@ -140,6 +143,7 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::StateConflict
         | ErrorCode::SessionLimit
         | ErrorCode::CseqGap
+        | ErrorCode::RoomFull
         | ErrorCode::AlreadyLoggedIn => StatusCode::CONFLICT,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -171,6 +175,7 @@ const fn title_of(code: ErrorCode) -> &'static str {
         ErrorCode::StoreUnavailable => "The store cannot give what was asked",
         ErrorCode::Overloaded => "The server sheds load",
         ErrorCode::NotFound => "No such thing",
+        ErrorCode::RoomFull => "The room is full",
         ErrorCode::Forbidden => "Not allowed",
         ErrorCode::Internal => "A fault of the server",
     }

@@ -65,6 +65,8 @@ pub(super) async fn open(
         status: Status::Online,
         token_issued_at_unix_ms: now.unix_ms,
         token_expires_at_unix_ms: now.plus_ms(millis(service.settings.credentials_ttl)).unix_ms,
+        // No token, no rooms: a service puts the player in, or the configuration opens them.
+        grants: Box::default(),
         pending: true,
     };
     let opened = service.home.login(login).await?;

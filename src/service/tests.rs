@@ -147,6 +147,8 @@ fn home_settings() -> HomeSettings {
             away_after: Duration::ZERO,
             state_bytes_max: 4_096,
             watches_max: 500,
+            rooms_max: 3,
+            room_grants: Vec::new(),
             cseq_unchecked: false,
         },
         flush_interval: Duration::from_millis(20),
@@ -278,6 +280,7 @@ impl House {
             status: Status::Online,
             token_expires_at_unix_ms: u64::MAX,
             token_issued_at_unix_ms: 0,
+            grants: Box::default(),
             pending: false,
         };
         let opened = self.home.login(login).await.unwrap();
@@ -295,7 +298,7 @@ impl House {
         let pushes = taken.frames.into_iter().flat_map(|frame| frame.pushes);
         pushes
             .map(|push| {
-                assert_eq!(push.kind(), &PushKind::Message);
+                assert!(matches!(push.kind(), PushKind::Message));
                 rmp_serde::from_slice(push.msgpack()).unwrap()
             })
             .collect()

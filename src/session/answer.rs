@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Sent, StateGot};
+use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Roster, Sent, StateGot};
 use protocol::request::{Ack, Op};
 use tokio::sync::oneshot;
 
@@ -36,6 +36,7 @@ pub(super) enum Body {
     Changed(Changed),
     Presences(Presences),
     Sent(Sent),
+    Roster(Roster),
 }
 
 /// What an answer waits for.
@@ -81,6 +82,7 @@ pub(super) fn add_answer(outbox: &mut Outbox, reference: u32, answer: &Answer) {
             Body::Changed(body) => outbox.add(Op::Ok, reference_wide, body),
             Body::Presences(body) => outbox.add(Op::Ok, reference_wide, body),
             Body::Sent(body) => outbox.add(Op::Ok, reference_wide, body),
+            Body::Roster(body) => outbox.add(Op::Ok, reference_wide, body),
         },
     }
 }

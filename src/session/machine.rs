@@ -79,8 +79,10 @@ const fn kind_of(request: &Request<'_>) -> Option<Kind> {
         Request::StatePatch(_) => Some(Kind::State),
         Request::PresenceSet(_) => Some(Kind::Presence),
         Request::Watch(_) | Request::Unwatch(_) => Some(Kind::Watch),
-        Request::StateGet(_) | Request::PresenceGet(_) => Some(Kind::Query),
-        Request::Send(_) | Request::RoomSend(_) => Some(Kind::Send),
+        Request::StateGet(_) | Request::PresenceGet(_) | Request::RoomMembers(_) => Some(Kind::Query),
+        Request::Send(_) => Some(Kind::Send),
+        Request::RoomJoin(_) | Request::RoomLeave(_) | Request::RoomMeta(_) => Some(Kind::Room),
+        Request::RoomSend(_) => Some(Kind::RoomSend),
         _ => None,
     }
 }

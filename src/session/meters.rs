@@ -47,6 +47,7 @@ impl Meters {
     pub(super) fn command(&self, op: Op, answer: &Answer) {
         let outcome = match answer {
             Answer::Ok(Body::Changed(changed)) if changed.dup == Some(true) => "dup",
+            Answer::Ok(Body::Roster(roster)) if roster.dup == Some(true) => "dup",
             Answer::Ok(_) | Answer::Logout => "ok",
             Answer::Later(_) => "later",
             Answer::Error(error) => error.code.name(),

@@ -22,7 +22,7 @@ use crate::clock::{self, Now};
 use crate::events::Events;
 use crate::home::{Cell, Home};
 use crate::hub::{Hub, LinkNo, Mailbox};
-use crate::ids::{PlayerId, SessionId};
+use crate::ids::{PlayerId, RoomPattern, SessionId};
 use crate::limits::Rates;
 use crate::presence::Presence;
 use crate::tasks::Tasks;
@@ -48,6 +48,8 @@ pub struct Vouched {
     pub expires_at_unix_ms: u64,
     /// When it was issued, Unix ms; 0 if it does not say.
     pub issued_at_unix_ms: u64,
+    /// Rooms that it opens.
+    pub rooms: Box<[RoomPattern]>,
 }
 
 /// Why a token was refused.
@@ -72,6 +74,10 @@ pub struct SessionSettings {
     pub durable_in_flight_max: usize,
     /// Whether players may push to each other.
     pub player_messages: bool,
+    /// Most keys of a member's meta.
+    pub room_meta_keys_max: usize,
+    /// Most bytes of a member's meta.
+    pub room_meta_bytes_max: usize,
     /// This deployment's limits by name, for `ready`.
     pub limits: BTreeMap<String, u64>,
 }

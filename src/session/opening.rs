@@ -11,7 +11,7 @@ use super::words::{error_of, wire_stamp};
 use super::{Attachment, Sessions, Vouched};
 use crate::clock;
 use crate::events::{PresenceView, Status};
-use crate::home::record::Refusal;
+use crate::home::record::{Record, Refusal};
 use crate::home::{HomeError, Login, Lookup, Resume};
 use crate::ids::{Epoch, IdError, PlayerId, SessionId, Stamp, Version};
 
@@ -59,13 +59,14 @@ impl Sessions {
     /// # Errors
     /// [`EnterError`]; there is no session then.
     pub async fn login(&self, token: Vouched, device: &str, status: Status) -> Result<Entered, EnterError> {
-        let Vouched { player, expires_at_unix_ms, issued_at_unix_ms } = token;
+        let Vouched { player, expires_at_unix_ms, issued_at_unix_ms, rooms } = token;
         let login = Login {
             player: player.clone(),
             device: device.into(),
             status,
             token_expires_at_unix_ms: expires_at_unix_ms,
             token_issued_at_unix_ms: issued_at_unix_ms,
+            grants: rooms,
             pending: false,
         };
         let opened = match self.home.login(login).await {
@@ -79,10 +80,18 @@ impl Sessions {
         self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: opened.cell, session: opened.session, mailbox, link };
         // A newer login may have been faster: its notice came before there was a mailbox to put it in.
-        let is_here = attachment.cell.read(|record| record.session(opened.session).is_some());
-        if is_here != Some(true) {
-            self.leave(&attachment);
-            return Err(self.replaced());
+        let is_here = |record: &Record| {
+            record.session(opened.session)?;
+            Some(record.rooms_of(opened.session).next().is_some())
+        };
+        match attachment.cell.read(is_here).flatten() {
+            None => {
+                self.leave(&attachment);
+                return Err(self.replaced());
+            }
+            // A service was faster still, and the room found no mailbox.
+            Some(true) => self.home.tell_rooms(&attachment.cell),
+            Some(false) => {}
         }
         let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, expires_at_unix_ms);
         ready.resumed = false;
@@ -137,7 +146,11 @@ impl Sessions {
             cseq: resumed.cseq,
         });
         ready.watching = Some(resumed.watches.iter().map(|player| player.as_str().to_owned()).collect());
-        ready.rooms = Some(Vec::new());
+        ready.rooms = Some(resumed.rooms.iter().map(|room| room.as_str().to_owned()).collect());
+        if replay.missed && !resumed.rooms.is_empty() {
+            let player = attachment.cell.player();
+            self.presence.rooms().owe_snapshots(player, session, &resumed.rooms);
+        }
         let owed = if replay.missed { resumed.watches } else { Vec::new() };
         Ok(Entered { attachment, ready, owed })
     }

@@ -50,15 +50,10 @@ impl Outbox {
                 let items = frame.pushes.iter().map(|push| body(encoding, push));
                 codec::encode_presence(encoding, &mut self.bytes, frame.seq, items);
             }
-            Some(PushKind::Message) => {
+            Some(kind @ (PushKind::Room { .. } | PushKind::Message)) => {
+                let op = if matches!(kind, PushKind::Message) { Op::Message } else { Op::Room };
                 if let Some(push) = frame.pushes.first() {
-                    codec::encode_shared(
-                        encoding,
-                        &mut self.bytes,
-                        Op::Message,
-                        frame.seq,
-                        body(encoding, push),
-                    );
+                    codec::encode_shared(encoding, &mut self.bytes, op, frame.seq, body(encoding, push));
                 }
             }
             None => return,

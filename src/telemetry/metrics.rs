@@ -161,7 +161,7 @@ table! {
     COMMANDS: Counter "hearth_commands_total", Count;
     /// From a command's frame to its ack, by `level`: applied, durable.
     ACK_SECONDS: Histogram "hearth_ack_seconds", Seconds, SECONDS;
-    /// Refused for being too fast, by `kind`: frame, state, presence, watch, query, send, connect, login, service.
+    /// Refused for being too fast, by `kind`: frame, state, presence, watch, query, send, room, connect, login, service.
     RATE_LIMITED: Counter "hearth_rate_limited_total", Count;
 
     // Home and store.
@@ -187,6 +187,14 @@ table! {
     PUSHES_COALESCED: Counter "hearth_pushes_coalesced_total", Count;
     /// Pushes that fell out of a replay buffer or an outbox, and were told as missed.
     PUSHES_DROPPED: Counter "hearth_pushes_dropped_total", Count;
+    /// Rooms with members.
+    ROOMS: Gauge "hearth_rooms", Count;
+    /// Members of all rooms; one for each room that a player is in.
+    ROOM_MEMBERS: Gauge "hearth_room_members", Count;
+    /// Pushes of rooms, encoded once each, by `kind`: diff, count (of a diff that was too large), snapshot, message.
+    ROOM_PUSHES: Counter "hearth_room_pushes_total", Count;
+    /// Frames put into outboxes for rooms.
+    ROOM_DELIVERIES: Counter "hearth_room_deliveries_total", Count;
     /// Shards taken again, and written anew from memory, because the store lost writes.
     REPAIRS: Counter "hearth_repairs_total", Count;
     /// Links closed for reading too slowly.

@@ -20,6 +20,7 @@ mod presence;
 mod readme;
 mod replay;
 mod reviewed;
+mod rooms;
 mod sessions;
 mod start;
 mod state;

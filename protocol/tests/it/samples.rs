@@ -263,9 +263,11 @@ pub(crate) fn answers() -> Vec<Sample> {
         members: members(),
         cursor,
         partial,
+        ..Default::default()
     };
+    let joined = |dup| reply::Roster { stamp: Some(stamp), dup, ..roster(None, None) };
     let mut samples = vec![
-        said("ok to logout, unwatch, room.leave, room.send, room.meta", Op::Ok, 70_000, &reply::Empty {}),
+        said("ok to logout, unwatch", Op::Ok, 70_000, &reply::Empty {}),
         said(
             "ok to ping",
             Op::Ok,
@@ -291,9 +293,17 @@ pub(crate) fn answers() -> Vec<Sample> {
             &reply::Changed { ack: Some(Ack::Applied), state: None, prov: Some(true), ..patched },
         ),
         said("ok to presence.set", Op::Ok, 6, &changed),
-        said("ok to a repeated change", Op::Ok, 6, &reply::Changed { dup: Some(true), ack: None, ..changed }),
+        said(
+            "ok to a repeated change",
+            Op::Ok,
+            6,
+            &reply::Changed { dup: Some(true), ack: None, ..changed.clone() },
+        ),
         said("ok to presence.get and watch", Op::Ok, 10, &presences),
-        said("ok to room.join and room.members", Op::Ok, 12, &roster(None, None)),
+        said("ok to room.members", Op::Ok, 12, &roster(None, None)),
+        said("ok to room.join", Op::Ok, 12, &joined(None)),
+        said("ok to a repeated room.join", Op::Ok, 12, &joined(Some(true))),
+        said("ok to room.leave, room.send, room.meta", Op::Ok, 13, &reply::Changed { ack: None, ..changed }),
         said("ok to room.members, a page", Op::Ok, 15, &roster(Some("bea".to_owned()), Some(true))),
         said("ok to send", Op::Ok, 17, &reply::Sent { delivered: 2, dup: None }),
         said("ok to a repeated send", Op::Ok, 17, &reply::Sent { delivered: 2, dup: Some(true) }),
@@ -385,9 +395,23 @@ pub(crate) fn pushes() -> Vec<Sample> {
         leaves: Some(vec!["çem".to_owned()]),
         updates: Some(vec![reply::Member { online: Some(true), ..Default::default() }]),
         count: 2,
-        partial: Some(true),
+        ..Default::default()
     };
-    let quiet_room = push::Room { joins: None, leaves: None, updates: None, partial: None, ..room.clone() };
+    let larger_room = push::Room {
+        room: "guild:9".to_owned(),
+        ver: (1_732_400_000_001, 70_000),
+        count: 20_000,
+        partial: Some(true),
+        ..Default::default()
+    };
+    let whole_room = push::Room {
+        room: "party:7".to_owned(),
+        ver: (1_732_400_000_001, 4),
+        count: 3,
+        members: Some(members()),
+        cursor: Some("bea".to_owned()),
+        ..Default::default()
+    };
     let data = Value::Map(keyed([("say".to_owned(), Value::Str("hi".to_owned()))]));
     let message = push::Message { id: format!("{SESSION}-10"), data, ..Default::default() };
     let bye = push::Bye {
@@ -406,7 +430,8 @@ pub(crate) fn pushes() -> Vec<Sample> {
     vec![
         said("presence", Op::Presence, 42, &push::Presence { items: vec![ann_playing(), bea_offline()] }),
         said("room", Op::Room, 43, &room),
-        said("room, a count only", Op::Room, 44, &quiet_room),
+        said("room, more than is told", Op::Room, 44, &larger_room),
+        said("room, a snapshot", Op::Room, 44, &whole_room),
         said(
             "message from a player",
             Op::Message,

@@ -107,7 +107,7 @@ fn a_token_of_each_algorithm_is_taken() {
             Ok(Identity {
                 player: PlayerId::parse("ada").expect("an id"),
                 expires_at_unix_ms: NOW.unix_ms + 60_000 + 60_000,
-                rooms: vec!["guild:7".into()],
+                rooms: [RoomPattern::parse("guild:7").expect("a room")].into(),
                 issued_at_unix_ms: NOW.unix_ms,
             }),
             "{authenticator:?}"
@@ -257,9 +257,13 @@ fn a_token_of_a_service_is_no_players() {
 
 #[test]
 fn rooms_are_optional_and_must_be_texts() {
-    assert_eq!(hs256("").verify(&signed(&good()), NOW).expect("good").rooms, Vec::<String>::new());
+    assert_eq!(hs256("").verify(&signed(&good()), NOW).expect("good").rooms, Box::default());
     let identity = hs256("").verify(&signed(&with("rooms", json!(["a", "b"]))), NOW).expect("good");
-    assert_eq!(identity.rooms, ["a", "b"]);
+    assert_eq!(identity.rooms.iter().map(RoomPattern::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    let names: Vec<String> = (0..65).map(|n| format!("r{n}")).collect();
+    for rooms in [json!([""]), json!(["x".repeat(65)]), json!(names)] {
+        assert_eq!(hs256("").verify(&signed(&with("rooms", rooms)), NOW), Err(AuthError::Invalid));
+    }
     assert_eq!(hs256("").verify(&signed(&with("rooms", json!("a"))), NOW), Err(AuthError::Invalid));
 }
 

@@ -5,6 +5,7 @@ pub mod bars;
 pub mod document;
 pub mod policy;
 pub mod presence;
+pub mod rooms;
 pub mod sessions;
 pub mod state;
 pub mod stored;
@@ -16,11 +17,12 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::events::{EndReason, PresenceView, Status};
 use crate::home::history::History;
-use crate::ids::{Epoch, PlayerId, SessionId, Stamp, Version};
+use crate::ids::{Epoch, PlayerId, RoomPattern, SessionId, Stamp, Version};
 
 use bars::Bars;
 use document::Document;
 pub use policy::LoginPolicy;
+use rooms::Membership;
 
 /// The settings that a record obeys.
 #[derive(Debug, Clone)]
@@ -37,6 +39,10 @@ pub struct Rules {
     pub state_bytes_max: usize,
     /// Most players a session may watch.
     pub watches_max: usize,
+    /// Most rooms a session may be in.
+    pub rooms_max: usize,
+    /// Rooms that every player may enter.
+    pub room_grants: Vec<RoomPattern>,
     /// Turns the `cseq` guard off: only to prove that a checker notices.
     pub cseq_unchecked: bool,
 }
@@ -95,6 +101,15 @@ pub enum Refusal {
     /// The token was good, but tokens issued when it was are refused by now.
     #[error("the token was revoked: it takes a newer one")]
     TokenRevoked,
+    /// No right to it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// The room has no place for one more.
+    #[error("the room is full")]
+    RoomFull,
+    /// More is being said in the room than it can tell.
+    #[error("too much is being said in this room")]
+    TooMuchTalk,
     /// The claimed stamp lies ahead of the record in its own epoch.
     #[error("the record has not reached this stamp")]
     Behind,
@@ -146,6 +161,8 @@ pub struct Session {
     pub active_at: u64,
     /// Whom it watches.
     pub watches: Vec<PlayerId>,
+    /// Rooms that its token opens.
+    pub grants: Box<[RoomPattern]>,
 }
 
 /// How much of a session others see.
@@ -179,8 +196,12 @@ pub struct Record {
     pub view: PresenceView,
     /// What keeps the player out, if anything does.
     pub bars: Option<Box<Bars>>,
-    /// The version at which watches last changed: what decides whether `w` is written.
-    pub watches_version: Version,
+    /// The rooms that she is in, in the order in which she entered them.
+    pub rooms: Vec<Membership>,
+    /// The version at which watches or rooms last changed: what decides whether `w` is written.
+    pub lists_version: Version,
+    /// The version at which what rooms show of her last changed: what decides whether they are told.
+    pub rooms_version: Version,
 }
 
 /// A session that ended under a command, for its link and its watches to be let go.
@@ -215,7 +236,9 @@ impl Record {
             // As of a player who was never here: until something is shown, nobody can tell the two apart.
             view: PresenceView::default(),
             bars: None,
-            watches_version: version_max,
+            rooms: Vec::new(),
+            lists_version: version_max,
+            rooms_version: version_max,
         }
     }
 
@@ -321,7 +344,7 @@ impl Record {
             let session = self.session_mut(id)?;
             session.watches.reserve_exact(new.len());
             session.watches.extend(new);
-            self.watches_changed();
+            self.lists_changed();
         }
         Ok(())
     }
@@ -337,14 +360,14 @@ impl Record {
         let leaving: HashSet<&PlayerId, ahash::RandomState> = players.iter().collect();
         session.watches.retain(|player| !leaving.contains(player));
         if session.watches.len() < before {
-            self.watches_changed();
+            self.lists_changed();
         }
         Ok(())
     }
 
-    pub(super) fn watches_changed(&mut self) {
+    pub(super) fn lists_changed(&mut self) {
         self.version = self.version.next();
-        self.watches_version = self.version;
+        self.lists_version = self.version;
     }
 
     /// When the record must be looked at again (Unix ms), if ever.

@@ -7,7 +7,7 @@ use super::{Context, Ended, LinkState, Record, Refusal, Rules, Session, Visibili
 use crate::clock::Now;
 use crate::events::{EndReason, Status};
 use crate::home::history::Verdict;
-use crate::ids::{SessionId, Stamp};
+use crate::ids::{RoomPattern, SessionId, Stamp};
 
 /// A login that passed the gate.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Login {
     pub token_expires_at: u64,
     /// When its token was issued, Unix ms; 0 if it does not say.
     pub token_issued_at: u64,
+    /// Rooms that its token opens.
+    pub grants: Box<[RoomPattern]>,
     /// Made by a service: wait this long for the client, Unix ms.
     pub pending_until: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl Record {
             link,
             active_at: ctx.now.unix_ms,
             watches: Vec::new(),
+            grants: login.grants,
         });
         self.version = self.version.next();
         // The newcomer is here before the others go: the state stays, for she is never without a session.
@@ -138,6 +141,7 @@ impl Record {
         let ticket_n = session.ticket_n;
         if !had_link {
             self.version = self.version.next();
+            self.link_moved(id);
             self.show(ctx);
         }
         Ok(Attached { ticket_n, had_link, rolled_back, ended })
@@ -156,6 +160,7 @@ impl Record {
         if session.link == LinkState::Attached {
             session.link = LinkState::Detached { since: ctx.now.unix_ms };
             self.version = self.version.next();
+            self.link_moved(id);
             self.show(ctx);
         }
         Ok(())
@@ -176,9 +181,11 @@ impl Record {
         let session = self.sessions.remove(at);
         self.version = self.version.next();
         // Lists are stored in the order of the sessions: one that leaves moves the others.
-        if !session.watches.is_empty() || self.sessions.iter().any(|other| !other.watches.is_empty()) {
-            self.watches_version = self.version;
+        let has_lists = |session: &Session| !session.watches.is_empty();
+        if has_lists(&session) || self.sessions.iter().any(has_lists) || !self.rooms.is_empty() {
+            self.lists_version = self.version;
         }
+        self.leave_all_rooms(id);
         if self.sessions.is_empty() {
             self.state = super::Document::default();
             self.state_stamp = self.stamp();
@@ -186,7 +193,8 @@ impl Record {
         Some(Ended { session, reason })
     }
 
-    /// New credentials on the live link.
+    /// New credentials on the live link. What they open is what may be entered from now on; rooms that the session is
+    /// in it stays in.
     ///
     /// # Errors
     /// [`Refusal::NoSession`], [`Refusal::Banned`], [`Refusal::TokenRevoked`].
@@ -196,10 +204,11 @@ impl Record {
         id: SessionId,
         token_expires_at: u64,
         token_issued_at: u64,
+        grants: Box<[RoomPattern]>,
     ) -> Result<(), Refusal> {
         self.admits(ctx, token_issued_at)?;
         let session = self.session_mut(id)?;
-        session.token_expires_at = token_expires_at;
+        (session.token_expires_at, session.grants) = (token_expires_at, grants);
         self.accept(ctx, id, None)
     }
 
@@ -256,8 +265,9 @@ impl Record {
         let ours = std::mem::replace(&mut self.sessions, before);
         // Their links were another home's.
         self.detach_all(ctx.now);
-        self.watches_changed();
+        self.lists_changed();
         let mut ended = self.admit_again(ctx, ours);
+        self.take_in_rooms(stored.rooms);
         self.inherit_bars(stored.bars);
         ended.extend(self.enforce_ban(ctx));
         self.show(ctx);

@@ -1,4 +1,4 @@
-//! A record as the store keeps it: `p` (all but watches) and `w` (watches), MessagePack arrays behind a format number.
+//! A record as the store keeps it: `p`, and `w` (watches and rooms), MessagePack arrays behind a format number.
 //! Pure; called by `home::flush`, `home::keeper` and `home::opening`. A remainder is a `p` without sessions.
 
 use bytes::Bytes;
@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::bars::{Ban, Bars};
 use super::document::{Blob, Document};
+use super::rooms::Membership;
 use super::{LinkState, Record, Session, Visibility};
 use crate::events::{PresenceView, Status};
 use crate::home::history::History;
-use crate::ids::{Epoch, PlayerId, SessionId, Stamp, Version};
+use crate::ids::{Epoch, PlayerId, RoomName, RoomNameError, RoomPattern, SessionId, Stamp, Version};
 use crate::store::StoredRecord;
 
 /// The format that this version writes, and the only one it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Why a stored record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum StoredError {
     /// A watched player whose id is none.
     #[error("broken watch list: {0}")]
     Watch(#[from] crate::ids::IdError),
+    /// A room whose name is none, or a pattern that could open no room.
+    #[error("broken list of rooms: {0}")]
+    Room(#[from] RoomNameError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +81,7 @@ struct StoredSession {
     /// 0 attached, 1 detached since, 2 pending until.
     link: (u8, u64),
     active_at: u64,
+    grants: Vec<Box<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +89,16 @@ struct StoredW {
     format: u32,
     /// One list a session, in the order of `p`'s sessions.
     watches: Vec<Vec<Box<str>>>,
+    rooms: Vec<StoredMembership>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMembership {
+    room: Box<str>,
+    meta: Option<Blob>,
+    /// By their places among `p`'s sessions.
+    sessions: Vec<usize>,
+    by_service: bool,
 }
 
 impl Record {
@@ -108,14 +123,25 @@ impl Record {
         encoded(&stored)
     }
 
-    /// The `w` string's body; empty when nobody is watched.
+    /// The `w` string's body; empty when nobody is watched and no room entered.
     #[must_use]
     pub fn encode_w(&self) -> Bytes {
-        if self.sessions.iter().all(|session| session.watches.is_empty()) {
+        if self.rooms.is_empty() && self.sessions.iter().all(|session| session.watches.is_empty()) {
             return Bytes::new();
         }
         let list = |session: &Session| session.watches.iter().map(|player| player.as_str().into()).collect();
-        encoded(&StoredW { format: FORMAT, watches: self.sessions.iter().map(list).collect() })
+        let place_of = |id: &SessionId| self.sessions.iter().position(|session| session.id == *id);
+        let membership = |membership: &Membership| StoredMembership {
+            room: membership.room.as_str().into(),
+            meta: membership.meta.as_deref().map(|meta| Blob(meta.into())),
+            sessions: membership.sessions.iter().filter_map(place_of).collect(),
+            by_service: membership.by_service,
+        };
+        encoded(&StoredW {
+            format: FORMAT,
+            watches: self.sessions.iter().map(list).collect(),
+            rooms: self.rooms.iter().map(membership).collect(),
+        })
     }
 
     /// Reads what the store holds, as it stood under the epoch that wrote it.
@@ -129,11 +155,15 @@ impl Record {
         }
         let mut sessions =
             p.sessions.into_iter().map(StoredSession::into_session).collect::<Result<Vec<_>, _>>()?;
+        let mut rooms = Vec::new();
         if let Some(w) = stored.w.as_deref().filter(|w| !w.is_empty()) {
             let w: StoredW = rmp_serde::from_slice(w)?;
             for (session, players) in sessions.iter_mut().zip(w.watches) {
                 session.watches =
                     players.iter().map(|player| PlayerId::parse(player)).collect::<Result<Vec<_>, _>>()?;
+            }
+            for membership in w.rooms {
+                rooms.push(membership.into_membership(&sessions)?);
             }
         }
         Ok(Self {
@@ -151,7 +181,9 @@ impl Record {
                 last_seen_unix_ms: p.view.last_seen_unix_ms,
             },
             bars: p.bars.map(StoredBars::into_bars).transpose()?,
-            watches_version: stored.version,
+            rooms,
+            lists_version: stored.version,
+            rooms_version: stored.version,
         })
     }
 }
@@ -207,6 +239,7 @@ impl StoredSession {
                 LinkState::Pending { until } => (2, until),
             },
             active_at: session.active_at,
+            grants: session.grants.iter().map(|grant| grant.as_str().into()).collect(),
         }
     }
 
@@ -235,6 +268,23 @@ impl StoredSession {
             },
             active_at: self.active_at,
             watches: Vec::new(),
+            grants: self
+                .grants
+                .iter()
+                .map(|grant| RoomPattern::parse(grant))
+                .collect::<Result<_, RoomNameError>>()?,
+        })
+    }
+}
+
+impl StoredMembership {
+    fn into_membership(self, sessions: &[Session]) -> Result<Membership, StoredError> {
+        let id = |place: &usize| sessions.get(*place).map(|session| session.id);
+        Ok(Membership {
+            room: RoomName::parse(&self.room)?,
+            meta: self.meta.map(|meta| meta.0.into()),
+            sessions: self.sessions.iter().filter_map(id).collect(),
+            by_service: self.by_service,
         })
     }
 }

@@ -15,6 +15,8 @@ fn rules() -> Rules {
         away_after: Duration::from_secs(300),
         state_bytes_max: 4096,
         watches_max: 3,
+        rooms_max: 3,
+        room_grants: Vec::new(),
         cseq_unchecked: false,
     }
 }
@@ -53,6 +55,7 @@ impl Story {
             status,
             token_expires_at: self.now.unix_ms + 86_400_000,
             token_issued_at: 0,
+            grants: Box::default(),
             pending_until: None,
         };
         let ctx = self.ctx();
@@ -319,7 +322,7 @@ fn a_record_survives_the_store_and_a_remainder_keeps_versions_growing() {
     story.record.watch(ctx, id, std::slice::from_ref(&bob)).unwrap();
     let mut decoded = Record::decode(&story.stored()).unwrap();
     decoded.sessions[0].ticket_settled = true;
-    decoded.watches_version = story.record.watches_version;
+    (decoded.lists_version, decoded.rooms_version) = (story.record.lists_version, story.record.rooms_version);
     assert_eq!(decoded, story.record);
 
     story.record.end(ctx, id, EndReason::Logout).unwrap();
@@ -367,6 +370,7 @@ fn a_service_made_session_meets_the_policy_when_it_is_taken_up() {
         status: Status::Online,
         token_issued_at: 0,
         token_expires_at: u64::MAX,
+        grants: Box::default(),
         pending_until: Some(story.now.unix_ms + 60_000),
     };
     assert!(story.record.login(ctx, login).unwrap().ended.is_empty());
@@ -384,7 +388,7 @@ fn a_token_that_runs_out_closes_the_link_and_bars_the_resume() {
     assert_eq!(elapsed.token_expired, [id]);
     let ctx = story.ctx();
     assert_eq!(story.record.attach(ctx, id, 1, None), Err(Refusal::TokenExpired));
-    story.record.refresh(ctx, id, story.now.unix_ms + 1000, 0).unwrap();
+    story.record.refresh(ctx, id, story.now.unix_ms + 1000, 0, Box::default()).unwrap();
     assert!(story.record.attach(ctx, id, 1, None).is_ok());
 }
 

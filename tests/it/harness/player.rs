@@ -370,7 +370,7 @@ impl Player {
                 }
             }
             "ok" if frame.body["stamp"].is_array() => self.stamp = frame.body["stamp"].clone(),
-            "presence" | "message" => {
+            "presence" | "room" | "message" => {
                 let seq = frame.number;
                 assert!(seq == self.last_seq + 1 || self.seq_is_open, "{seq} after {}", self.last_seq);
                 self.seq_is_open = false;

@@ -18,6 +18,8 @@ fn rules() -> Rules {
         away_after: Duration::ZERO,
         state_bytes_max: 4096,
         watches_max: 3,
+        rooms_max: 3,
+        room_grants: Vec::new(),
         cseq_unchecked: false,
     }
 }
@@ -38,6 +40,7 @@ fn login(record: &mut Record, rules: &Rules, now: Now, token_issued_at: u64) -> 
         status: Status::Online,
         token_expires_at: now.unix_ms + 86_400_000,
         token_issued_at,
+        grants: Box::default(),
         pending_until: None,
     };
     record.login(Context { now, rules }, login).map(|_| session)
@@ -74,7 +77,7 @@ fn a_ban_on_a_live_link_refuses_its_refresh() {
     let session = login(&mut record, &rules, at(1_000), 0).unwrap();
     let ctx = Context { now: at(2_000), rules: &rules };
     record.ban(ctx, None, "cheating");
-    let refused = record.refresh(ctx, session, 99_000, 2_000).unwrap_err();
+    let refused = record.refresh(ctx, session, 99_000, 2_000, Box::default()).unwrap_err();
     assert_eq!(refused, Refusal::Banned { reason: "cheating".into() });
 }
 
@@ -109,8 +112,8 @@ fn a_kick_refuses_the_tokens_before_it_and_takes_those_after() {
         assert_eq!(login(&mut record, &rules, at(2_000), too_old), Err(Refusal::TokenRevoked), "{too_old}");
     }
     let session = login(&mut record, &rules, at(2_000), 1_500).unwrap();
-    assert_eq!(record.refresh(ctx, session, 99_000, 1_499), Err(Refusal::TokenRevoked));
-    record.refresh(ctx, session, 99_000, 1_501).unwrap();
+    assert_eq!(record.refresh(ctx, session, 99_000, 1_499, Box::default()), Err(Refusal::TokenRevoked));
+    record.refresh(ctx, session, 99_000, 1_501, Box::default()).unwrap();
     // An earlier time takes nothing back, and a kick without one leaves it.
     record.kick(ctx, &kicked, Some(1_000));
     record.kick(ctx, &kicked, None);

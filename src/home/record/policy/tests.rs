@@ -22,6 +22,8 @@ fn rules(login_policy: LoginPolicy) -> Rules {
         away_after: Duration::ZERO,
         state_bytes_max: 4096,
         watches_max: 3,
+        rooms_max: 3,
+        room_grants: Vec::new(),
         cseq_unchecked: false,
     }
 }
@@ -47,6 +49,7 @@ impl Story {
             status: Status::Online,
             token_expires_at: self.now.unix_ms + 86_400_000,
             token_issued_at: 0,
+            grants: Box::default(),
             pending_until,
         };
         self.record.login(Context { now: self.now, rules: &self.rules }, login).map(|_| session)

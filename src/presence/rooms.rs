@@ -1,0 +1,309 @@
+//! All rooms that have members: what records say is taken in here and nowhere else, so a roster is what its members'
+//! records say, whatever the order in which things happened. Called by `session` and `service`; `telling` pushes what
+//! has changed. Soft state: after a crash it is made anew of the records. A room's counter goes on under the epoch of
+//! its own shard, which `app` tells, because this floor does not know `home`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+
+use super::meters::Meters;
+use super::room::Room;
+use super::roster::{Member, Page, floor_of};
+use crate::events::{Coalescing, Events, InRoom};
+use crate::hub::{Hub, Mailbox, Push};
+use crate::ids::{Epoch, PlayerId, RoomName, SessionId, Version};
+
+/// What rooms need to know.
+#[derive(Debug, Clone)]
+pub struct RoomSettings {
+    /// How often changes are gathered and pushed.
+    pub tick: Duration,
+    /// Members of a room.
+    pub members_max: usize,
+    /// Rooms of this node.
+    pub rooms_max: usize,
+    /// Members in one answer or snapshot.
+    pub page_members_max: usize,
+    /// Members in one diff; beyond it only the count is told.
+    pub diff_members_max: usize,
+    /// Messages of one room that wait to be told.
+    pub messages_waiting_max: usize,
+}
+
+/// What those below know of a room's home.
+pub struct Ground {
+    /// The epoch under which a room is held; zero while nobody holds it.
+    pub epoch_of: Box<dyn Fn(&RoomName) -> Epoch + Send + Sync>,
+    /// Whether the records of all members are in memory.
+    pub is_whole: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Why somebody may not enter, or nothing may be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The room has all the members that it may have.
+    RoomFull,
+    /// There are all the rooms that there may be.
+    TooManyRooms,
+}
+
+/// More messages wait in the room than may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMuchTalk;
+
+/// A place in a room, kept until it is dropped: by then she has entered, or has not.
+pub struct Place<'a> {
+    rooms: &'a Rooms,
+    room: RoomName,
+    player: PlayerId,
+}
+
+/// All rooms of this node.
+pub struct Rooms {
+    pub(super) settings: RoomSettings,
+    ground: Ground,
+    rooms: DashMap<RoomName, Arc<Mutex<Room>>, ahash::RandomState>,
+    count: AtomicUsize,
+    /// Where counters of rooms that are gone have stood: new rooms begin above it.
+    floor: AtomicU64,
+    /// Which rooms each player is in, as far as has been taken in. Its lock puts takers-in in order.
+    intake: Mutex<HashMap<PlayerId, Box<[RoomName]>, ahash::RandomState>>,
+    /// Rooms with something to tell at the next tick.
+    pub(super) owing: Coalescing<RoomName, ()>,
+    /// Rooms with something to tell at once.
+    pub(super) speaking: Coalescing<RoomName, ()>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) events: Arc<Events>,
+    pub(super) meters: Meters,
+}
+
+impl Rooms {
+    pub(super) fn new(settings: RoomSettings, ground: Ground, hub: Arc<Hub>, events: Arc<Events>) -> Self {
+        Self {
+            settings,
+            ground,
+            rooms: DashMap::default(),
+            count: AtomicUsize::new(0),
+            floor: AtomicU64::new(0),
+            intake: Mutex::default(),
+            owing: Coalescing::default(),
+            speaking: Coalescing::default(),
+            hub,
+            events,
+            meters: Meters::new(),
+        }
+    }
+
+    /// How many rooms have members.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether the records of all members are in memory; else answers are partial.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        (self.ground.is_whole)()
+    }
+
+    /// Takes in what records have said since the last time. Whoever looks at a room calls it first: her own change is
+    /// among what it finds.
+    pub fn catch_up(&self) {
+        let mut intake = self.intake.lock();
+        for (player, in_rooms) in self.events.rooms.take() {
+            let before = intake.remove(&player).unwrap_or_default();
+            for room in &before {
+                if !in_rooms.iter().any(|in_room| in_room.room == *room) {
+                    self.take_out(room, &player);
+                }
+            }
+            for in_room in &in_rooms {
+                self.take_in(&player, in_room);
+            }
+            if !in_rooms.is_empty() {
+                let names = in_rooms.into_iter().map(|in_room| in_room.room).collect();
+                intake.insert(player, names);
+            }
+        }
+    }
+
+    fn take_in(&self, player: &PlayerId, in_room: &InRoom) {
+        let mailboxes = in_room.sessions.iter().filter_map(|session| self.mailbox(*session)).collect();
+        let member = Member { online: in_room.online, meta: in_room.meta.clone() };
+        let epoch = (self.ground.epoch_of)(&in_room.room);
+        let is_new = self.with_room_made(&in_room.room, |room| {
+            let is_new = !room.has(player);
+            room.set(player, member, mailboxes, epoch);
+            is_new
+        });
+        if is_new {
+            self.meters.members.increment(1.0);
+        }
+        self.owing.put(in_room.room.clone(), ());
+    }
+
+    fn take_out(&self, name: &RoomName, player: &PlayerId) {
+        let epoch = (self.ground.epoch_of)(name);
+        let was_in = self.with_room(name, |room| {
+            let was_in = room.has(player);
+            room.remove(player, epoch);
+            was_in
+        });
+        if was_in == Some(true) {
+            self.meters.members.decrement(1.0);
+            self.owing.put(name.clone(), ());
+        }
+        self.drop_if_empty(name);
+    }
+
+    /// Whoever ends a session closes its mailbox first, and the record's word comes after.
+    fn mailbox(&self, session: SessionId) -> Option<Arc<Mailbox>> {
+        self.hub.mailbox(session).filter(|mailbox| !mailbox.is_closed())
+    }
+
+    /// Keeps a place for a player who is about to enter. What she does to her record comes next, then a look at the
+    /// room; the place is given back when it is dropped.
+    ///
+    /// # Errors
+    /// [`NoPlace`].
+    pub fn reserve(&self, name: &RoomName, player: &PlayerId) -> Result<Place<'_>, NoPlace> {
+        self.catch_up();
+        let members_max = self.settings.members_max;
+        loop {
+            let cell = match self.rooms.entry(name.clone()) {
+                Entry::Occupied(present) => Arc::clone(present.get()),
+                Entry::Vacant(place) => {
+                    let one_more = |count| (count < self.settings.rooms_max).then_some(count + 1);
+                    if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+                        return Err(NoPlace::TooManyRooms);
+                    }
+                    self.meters.rooms.increment(1.0);
+                    Arc::clone(&place.insert(self.new_room()))
+                }
+            };
+            let mut room = cell.lock();
+            if room.gone {
+                continue;
+            }
+            return if room.reserve(player, members_max) {
+                Ok(Place { rooms: self, room: name.clone(), player: player.clone() })
+            } else {
+                Err(NoPlace::RoomFull)
+            };
+        }
+    }
+
+    /// A session that has just entered gets to know the roster: its first page. What changes from now on is pushed,
+    /// and what was pushed before does no harm: diffs say what is true, not what to do.
+    pub fn enter(&self, name: &RoomName, player: &PlayerId, session: SessionId) -> Page {
+        self.catch_up();
+        let page = self.with_room(name, |room| {
+            room.knows(player, session, true);
+            room.page(None, self.settings.page_members_max)
+        });
+        page.unwrap_or_else(|| self.nobody(name))
+    }
+
+    /// One page of a room's members.
+    pub fn page(&self, name: &RoomName, after: Option<&str>, limit: Option<usize>) -> Page {
+        self.catch_up();
+        let most = self.settings.page_members_max;
+        let limit = limit.map_or(most, |limit| limit.min(most));
+        self.with_room(name, |room| room.page(after, limit)).unwrap_or_else(|| self.nobody(name))
+    }
+
+    /// A session has lost pushes: it is owed snapshots of the rooms that it is in.
+    pub fn owe_snapshots(&self, player: &PlayerId, session: SessionId, rooms: &[RoomName]) {
+        self.catch_up();
+        for name in rooms {
+            self.with_room(name, |room| room.knows(player, session, false));
+            self.owing.put(name.clone(), ());
+        }
+    }
+
+    /// Says something to all sessions in a room, at once and in the same order to everybody; to how many.
+    ///
+    /// # Errors
+    /// [`TooMuchTalk`]: nothing was said.
+    pub fn speak(&self, name: &RoomName, message: Arc<Push>) -> Result<usize, TooMuchTalk> {
+        self.catch_up();
+        let most = self.settings.messages_waiting_max;
+        match self.with_room(name, |room| room.speak(message, most)) {
+            None => Ok(0),
+            Some(None) => Err(TooMuchTalk),
+            Some(Some(receivers)) => {
+                self.speaking.put(name.clone(), ());
+                Ok(receivers)
+            }
+        }
+    }
+
+    /// Works on a room, if there is one. Never touches the map of rooms meanwhile.
+    pub(super) fn with_room<T>(&self, name: &RoomName, work: impl FnOnce(&mut Room) -> T) -> Option<T> {
+        loop {
+            let cell = self.rooms.get(name).map(|cell| Arc::clone(&cell))?;
+            let mut room = cell.lock();
+            if !room.gone {
+                return Some(work(&mut room));
+            }
+        }
+    }
+
+    /// The same with a room that is made if there is none: what records say is never refused.
+    fn with_room_made<T>(&self, name: &RoomName, work: impl FnOnce(&mut Room) -> T) -> T {
+        loop {
+            let cell = Arc::clone(&self.rooms.entry(name.clone()).or_insert_with(|| {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                self.meters.rooms.increment(1.0);
+                self.new_room()
+            }));
+            let mut room = cell.lock();
+            if !room.gone {
+                return work(&mut room);
+            }
+        }
+    }
+
+    fn new_room(&self) -> Arc<Mutex<Room>> {
+        let floor = floor_of(Version::of(self.floor.load(Ordering::Relaxed)));
+        Arc::new(Mutex::new(Room::new(floor, self.settings.diff_members_max)))
+    }
+
+    /// Forgets a room that nobody is in; its counter is not forgotten.
+    fn drop_if_empty(&self, name: &RoomName) {
+        let dropped = self.rooms.remove_if(name, |_, cell| {
+            let mut room = cell.lock();
+            room.gone = room.is_empty();
+            if room.gone {
+                self.floor.fetch_max(room.ver().version.number(), Ordering::Relaxed);
+            }
+            room.gone
+        });
+        if dropped.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.meters.rooms.decrement(1.0);
+        }
+    }
+
+    /// A room without members.
+    fn nobody(&self, name: &RoomName) -> Page {
+        let floor = floor_of(Version::of(self.floor.load(Ordering::Relaxed)));
+        let ver = crate::ids::Stamp::new((self.ground.epoch_of)(name), floor.version);
+        Page { ver, count: 0, members: Vec::new(), cursor: None }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // She may have entered by now: what her record says comes before the place is given up.
+        self.rooms.catch_up();
+        self.rooms.with_room(&self.room, |room| room.release(&self.player));
+        self.rooms.drop_if_empty(&self.room);
+    }
+}

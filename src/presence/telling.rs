@@ -1,0 +1,176 @@
+//! From "a room changed" to the mailboxes of its members: changes gather for one tick, are encoded once, and everybody
+//! gets the same bytes. Messages do not wait for the tick. One task tells all rooms, so everybody hears what happens
+//! in a room in one order. Like `fanout` one of the doors where wire types stop.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+
+use protocol::push::Room as RoomBody;
+use protocol::reply::{Member as WireMember, Roster as WireRoster};
+use protocol::{Encoding, Value};
+use tokio::time::{Instant, sleep_until};
+
+use super::rooms::Rooms;
+use super::roster::{Diff, Member, Page};
+use crate::hub::{Mailbox, Push, PushKind};
+use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
+use crate::tasks::Tasks;
+
+/// Pushes after which others get a turn.
+const TURN: usize = 2_000;
+
+impl Rooms {
+    pub(super) async fn run(self: Arc<Self>, tasks: &Tasks) {
+        let mut tick_at = None::<Instant>;
+        loop {
+            let tick = async {
+                match tick_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                () = self.speaking.filled() => {
+                    for (room, ()) in self.speaking.take() {
+                        self.tell(&room).await;
+                    }
+                }
+                () = tick => {
+                    tick_at = None;
+                    self.catch_up();
+                    for (room, ()) in self.owing.take() {
+                        self.tell(&room).await;
+                    }
+                }
+                () = self.changed(), if tick_at.is_none() => tick_at = Some(Instant::now() + self.settings.tick),
+            }
+        }
+    }
+
+    async fn changed(&self) {
+        tokio::select! {
+            () = self.events.rooms.filled() => {}
+            () = self.owing.filled() => {}
+        }
+    }
+
+    /// Tells what has happened in a room since the last time.
+    async fn tell(&self, name: &RoomName) {
+        let page_max = self.settings.page_members_max;
+        let Some(turn) = self.with_room(name, |room| room.turn(page_max)) else { return };
+        let mut to_told = Vec::with_capacity(1 + turn.messages.len());
+        to_told.extend(turn.diff.map(|diff| self.diff_push(name, diff)));
+        to_told.extend(turn.messages.iter().cloned());
+        let snapshot = turn.snapshot.map(|page| self.snapshot_push(name, page));
+        let to_newcomers: Vec<_> = snapshot.into_iter().chain(turn.messages.iter().cloned()).collect();
+        self.meters.messages.increment(turn.messages.len() as u64);
+        self.push_all(&to_told, &turn.told).await;
+        self.push_all(&to_newcomers, &turn.newcomers).await;
+    }
+
+    async fn push_all(&self, pushes: &[Arc<Push>], mailboxes: &[Arc<Mailbox>]) {
+        if pushes.is_empty() {
+            return;
+        }
+        self.meters.deliveries.increment((pushes.len() * mailboxes.len()) as u64);
+        for mailboxes in mailboxes.chunks(TURN / pushes.len().min(TURN)) {
+            for mailbox in mailboxes {
+                for push in pushes {
+                    self.hub.push_to(mailbox, push);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One whom a service took out hears of it, though she is told no more.
+    pub fn tell_taken_out(&self, name: &RoomName, player: &PlayerId, sessions: &[SessionId]) {
+        let now = self.page(name, None, Some(0));
+        let body =
+            RoomBody { leaves: Some(vec![player.as_str().to_owned()]), ..body(name, now.ver, now.count) };
+        let push = push(name, &body, None);
+        for session in sessions {
+            self.hub.push(*session, &push);
+        }
+    }
+
+    fn diff_push(&self, name: &RoomName, diff: Diff) -> Arc<Push> {
+        let Diff { ver, count, changes } = diff;
+        let by_number = RoomBody { partial: Some(true), ..body(name, ver, count) };
+        let by_number = push(name, &by_number, None);
+        let Some(changes) = changes else {
+            self.meters.counts.increment(1);
+            return by_number;
+        };
+        self.meters.diffs.increment(1);
+        let unless_empty = |members: Vec<_>| (!members.is_empty()).then(|| wire_members(members));
+        let leaves: Vec<_> = changes.leaves.iter().map(|player| player.as_str().to_owned()).collect();
+        let body = RoomBody {
+            joins: unless_empty(changes.joins),
+            leaves: (!leaves.is_empty()).then_some(leaves),
+            updates: unless_empty(changes.updates),
+            ..body(name, ver, count)
+        };
+        push(name, &body, Some(by_number))
+    }
+
+    fn snapshot_push(&self, name: &RoomName, page: Page) -> Arc<Push> {
+        self.meters.snapshots.increment(1);
+        let Page { ver, count, members, cursor } = page;
+        let body = RoomBody {
+            members: Some(wire_members(members)),
+            cursor: cursor.map(|cursor| cursor.as_str().to_owned()),
+            partial: (!self.is_whole()).then_some(true),
+            ..body(name, ver, count)
+        };
+        push(name, &body, None)
+    }
+
+    /// One page as answers carry it.
+    #[must_use]
+    pub fn wire_roster(&self, page: Page) -> WireRoster {
+        WireRoster {
+            ver: wire_ver(page.ver),
+            count: wire_count(page.count),
+            members: wire_members(page.members),
+            cursor: page.cursor.map(|cursor| cursor.as_str().to_owned()),
+            partial: (!self.is_whole()).then_some(true),
+            ..WireRoster::default()
+        }
+    }
+}
+
+fn body(name: &RoomName, ver: Stamp, count: usize) -> RoomBody {
+    let room = name.as_str().to_owned();
+    RoomBody { room, ver: wire_ver(ver), count: wire_count(count), ..RoomBody::default() }
+}
+
+fn push(name: &RoomName, body: &RoomBody, instead: Option<Arc<Push>>) -> Arc<Push> {
+    let mut bytes = Vec::new();
+    protocol::codec::encode_body(Encoding::MessagePack, &mut bytes, body);
+    Arc::new(Push::new(PushKind::Room { room: name.clone(), instead }, bytes.into()))
+}
+
+const fn wire_ver(ver: Stamp) -> protocol::Stamp {
+    (ver.epoch.number(), ver.version.number())
+}
+
+fn wire_count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn wire_members(members: Vec<(PlayerId, Member)>) -> Vec<WireMember> {
+    let wire = |(player, member): (PlayerId, Member)| WireMember {
+        player: player.as_str().to_owned(),
+        online: (!member.online).then_some(false),
+        meta: member.meta.as_deref().and_then(meta_of),
+    };
+    members.into_iter().map(wire).collect()
+}
+
+fn meta_of(packed: &[u8]) -> Option<BTreeMap<String, Value>> {
+    rmp_serde::from_slice(packed).ok()
+}

@@ -1,0 +1,64 @@
+//! Answers that had to wait: for a commit, or for players whom the store must be asked for. Called by `link`.
+
+use std::sync::Arc;
+
+use protocol::codes::ErrorCode;
+use protocol::reply::ErrorBody;
+use protocol::request::Ack;
+
+use crate::home::{Durability, Lookup};
+use crate::session::Sessions;
+use crate::session::answer::{Answer, Body, Waiting};
+use crate::session::words::{applied_only, presences};
+
+impl Sessions {
+    /// Waits for what an answer waits for.
+    pub(in crate::session) async fn settle(self: &Arc<Self>, waiting: Waiting) -> Answer {
+        match waiting {
+            Waiting::Durable { committed, changed, ack } => {
+                let outcome = tokio::time::timeout(self.home.settings().durable_wait, committed).await;
+                match (outcome, ack) {
+                    (Ok(Ok(Durability::Committed)), Ack::Applied | Ack::Durable) => {
+                        Answer::Ok(Body::Changed(changed))
+                    }
+                    (Ok(Ok(Durability::Committed)), Ack::Replicated) => Answer::Error(Box::new(
+                        applied_only(&changed, "this store has no replica to wait for"),
+                    )),
+                    (Ok(Ok(Durability::Fenced) | Err(_)), _) => Answer::Gone,
+                    (Err(_), _) => Answer::Error(Box::new(applied_only(
+                        &changed,
+                        "the store has not taken the change yet",
+                    ))),
+                }
+            }
+            Waiting::Lookup { asked, cold, mut found, watcher } => {
+                for (player, lookup) in self.home.presence_cold(&cold).await {
+                    if let Lookup::Known(view) = lookup {
+                        found.insert(player, view);
+                    }
+                }
+                let stamp = watcher.as_ref().map(|(_, stamp)| *stamp);
+                let answer = presences(&asked, &found, stamp);
+                if let Some((mailbox, _)) = watcher.filter(|_| !answer.unknown.is_empty()) {
+                    self.follow(
+                        mailbox,
+                        asked.into_iter().filter(|player| !found.contains_key(player)).collect(),
+                    );
+                }
+                Answer::Ok(Body::Presences(answer))
+            }
+            Waiting::Farewell(committed) => {
+                match tokio::time::timeout(self.home.settings().durable_wait, committed).await {
+                    Ok(_) => Answer::Logout,
+                    Err(_) => {
+                        let body = ErrorBody::new(
+                            ErrorCode::StoreUnavailable,
+                            "the store has not taken the logout yet",
+                        );
+                        Answer::Error(Box::new(ErrorBody { applied: Some(true), ..body }))
+                    }
+                }
+            }
+        }
+    }
+}
