@@ -12,18 +12,20 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
+use crate::clock;
 use crate::config::{Settings, StoreTarget};
 use crate::events::Events;
 use crate::files::{self, Watched};
 use crate::gate::auth::{AuthError, Authenticator};
 use crate::gate::listener::{self, Gate};
 use crate::gate::origin::OriginPolicy;
-use crate::gate::tls::{self, TlsError};
+use crate::gate::tls::Certificates;
 use crate::home::Home;
 use crate::home::record;
 use crate::hub::Hub;
 use crate::ids::Owner;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
+use crate::maintenance::{Closed, Maintenance};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Keys, Service, ServiceSettings};
 use crate::session::{Sessions, TokenRefused};
@@ -52,12 +54,9 @@ const FORMAT: u32 = record::stored::FORMAT;
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A file of keys that cannot be used.
+    /// A file of keys or certificates that cannot be used.
     #[error(transparent)]
     File(#[from] files::Fault),
-    /// A certificate that cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// An address that cannot be listened on.
     #[error("cannot listen on {addr} ({source}): stop what uses it, or set {setting} to another address")]
     Bind {
@@ -98,7 +97,7 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File(_) | Self::Tls(_) | Self::Cluster(_) => 64,
+            Self::File(_) | Self::Cluster(_) => 64,
             Self::Bind { .. }
             | Self::Store(_)
             | Self::StoreSilent(_)
@@ -151,9 +150,14 @@ impl House {
     async fn build(settings: Settings) -> Result<Self, ServeError> {
         // What can fail without a trace comes first: keys, certificates, addresses.
         let auth = Arc::new(Authenticator::from_settings(&settings)?);
-        let tls = tls::server_config(&settings.tls)?;
+        let tls = Certificates::from_settings(&settings.tls)?;
         let keys = Keys::from_settings(&settings)?;
-        let watched: Vec<Arc<dyn Watched>> = auth.file().into_iter().chain(keys.files()).collect();
+        let watched: Vec<Arc<dyn Watched>> = auth
+            .file()
+            .into_iter()
+            .chain(keys.files())
+            .chain(tls.clone().map(|tls| tls as Arc<dyn Watched>))
+            .collect();
         // Before any room makes its handles.
         let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
@@ -165,6 +169,7 @@ impl House {
         let shortfalls = checked_shortfalls(&settings, &store).await?;
         let cluster = agreed_cluster(&settings, &store).await?;
 
+        let maintenance = Arc::new(stored_maintenance(&store).await?);
         let events = Arc::new(Events::default());
         let (door, links, upper, lower) = (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
         let owner = Owner::boot(settings.node_id.as_str());
@@ -215,6 +220,7 @@ impl House {
             auth,
             origins: OriginPolicy::from_settings(&settings),
             tls,
+            maintenance: Arc::clone(&maintenance),
             addresses: AddressLimits::from_settings(&settings.limits),
             sessions: Arc::clone(&sessions),
             links: links.clone(),
@@ -235,9 +241,11 @@ impl House {
             Arc::clone(&home),
             Arc::clone(&hub),
             KeyLimits::from_settings(&settings.limits),
+            maintenance,
             Box::new(move || recorded.render()),
             condition([door.clone(), upper.clone(), lower.clone()]),
         );
+        upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
         upper.spawn_vital("files", files::watch(watched, upper.clone()));
         let counter = Tasks::new();
         let at_counter = counter.clone();
@@ -401,6 +409,21 @@ async fn checked_shortfalls(
         Some(fatal) if !settings.redis.ignore_shortfalls => Err(ServeError::Shortfall(fatal.message.clone())),
         _ => Ok(shortfalls),
     }
+}
+
+/// Whether the server was closed for players when it stopped, and is to stay so.
+async fn stored_maintenance(store: &Arc<dyn Store>) -> Result<Maintenance, ServeError> {
+    let closed = store.notice().await?.and_then(|stored| match serde_json::from_slice::<Closed>(&stored) {
+        Ok(closed) => Some(closed),
+        Err(error) => {
+            tracing::warn!(operation = "start", status = %error, "a stored maintenance cannot be read: open");
+            None
+        }
+    });
+    if let Some(closed) = closed.as_ref().filter(|closed| !closed.is_over(clock::now())) {
+        tracing::warn!(operation = "start", until = closed.until, "closed for players, as before the start");
+    }
+    Ok(Maintenance::new(closed))
 }
 
 async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<ClusterConfig, ServeError> {

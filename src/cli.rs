@@ -11,7 +11,7 @@ use crate::app;
 use crate::clock;
 use crate::config::{Flags, LogFormat, Settings, Sources};
 use crate::gate::auth::Authenticator;
-use crate::gate::tls;
+use crate::gate::tls::Certificates;
 use crate::gate::token::{self, Grant};
 use crate::ids::PlayerId;
 use crate::service::{self, Keys, Scope};
@@ -200,7 +200,7 @@ fn load(sources: &Sources) -> Result<Settings, Failure> {
     let lines: Vec<String> = [
         Authenticator::from_settings(&settings).err().map(|error| error.to_string()),
         Keys::from_settings(&settings).err().map(|error| error.to_string()),
-        tls::server_config(&settings.tls).err().map(|error| error.to_string()),
+        Certificates::from_settings(&settings.tls).err().map(|error| error.to_string()),
     ]
     .into_iter()
     .flatten()

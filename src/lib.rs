@@ -12,6 +12,7 @@ pub mod hub;
 pub mod ids;
 pub mod jwt;
 pub mod limits;
+pub mod maintenance;
 pub mod presence;
 pub mod sabotage;
 pub mod service;

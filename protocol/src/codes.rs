@@ -69,6 +69,8 @@ error_codes! {
     StoreUnavailable = "store_unavailable", temporary: true;
     /// The server sheds load.
     Overloaded = "overloaded", temporary: true;
+    /// Players are not let in for now; close 4507 follows.
+    Maintenance = "maintenance", temporary: true;
     /// No such thing.
     NotFound = "not_found", temporary: false;
     /// The room has all the members that it may have.

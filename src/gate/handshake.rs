@@ -132,11 +132,17 @@ async fn greet(gate: &Gate, encoding: Encoding, frame: &Message, ip: IpAddr) -> 
             Greeting::Say(message(encoding, Op::Ok, reference, &Pong { t: ping.t, now_ms: now.unix_ms }))
         }
         Ok((reference, Request::Login(login))) => {
-            let outcome = admit(gate, &login, ip).await;
+            let outcome = match closed(gate) {
+                None => admit(gate, &login, ip).await,
+                Some(refused) => Err(refused),
+            };
             entered(encoding, reference, outcome, &metrics::LOGINS)
         }
         Ok((reference, Request::Resume(resume))) => {
-            let outcome = gate.sessions.resume(&resume).await;
+            let outcome = match closed(gate) {
+                None => gate.sessions.resume(&resume).await,
+                Some(refused) => Err(refused),
+            };
             entered(encoding, reference, outcome, &metrics::RESUMES)
         }
         Ok((reference, _)) => {
@@ -145,6 +151,16 @@ async fn greet(gate: &Gate, encoding: Encoding, frame: &Message, ip: IpAddr) -> 
             Greeting::Say(error(encoding, reference, &body))
         }
     }
+}
+
+/// Why nobody is let in, while there is maintenance.
+fn closed(gate: &Gate) -> Option<EnterError> {
+    let now = clock::now();
+    let closed = gate.maintenance.closed(now)?;
+    let body = ErrorBody::new(ErrorCode::Maintenance, "closed for maintenance");
+    let body = ErrorBody { reason: Some(closed.reason.to_string()), ..body };
+    let body = closed.retry_after_ms(now).into_iter().fold(body, ErrorBody::after);
+    Some(EnterError { body, close: Some(CloseCode::Maintenance) })
 }
 
 async fn admit(gate: &Gate, login: &Login<'_>, ip: IpAddr) -> Result<Entered, EnterError> {

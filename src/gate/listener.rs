@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,9 +16,11 @@ use super::auth::Authenticator;
 use super::crowd::{Crowd, Patience};
 use super::handshake;
 use super::origin::OriginPolicy;
+use super::tls::Certificates;
 use super::upgrade::Upgrade;
 use crate::clock;
 use crate::limits::AddressLimits;
+use crate::maintenance::Maintenance;
 use crate::session::{LinkSocket, Sessions};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics;
@@ -38,7 +39,9 @@ pub struct Gate {
     /// Which pages may connect.
     pub origins: OriginPolicy,
     /// Encryption, if configured.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<Certificates>>,
+    /// Whether players are let in at all.
+    pub maintenance: Arc<Maintenance>,
     /// Limits by address.
     pub addresses: AddressLimits,
     /// Where links live.
@@ -123,8 +126,8 @@ impl Gate {
         self.links.spawn("handshake", async move {
             match &gate.tls {
                 None => gate.shake(stream, ip, &patience, permit).await,
-                Some(config) => {
-                    let accepting = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+                Some(certificates) => {
+                    let accepting = TlsAcceptor::from(certificates.config()).accept(stream);
                     match patience.within(accepting).await {
                         Some(Ok(stream)) => gate.shake(stream, ip, &patience, permit).await,
                         Some(Err(_)) | None => {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use futures_util::StreamExt as _;
 
 use super::record::Record;
@@ -77,6 +79,14 @@ impl Home {
     /// [`StoreError`], also when the deadline passed.
     pub async fn probe_store(&self, deadline: Duration) -> Result<Duration, StoreError> {
         tokio::time::timeout(deadline, self.store.probe()).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    /// What operators have said of the cluster as a whole; takes it back with `None`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store does not have it.
+    pub async fn set_notice(&self, notice: Option<Bytes>) -> Result<(), StoreError> {
+        self.store.set_notice(notice).await
     }
 
     /// What kind of store this node stands on.

@@ -94,6 +94,14 @@ impl KeyLimits {
         self.requests.check(&self.hasher.hash_one(key_id), now)
     }
 
+    /// Counts a request that costs as much as so many more; one over the whole burst costs the burst.
+    ///
+    /// # Errors
+    /// [`RateLimited`]: answer 429.
+    pub fn check_more(&self, key_id: &str, requests: usize, now: Now) -> Result<(), RateLimited> {
+        self.requests.check_many(&self.hasher.hash_one(key_id), requests, now)
+    }
+
     /// Forgets keys that have been quiet; worth a call every minute or so.
     pub fn forget_quiet(&self, now: Now) {
         self.requests.forget_quiet(now);
@@ -128,6 +136,7 @@ struct Keyed<K: Hash + Eq + Clone> {
     strangers: Rate,
     strangers_level: Bucket,
     keys_max: usize,
+    burst: NonZeroU32,
     forgot_at_ms: AtomicU64,
 }
 
@@ -142,6 +151,7 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
             limiter: Limiter::new(quota(per_s, burst), Known(Arc::clone(&known)), clock),
             known,
             keys_max,
+            burst,
             forgot_at_ms: AtomicU64::new(0),
         }
     }
@@ -153,6 +163,21 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
             return self.strangers.check(&self.strangers_level, now);
         }
         self.limiter.check_key(key).map_err(|refused| clock.wait(&refused))
+    }
+
+    fn check_many(&self, key: &K, times: usize, now: Now) -> Result<(), RateLimited> {
+        let times = u32::try_from(times).unwrap_or(u32::MAX).min(self.burst.get());
+        let Some(times) = NonZeroU32::new(times) else { return Ok(()) };
+        let clock = self.limiter.clock();
+        clock.tell(now);
+        // Strangers of a full map have counted once already, and that is all that can be asked of them.
+        if self.is_full(now) && !self.known.contains_key(key) {
+            return Ok(());
+        }
+        match self.limiter.check_key_n(key, times) {
+            Ok(Err(refused)) => Err(clock.wait(&refused)),
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether there is no room for another key, after the quiet ones are forgotten.
@@ -315,5 +340,18 @@ mod tests {
         assert!(keys.check("matchmaker", at(0)).is_ok());
         assert_eq!(keys.check("matchmaker", at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
         assert!(keys.check("shop", at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_costly_request_counts_for_many_and_never_for_more_than_the_burst() {
+        let settings =
+            Settings::from_toml("[limits]\nservice_requests_per_s = 10\nservice_requests_burst = 20")
+                .expect("good settings");
+        let keys = KeyLimits::from_settings(&settings.limits);
+        assert!(keys.check_more("shop", 0, at(0)).is_ok());
+        assert!(keys.check_more("shop", 1_000_000, at(0)).is_ok());
+        assert_eq!(keys.check("shop", at(0)), Err(RateLimited { retry_after_ms: 100 }));
+        assert_eq!(keys.check_more("shop", 10, at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
+        assert!(keys.check_more("shop", 10, at(1_000)).is_ok());
     }
 }

@@ -19,6 +19,7 @@ use super::problem::Problem;
 use super::{Condition, Service, route};
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
+use crate::limits::RateLimited;
 use crate::telemetry::metrics as table;
 
 /// Wrong keys share one limit under this name, which no key can have: guessing is slow, and hurts nobody else.
@@ -94,10 +95,17 @@ impl Service {
     }
 
     fn count(&self, key_id: &str) -> Result<(), Problem> {
-        self.limits.check(key_id, clock::now()).map_err(|limited| {
-            self.meters.rate_limited();
-            limited.into()
-        })
+        self.limits.check(key_id, clock::now()).map_err(|limited| self.limited(limited))
+    }
+
+    /// Counts a call that costs as much as so many more.
+    pub(super) fn count_more(&self, key_id: &str, requests: usize) -> Result<(), Problem> {
+        self.limits.check_more(key_id, requests, clock::now()).map_err(|limited| self.limited(limited))
+    }
+
+    fn limited(&self, limited: RateLimited) -> Problem {
+        self.meters.rate_limited();
+        limited.into()
     }
 }
 
@@ -128,6 +136,11 @@ impl<const SCOPE: u8> Caller<SCOPE> {
     /// Says what the audit line of this call is to tell: what was done, and to whom. The line itself is the door's.
     pub(super) fn audit(&self, operation: &'static str, player: &PlayerId, session: Option<SessionId>) {
         self.0.tell(operation, Some(player.clone()), session);
+    }
+
+    /// The same for a change that concerns no one player.
+    pub(super) fn audit_all(&self, operation: &'static str) {
+        self.0.tell(operation, None, None);
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cluster::ShortfallView;
+use super::maintenance::View;
 use super::problem::Problem;
 use super::{Condition, Service};
 use crate::clock;
@@ -31,6 +32,13 @@ pub(super) struct Readiness {
     shards: ShardsReadiness,
     /// What makes `durable` mean less than it says, and what should be looked at; the node serves nevertheless.
     shortfalls: Vec<ShortfallView>,
+}
+
+#[derive(Serialize)]
+struct WithMaintenance {
+    #[serde(flatten)]
+    readiness: Readiness,
+    maintenance: View,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -70,7 +78,9 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
     }
     readiness.ready = readiness.reasons.is_empty();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness)).into_response()
+    // Players not let in are no reason: services are answered, and the node is where it should be.
+    let answer = WithMaintenance { readiness, maintenance: service.maintenance_view() };
+    (status, Json(answer)).into_response()
 }
 
 impl Service {

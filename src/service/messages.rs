@@ -52,10 +52,7 @@ pub(super) async fn push(
     if asked.ack.unwrap_or_default() != Ack::Applied {
         return Err(Problem::not_built("this version keeps no messages: only ack applied can be had"));
     }
-    let idempotency_key = asked.idempotency_key.as_ref().map(Text::as_str);
-    if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
-        return Err(Problem::bad_request("idempotency_key: 1 to 64 bytes"));
-    }
+    let idempotency_key = checked_key(asked.idempotency_key.as_ref())?;
     let id = match idempotency_key {
         Some(key) => message_id(caller.name(), player.as_str(), key),
         None => rand::random(),
@@ -72,11 +69,21 @@ pub(super) async fn push(
     Ok(Json(Pushed { id: text_of(id), delivered }))
 }
 
-fn text_of(id: u128) -> String {
+/// The idempotency key, if there is one.
+pub(super) fn checked_key<'a>(key: Option<&'a Text<'_>>) -> Result<Option<&'a str>, Problem> {
+    match key.map(Text::as_str) {
+        Some(key) if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX => {
+            Err(Problem::bad_request("idempotency_key: 1 to 64 bytes"))
+        }
+        key => Ok(key),
+    }
+}
+
+pub(super) fn text_of(id: u128) -> String {
     format!("{id:032x}")
 }
 
-fn message(id: u128, data: Value, service: &str) -> Result<Arc<Push>, Problem> {
+pub(super) fn message(id: u128, data: Value, service: &str) -> Result<Arc<Push>, Problem> {
     let message =
         Message { id: text_of(id), data, player: None, room: None, service: Some(service.to_owned()) };
     let mut bytes = Vec::new();
@@ -90,7 +97,7 @@ fn message(id: u128, data: Value, service: &str) -> Result<Arc<Push>, Problem> {
 impl Service {
     /// To how many sessions. Those that wait for their first link, or whose mailbox was lost with a crash and that
     /// have not come back, have no mailbox to push to.
-    fn push_to_all(&self, cell: &Cell, push: &Arc<Push>) -> u32 {
+    pub(super) fn push_to_all(&self, cell: &Cell, push: &Arc<Push>) -> u32 {
         let ids = |record: &Record| record.sessions.iter().map(|session| session.id).collect::<Vec<_>>();
         let sessions = cell.read(ids).unwrap_or_default();
         let delivered = sessions.into_iter().filter(|session| self.hub.push(*session, push)).count();

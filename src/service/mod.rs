@@ -4,12 +4,14 @@
 mod audit;
 mod bans;
 mod body;
+mod broadcast;
 mod cluster;
 mod door;
 mod fresh;
 mod health;
 mod keys;
 mod kick;
+mod maintenance;
 mod messages;
 mod players;
 mod problem;
@@ -40,6 +42,7 @@ use crate::home::{Cell, Home, HomeError, Shortfall};
 use crate::hub::Hub;
 use crate::ids::Stamp;
 use crate::limits::KeyLimits;
+use crate::maintenance::Maintenance;
 use fresh::Fresh;
 use problem::Problem;
 use words::wire_stamp;
@@ -86,6 +89,8 @@ pub struct Service {
     started_at_ms: u64,
     meters: door::Meters,
     repeats: repeats::Repeats,
+    broadcasts: tokio::sync::Mutex<()>,
+    maintenance: Arc<Maintenance>,
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
 }
@@ -93,11 +98,13 @@ pub struct Service {
 impl Service {
     /// Builds the room. `metrics` renders what `/metrics` answers, `condition` says how the process is.
     #[must_use]
+    #[allow(clippy::too_many_arguments, reason = "the composition root hands each room below, once")]
     pub fn new(
         settings: ServiceSettings,
         home: Arc<Home>,
         hub: Arc<Hub>,
         limits: KeyLimits,
+        maintenance: Arc<Maintenance>,
         metrics: Box<dyn Fn() -> String + Send + Sync>,
         condition: Box<dyn Fn() -> Condition + Send + Sync>,
     ) -> Arc<Self> {
@@ -111,6 +118,8 @@ impl Service {
             started_at_ms: clock::now().mono_ms,
             meters: door::Meters::of(route::ALL),
             repeats: repeats::Repeats::default(),
+            broadcasts: tokio::sync::Mutex::default(),
+            maintenance,
             stats: Fresh::default(),
             readiness: Fresh::default(),
         })
@@ -154,6 +163,8 @@ mod route {
     pub(super) const KICK: &str = "/v1/players/{player}/kick";
     pub(super) const BAN: &str = "/v1/players/{player}/ban";
     pub(super) const QUERY: &str = "/v1/presence/query";
+    pub(super) const BROADCAST: &str = "/v1/messages";
+    pub(super) const MAINTENANCE: &str = "/v1/maintenance";
     pub(super) const STATS: &str = "/v1/stats";
     pub(super) const CLUSTER: &str = "/v1/cluster";
     pub(super) const HEALTHZ: &str = "/healthz";
@@ -162,7 +173,20 @@ mod route {
 
     /// All of them.
     pub(super) const ALL: &[&str] = &[
-        SESSIONS, SESSION, PLAYER, STATE, MESSAGES, KICK, BAN, QUERY, STATS, CLUSTER, HEALTHZ, READYZ,
+        SESSIONS,
+        SESSION,
+        PLAYER,
+        STATE,
+        MESSAGES,
+        KICK,
+        BAN,
+        QUERY,
+        BROADCAST,
+        MAINTENANCE,
+        STATS,
+        CLUSTER,
+        HEALTHZ,
+        READYZ,
         METRICS,
     ];
     /// Those that need no key: what probes and scrapers ask.
@@ -180,6 +204,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(route::KICK, post(kick::kick))
         .route(route::BAN, put(bans::ban).delete(bans::lift))
         .route(route::QUERY, post(query::query))
+        .route(route::BROADCAST, post(broadcast::push))
+        .route(route::MAINTENANCE, get(maintenance::look).post(maintenance::begin).delete(maintenance::end))
         .route(route::STATS, get(stats::stats))
         .route(route::CLUSTER, get(cluster::cluster))
         .route(route::HEALTHZ, get(health::healthz))

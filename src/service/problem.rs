@@ -50,6 +50,12 @@ impl Problem {
         ErrorBody { applied: Some(true), stamp: Some(stamp), ..error }.into()
     }
 
+    /// The change is in force on this node, but the store does not have it: a restart would forget it.
+    pub(super) fn not_stored(detail: impl Into<String>) -> Self {
+        let error = ErrorBody::new(ErrorCode::StoreUnavailable, detail).after(RETRY_AFTER_MS);
+        ErrorBody { applied: Some(true), ..error }.into()
+    }
+
     /// The same with another status than its code's: where HTTP has one that says more.
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -148,7 +154,7 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorCode::StoreUnavailable | ErrorCode::Overloaded | ErrorCode::NotHome => {
+        ErrorCode::StoreUnavailable | ErrorCode::Overloaded | ErrorCode::Maintenance | ErrorCode::NotHome => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }
@@ -174,6 +180,7 @@ const fn title_of(code: ErrorCode) -> &'static str {
         ErrorCode::RateLimited => "Too many requests",
         ErrorCode::StoreUnavailable => "The store cannot give what was asked",
         ErrorCode::Overloaded => "The server sheds load",
+        ErrorCode::Maintenance => "Closed for maintenance",
         ErrorCode::NotFound => "No such thing",
         ErrorCode::RoomFull => "The room is full",
         ErrorCode::Forbidden => "Not allowed",

@@ -23,6 +23,13 @@ struct Remembered {
 pub(super) struct Repeats(Mutex<Remembered>);
 
 impl Repeats {
+    /// To how many sessions a message was sent, if it was.
+    pub(super) fn sent(&self, id: u128, now: Now) -> Option<u32> {
+        let mut remembered = self.0.lock();
+        remembered.forget(now);
+        remembered.delivered.get(&id).copied()
+    }
+
     /// Sends a message unless it was sent before; either way, to how many sessions. A message that reached nobody
     /// was not sent: the next try is a new one. `send` runs under a lock that only this file takes: no wait in it.
     pub(super) fn once(&self, id: u128, now: Now, send: impl FnOnce() -> u32) -> u32 {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Service;
 use super::door::Reader;
+use super::maintenance::View;
 use crate::clock;
 use crate::events::{PresenceView, Status};
 
@@ -27,6 +28,7 @@ pub(super) struct Stats {
     sessions: usize,
     links: usize,
     rooms: usize,
+    maintenance: View,
     as_of: u64,
 }
 
@@ -90,6 +92,7 @@ impl Service {
             sessions: self.home.records().sessions(),
             links: self.hub.links(),
             rooms: 0,
+            maintenance: self.maintenance_view(),
             as_of: clock::now().unix_ms,
         }
     }

@@ -76,6 +76,12 @@ impl Store for Sick {
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
         self.store.agree_config(proposal)
     }
+    fn notice(&self) -> StoreFuture<'_, Option<bytes::Bytes>> {
+        self.store.notice()
+    }
+    fn set_notice(&self, notice: Option<bytes::Bytes>) -> StoreFuture<'_, ()> {
+        if self.takes_writes.load(Ordering::Relaxed) { self.store.set_notice(notice) } else { silent() }
+    }
     fn probe(&self) -> StoreFuture<'_, Duration> {
         if self.takes_writes.load(Ordering::Relaxed) { self.store.probe() } else { silent() }
     }
@@ -226,6 +232,7 @@ impl House {
             Arc::clone(&home),
             Arc::clone(&hub),
             KeyLimits::from_settings(&limits),
+            Arc::default(),
             Box::new(|| "hearth_links_open 0\n".to_owned()),
             Box::new(move || {
                 counted.fetch_add(1, Ordering::Relaxed);
@@ -340,6 +347,10 @@ const CALLS: &[(&str, &str, Scope)] = &[
     ("PUT", "/v1/players/ann/ban", Scope::Admin),
     ("DELETE", "/v1/players/ann/ban", Scope::Admin),
     ("POST", "/v1/presence/query", Scope::Read),
+    ("POST", "/v1/messages", Scope::Push),
+    ("GET", "/v1/maintenance", Scope::Read),
+    ("POST", "/v1/maintenance", Scope::Admin),
+    ("DELETE", "/v1/maintenance", Scope::Admin),
     ("GET", "/v1/stats", Scope::Read),
     ("GET", "/v1/cluster", Scope::Read),
 ];

@@ -350,6 +350,10 @@ pub trait Store: Send + Sync + 'static {
     -> StoreFuture<'_, LivePage>;
     /// Writes `proposal` if the cluster has no configuration yet, and returns the one in force.
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig>;
+    /// What the operators have said of the cluster as a whole, opaque here; kept beside its configuration.
+    fn notice(&self) -> StoreFuture<'_, Option<Bytes>>;
+    /// Says it, or takes it back; durable when it returns.
+    fn set_notice(&self, notice: Option<Bytes>) -> StoreFuture<'_, ()>;
     /// A real write and a real read, as readiness needs; returns how long both took.
     fn probe(&self) -> StoreFuture<'_, Duration>;
     /// Settings of the store that fall short of what Hearth promises; empty when all is well.

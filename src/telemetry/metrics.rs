@@ -145,6 +145,10 @@ table! {
     // Gate.
     /// Links that are open, those in their handshake included.
     LINKS_OPEN: Gauge "hearth_links_open", Count;
+    /// Whole days until the TLS certificate runs out; below zero after it has.
+    TLS_CERTIFICATE_DAYS_LEFT: Gauge "hearth_tls_certificate_days_left", Count;
+    /// 1 while the server is closed for maintenance.
+    MAINTENANCE: Gauge "hearth_maintenance", Count;
     /// Handshakes that came to nothing, by `reason`.
     HANDSHAKE_FAILURES: Counter "hearth_handshake_failures_total", Count;
     /// Closed links, by close `code`.

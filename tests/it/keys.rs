@@ -1,4 +1,4 @@
-//! What is promised about keys that change while the server runs: services' and players'. The store has no part in it.
+//! What is promised about keys that change while the server runs: services', players' and the server's own. The store has no part in it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +8,10 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::harness::patience::until;
+use crate::harness::player::Player;
 use crate::harness::server::{Server, StoreKind};
 use crate::harness::service::Service;
+use crate::harness::socket::{Encoding, Socket};
 
 /// The program's own answer to a command line: standard output and standard error.
 fn hearth(arguments: &[&str]) -> (String, String) {
@@ -219,4 +221,33 @@ async fn keys_of_players_are_rotated_while_the_server_runs() {
     mount("4", "{\"keys\": [{}]}");
     shortfalls(&probe, "auth.jwks_file", true).await;
     assert!(enters(&of_new).await && !enters(&of_old).await);
+}
+
+#[tokio::test]
+async fn a_new_certificate_greets_new_links_and_leaves_the_old_ones_alone() {
+    let made = || rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (old, new) = (made(), made());
+    let folder = tempfile::tempdir().unwrap();
+    let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    replace(&cert_file, &old.cert.pem());
+    replace(&key_file, &old.signing_key.serialize_pem());
+    let starting = Server::on(StoreKind::Embedded).with("tls.cert_file", cert_file.display());
+    let server = starting.with("tls.key_file", key_file.display()).start();
+    let probe = Service::of(&server, "none");
+    let links = async |certificate: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        let trusted = certificate.cert.der().clone();
+        Socket::try_open_tls(server.url(), trusted, Encoding::Json).await.map(Player::over)
+    };
+    let mut ann = links(&old).await.expect("the old certificate");
+    ann.login("ann").await;
+
+    // Half a pair is not used, and told.
+    replace(&cert_file, &new.cert.pem());
+    shortfalls(&probe, "tls.cert_file, tls.key_file", true).await;
+    assert!(links(&old).await.is_some());
+    replace(&key_file, &new.signing_key.serialize_pem());
+    until("the new certificate", async || links(&new).await).await;
+    assert!(links(&old).await.is_none());
+    shortfalls(&probe, "tls.cert_file, tls.key_file", false).await;
+    ann.pings().await;
 }

@@ -9,11 +9,13 @@
 )]
 
 mod barred;
+mod broadcast;
 mod crash;
 mod expiry;
 mod harness;
 mod keys;
 mod limits;
+mod maintenance;
 mod messages;
 mod policies;
 mod presence;

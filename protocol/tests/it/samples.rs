@@ -331,6 +331,10 @@ fn errors() -> Vec<Sample> {
                 ErrorCode::RateLimited | ErrorCode::NotHome | ErrorCode::Overloaded => {
                     body.retry_after_ms = Some(250);
                 }
+                ErrorCode::Maintenance => {
+                    body.reason = Some("a new season".to_owned());
+                    body.retry_after_ms = Some(600_250);
+                }
                 ErrorCode::Banned => body.reason = Some("cheating".to_owned()),
                 _ => {}
             }

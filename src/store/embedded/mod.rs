@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use redb::{ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -234,6 +235,24 @@ impl Store for EmbeddedStore {
                 Answer::Agreed(stored) => rmp_serde::from_slice::<StoredConfig>(&stored)
                     .map(ClusterConfig::from)
                     .map_err(|error| StoreError::Corrupt(error.to_string())),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    /// None is stored as nothing.
+    fn notice(&self) -> StoreFuture<'_, Option<Bytes>> {
+        Box::pin(async {
+            let stored = self.read(|txn| read_cluster(txn, "notice")).await?;
+            Ok(stored.filter(|stored| !stored.is_empty()).map(Bytes::from))
+        })
+    }
+
+    fn set_notice(&self, notice: Option<Bytes>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let value = notice.unwrap_or_default().to_vec();
+            match self.ask(Ask::Put { name: "notice", value }).await? {
+                Answer::Done => Ok(()),
                 _ => Err(mixed_up()),
             }
         })

@@ -12,6 +12,7 @@ mod unfenced;
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use redis::Cmd;
 
 use self::lane::{Deadlines, Lane};
@@ -26,6 +27,8 @@ use super::{
 };
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 
+/// The field of the cluster's configuration that holds what operators said.
+const NOTICE: &str = "notice";
 /// What a probe writes is forgotten by itself.
 const PROBE_TTL_MS: u64 = 60_000;
 
@@ -230,6 +233,25 @@ impl Store for RedisStore {
                 format_max: reply.number()?.try_into().map_err(too_big)?,
                 ticket_secret: reply.bytes()?.unwrap_or_default().to_vec(),
             })
+        })
+    }
+
+    fn notice(&self) -> StoreFuture<'_, Option<Bytes>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("HMGET");
+            command.arg(self.layout.config()).arg(NOTICE);
+            Reply::of(self.reads.query(&command).await?)?.bytes()
+        })
+    }
+
+    fn set_notice(&self, notice: Option<Bytes>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let mut command = redis::cmd(if notice.is_some() { "HSET" } else { "HDEL" });
+            command.arg(self.layout.config()).arg(NOTICE);
+            if let Some(notice) = &notice {
+                command.arg(notice.as_ref());
+            }
+            self.commits.query(&command).await.map(drop)
         })
     }
 

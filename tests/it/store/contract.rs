@@ -73,6 +73,7 @@ for_each_store! {
     a_batch_has_its_limits
     many_shards_commit_at_once
     the_first_configuration_wins
+    what_operators_said_stands_beside_the_configuration
     the_probe_writes_and_reads
     it_agrees_with_the_rules_on_random_requests
 }
@@ -702,6 +703,20 @@ async fn the_first_configuration_wins(fixture: &Fixture) {
     assert!(proposals.contains(&agreed[0]), "whole, not mixed: {agreed:?}");
     assert!(agreed.iter().all(|config| *config == agreed[0]), "{agreed:?}");
     assert_eq!(fixture.store.agree_config(proposal(32, b"d")).await.unwrap(), agreed[0]);
+}
+
+async fn what_operators_said_stands_beside_the_configuration(fixture: &Fixture) {
+    assert_eq!(fixture.store.notice().await.unwrap(), None);
+    fixture.store.set_notice(None).await.unwrap();
+    for said in [&b"\x00\xff\r\n"[..], b"closed"] {
+        fixture.store.set_notice(Some(Bytes::from_static(said))).await.unwrap();
+        assert_eq!(fixture.store.notice().await.unwrap().as_deref(), Some(said));
+    }
+    let proposal = ClusterConfig { shards: 16, format_min: 1, format_max: 1, ticket_secret: vec![7] };
+    assert_eq!(fixture.store.agree_config(proposal.clone()).await.unwrap(), proposal);
+    assert_eq!(fixture.store.notice().await.unwrap().as_deref(), Some(&b"closed"[..]));
+    fixture.store.set_notice(None).await.unwrap();
+    assert_eq!(fixture.store.notice().await.unwrap(), None);
 }
 
 async fn the_probe_writes_and_reads(fixture: &Fixture) {

@@ -1,0 +1,156 @@
+//! `/v1/maintenance`: closes the server for players, tells those who are here, and opens it again at its time. Services
+//! are answered throughout. `app` runs the watch; what is closed is `crate::maintenance`'s to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use protocol::{CloseCode, Text};
+use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
+
+use super::Service;
+use super::body::JsonBody;
+use super::door::{Admin, Reader};
+use super::problem::Problem;
+use crate::clock;
+use crate::hub::{Closing, Control};
+use crate::maintenance::Closed;
+use crate::tasks::Tasks;
+use crate::telemetry::metrics::MAINTENANCE;
+
+/// Most bytes of a reason.
+const REASON_BYTES_MAX: usize = 256;
+/// Between two looks at the clock and at links that are still up.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Links that are closed at a time, and the pause after them: 19,000 take some 4 s, and nobody else has to wait.
+const BATCH: usize = 100;
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(default)]
+    until: Option<u64>,
+    #[serde(borrow)]
+    reason: Text<'a>,
+}
+
+/// What is in force, as services and operators see it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct View {
+    closed: bool,
+    #[serde(flatten)]
+    how: Option<Closed>,
+}
+
+/// `GET /v1/maintenance`
+pub(super) async fn look(State(service): State<Arc<Service>>, _: Reader) -> Json<View> {
+    Json(service.maintenance_view())
+}
+
+/// `POST /v1/maintenance`
+pub(super) async fn begin(
+    State(service): State<Arc<Service>>,
+    caller: Admin,
+    JsonBody(body): JsonBody,
+) -> Result<Json<View>, Problem> {
+    let asked: Asked<'_> = body.read()?;
+    let now = clock::now();
+    if asked.until.is_some_and(|until| until <= now.unix_ms) {
+        return Err(Problem::bad_request("until: a time to come, in milliseconds since 1970"));
+    }
+    let reason = asked.reason.as_str();
+    if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
+        return Err(Problem::bad_request("reason: 1 to 256 bytes"));
+    }
+    let closed = Closed {
+        since: now.unix_ms,
+        until: asked.until,
+        reason: reason.into(),
+        links: u64::try_from(service.hub.links()).unwrap_or(u64::MAX),
+    };
+    caller.audit_all("maintenance.begin");
+    let closed = service.maintenance.close(closed, now);
+    tracing::info!(
+        operation = "maintenance",
+        until = closed.until,
+        links = closed.links,
+        "closed for players"
+    );
+    let stored = serde_json::to_vec(&closed).unwrap_or_default();
+    service.home.set_notice(Some(Bytes::from(stored))).await.map_err(|_| not_stored())?;
+    Ok(Json(View { closed: true, how: Some(closed) }))
+}
+
+/// `DELETE /v1/maintenance`
+pub(super) async fn end(State(service): State<Arc<Service>>, caller: Admin) -> Result<StatusCode, Problem> {
+    caller.audit_all("maintenance.end");
+    if service.maintenance.open() {
+        tracing::info!(operation = "maintenance", "open for players");
+    }
+    service.home.set_notice(None).await.map_err(|_| not_stored())?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn not_stored() -> Problem {
+    Problem::not_stored("in force on this node, but the store does not have it yet: ask again")
+}
+
+impl Service {
+    pub(super) fn maintenance_view(&self) -> View {
+        let how = self.maintenance.closed(clock::now());
+        View { closed: how.is_some(), how }
+    }
+
+    /// Closes links while players are not let in, also those that were on their way in; and ends it at its time.
+    pub async fn keep_maintenance(self: Arc<Self>, tasks: Tasks) {
+        let gauge = MAINTENANCE.handle();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                _ = ticks.tick() => {}
+            }
+            let now = clock::now();
+            let closed = self.maintenance.closed(now);
+            gauge.set(if closed.is_some() { 1.0 } else { 0.0 });
+            match closed {
+                Some(closed) if self.hub.links() > 0 => self.send_away(&closed, &tasks).await,
+                Some(_) => {}
+                None if self.maintenance.open_if_over(now) => {
+                    tracing::info!(operation = "maintenance", "its end has come: open for players");
+                    // What stays in the store is over by its own words.
+                    let _ = self.home.set_notice(None).await;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Says goodbye to everybody, a few at a time.
+    async fn send_away(&self, closed: &Closed, tasks: &Tasks) {
+        let mut told = 0;
+        for mailbox in self.hub.all() {
+            if !mailbox.is_linked() {
+                continue;
+            }
+            mailbox.tell(Control::Close(Closing {
+                code: CloseCode::Maintenance.number(),
+                reason: closed.reason.clone(),
+                retry_after_ms: closed.retry_after_ms(clock::now()),
+            }));
+            told += 1;
+            if told % BATCH == 0 {
+                tokio::time::sleep(BATCH_PAUSE).await;
+                if tasks.is_stopping() || self.maintenance.closed(clock::now()).is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
