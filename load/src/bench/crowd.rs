@@ -29,6 +29,18 @@ pub fn player(number: usize) -> String {
 /// # Errors
 /// A link does not open, or a login is refused.
 pub fn enter(swarm: &mut Swarm, count: usize) -> Result<Vec<Ready>, BenchError> {
+    enter_as(swarm, count, player)
+}
+
+/// The same under other names, by the number of the link.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_as(
+    swarm: &mut Swarm,
+    count: usize,
+    name: impl Fn(usize) -> String,
+) -> Result<Vec<Ready>, BenchError> {
     let (first, mut readies) = (swarm.len(), vec![Ready::default(); count]);
     // A link that does not log in soon is closed.
     while swarm.len() < first + count {
@@ -41,7 +53,7 @@ pub fn enter(swarm: &mut Swarm, count: usize) -> Result<Vec<Ready>, BenchError> 
             Ok(())
         };
         let links = from..swarm.len();
-        ask(swarm, links, |at| words::login(&player(at)), keep)?;
+        ask(swarm, links, |at| words::login(&name(at)), keep)?;
     }
     Ok(readies)
 }

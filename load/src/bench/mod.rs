@@ -13,6 +13,8 @@ pub mod usage;
 pub mod words;
 
 mod ack;
+mod durable;
+mod fanout;
 mod flush;
 mod idle;
 
@@ -70,6 +72,8 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
     let findings = match options.bench {
         Name::Idle => idle::run(cores, options.rounds),
         Name::Ack => ack::run(cores, options.rounds),
+        Name::Fanout => fanout::run(cores, options.rounds),
+        Name::Durable => durable::run(cores, options.rounds),
         Name::Flush => flush::run(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());

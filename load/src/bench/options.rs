@@ -26,6 +26,10 @@ pub enum Name {
     Idle,
     /// CPU of a change that is acked.
     Ack,
+    /// CPU of a presence item that reaches a watcher.
+    Fanout,
+    /// How long a durable ack takes.
+    Durable,
     /// Redis's and our own CPU for a record that reaches Redis.
     Flush,
 }

@@ -312,7 +312,8 @@ pub fn write(mut stream: &TcpStream, bytes: &[u8]) -> Result<(), BenchError> {
     }
 }
 
-const UPGRADE: &[u8] =
+/// The request that upgrades a connection, whichever server it is.
+pub(super) const UPGRADE: &[u8] =
     b"GET /v1/connect HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
 Sec-WebSocket-Protocol: hearth.v1.msgpack\r\n\r\n";

@@ -195,6 +195,17 @@ pub fn ready(frame: &Frame<'_>) -> Result<Ready, BenchError> {
         .map_err(|error| BenchError::Void(format!("no ready: {error}")))
 }
 
+/// How many items a `presence` push carries.
+#[must_use]
+pub fn items_in(payload: &[u8]) -> usize {
+    let body = codec::peek(Encoding::MessagePack, payload).map_or(&[][..], |parts| parts.body);
+    match body.strip_prefix(b"\x81\xa5items") {
+        Some([count @ 0x90..=0x9f, ..]) => usize::from(count & 0x0f),
+        Some([0xdc, high, low, ..]) => usize::from(*high) << 8 | usize::from(*low),
+        _ => 0,
+    }
+}
+
 /// Whether this is the firm `ok` to the `n`th change: read by its bytes alone, because it is read a million times.
 /// `fields` is how many fields the answer to a change has that promises what was asked; one more is `prov` or `dup`.
 #[must_use]
@@ -262,6 +273,16 @@ mod tests {
         assert!(is_ack(&ack(FIRST_REFERENCE + 5, None), 5, 3));
         assert!(!is_ack(&ack(FIRST_REFERENCE + 6, None), 5, 3));
         assert!(!is_ack(&ack(FIRST_REFERENCE + 5, Some(true)), 5, 3));
+    }
+
+    #[test]
+    fn items_of_a_push_are_counted() {
+        for count in [1, 8, 15, 16, 64] {
+            let (mut payload, item) = (Vec::new(), [0x80]);
+            let items = std::iter::repeat_n(&item[..], count).collect::<Vec<_>>();
+            codec::encode_presence(Encoding::MessagePack, &mut payload, 9, items.into_iter());
+            assert_eq!(items_in(&payload), count);
+        }
     }
 
     #[test]

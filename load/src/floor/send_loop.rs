@@ -1,5 +1,5 @@
 //! The raw fan-out: the first link says, each time, how long to wait and which bytes; they go to every other link with
-//! one `send` each. What the kernel takes for so many writes, and nothing else.
+//! one `send` each; then it says so. What the kernel takes for so many writes, and nothing else.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -26,8 +26,9 @@ pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
             links.push(stream);
         }
         std::thread::sleep(wait);
-        for link in &mut links {
+        for link in links.iter_mut().filter(|_| !bytes.is_empty()) {
             link.write_all(&bytes)?;
         }
+        control.write_all(&[1])?;
     }
 }
