@@ -99,7 +99,7 @@ impl Starting {
 }
 
 fn arguments(settings: &BTreeMap<String, String>, store: &Store, port: u16) -> Vec<String> {
-    let client_addr = format!("127.0.0.1:{port}");
+    let client_addr = settings.get("client_addr").cloned().unwrap_or_else(|| format!("127.0.0.1:{port}"));
     let named = ["--client-addr", &client_addr, "--service-addr", "127.0.0.1:0", "--store", &store.url()];
     let mut arguments: Vec<String> = named.into_iter().map(str::to_owned).collect();
     for (name, value) in settings {
@@ -244,6 +244,11 @@ impl Server {
     pub(crate) fn restart(&mut self) {
         let again = |port| Process::start(&arguments(&self.settings, &self.store, port), self.folder.path());
         self.process = again(self.port()).or_else(|_| again(0)).expect("the server starts again");
+    }
+
+    /// The process, for those who look at it from outside.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// Its log so far.
