@@ -247,6 +247,7 @@ impl Server {
     }
 
     /// The process, for those who look at it from outside.
+    #[allow(dead_code, reason = "tests/hostile does, through this same file")]
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
     }
