@@ -115,6 +115,8 @@ struct Inner {
     lost_seq: u64,
     /// Pushes were forgotten before they had a number.
     missed: bool,
+    /// The latest `ready` has said so, and nothing was forgotten since.
+    missed_is_told: bool,
     given_up: Option<GivenUp>,
     control: VecDeque<Control>,
 }
@@ -176,6 +178,7 @@ impl Mailbox {
         let push = inner.pending.admit(push);
         let full = inner.pending.make_room(most);
         inner.missed |= full;
+        inner.missed_is_told &= !full;
         inner.pending.push_back(push);
         let linked = inner.link != LinkNo::NONE;
         drop(inner);
@@ -261,6 +264,7 @@ impl Mailbox {
         // Stays until the client shows that it has heard of it: this `ready` may be lost, too.
         inner.missed |= inner.lost_seq > last_seq || ahead;
         let missed = inner.missed;
+        inner.missed_is_told = missed;
         if missed && inner.lost_seq > last_seq {
             // Half a replay is no help: the client gets snapshots, and numbers without a gap.
             let seq = last_seq.saturating_add(1);
@@ -288,7 +292,7 @@ impl Mailbox {
     /// The client of this link has shown that it holds its `ready`: what that said was missed is known.
     pub fn settled(&self, link: LinkNo) {
         let mut inner = self.inner.lock();
-        if inner.link == link {
+        if inner.link == link && inner.missed_is_told {
             inner.missed = false;
         }
     }
@@ -513,6 +517,20 @@ mod tests {
         assert!(mailbox.resume(8).missed, "the client may not have heard of it");
         mailbox.settled(LINK);
         assert!(!mailbox.resume(8).missed);
+    }
+
+    #[test]
+    fn what_is_lost_after_a_ready_is_told_by_the_next_one() {
+        let mailbox = mailbox(0);
+        assert!(!mailbox.resume(0).missed);
+        for _ in 0..5 {
+            mailbox.push(&message("x"), 4);
+        }
+        // The client's first word on this link: it has heard of its `ready`, which could not tell.
+        mailbox.settled(LINK);
+        assert!(mailbox.resume(0).missed);
+        mailbox.settled(LINK);
+        assert!(!mailbox.resume(0).missed);
     }
 
     #[test]

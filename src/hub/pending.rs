@@ -123,3 +123,42 @@ fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
     pushes.first().is_some_and(is_presence)
         && next.is_some_and(|next| is_presence(next) && bytes + next.bytes() <= JOIN_BYTES_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RoomName;
+
+    fn push(room: &str, body: &'static str, instead: Option<&Arc<Push>>) -> Arc<Push> {
+        let room = RoomName::parse(room).unwrap();
+        let kind = PushKind::Room { room, instead: instead.cloned() };
+        Arc::new(Push::new(kind, body.as_bytes().into()))
+    }
+
+    fn waiting(pending: &Pending) -> Vec<String> {
+        pending.queue.iter().map(|push| String::from_utf8(push.msgpack().to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_room_never_waits_in_more_pushes_than_its_bound() {
+        let mut pending = Pending::default();
+        let number = push("a", "so many", None);
+        for _ in 0..ROOM_CHANGES_MAX {
+            let admitted = pending.admit(&push("a", "a change", Some(&number)));
+            pending.push_back(admitted);
+        }
+        let other = pending.admit(&push("b", "another room", Some(&number)));
+        pending.push_back(other);
+        assert_eq!(waiting(&pending).len(), ROOM_CHANGES_MAX + 1);
+        let admitted = pending.admit(&push("a", "one too many", Some(&number)));
+        pending.push_back(admitted);
+        assert_eq!(waiting(&pending), ["another room", "so many"]);
+        assert_eq!(pending.bytes, "another roomso many".len());
+        // What comes behind is told again, and the whole takes the place of it all.
+        let admitted = pending.admit(&push("a", "a change", Some(&number)));
+        pending.push_back(admitted);
+        let whole = pending.admit(&push("a", "the whole", None));
+        pending.push_back(whole);
+        assert_eq!(waiting(&pending), ["another room", "the whole"]);
+    }
+}

@@ -111,3 +111,6 @@ fn changed(me: &Attachment, applied: Applied<Admission>) -> Answer {
 fn not_a_name() -> Answer {
     refused(ErrorCode::BadRequest, "room: 1 to 64 bytes without control characters")
 }
+
+#[cfg(test)]
+mod tests;
