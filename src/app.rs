@@ -205,7 +205,7 @@ impl House {
             settings::session_settings(&settings),
             Arc::clone(&home),
             Arc::clone(&hub),
-            presence,
+            Arc::clone(&presence),
             events,
             rates,
             Box::new(move |token, now| match token_auth.verify(token, now) {
@@ -240,6 +240,7 @@ impl House {
             },
             Arc::clone(&home),
             Arc::clone(&hub),
+            presence,
             KeyLimits::from_settings(&settings.limits),
             maintenance,
             Box::new(move || recorded.render()),

@@ -42,6 +42,7 @@ pub fn home_settings(settings: &Settings) -> HomeSettings {
         pending: settings.session.pending,
         hot_records_max: settings.home.hot_records_max,
         bans_max: settings.home.bans_max,
+        messages_keep: settings.home.messages_keep,
         remember: settings.home.remember,
         commits_in_flight_max: settings.home.commits_in_flight_max,
         lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),

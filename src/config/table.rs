@@ -356,6 +356,8 @@ section! {
         /// How long a player is remembered after the last session: last seen, version, revoked
         /// tokens. A ban is remembered for as long as it lasts.
         remember: Duration = "remember_days" => 30, 1..=3_650;
+        /// How long a message that a service sent `durable` waits for its player.
+        messages_keep: Duration = "messages_keep_days" => 7, 1..=365;
         /// Commits on their way to the store at a time, each of another shard.
         commits_in_flight_max: usize = "commits_in_flight_max" => 32, 1..=4_096;
     }

@@ -74,7 +74,7 @@ impl Home {
                 |cell, now| {
                     let applied = self.apply(cell, now, |record, ctx| {
                         let ended = record.ban(ctx, until, reason);
-                        self.hold_ban(cell, record, now);
+                        self.hold_ban(cell.shard(), cell.player(), record, now);
                         Ok(ended)
                     })?;
                     Ok((self.ended_of(cell, applied.value), applied.stamp))
@@ -165,13 +165,13 @@ impl Home {
     }
 
     /// Keeps a record's ban in memory beside it.
-    pub(super) fn hold_ban(&self, cell: &Cell, record: &Record, now: Now) {
+    pub(super) fn hold_ban(&self, shard: &Shard, player: &PlayerId, record: &Record, now: Now) {
         if let Some(ban) = record.ban_now(now.unix_ms) {
-            self.bans.put(cell.player(), cell.shard().id(), ban, record.version);
+            self.bans.put(player, shard.id(), ban, record.version);
         }
     }
 
-    fn ended_of(&self, cell: &Cell, ended: Vec<Ended>) -> usize {
+    pub(super) fn ended_of(&self, cell: &Cell, ended: Vec<Ended>) -> usize {
         let sessions = ended.len();
         self.ended(cell, ended);
         sessions

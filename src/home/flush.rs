@@ -179,6 +179,7 @@ impl Home {
                 known: !slot.known,
                 p: record.encode_p(),
                 w,
+                ban: record.ban_mark(now.unix_ms, slot.restore),
                 events: Vec::new(),
             };
             Some((sent, record))
@@ -190,7 +191,7 @@ impl Home {
     fn keep(&self, slot: &Slot, now: Now) -> Keep {
         let record = &slot.record;
         if record.sessions.is_empty() {
-            return Keep::Remainder;
+            return if record.is_erased() { Keep::Erase } else { Keep::Remainder };
         }
         let expires_at_unix_ms = record.expires_at(self.context(now));
         let near = millis(self.settings.rules.session_ttl) / 8;
@@ -273,12 +274,15 @@ impl Home {
             if let Keep::Live { expires_at_unix_ms } = sent.keep {
                 (slot.touched_at, slot.filed_under) = (sent.at, expires_at_unix_ms);
             }
+            if sent.keep != Keep::Unmoved && slot.record.version == sent.version {
+                slot.record.ban_listed();
+            }
             release_waiters(slot, sent.version);
             for (id, cseq) in &sent.counters {
                 slot.told.retain(|(known, _)| known != id && slot.record.session(*known).is_some());
                 slot.told.push((*id, *cseq));
             }
-            sent.keep == Keep::Remainder && slot.record.version == sent.version
+            matches!(sent.keep, Keep::Remainder | Keep::Erase) && slot.record.version == sent.version
         });
         for (session, cseq) in &sent.counters {
             let stamp = Stamp::new(fence.epoch, sent.version);
@@ -309,7 +313,7 @@ impl Home {
             }
             let rooms = slot.record.rooms_version;
             let ended = slot.record.merge(before, self.context(now));
-            self.hold_ban(cell, &slot.record, now);
+            self.hold_ban(cell.shard(), cell.player(), &slot.record, now);
             // Sessions of the stored record that stay can be taken up again here.
             slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
             cell.tell_rooms_moved(slot, rooms, &self.events);
@@ -361,6 +365,7 @@ impl Home {
             known: true,
             p: record.encode_p(),
             w: None,
+            ban: record.ban_mark(now.unix_ms, true),
             events: Vec::new(),
         })
     }

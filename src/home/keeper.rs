@@ -237,13 +237,43 @@ impl Home {
                     self.take_in(shard, grant, page.records);
                     cursor = page.next;
                     if cursor.is_none() {
-                        return true;
+                        return self.load_bans(shard, grant).await;
                     }
                 }
                 Err(error) => {
                     tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
                     return false;
                 }
+            }
+        }
+    }
+
+    /// Reads the shard's bans into memory; says whether all are there.
+    async fn load_bans(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
+        let mut cursor = None;
+        loop {
+            let page = match self.store.load_banned(shard.id(), cursor, LOAD_PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
+                    return false;
+                }
+            };
+            if shard.fence().is_none_or(|fence| fence.epoch != grant.epoch) {
+                return false;
+            }
+            let now = clock::now();
+            for (player, stored) in page.records {
+                match Record::decode(&stored) {
+                    Ok(record) => self.hold_ban(shard, &player, &record, now),
+                    Err(error) => {
+                        tracing::error!(operation = "load", %player, status = %error, "a ban cannot be read");
+                    }
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return true;
             }
         }
     }

@@ -12,9 +12,11 @@ pub mod ticket;
 
 mod bans;
 mod barring;
+mod erasure;
 mod expiry;
 mod flush;
 mod keeper;
+mod messages;
 mod meters;
 mod opening;
 mod reading;
@@ -25,12 +27,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::{self, Now};
-use crate::events::{EndReason, Events, LinkEnd, PresenceView, SessionEnded};
+use crate::events::{Coalescing, EndReason, Events, LinkEnd, PresenceView, SessionEnded};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, ShardId};
 use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
 
 pub use barring::Barred;
+pub use erasure::BanAtErasure;
+pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
@@ -69,6 +73,8 @@ pub struct HomeSettings {
     pub bans_max: usize,
     /// How long a player is remembered after the last session.
     pub remember: Duration,
+    /// How long a message waits for its player.
+    pub messages_keep: Duration,
     /// Commits in flight, each of another shard.
     pub commits_in_flight_max: usize,
     /// Turns the flush counter's guard off: only to prove that a checker notices.
@@ -112,6 +118,8 @@ pub struct Home {
     events: Arc<Events>,
     records: Records,
     bans: bans::Bans,
+    /// Messages that were seen and are to be forgotten.
+    seen: Coalescing<PlayerId, Vec<u128>>,
     shards: Vec<Arc<Shard>>,
     expiry: expiry::Expiry,
     commits: Semaphore,
@@ -142,6 +150,7 @@ impl Home {
         let home = Arc::new(Self {
             records: Records::new(settings.hot_records_max),
             bans: bans::Bans::new(settings.bans_max),
+            seen: Coalescing::default(),
             commits: Semaphore::new(settings.commits_in_flight_max),
             settings,
             placement,
@@ -159,6 +168,7 @@ impl Home {
         });
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
         tasks.spawn_vital("expiry", Arc::clone(&home).run_expiry());
+        tasks.spawn_vital("seen", Arc::clone(&home).run_seen());
         for shard in &home.shards {
             tasks.spawn_vital("flush", Arc::clone(&home).run_flush(Arc::clone(shard)));
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::kept::Kept;
 use super::pending::Pending;
 use super::{GivenUp, HubSettings, Push};
 use crate::events::{DurableUpTo, RollbackNotice};
@@ -119,6 +120,8 @@ struct Inner {
     missed_is_told: bool,
     given_up: Option<GivenUp>,
     control: VecDeque<Control>,
+    /// Messages that the store keeps; made when the first one is sent.
+    kept: Option<Box<Kept>>,
 }
 
 /// One session's mailbox.
@@ -133,6 +136,8 @@ pub struct Mailbox {
     writing_since_ms: AtomicU64,
     told_paused: AtomicU8,
     closed: AtomicBool,
+    /// Messages that the store keeps are still to be put in.
+    owes_kept: AtomicBool,
 }
 
 impl Mailbox {
@@ -153,6 +158,7 @@ impl Mailbox {
             writing_since_ms: AtomicU64::new(0),
             told_paused: AtomicU8::new(0),
             closed: AtomicBool::new(false),
+            owes_kept: AtomicBool::new(true),
         }
     }
 
@@ -172,7 +178,10 @@ impl Mailbox {
     /// mailbox is full: the link is too slow. Without a link the oldest is forgotten, and the resume is told.
     pub(super) fn push(&self, push: &Arc<Push>, most: usize) -> bool {
         let mut inner = self.inner.lock();
-        if inner.pending.replace(push) {
+        let waits = push.kept_id().is_some_and(|id| {
+            inner.pending.holds(id) || inner.kept.as_ref().is_some_and(|kept| kept.is_under_way(id))
+        });
+        if waits || inner.pending.replace(push) {
             return true;
         }
         let push = inner.pending.admit(push);
@@ -271,6 +280,9 @@ impl Mailbox {
             let unsent: Vec<_> = inner.replay.drain(..).flat_map(|frame| frame.pushes).collect();
             inner.replay_bytes = 0;
             inner.next_seq = seq;
+            if let Some(kept) = inner.kept.as_mut() {
+                kept.renumber();
+            }
             for push in unsent.into_iter().rev() {
                 inner.pending.push_front(push);
             }
@@ -313,6 +325,35 @@ impl Mailbox {
         trim(&mut self.inner.lock(), seq);
     }
 
+    /// Takes the messages that the store keeps and that the client has seen since the last call.
+    #[must_use]
+    pub fn take_seen(&self) -> Vec<u128> {
+        let mut inner = self.inner.lock();
+        let Some(kept) = inner.kept.as_mut() else { return Vec::new() };
+        let seen = kept.take_seen();
+        if kept.is_empty() {
+            inner.kept = None;
+        }
+        seen
+    }
+
+    /// Says whether messages that the store keeps are still to be put in.
+    pub fn owe_kept(&self, owes: bool) {
+        self.owes_kept.store(owes, Ordering::Relaxed);
+    }
+
+    /// Whether messages that the store keeps are still to be put in.
+    #[must_use]
+    pub fn owes_kept(&self) -> bool {
+        self.owes_kept.load(Ordering::Relaxed)
+    }
+
+    /// Whether what waits is to be written before more is put in.
+    #[must_use]
+    pub fn is_crowded(&self, settings: &HubSettings) -> bool {
+        self.inner.lock().pending.is_crowded(settings.outbox_items_max)
+    }
+
     /// Takes what is to be written: frames only if `may_push`.
     pub fn take(&self, link: LinkNo, settings: &HubSettings, may_push: bool) -> Taken {
         let mut inner = self.inner.lock();
@@ -330,6 +371,9 @@ impl Mailbox {
             inner.resend_from = usize::MAX;
             while let Some(pushes) = inner.pending.next_joined() {
                 let frame = Frame { seq: inner.next_seq, pushes };
+                if let Some(id) = frame.pushes.first().and_then(|push| push.kept_id()) {
+                    inner.kept.get_or_insert_default().sent(frame.seq, id);
+                }
                 inner.next_seq = inner.next_seq.saturating_add(1);
                 taken.frames.push(frame.clone());
                 remember(&mut inner, frame, settings);
@@ -380,6 +424,9 @@ fn trim(inner: &mut Inner, seen: u64) {
             inner.resend_from =
                 inner.resend_from.saturating_sub(usize::from(inner.resend_from != usize::MAX));
         }
+    }
+    if let Some(kept) = inner.kept.as_mut() {
+        kept.seen_up_to(seen);
     }
     if inner.replay.is_empty() && inner.replay.capacity() > 8 {
         inner.replay = VecDeque::new();
@@ -549,5 +596,53 @@ mod tests {
         assert!(mailbox.take(LINK, &settings(), true).displaced);
         assert!(!mailbox.detach(LINK));
         assert!(mailbox.is_linked_to(new));
+    }
+
+    fn kept(id: u128, body: &'static str) -> Arc<Push> {
+        Arc::new(Push::kept(id, body.as_bytes().into()))
+    }
+
+    #[test]
+    fn a_kept_message_is_told_as_seen_once_its_number_is() {
+        let mailbox = mailbox(0);
+        for push in [kept(7, "a"), message("b"), kept(8, "c")] {
+            mailbox.push(&push, 10);
+        }
+        assert_eq!(sent(&mailbox).len(), 3);
+        mailbox.seen(2);
+        assert_eq!(mailbox.take_seen(), [7]);
+        assert!(mailbox.take_seen().is_empty());
+        mailbox.detach(LINK);
+        mailbox.resume(3);
+        assert_eq!(mailbox.take_seen(), [8]);
+    }
+
+    #[test]
+    fn a_kept_message_is_put_in_once_until_it_was_seen() {
+        let mailbox = mailbox(0);
+        for _ in 0..2 {
+            mailbox.push(&kept(7, "a"), 10);
+        }
+        assert_eq!(sent(&mailbox), [(1, "a".into())]);
+        mailbox.push(&kept(7, "a"), 10);
+        assert!(sent(&mailbox).is_empty());
+    }
+
+    #[test]
+    fn a_kept_message_that_no_longer_fits_may_come_again_under_another_number() {
+        let mailbox = mailbox(0);
+        mailbox.push(&kept(7, "a"), 10);
+        for body in ["1", "2", "3"] {
+            mailbox.push(&message(body), 10);
+        }
+        assert_eq!(sent(&mailbox).len(), 4);
+        mailbox.detach(LINK);
+        assert!(mailbox.resume(0).missed);
+        mailbox.attach(LINK);
+        mailbox.push(&kept(7, "a"), 10);
+        let again = sent(&mailbox);
+        assert_eq!(again.last(), Some(&(4, "a".into())));
+        mailbox.seen(4);
+        assert_eq!(mailbox.take_seen(), [7]);
     }
 }

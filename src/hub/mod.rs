@@ -1,6 +1,7 @@
 //! Who is connected here: one mailbox a session, from login to end, whatever its links do. Called by `session`,
 //! `presence` and `service`. Who is too slow is decided here and nowhere else. Knows no wire: what is pushed is bytes.
 
+mod kept;
 mod mailbox;
 mod pending;
 mod push;

@@ -95,6 +95,16 @@ impl Pending {
         Some(pushes)
     }
 
+    /// Whether a message that the store keeps is among them.
+    pub(super) fn holds(&self, id: u128) -> bool {
+        self.queue.iter().any(|push| push.kept_id() == Some(id))
+    }
+
+    /// Whether more than half of the room is taken.
+    pub(super) fn is_crowded(&self, most: usize) -> bool {
+        self.queue.len() >= most / 2 || self.bytes >= BYTES_MAX / 2
+    }
+
     /// How many frames they will make.
     pub(super) fn frames(&self) -> usize {
         let (mut frames, mut items, mut bytes, mut in_presence) = (0, 0, 0, false);

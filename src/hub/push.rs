@@ -35,13 +35,26 @@ pub struct Push {
     kind: PushKind,
     msgpack: Bytes,
     json: OnceLock<Bytes>,
+    kept: Option<u128>,
 }
 
 impl Push {
     /// A push with its MessagePack bytes.
     #[must_use]
     pub const fn new(kind: PushKind, msgpack: Bytes) -> Self {
-        Self { kind, msgpack, json: OnceLock::new() }
+        Self { kind, msgpack, json: OnceLock::new(), kept: None }
+    }
+
+    /// A message that the store keeps under this id until a client has seen it.
+    #[must_use]
+    pub const fn kept(id: u128, msgpack: Bytes) -> Self {
+        Self { kind: PushKind::Message, msgpack, json: OnceLock::new(), kept: Some(id) }
+    }
+
+    /// The id under which the store keeps it, if it does.
+    #[must_use]
+    pub const fn kept_id(&self) -> Option<u128> {
+        self.kept
     }
 
     /// Its kind.

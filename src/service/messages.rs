@@ -1,9 +1,11 @@
 //! `POST /v1/players/{player}/messages`: a push to all sessions of one player, encoded once, through their mailboxes.
+//! With `ack` `durable` it waits in the store until a client of hers has seen it.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use protocol::limits::FRAME_BYTES_MAX;
 use protocol::push::Message;
 use protocol::request::Ack;
@@ -39,6 +41,8 @@ pub(super) struct Asked<'a> {
 pub(super) struct Pushed {
     id: String,
     delivered: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
 }
 
 /// `POST /v1/players/{player}/messages`
@@ -49,15 +53,33 @@ pub(super) async fn push(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Pushed>, Problem> {
     let asked: Asked<'_> = body.read()?;
-    if asked.ack.unwrap_or_default() != Ack::Applied {
-        return Err(Problem::not_built("this version keeps no messages: only ack applied can be had"));
-    }
+    let kept = match asked.ack.unwrap_or_default() {
+        Ack::Applied => false,
+        Ack::Durable => true,
+        Ack::Replicated => {
+            return Err(Problem::new(
+                ErrorCode::StoreUnavailable,
+                "this store has no replica to wait for; nothing was sent",
+            ));
+        }
+    };
     let idempotency_key = checked_key(asked.idempotency_key.as_ref())?;
     let id = match idempotency_key {
         Some(key) => message_id(caller.name(), player.as_str(), key),
         None => rand::random(),
     };
-    let push = message(id, asked.data, caller.name())?;
+    let body = packed(id, asked.data, caller.name())?;
+    if let Some(delivered) = service.repeats.sent(id, clock::now()) {
+        service.home.may_answer(&player)?;
+        return Ok(Json(Pushed { id: text_of(id), delivered, kept }));
+    }
+    let push = if kept {
+        // Kept first, pushed second: whoever comes in between finds it, and a mailbox takes it once.
+        service.home.keep_message(&player, id, body.clone()).await?;
+        Arc::new(Push::kept(id, body))
+    } else {
+        Arc::new(Push::new(PushKind::Message, body))
+    };
     let cell = service.home.find_serving(&player).await?;
     let send = || cell.map_or(0, |cell| service.push_to_all(&cell, &push));
     let delivered = match idempotency_key {
@@ -66,7 +88,7 @@ pub(super) async fn push(
     };
     service.home.may_answer(&player)?;
     caller.audit("message", &player, None);
-    Ok(Json(Pushed { id: text_of(id), delivered }))
+    Ok(Json(Pushed { id: text_of(id), delivered, kept }))
 }
 
 /// The idempotency key, if there is one.
@@ -83,7 +105,12 @@ pub(super) fn text_of(id: u128) -> String {
     format!("{id:032x}")
 }
 
+/// A message as every session of whoever it goes to gets it.
 pub(super) fn message(id: u128, data: Value, service: &str) -> Result<Arc<Push>, Problem> {
+    Ok(Arc::new(Push::new(PushKind::Message, packed(id, data, service)?)))
+}
+
+fn packed(id: u128, data: Value, service: &str) -> Result<Bytes, Problem> {
     let message =
         Message { id: text_of(id), data, player: None, room: None, service: Some(service.to_owned()) };
     let mut bytes = Vec::new();
@@ -91,7 +118,7 @@ pub(super) fn message(id: u128, data: Value, service: &str) -> Result<Arc<Push>,
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Problem::new(ErrorCode::TooLarge, "a message has at most 16384 bytes as MessagePack"));
     }
-    Ok(Arc::new(Push::new(PushKind::Message, bytes.into())))
+    Ok(bytes.into())
 }
 
 impl Service {

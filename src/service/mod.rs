@@ -21,6 +21,7 @@ mod serve;
 mod sessions;
 mod state;
 mod stats;
+mod watches;
 mod words;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crate::hub::Hub;
 use crate::ids::Stamp;
 use crate::limits::KeyLimits;
 use crate::maintenance::Maintenance;
+use crate::presence::Presence;
 use fresh::Fresh;
 use problem::Problem;
 use words::wire_stamp;
@@ -83,6 +85,7 @@ pub struct Service {
     settings: ServiceSettings,
     home: Arc<Home>,
     hub: Arc<Hub>,
+    presence: Arc<Presence>,
     limits: KeyLimits,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     condition: Box<dyn Fn() -> Condition + Send + Sync>,
@@ -103,6 +106,7 @@ impl Service {
         settings: ServiceSettings,
         home: Arc<Home>,
         hub: Arc<Hub>,
+        presence: Arc<Presence>,
         limits: KeyLimits,
         maintenance: Arc<Maintenance>,
         metrics: Box<dyn Fn() -> String + Send + Sync>,
@@ -112,6 +116,7 @@ impl Service {
             settings,
             home,
             hub,
+            presence,
             limits,
             metrics,
             condition,
@@ -162,6 +167,7 @@ mod route {
     pub(super) const MESSAGES: &str = "/v1/players/{player}/messages";
     pub(super) const KICK: &str = "/v1/players/{player}/kick";
     pub(super) const BAN: &str = "/v1/players/{player}/ban";
+    pub(super) const WATCHES: &str = "/v1/players/{player}/watches";
     pub(super) const QUERY: &str = "/v1/presence/query";
     pub(super) const BROADCAST: &str = "/v1/messages";
     pub(super) const MAINTENANCE: &str = "/v1/maintenance";
@@ -180,6 +186,7 @@ mod route {
         MESSAGES,
         KICK,
         BAN,
+        WATCHES,
         QUERY,
         BROADCAST,
         MAINTENANCE,
@@ -198,11 +205,12 @@ pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route(route::SESSIONS, post(sessions::open))
         .route(route::SESSION, get(sessions::look).delete(sessions::log_out))
-        .route(route::PLAYER, get(players::look))
+        .route(route::PLAYER, get(players::look).delete(players::erase))
         .route(route::STATE, patch(state::change))
         .route(route::MESSAGES, post(messages::push))
         .route(route::KICK, post(kick::kick))
         .route(route::BAN, put(bans::ban).delete(bans::lift))
+        .route(route::WATCHES, put(watches::list))
         .route(route::QUERY, post(query::query))
         .route(route::BROADCAST, post(broadcast::push))
         .route(route::MAINTENANCE, get(maintenance::look).post(maintenance::begin).delete(maintenance::end))

@@ -1,4 +1,5 @@
 //! `GET /v1/players/{player}`: all that is known of one player, hot or cold, and not older than the caller knows.
+//! `DELETE`: forgets it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,22 +8,25 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use protocol::push::PresenceItem;
 use protocol::reply::ErrorBody;
-use protocol::{ErrorCode, Stamp as WireStamp, Value};
+use protocol::{CloseCode, ErrorCode, Stamp as WireStamp, Value};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Service;
 use super::bans::BanView;
 use super::body::PathPlayer;
-use super::door::Reader;
+use super::door::{Admin, Reader};
 use super::problem::Problem;
 use super::sessions::SessionView;
 use super::words::{stamp_of_text, state_of, wire_stamp};
 use crate::clock;
+use crate::events::EndReason;
 use crate::home::history::Verdict;
-use crate::home::record::Record;
+use crate::home::record::{Record, Refusal};
+use crate::home::{BanAtErasure, HomeError};
 use crate::ids::{PlayerId, Stamp};
 
 /// The longest that a caller may wait for a stamp.
@@ -90,6 +94,38 @@ pub(super) async fn look(
     let view = service.player_view(&player, &record);
     service.home.may_answer(&player)?;
     Ok(Json(view))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Erasing {
+    ban: Option<String>,
+}
+
+/// `DELETE /v1/players/{player}`
+pub(super) async fn erase(
+    State(service): State<Arc<Service>>,
+    caller: Admin,
+    PathPlayer(player): PathPlayer,
+    asked: Result<Query<Erasing>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let Query(asked) = asked.map_err(|refused| Problem::bad_request(refused.body_text()))?;
+    let bans = match asked.ban.as_deref() {
+        None => BanAtErasure::Refuse,
+        Some("keep") => BanAtErasure::Keep,
+        Some("lift") => BanAtErasure::Lift,
+        Some(_) => return Err(Problem::bad_request("ban: keep or lift")),
+    };
+    let reason =
+        EndReason::Kicked { code: CloseCode::Kicked.number(), reason: "the account was erased".into() };
+    let erased = service.home.erase(&player, reason, bans).await.map_err(|error| match error {
+        banned @ HomeError::Refused(Refusal::Banned { .. }) => {
+            Problem::from(banned).with_status(StatusCode::CONFLICT)
+        }
+        error => error.into(),
+    })?;
+    caller.audit("erase", &player, None);
+    service.durable(&erased.cell, erased.stamp).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl Service {

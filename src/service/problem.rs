@@ -39,11 +39,6 @@ impl Problem {
         Self::new(ErrorCode::NotFound, detail)
     }
 
-    /// The protocol knows it, this version does not do it yet; nothing was done.
-    pub(super) fn not_built(detail: impl Into<String>) -> Self {
-        Self::new(ErrorCode::UnknownOp, detail).with_status(StatusCode::NOT_IMPLEMENTED)
-    }
-
     /// The change took effect in memory, but the store does not have it.
     pub(super) fn applied_only(stamp: WireStamp, detail: impl Into<String>) -> Self {
         let error = ErrorBody::new(ErrorCode::StoreUnavailable, detail).after(RETRY_AFTER_MS);

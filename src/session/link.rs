@@ -86,7 +86,7 @@ impl<S: LinkSocket> Link<S> {
         entered: Entered,
         reference: u32,
     ) -> Self {
-        let Entered { attachment, ready, owed } = entered;
+        let Entered { attachment, ready, owed, owes_kept } = entered;
         let mut outbox = Outbox::new(encoding);
         outbox.add(Op::Ready, u64::from(reference), &ready);
         let mut link = Self {
@@ -104,6 +104,9 @@ impl<S: LinkSocket> Link<S> {
         };
         if !owed.is_empty() {
             link.owe_snapshots(owed);
+        }
+        if owes_kept {
+            link.owe_kept();
         }
         link
     }
@@ -390,6 +393,16 @@ impl<S: LinkSocket> Link<S> {
         let sessions = Arc::clone(&self.sessions);
         let later: Later = Box::pin(async move {
             sessions.push_snapshots(&mailbox, &players).await;
+            (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
+        });
+        self.waiting.get_or_insert_default().push(later);
+    }
+
+    fn owe_kept(&mut self) {
+        let Some(mailbox) = self.me().map(|me| Arc::clone(&me.mailbox)) else { return };
+        let sessions = Arc::clone(&self.sessions);
+        let later: Later = Box::pin(async move {
+            sessions.push_kept(&mailbox).await;
             (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
         });
         self.waiting.get_or_insert_default().push(later);

@@ -13,10 +13,13 @@ use crate::clock;
 use crate::events::{PresenceView, Status};
 use crate::home::record::{Record, Refusal};
 use crate::home::{HomeError, Login, Lookup, Resume};
+use crate::hub::Push;
 use crate::ids::{Epoch, IdError, PlayerId, SessionId, Stamp, Version};
 
 /// How often players are looked for again who could not be told.
 const FOLLOW_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Before a mailbox that is half full is looked at again.
+const CROWDED: std::time::Duration = std::time::Duration::from_millis(20);
 /// How many times: past it the next change tells.
 const FOLLOW_TRIES: u32 = 60;
 
@@ -28,6 +31,8 @@ pub struct Entered {
     pub ready: Ready,
     /// Snapshots are owed: the players watched.
     pub owed: Vec<PlayerId>,
+    /// Messages that the store keeps for the player are owed.
+    pub owes_kept: bool,
 }
 
 /// Why there is no session on this link.
@@ -95,7 +100,7 @@ impl Sessions {
         }
         let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, expires_at_unix_ms);
         ready.resumed = false;
-        Ok(Entered { attachment, ready, owed: Vec::new() })
+        Ok(Entered { attachment, ready, owed: Vec::new(), owes_kept: true })
     }
 
     /// Takes a session up again.
@@ -122,10 +127,10 @@ impl Sessions {
                 }
                 mailbox.attach(link);
                 let replay = mailbox.resume(request.last_seq);
-                found = Some((mailbox, is_new, replay));
+                found = Some((mailbox, is_new, was_pending, replay));
             })
             .await?;
-        let Some((mailbox, is_new, replay)) = found else { return Err(not_resumable()) };
+        let Some((mailbox, is_new, was_pending, replay)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
         self.close_if_going_away(&mailbox);
         if is_new {
@@ -151,8 +156,14 @@ impl Sessions {
             let player = attachment.cell.player();
             self.presence.rooms().owe_snapshots(player, session, &resumed.rooms);
         }
-        let owed = if replay.missed { resumed.watches } else { Vec::new() };
-        Ok(Entered { attachment, ready, owed })
+        let seen = attachment.mailbox.take_seen();
+        if !seen.is_empty() {
+            self.home.messages_seen(attachment.cell.player(), seen);
+        }
+        let owes_kept = is_new || replay.missed || attachment.mailbox.owes_kept();
+        // A list that a service set before the first link has not been told either.
+        let owed = if replay.missed || was_pending { resumed.watches } else { Vec::new() };
+        Ok(Entered { attachment, ready, owed, owes_kept })
     }
 
     /// The session was gone before its client heard of it.
@@ -192,6 +203,30 @@ impl Sessions {
                 return;
             }
             tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+    }
+
+    /// Pushes the messages that the store keeps for the player to one of her sessions, not faster than its link takes
+    /// them. Until all are in, the mailbox owes them to the next link.
+    pub(super) async fn push_kept(&self, mailbox: &Arc<crate::hub::Mailbox>) {
+        mailbox.owe_kept(true);
+        for _ in 0..FOLLOW_TRIES {
+            match self.home.kept_messages(mailbox.player()).await {
+                Ok(messages) => {
+                    for (id, body) in messages {
+                        while mailbox.is_crowded(self.hub.settings()) {
+                            tokio::time::sleep(CROWDED).await;
+                        }
+                        self.hub.push_to(mailbox, &Arc::new(Push::kept(id, body)));
+                    }
+                    return mailbox.owe_kept(false);
+                }
+                Err(_) if mailbox.is_closed() => return,
+                Err(error) => {
+                    tracing::debug!(operation = "messages", player = %mailbox.player(), status = %error);
+                    tokio::time::sleep(FOLLOW_EVERY).await;
+                }
+            }
         }
     }
 

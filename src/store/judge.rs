@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::{
-    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Grant, Keep, Released, Renewed,
+    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Grant, Holder, Keep, Released, Renewed,
 };
 
 /// A floor further ahead of the store's clock than this is a lie: epochs are Unix milliseconds plus a few.
@@ -151,6 +151,14 @@ pub fn fence<'a>(meta: Option<&'a Meta>, commit: &Commit) -> Result<&'a Meta, Co
         return Err(Committed::RolledBack);
     }
     Ok(meta)
+}
+
+/// Whether the shard is the holder's to write: for what is written past a commit.
+#[must_use]
+pub fn holds(meta: Option<&Meta>, holder: &Holder) -> bool {
+    meta.is_some_and(|meta| {
+        meta.generation == holder.generation && meta.epoch == holder.epoch && meta.is_held_by(&holder.owner)
+    })
 }
 
 /// What becomes of one record behind a fence that holds.
@@ -394,6 +402,7 @@ mod tests {
             known: false,
             p: Bytes::new(),
             w: None,
+            ban: crate::store::BanMark::Unmoved,
             events: Vec::new(),
         };
         record(Epoch::of(5), &of_player, stored.map(|(e, v)| (Epoch::of(e), Version::of(v))))

@@ -94,6 +94,19 @@ impl ShardKeys {
         self.named("ev")
     }
 
+    /// `…:bans`, a zset: banned players by the end of their ban (Unix ms; [`super::BAN_END_MAX`] for never).
+    #[must_use]
+    pub fn bans(&self) -> String {
+        self.named("bans")
+    }
+
+    /// `…:q:<player>`, a list: messages that wait for the player, each its id in 32 hex digits, when it runs out in
+    /// 16 decimal ones (Unix ms), and its body.
+    #[must_use]
+    pub fn queue(&self, player: &PlayerId) -> String {
+        [&self.prefix, "q:", player.as_str()].concat()
+    }
+
     /// `…:p:<player>`, a string: the player record. In parts, so that a batch writes it straight into its buffer.
     #[must_use]
     pub fn record<'a>(&'a self, player: &'a PlayerId) -> [&'a str; 3] {
@@ -181,6 +194,8 @@ mod tests {
         assert_eq!(keys.expiry(), "{hearth.s17}:x");
         assert_eq!(keys.known(), "{hearth.s17}:known");
         assert_eq!(keys.events(), "{hearth.s17}:ev");
+        assert_eq!(keys.bans(), "{hearth.s17}:bans");
+        assert_eq!(keys.queue(&player("ann")), "{hearth.s17}:q:ann");
         assert_eq!(keys.record(&player("ann")).concat(), "{hearth.s17}:p:ann");
         assert_eq!(keys.watches(&player("ann")).concat(), "{hearth.s17}:w:ann");
         assert_eq!(layout.config(), "hearth:cfg");

@@ -152,6 +152,21 @@ pub enum Keep {
     Erase,
 }
 
+/// Whether a record moves its player's place in the shard's list of banned players.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BanMark {
+    /// It does not: costs the store nothing.
+    #[default]
+    Unmoved,
+    /// The player is banned until then (Unix ms, at most [`BAN_END_MAX`]).
+    Until(u64),
+    /// The player is not banned.
+    Lifted,
+}
+
+/// The latest end of a ban that the list can hold, and what stands for never.
+pub const BAN_END_MAX: u64 = (1 << 53) - 1;
+
 /// One player record of a commit.
 #[derive(Debug, Clone)]
 pub struct CommitRecord {
@@ -173,6 +188,9 @@ pub struct CommitRecord {
     pub p: Bytes,
     /// Watches and rooms, only when they changed; an empty one removes the string.
     pub w: Option<Bytes>,
+    /// The player's place in the list of the banned. Moves with the record, or not at all; counts for nothing where
+    /// the record is [`Keep::Unmoved`].
+    pub ban: BanMark,
     /// Events to append to the shard's stream in the same step, encoded.
     pub events: Vec<Bytes>,
 }
@@ -295,6 +313,41 @@ pub struct LiveCursor {
     pub after_player: String,
 }
 
+/// Who writes past a commit, behind the same lease.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Who writes.
+    pub owner: Owner,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// The generation that came with the lease.
+    pub generation: Generation,
+}
+
+/// A message that waits for a player.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedMessage {
+    /// Its id: one id waits once.
+    pub id: u128,
+    /// When it is forgotten, seen or not (Unix ms).
+    pub expires_at_unix_ms: u64,
+    /// What is pushed; opaque here.
+    pub body: Bytes,
+}
+
+/// The answer to [`Store::queue_add`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueAdded {
+    /// It waits now.
+    Added,
+    /// It waited already; nothing was written.
+    Repeat,
+    /// As many as may wait do; nothing was written.
+    Full,
+    /// The shard is not the holder's; nothing was written.
+    Fenced,
+}
+
 /// What every node of a cluster must agree on; written by the first, read by all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -348,6 +401,34 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the live players of a shard in pages of at most `limit`, by expiry.
     fn load_live(&self, shard: ShardId, after: Option<LiveCursor>, limit: usize)
     -> StoreFuture<'_, LivePage>;
+    /// Reads the banned players of a shard in pages of at most `limit`: their records, in some order that stays.
+    /// Players whose ban has ended may be among them.
+    fn load_banned(
+        &self,
+        shard: ShardId,
+        after: Option<LiveCursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, LivePage>;
+    /// Keeps a message for a player, behind those that wait, if fewer than `most` do and it is not among them.
+    fn queue_add(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        message: QueuedMessage,
+        most: usize,
+    ) -> StoreFuture<'_, QueueAdded>;
+    /// The messages that wait for a player and have not run out, the oldest first.
+    fn queue_read(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<QueuedMessage>>;
+    /// Forgets messages of a player; without ids, all of them. Says whether the shard is the holder's: else nothing
+    /// was written.
+    fn queue_remove(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        ids: Vec<u128>,
+    ) -> StoreFuture<'_, bool>;
     /// Writes `proposal` if the cluster has no configuration yet, and returns the one in force.
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig>;
     /// What the operators have said of the cluster as a whole, opaque here; kept beside its configuration.

@@ -137,6 +137,7 @@ on_both_stores! {
     async fn a_ban_holds_for_players_never_seen_and_over_crashes(kind) {
         let mut server = with_key(kind).with_lease(2_000).start();
         let shop = Service::of(&server, KEY);
+        let away = server.login("bea").await.drops();
         for player in ["ann", "bea"] {
             let path = format!("/v1/players/{player}/ban");
             assert_eq!(shop.put(&path, json!({"reason": "bots"})).await.0, 200);
@@ -144,9 +145,12 @@ on_both_stores! {
         server.kill9();
         server.restart();
         is_banned(&server, "bots").await;
+        let told = |refused: Value| assert_eq!(refused["reason"], "bots", "who comes back is told why: {refused}");
+        told(server.resume_refused(&away).await);
         server.stop_gracefully();
         server.restart();
         is_banned(&server, "bots").await;
+        told(server.resume_refused(&away).await);
     }
 
     async fn a_ban_ends_by_itself(kind) {

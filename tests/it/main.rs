@@ -11,8 +11,10 @@
 mod barred;
 mod broadcast;
 mod crash;
+mod erasure;
 mod expiry;
 mod harness;
+mod kept;
 mod keys;
 mod limits;
 mod maintenance;
@@ -29,4 +31,5 @@ mod state;
 mod store;
 mod store_faults;
 mod tokens;
+mod watch_lists;
 mod wire;

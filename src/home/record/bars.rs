@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Ended, Record, Refusal};
-use crate::events::EndReason;
+use crate::events::{EndReason, PresenceView};
+use crate::home::history::History;
 use crate::ids::{SessionId, Version};
+use crate::store::{BAN_END_MAX, BanMark};
 
 /// How long the store keeps a ban that does not end.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -18,6 +20,10 @@ pub struct Bars {
     pub ban: Option<Ban>,
     /// No token that was issued before, Unix ms; 0 refuses none.
     pub revoked_before: u64,
+    /// The store's list of banned players does not say so yet (not stored).
+    pub unlisted: bool,
+    /// Nothing of the player is to be remembered, unless she comes back (not stored).
+    pub erased: bool,
 }
 
 /// A player is not wanted.
@@ -70,7 +76,8 @@ impl Record {
     /// login with an old token comes in between. An earlier revocation is never taken back.
     pub fn kick(&mut self, ctx: Context<'_>, reason: &EndReason, revoke_before: Option<u64>) -> Vec<Ended> {
         if let Some(revoke_before) = revoke_before.filter(|before| *before > self.revoked_before()) {
-            self.bars_mut().revoked_before = revoke_before;
+            let bars = self.bars_mut();
+            (bars.revoked_before, bars.erased) = (revoke_before, false);
             self.version = self.version.next();
         }
         let ended = self.remove_all(self.session_ids(), reason);
@@ -86,7 +93,7 @@ impl Record {
         let cut_before = before.map(|ban| ban.cut.clone()).unwrap_or_default();
         let ids = self.session_ids();
         let cut = if ids.is_empty() { cut_before } else { ids.clone().into_boxed_slice() };
-        self.bars_mut().ban = Some(Ban { until, reason: Arc::clone(&reason), since, cut });
+        self.put_ban(Ban { until, reason: Arc::clone(&reason), since, cut });
         self.version = self.version.next();
         let ended = self.remove_all(ids, &EndReason::Banned { reason });
         self.show(ctx);
@@ -111,16 +118,53 @@ impl Record {
         let Some(older) = older else { return };
         let bars = self.bars_mut();
         bars.revoked_before = bars.revoked_before.max(older.revoked_before);
-        if bars.ban.is_none() {
-            bars.ban = older.ban;
+        if let (None, Some(ban)) = (&bars.ban, older.ban) {
+            self.put_ban(ban);
         }
     }
 
     /// Holds a ban that the store has lost.
     pub fn keep_ban(&mut self, ctx: Context<'_>, ban: Ban) {
         if self.ban_now(ctx.now.unix_ms).is_none() {
-            self.bars_mut().ban = Some(ban);
+            self.put_ban(ban);
         }
+    }
+
+    /// What the store's list of banned players must be told with this record. With `anew`, also what it was told.
+    #[must_use]
+    pub fn ban_mark(&self, now_unix_ms: u64, anew: bool) -> BanMark {
+        match (&self.bars, self.ban_now(now_unix_ms)) {
+            (Some(bars), _) if !bars.unlisted && !anew => BanMark::Unmoved,
+            (None, _) => BanMark::Unmoved,
+            (Some(_), Some(ban)) => BanMark::Until(ban.until.unwrap_or(BAN_END_MAX).min(BAN_END_MAX)),
+            (Some(_), None) => BanMark::Lifted,
+        }
+    }
+
+    /// The store's list of banned players has been told.
+    pub fn ban_listed(&mut self) {
+        if let Some(bars) = self.bars.as_mut() {
+            bars.unlisted = false;
+            self.drop_empty_bars();
+        }
+    }
+
+    /// Forgets all of the player but the counters that must not run backwards, and, if asked, the ban.
+    pub fn erase(&mut self, ctx: Context<'_>, reason: &EndReason, keeps_ban: bool) -> Vec<Ended> {
+        let ended = self.remove_all(self.session_ids(), reason);
+        self.show(ctx);
+        self.history = History::default();
+        self.view = PresenceView { ver: self.view.ver, ..PresenceView::default() };
+        let keeps_ban = keeps_ban && self.ban_now(ctx.now.unix_ms).is_some();
+        let bars = self.bars_mut();
+        if keeps_ban {
+            bars.revoked_before = 0;
+        } else {
+            let unlisted = bars.unlisted || bars.ban.is_some();
+            *bars = Bars { unlisted, erased: true, ..Bars::default() };
+        }
+        self.version = self.version.next();
+        ended
     }
 
     /// Lifts the version above one that the record had before the store lost it.
@@ -146,8 +190,17 @@ impl Record {
         self.remove_all(self.session_ids(), &EndReason::Banned { reason })
     }
 
-    /// Forgets a ban that ended by itself.
-    pub(super) fn drop_ended_ban(&mut self, ctx: Context<'_>) {
+    /// Whether nothing of the player is to be remembered.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.bars.as_ref().is_some_and(|bars| bars.erased)
+    }
+
+    /// The player is here: a ban that ended by itself and an erasure are over.
+    pub(super) fn bars_are_down(&mut self, ctx: Context<'_>) {
+        if let Some(bars) = self.bars.as_mut() {
+            bars.erased = false;
+        }
         if self.ban_now(ctx.now.unix_ms).is_none() {
             self.drop_ban();
         }
@@ -155,8 +208,19 @@ impl Record {
 
     fn drop_ban(&mut self) {
         let Some(bars) = self.bars.as_mut() else { return };
-        bars.ban = None;
-        if **bars == Bars::default() {
+        if bars.ban.take().is_some() {
+            bars.unlisted = true;
+        }
+        self.drop_empty_bars();
+    }
+
+    fn put_ban(&mut self, ban: Ban) {
+        let bars = self.bars_mut();
+        (bars.ban, bars.unlisted, bars.erased) = (Some(ban), true, false);
+    }
+
+    fn drop_empty_bars(&mut self) {
+        if self.bars.as_deref() == Some(&Bars::default()) {
             self.bars = None;
         }
     }

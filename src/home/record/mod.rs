@@ -9,6 +9,7 @@ pub mod rooms;
 pub mod sessions;
 pub mod state;
 pub mod stored;
+pub mod watches;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -71,7 +71,7 @@ impl Record {
             None => self.replaced_by(ctx, login.session, &login.device)?,
         };
         let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
-        self.drop_ended_ban(ctx);
+        self.bars_are_down(ctx);
         // Most players have one session, and a push would make room for four.
         self.sessions.reserve_exact(1);
         self.sessions.push(Session {

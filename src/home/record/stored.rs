@@ -118,7 +118,11 @@ impl Record {
             sessions: self.sessions.iter().map(StoredSession::of).collect(),
             state: self.state.clone(),
             state_stamp: pair(self.state_stamp),
-            bars: self.bars.as_deref().map(StoredBars::of),
+            bars: self
+                .bars
+                .as_deref()
+                .filter(|bars| bars.ban.is_some() || bars.revoked_before > 0)
+                .map(StoredBars::of),
         };
         encoded(&stored)
     }
@@ -204,7 +208,8 @@ impl StoredBars {
             let cut = ban.cut.into_iter().map(session_id).collect::<Result<_, _>>()?;
             Ok::<_, StoredError>(Ban { until: ban.until, reason: ban.reason.into(), since: ban.since, cut })
         });
-        Ok(Box::new(Bars { ban: ban.transpose()?, revoked_before: self.revoked_before }))
+        let (ban, revoked_before) = (ban.transpose()?, self.revoked_before);
+        Ok(Box::new(Bars { ban, revoked_before, unlisted: false, erased: false }))
     }
 }
 

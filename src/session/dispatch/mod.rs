@@ -28,6 +28,10 @@ impl Sessions {
             Request::Ping(ping) => {
                 if let Some(seen) = ping.seen {
                     me.mailbox.seen(seen);
+                    let kept = me.mailbox.take_seen();
+                    if !kept.is_empty() {
+                        self.home.messages_seen(me.cell.player(), kept);
+                    }
                 }
                 Ok(Answer::Ok(Body::Pong(Pong { t: ping.t.clone(), now_ms: now.unix_ms })))
             }

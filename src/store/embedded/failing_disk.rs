@@ -106,6 +106,7 @@ impl Home {
             known: false,
             p: bytes::Bytes::from(vec![7; 5_000]),
             w: None,
+            ban: crate::store::BanMark::Unmoved,
             events: Vec::new(),
         };
         let commit = Commit {

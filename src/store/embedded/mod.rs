@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod failing_disk;
 mod file;
+mod queues;
 mod tables;
 mod writer;
 
@@ -17,11 +18,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use self::file::{Folder, Opener};
+use self::queues::{banned_names, read_queue};
 use self::tables::{ReadTables, WriteTables, read_cluster};
 use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor,
-    LivePage, OpenError, Released, Renewed, Shortfall, Store, StoreError, StoreFuture, StoredRecord, judge,
+    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX,
+    LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released, Renewed, Shortfall, Store,
+    StoreError, StoreFuture, StoredRecord, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -225,6 +228,56 @@ impl Store for EmbeddedStore {
         let limit = limit.clamp(1, LIVE_PAGE_MAX);
         let now_ms = clock::now().unix_ms;
         Box::pin(self.read(move |txn| ReadTables::open(txn)?.live_page(shard, after.as_ref(), limit, now_ms)))
+    }
+
+    fn load_banned(
+        &self,
+        shard: ShardId,
+        after: Option<LiveCursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, LivePage> {
+        let limit = limit.clamp(1, LIVE_PAGE_MAX);
+        let now_ms = clock::now().unix_ms;
+        Box::pin(self.read(move |txn| {
+            let (names, next) = banned_names(txn, shard, after.as_ref(), limit)?;
+            ReadTables::open(txn)?.page_of(shard, &names, next, now_ms)
+        }))
+    }
+
+    fn queue_add(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        message: QueuedMessage,
+        most: usize,
+    ) -> StoreFuture<'_, QueueAdded> {
+        Box::pin(async move {
+            match self.ask(Ask::QueueAdd { shard, holder, player, message, most }).await? {
+                Answer::Queued(added) => Ok(added),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn queue_read(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<QueuedMessage>> {
+        let now_ms = clock::now().unix_ms;
+        Box::pin(self.read(move |txn| read_queue(txn, shard, &player, now_ms)))
+    }
+
+    fn queue_remove(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        ids: Vec<u128>,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            match self.ask(Ask::QueueRemove { shard, holder, player, ids }).await? {
+                Answer::Removed(held) => Ok(held),
+                _ => Err(mixed_up()),
+            }
+        })
     }
 
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
+use super::queues::Absent;
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 use crate::store::judge::{self, Meta, Verdict};
 use crate::store::{
@@ -37,9 +38,9 @@ struct RowHead {
     version: Version,
 }
 
-/// Where the last step of the sweep ended.
+/// Where the last step of the sweep ended, among records and among messages.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SweepCursor(Option<(u16, String)>);
+pub(super) struct SweepCursor(Option<(u16, String)>, Option<(u16, String, u64)>);
 
 /// All tables, open for writing.
 pub(super) struct WriteTables<'txn> {
@@ -49,6 +50,7 @@ pub(super) struct WriteTables<'txn> {
     live: Table<'txn, (u16, u64, &'static str), ()>,
     events: Table<'txn, (u16, u64), &'static [u8]>,
     cluster: Table<'txn, &'static str, &'static [u8]>,
+    pub(super) absent: Absent<'txn>,
 }
 
 impl<'txn> WriteTables<'txn> {
@@ -60,6 +62,7 @@ impl<'txn> WriteTables<'txn> {
             live: txn.open_table(LIVE)?,
             events: txn.open_table(EVENTS)?,
             cluster: txn.open_table(CLUSTER)?,
+            absent: Absent::open(txn)?,
         })
     }
 
@@ -108,6 +111,9 @@ impl<'txn> WriteTables<'txn> {
                     self.watches.remove((commit.shard.number(), record.player.as_str()))?;
                 }
                 self.write(commit, record, row, now_ms)?;
+                if record.keep != Keep::Unmoved {
+                    self.absent.mark(commit.shard, &record.player, record.ban)?;
+                }
                 meta.version_max = judge::version_max_after(meta.version_max, record);
             }
             if verdict.appends_events() {
@@ -232,11 +238,13 @@ impl<'txn> WriteTables<'txn> {
             let player = player.as_str();
             self.records.remove((*shard, player))?;
             self.watches.remove((*shard, player))?;
+            self.absent.forget(*shard, player)?;
             if let Some(score) = score {
                 self.live.remove((*shard, *score, player))?;
             }
         }
         cursor.0 = last;
+        cursor.1 = self.absent.sweep(cursor.1.take(), now_ms, rows_max)?;
         Ok(run_out.len())
     }
 }
@@ -286,6 +294,24 @@ impl ReadTables {
         now_ms: u64,
     ) -> Result<Option<StoredRecord>, redb::Error> {
         stored_record(&self.records, &self.watches, shard.number(), player, now_ms)
+    }
+
+    /// The records of players that an index named.
+    pub(super) fn page_of(
+        &self,
+        shard: ShardId,
+        names: &[String],
+        next: Option<LiveCursor>,
+        now_ms: u64,
+    ) -> Result<LivePage, redb::Error> {
+        let mut page = LivePage { next, ..LivePage::default() };
+        for name in names {
+            match (PlayerId::parse(name), self.player(shard, name, now_ms)?) {
+                (Ok(player), Some(stored)) => page.records.push((player, stored)),
+                _ => page.missing += 1,
+            }
+        }
+        Ok(page)
     }
 
     pub(super) fn live_page(
@@ -391,6 +417,7 @@ mod tests {
             known: false,
             p: Bytes::from("p"),
             w: Some(Bytes::from("w")),
+            ban: crate::store::BanMark::Unmoved,
             events: vec![Bytes::from("e"); 3],
         };
         Commit {

@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::file::Folder;
 use super::tables::{SweepCursor, WriteTables, read_metas};
 use crate::clock;
-use crate::ids::ShardId;
+use crate::ids::{PlayerId, ShardId};
 use crate::store::judge::{self, Meta};
-use crate::store::{AcquireRequest, Acquired, Commit, Committed, StoreError};
+use crate::store::{
+    AcquireRequest, Acquired, Commit, Committed, Holder, QueueAdded, QueuedMessage, StoreError,
+};
 
 /// Requests that may wait for the writer; beyond, callers wait until their deadline.
 pub(super) const QUEUE_OPS_MAX: usize = 256;
@@ -30,6 +32,19 @@ const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(5);
 pub(super) enum Ask {
     Acquire(AcquireRequest),
     Commit(Commit),
+    QueueAdd {
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        message: QueuedMessage,
+        most: usize,
+    },
+    QueueRemove {
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        ids: Vec<u128>,
+    },
     /// Write a cluster-wide value unless there is one.
     Agree {
         name: &'static str,
@@ -49,6 +64,8 @@ pub(super) enum Answer {
     Acquired(Acquired),
     Committed(Committed),
     Agreed(Vec<u8>),
+    Queued(QueueAdded),
+    Removed(bool),
     Done,
 }
 
@@ -202,6 +219,20 @@ impl Writer {
                 }
             }
             Ask::Commit(commit) => self.commit(commit, tables, now_ms)?,
+            Ask::QueueAdd { shard, holder, player, message, most } => {
+                if !judge::holds(self.shared.metas.lock().get(shard), holder) {
+                    return Ok((Answer::Queued(QueueAdded::Fenced), false));
+                }
+                let added = tables.absent.add(*shard, player, message, *most, now_ms)?;
+                (Answer::Queued(added), added == QueueAdded::Added)
+            }
+            Ask::QueueRemove { shard, holder, player, ids } => {
+                let held = judge::holds(self.shared.metas.lock().get(shard), holder);
+                if held {
+                    tables.absent.remove(*shard, player, ids)?;
+                }
+                (Answer::Removed(held), held)
+            }
             Ask::Agree { name, proposal } => (Answer::Agreed(tables.agree(name, proposal)?), true),
             Ask::Put { name, value } => {
                 tables.put_cluster(name, value)?;

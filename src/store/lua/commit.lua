@@ -1,14 +1,17 @@
 #!lua
 -- PURPOSE    write one batch of a shard's records behind one fence: all that may be written, or nothing
 -- KEYS       KEYS[1] meta, KEYS[2] expiry index, KEYS[3] filter, KEYS[4] events,
---            then p of each record, then w of each record that is not unmoved
+--            then p of each record, then w of each record that is not unmoved; the list of the banned comes last, and
+--            only if the bans' list is not empty
 -- ARGV       ARGV[1] owner, ARGV[2] epoch, ARGV[3] epoch in 16 hex, ARGV[4] generation in 16 hex,
 --            ARGV[5] f, ARGV[6] f_acked, ARGV[7] how many events are kept,
 --            ARGV[8] a letter a record: u unmoved, l live, w live with a new w, r remainder, x erase; a capital: restore,
 --            ARGV[9] 32 hex a record: the header that should be stored, ours, with the base,
---            ARGV[10] how many the filter's list holds, then p with its header of each record,
+--            ARGV[10] how many the filter's list holds, ARGV[11] how many the bans' list holds,
+--            then p with its header of each record,
 --            then ttl in ms, score, w of each record that is not unmoved,
---            then the filter's list: record number, bit; the events' list: record number, event
+--            then the filter's list: record number, bit; the bans' list: record number, when it ends or '' (lifted);
+--            the events' list: record number, event
 -- RETURNS    {'done', a letter a record, then p and w of each record with an e}: a applied, s same, r repaired,
 --            t restored, g gone, e exists; or {'fenced', epoch}, {'stale', f}, {'rolled_back'}, {'lost'}
 -- WHY ATOMIC the fence must hold for every write of the batch; the rules are those of src/store/judge.rs
@@ -40,14 +43,14 @@ end
 local letters, due, records, verdicts, found = ARGV[8], ARGV[9], #ARGV[8], {}, {}
 for n = 1, records do
   local header = call('GETRANGE', KEYS[n + 4], '0', '31')
-  local old, new = sub(due, 32 * n - 31, 32 * n), sub(ARGV[n + 10], 1, 32)
+  local old, new = sub(due, 32 * n - 31, 32 * n), sub(ARGV[n + 11], 1, 32)
   verdicts[n] = header == new and 's' or header == old and 'a'
     or judged(sub(letters, n, n), header, sub(old, 17), sub(new, 17))
 end
 
-local index, vmax, w, at = {}, meta[5], 4 + records, 10 + records
+local index, vmax, w, at = {}, meta[5], 4 + records, 11 + records
 for n = 1, records do
-  local kind, verdict, p, value = sub(letters, n, n):lower(), verdicts[n], KEYS[n + 4], ARGV[n + 10]
+  local kind, verdict, p, value = sub(letters, n, n):lower(), verdicts[n], KEYS[n + 4], ARGV[n + 11]
   if kind == 'u' then
     if verdict ~= 'g' then call('SET', p, value, 'KEEPTTL') end
   else
@@ -70,10 +73,18 @@ for n = 1, records do
 end
 if #index > 0 then call('ZADD', KEYS[2], unpack(index)) end
 
-local events = at + tonumber(ARGV[10])
-for i = at + 1, events, 2 do
+local bans = at + tonumber(ARGV[10])
+for i = at + 1, bans, 2 do
   local verdict = verdicts[tonumber(ARGV[i])]
   if verdict ~= 'g' and verdict ~= 'e' then call('SETBIT', KEYS[3], ARGV[i + 1], '1') end
+end
+local events = bans + tonumber(ARGV[11])
+for i = bans + 1, events, 2 do
+  local n, ends = tonumber(ARGV[i]), ARGV[i + 1]
+  local player, verdict = sub(KEYS[n + 4], #KEYS[1] + 2), verdicts[n]
+  if verdict == 'g' or verdict == 'e' then player = nil end
+  if player and ends ~= '' then call('ZADD', KEYS[#KEYS], ends, player)
+  elseif player then call('ZREM', KEYS[#KEYS], player) end
 end
 for i = events + 1, #ARGV, 2 do
   local verdict = verdicts[tonumber(ARGV[i])]

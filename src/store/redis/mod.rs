@@ -17,14 +17,15 @@ use redis::Cmd;
 
 use self::lane::{Deadlines, Lane};
 use self::reply::Reply;
-use self::scripts::{Scripts, stored_record};
+use self::scripts::{Scripts, queued_message, stored_record};
 use self::settings::Settings;
 use super::layout::{Layout, ShardKeys};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor,
-    LivePage, OpenError, OpenOptions, Released, Renewed, Shortfall, Store, StoreError, StoreFuture,
-    StoredRecord,
+    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX,
+    LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage, Released, Renewed, Shortfall,
+    Store, StoreError, StoreFuture, StoredRecord,
 };
+use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 
 /// The field of the cluster's configuration that holds what operators said.
@@ -96,10 +97,10 @@ impl RedisStore {
             .collect()
     }
 
-    /// Names in the expiry index with their scores, in its order, from the cursor on; and whether that is all.
+    /// Names in an index with their scores, in its order, from the cursor on; and whether that is all.
     async fn live_names(
         &self,
-        keys: &ShardKeys,
+        index: &str,
         after: Option<&LiveCursor>,
         limit: usize,
     ) -> Result<(Vec<(String, u64)>, bool), StoreError> {
@@ -107,7 +108,7 @@ impl RedisStore {
         // of going on by offset, misses nobody when a name before the cursor leaves meanwhile.
         let mut count = limit.saturating_add(1);
         loop {
-            let names = self.names_from(keys, after.map_or(0, |cursor| cursor.after_unix_ms), count).await?;
+            let names = self.names_from(index, after.map_or(0, |cursor| cursor.after_unix_ms), count).await?;
             let is_all = names.len() < count;
             let mut new: Vec<_> = names.into_iter().filter(|name| is_after(after, name)).collect();
             if is_all || new.len() >= limit {
@@ -119,14 +120,37 @@ impl RedisStore {
         }
     }
 
-    async fn names_from(
+    /// The records of the players that an index names, by page.
+    async fn page(
         &self,
         keys: &ShardKeys,
+        index: &str,
+        after: Option<LiveCursor>,
+        limit: usize,
+    ) -> Result<LivePage, StoreError> {
+        let (names, is_last) = self.live_names(index, after.as_ref(), limit.clamp(1, LIVE_PAGE_MAX)).await?;
+        let mut page = LivePage::default();
+        if let Some((name, score)) = names.last().filter(|_| !is_last) {
+            page.next = Some(LiveCursor { after_unix_ms: *score, after_player: name.clone() });
+        }
+        let players: Vec<_> = names.iter().filter_map(|(name, _)| PlayerId::parse(name).ok()).collect();
+        for chunk in players.chunks(LOAD_PLAYERS_MAX) {
+            let stored = self.read_players(keys, chunk).await?;
+            let found = chunk.iter().cloned().zip(stored);
+            page.records.extend(found.filter_map(|(player, stored)| Some((player, stored?))));
+        }
+        page.missing = names.len() - page.records.len();
+        Ok(page)
+    }
+
+    async fn names_from(
+        &self,
+        index: &str,
         score: u64,
         count: usize,
     ) -> Result<Vec<(String, u64)>, StoreError> {
         let mut command: Cmd = redis::cmd("ZRANGE");
-        command.arg(keys.expiry()).arg(score).arg("+inf").arg("BYSCORE");
+        command.arg(index).arg(score).arg("+inf").arg("BYSCORE");
         command.arg("LIMIT").arg(0).arg(count).arg("WITHSCORES");
         let mut reply = Reply::of(self.reads.query(&command).await?)?;
         let mut names = Vec::with_capacity(reply.len() / 2);
@@ -197,22 +221,64 @@ impl Store for RedisStore {
         after: Option<LiveCursor>,
         limit: usize,
     ) -> StoreFuture<'_, LivePage> {
+        let keys = self.keys(shard);
+        Box::pin(async move { self.page(&keys, &keys.expiry(), after, limit).await })
+    }
+
+    fn load_banned(
+        &self,
+        shard: ShardId,
+        after: Option<LiveCursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, LivePage> {
+        let keys = self.keys(shard);
+        Box::pin(async move { self.page(&keys, &keys.bans(), after, limit).await })
+    }
+
+    fn queue_add(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        message: QueuedMessage,
+        most: usize,
+    ) -> StoreFuture<'_, QueueAdded> {
         Box::pin(async move {
             let keys = self.keys(shard);
-            let (names, is_last) =
-                self.live_names(&keys, after.as_ref(), limit.clamp(1, LIVE_PAGE_MAX)).await?;
-            let mut page = LivePage::default();
-            if let Some((name, score)) = names.last().filter(|_| !is_last) {
-                page.next = Some(LiveCursor { after_unix_ms: *score, after_player: name.clone() });
+            let (meta, queue) = (keys.meta(), keys.queue(&player));
+            self.scripts.queue_add(&self.commits, (&meta, &queue), &holder, &message, most).await
+        })
+    }
+
+    fn queue_read(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<QueuedMessage>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("LRANGE");
+            command.arg(self.keys(shard).queue(&player)).arg(0).arg(-1);
+            let mut reply = Reply::of(self.reads.query(&command).await?)?;
+            let (mut messages, now_ms) = (Vec::with_capacity(reply.len()), clock::now().unix_ms);
+            while reply.len() > 0 {
+                let message = reply.bytes()?.as_ref().and_then(queued_message);
+                let message =
+                    message.ok_or_else(|| StoreError::Corrupt("a message without id and end".into()))?;
+                if message.expires_at_unix_ms > now_ms {
+                    messages.push(message);
+                }
             }
-            let players: Vec<_> = names.iter().filter_map(|(name, _)| PlayerId::parse(name).ok()).collect();
-            for chunk in players.chunks(LOAD_PLAYERS_MAX) {
-                let stored = self.read_players(&keys, chunk).await?;
-                let found = chunk.iter().cloned().zip(stored);
-                page.records.extend(found.filter_map(|(player, stored)| Some((player, stored?))));
-            }
-            page.missing = names.len() - page.records.len();
-            Ok(page)
+            Ok(messages)
+        })
+    }
+
+    fn queue_remove(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        player: PlayerId,
+        ids: Vec<u128>,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            let keys = self.keys(shard);
+            let (meta, queue) = (keys.meta(), keys.queue(&player));
+            self.scripts.queue_remove(&self.commits, (&meta, &queue), &holder, &ids).await
         })
     }
 

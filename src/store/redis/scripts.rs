@@ -12,8 +12,8 @@ use super::reply::{Reply, corrupt};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
-    AcquireRequest, Acquired, Commit, CommitRecord, Committed, EVENTS_MAX, Grant, Keep, RecordStatus,
-    Released, Renewed, StoreError, StoredRecord,
+    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Grant,
+    Holder, Keep, QueueAdded, QueuedMessage, RecordStatus, Released, Renewed, StoreError, StoredRecord,
 };
 
 /// Before the records of a commit.
@@ -21,6 +21,9 @@ const COMMIT_KEYS: usize = 4;
 /// Redis refuses an expiry of zero, in the middle of a script; and one that overflows its clock.
 const TTL_MS_MIN: u64 = 1;
 const TTL_MS_MAX: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
+
+/// The latest time that 16 decimal digits can say.
+const DIGITS_16_MAX: u64 = 9_999_999_999_999_999;
 
 /// A script and its hash.
 pub(super) struct Script {
@@ -69,6 +72,8 @@ pub(super) struct Scripts {
     lease_release: Script,
     commit: Script,
     config_agree: Script,
+    queue_add: Script,
+    queue_remove: Script,
 }
 
 impl Scripts {
@@ -79,6 +84,8 @@ impl Scripts {
             lease_release: Script::new(include_str!("../lua/lease_release.lua")),
             commit: Script::new(include_str!("../lua/commit.lua")),
             config_agree: Script::new(include_str!("../lua/config_agree.lua")),
+            queue_add: Script::new(include_str!("../lua/queue_add.lua")),
+            queue_remove: Script::new(include_str!("../lua/queue_remove.lua")),
         }
     }
 
@@ -164,7 +171,8 @@ impl Scripts {
         keys: &ShardKeys,
         commit: &Commit,
     ) -> Result<Committed, StoreError> {
-        let key_count = COMMIT_KEYS + commit.records.len() + moving(commit).count();
+        let bans = usize::from(bans_of(commit).next().is_some());
+        let key_count = COMMIT_KEYS + commit.records.len() + moving(commit).count() + bans;
         let arguments = |command: &mut Cmd| write_commit(command, keys, commit);
         let mut reply = Reply::of(lane.eval(Repeat::Never, &self.commit.with(key_count, &arguments)).await?)?;
         match reply.word()?.as_str() {
@@ -173,6 +181,55 @@ impl Scripts {
             "stale" => Ok(Committed::Stale { flush_seq: FlushSeq::of(reply.number()?) }),
             "rolled_back" => Ok(Committed::RolledBack),
             "lost" => Ok(Committed::Lost),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    pub(super) async fn queue_add(
+        &self,
+        lane: &Lane,
+        keys: (&str, &str),
+        holder: &Holder,
+        message: &QueuedMessage,
+        most: usize,
+    ) -> Result<QueueAdded, StoreError> {
+        let QueuedMessage { id, expires_at_unix_ms, body } = message;
+        let arguments = |command: &mut Cmd| {
+            write_holder(command, keys, holder);
+            command.arg(most);
+            write_arg(command, |arg| {
+                write!(arg, "{id:032x}{:016}", (*expires_at_unix_ms).min(DIGITS_16_MAX))?;
+                arg.write_all(body)
+            });
+        };
+        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.queue_add.with(2, &arguments)).await?)?;
+        match reply.word()?.as_str() {
+            "added" => Ok(QueueAdded::Added),
+            "repeat" => Ok(QueueAdded::Repeat),
+            "full" => Ok(QueueAdded::Full),
+            "fenced" => Ok(QueueAdded::Fenced),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    /// Whether the shard was the holder's.
+    pub(super) async fn queue_remove(
+        &self,
+        lane: &Lane,
+        keys: (&str, &str),
+        holder: &Holder,
+        ids: &[u128],
+    ) -> Result<bool, StoreError> {
+        let arguments = |command: &mut Cmd| {
+            write_holder(command, keys, holder);
+            for id in ids {
+                command.arg(format!("{id:032x}"));
+            }
+        };
+        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.queue_remove.with(2, &arguments)).await?)?;
+        match reply.word()?.as_str() {
+            "removed" => Ok(true),
+            "fenced" => Ok(false),
             other => Err(corrupt(other)),
         }
     }
@@ -216,6 +273,9 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
     for record in moving(commit) {
         write_arg(command, |arg| write_parts(arg, keys.watches(&record.player)));
     }
+    if bans_of(commit).next().is_some() {
+        command.arg(keys.bans());
+    }
     command
         .arg(commit.owner.as_str())
         .arg(commit.epoch.number())
@@ -228,7 +288,7 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
     write_arg(command, |arg| {
         records.iter().try_for_each(|record| layout::write_record(arg, commit.epoch, record.base, &[]))
     });
-    command.arg(2 * layout::KNOWN_BITS_PER_PLAYER * known().count());
+    command.arg(2 * layout::KNOWN_BITS_PER_PLAYER * known().count()).arg(2 * bans_of(commit).count());
     for record in records {
         write_arg(command, |arg| layout::write_record(arg, commit.epoch, record.version, &record.p));
     }
@@ -244,11 +304,24 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
             command.arg(number).arg(bit);
         }
     }
+    for (number, mark) in bans_of(commit) {
+        command.arg(number);
+        match mark {
+            BanMark::Until(ends) => command.arg(ends.min(BAN_END_MAX)),
+            BanMark::Lifted | BanMark::Unmoved => command.arg(""),
+        };
+    }
     for (number, record) in (1_usize..).zip(records) {
         for event in &record.events {
             command.arg(number).arg(&event[..]);
         }
     }
+}
+
+/// The records that move their player's place among the banned, by number.
+fn bans_of(commit: &Commit) -> impl Iterator<Item = (usize, BanMark)> {
+    let numbered = (1_usize..).zip(&commit.records).filter(|(_, record)| record.keep != Keep::Unmoved);
+    numbered.map(|(number, record)| (number, record.ban)).filter(|(_, mark)| *mark != BanMark::Unmoved)
 }
 
 /// The records of which more than `p` is written.
@@ -306,6 +379,26 @@ pub(super) fn stored_record(p: Option<&Bytes>, w: Option<Bytes>) -> Result<Store
         .and_then(layout::decode_record)
         .ok_or_else(|| StoreError::Corrupt("a record without epoch and version".into()))?;
     Ok(StoredRecord { epoch, version, p, w })
+}
+
+/// Meta and queue as KEYS, and who writes, as `queue_add.lua` and `queue_remove.lua` begin.
+fn write_holder(command: &mut Cmd, (meta, queue): (&str, &str), holder: &Holder) {
+    command
+        .arg(meta)
+        .arg(queue)
+        .arg(holder.owner.as_str())
+        .arg(holder.epoch.number())
+        .arg(layout::hex16(holder.generation.number()));
+}
+
+/// A message as it is stored; `None` if it is none of ours.
+pub(super) fn queued_message(stored: &Bytes) -> Option<QueuedMessage> {
+    let text = |from: usize, to: usize| std::str::from_utf8(stored.get(from..to)?).ok();
+    Some(QueuedMessage {
+        id: u128::from_str_radix(text(0, 32)?, 16).ok()?,
+        expires_at_unix_ms: text(32, 48)?.parse().ok()?,
+        body: stored.slice(48..),
+    })
 }
 
 fn ttl_ms(ttl: Duration) -> u64 {

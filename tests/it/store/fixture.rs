@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 use hearth::store::{
-    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Grant, Keep, LivePage, OpenOptions,
+    AcquireRequest, Acquired, BanMark, Commit, CommitRecord, Committed, Grant, Keep, LivePage, OpenOptions,
     RecordStatus, Store, StoreError, StoredRecord, open,
 };
 use tempfile::TempDir;
@@ -89,6 +89,7 @@ pub(crate) fn live(name: &str, base: u64, version: u64) -> CommitRecord {
         known: base == 0,
         p: Bytes::from(format!("{name} at {version}")),
         w: None,
+        ban: BanMark::Unmoved,
         events: Vec::new(),
     }
 }

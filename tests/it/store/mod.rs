@@ -1,6 +1,7 @@
 //! What a store promises. `contract` is one text that both stores must pass; the other files look at one store from
 //! inside.
 
+mod absent;
 mod contract;
 mod embedded;
 mod fixture;

@@ -239,6 +239,7 @@ fn random_record(model: &Model, random: &mut StdRng, name: &'static str) -> Comm
         known: random.random_bool(0.3),
         p: Bytes::from(format!("{name} at {version}, {}", random.random::<u32>())),
         w,
+        ban: hearth::store::BanMark::Unmoved,
         events: (0..random.random_range(0..3)).map(|n| Bytes::from(format!("event {n}"))).collect(),
     }
 }

@@ -68,6 +68,8 @@ fn a_ban_ends_every_session_and_refuses_all_until_it_ends() {
     // It ends by itself, and what it ended stays ended.
     assert_eq!(resume(&mut record, at(9_000)), Refusal::NotResumable);
     login(&mut record, &rules, at(9_000), 0).unwrap();
+    assert_eq!(record.ban_mark(9_000, false), BanMark::Lifted);
+    record.ban_listed();
     assert_eq!(record.bars, None, "an ended ban leaves nothing behind");
 }
 
@@ -129,6 +131,12 @@ fn bars_survive_the_store_and_cost_nothing_where_there_are_none() {
     record.ban(ctx, Some(9_000), "cheating");
     record.kick(ctx, &EndReason::Logout, Some(1_500));
     let read = stored_and_read(&record);
+    assert_eq!(
+        (record.ban_mark(2_000, false), read.ban_mark(2_000, false)),
+        (BanMark::Until(9_000), BanMark::Unmoved)
+    );
+    assert_eq!(read.ban_mark(2_000, true), BanMark::Until(9_000));
+    record.ban_listed();
     assert_eq!(read.bars, record.bars);
     assert_eq!(&*read.ban_now(2_000).unwrap().cut, [session]);
     assert!(record.encode_p().len() > without);
@@ -166,4 +174,38 @@ fn a_newcomer_who_meets_her_own_ban_in_the_store_has_to_go() {
     );
     assert!(newer.sessions.is_empty() && newer.ban_now(2_000).is_some());
     assert_eq!(newer.revoked_before(), 1_500);
+}
+
+#[test]
+fn an_erased_player_leaves_counters_and_nothing_else() {
+    let (rules, mut record) = (rules(), record());
+    let session = login(&mut record, &rules, at(1_000), 0).unwrap();
+    record.state.set("zone", Box::new([7]));
+    let ctx = Context { now: at(2_000), rules: &rules };
+    let seen = record.view.ver;
+    let version = record.version;
+    let ended = record.erase(ctx, &EndReason::Logout, false);
+    assert_eq!(ended.len(), 1);
+    assert!(record.version > version && record.view.ver.version > seen.version, "nothing runs backwards");
+    assert_eq!(record.view, PresenceView { ver: record.view.ver, ..PresenceView::default() });
+    assert!(record.is_erased() && record.state.is_empty() && record.session(session).is_none());
+    // Who comes back before the commit is remembered again.
+    login(&mut record, &rules, at(3_000), 0).unwrap();
+    assert!(!record.is_erased());
+}
+
+#[test]
+fn an_erasure_may_keep_the_ban_or_lift_it() {
+    for keeps in [true, false] {
+        let (rules, mut record) = (rules(), record());
+        let ctx = Context { now: at(2_000), rules: &rules };
+        record.kick(ctx, &EndReason::Logout, Some(1_500));
+        record.ban(ctx, None, "cheating");
+        record.erase(ctx, &EndReason::Logout, keeps);
+        assert_eq!((record.ban_now(2_000).is_some(), record.is_erased()), (keeps, !keeps));
+        assert_eq!(record.revoked_before(), 0);
+        if !keeps {
+            assert_eq!(record.ban_mark(2_000, false), BanMark::Lifted);
+        }
+    }
 }

@@ -1,0 +1,58 @@
+//! Forgetting a player: her sessions end, her record and all that waits for her leave the store. What stays is what
+//! names nobody (the shard's highest version, the bits of its filter), so that a later life of the same id never
+//! shows an older version than the one before.
+
+use std::sync::Arc;
+
+use super::record::{Context, Ended, Record, Refusal};
+use super::{Barred, Home, HomeError};
+use crate::events::EndReason;
+use crate::ids::PlayerId;
+
+/// What becomes of a ban when its player is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BanAtErasure {
+    /// A banned player is not erased.
+    Refuse,
+    /// All but the ban goes.
+    Keep,
+    /// The ban goes, too.
+    Lift,
+}
+
+impl Home {
+    /// Erases a player. Done when the record's commit is durable, which the caller waits for.
+    ///
+    /// # Errors
+    /// [`Refusal::Banned`], as `bans` says; [`HomeError`] else. After an error something may have been erased: the
+    /// same call again erases the rest.
+    pub async fn erase(
+        &self,
+        player: &PlayerId,
+        reason: EndReason,
+        bans: BanAtErasure,
+    ) -> Result<Barred, HomeError> {
+        let may_go = |record: &Record, ctx: Context<'_>| match record.ban_now(ctx.now.unix_ms) {
+            Some(ban) if bans == BanAtErasure::Refuse => {
+                Err(Refusal::Banned { reason: Arc::clone(&ban.reason) })
+            }
+            _ => Ok(()),
+        };
+        let (cell, (sessions, stamp)) = self
+            .change_hot_or_cold(player, may_go, |cell, now| {
+                let applied = self.apply(cell, now, |record, ctx| {
+                    may_go(record, ctx)?;
+                    let ended: Vec<Ended> = record.erase(ctx, &reason, bans == BanAtErasure::Keep);
+                    if bans == BanAtErasure::Lift {
+                        self.bans.lift(cell.player());
+                    }
+                    Ok(ended)
+                })?;
+                Ok((self.ended_of(cell, applied.value), applied.stamp))
+            })
+            .await?;
+        // After the record: whoever was asked to keep a message before is heard, and nothing waits when this returns.
+        self.forget_messages(player, Vec::new()).await?;
+        Ok(Barred { cell, stamp, sessions })
+    }
+}

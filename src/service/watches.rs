@@ -1,0 +1,145 @@
+//! `PUT /v1/players/{player}/watches`: a service sets whom a player watches, or changes it: friends change in the
+//! game's own database. Her sessions are told of those who came at once, and of their changes from then on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use protocol::{ErrorCode, Stamp as WireStamp, Text};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::{JsonBody, PathPlayer, player_of};
+use super::door::Writer;
+use super::problem::Problem;
+use super::words::wire_stamp;
+use crate::clock;
+use crate::home::record::watches::{ListMoved, WatchList};
+use crate::home::{Cell, Lookup};
+use crate::hub::Push;
+use crate::ids::PlayerId;
+
+/// Most players in one call: a whole list, and as many to leave.
+const PLAYERS_MAX: usize = 1_000;
+
+#[derive(Deserialize)]
+pub(super) struct Asked<'a> {
+    #[serde(borrow, default)]
+    set: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default)]
+    add: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default)]
+    remove: Option<Vec<Text<'a>>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Listed {
+    stamp: WireStamp,
+    sessions: usize,
+    unknown: Vec<String>,
+}
+
+/// `PUT /v1/players/{player}/watches`
+pub(super) async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Writer,
+    PathPlayer(player): PathPlayer,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Listed>, Problem> {
+    let asked: Asked<'_> = body.read()?;
+    let (set, add, remove) = (ids("set", asked.set)?, ids("add", asked.add)?, ids("remove", asked.remove)?);
+    let (add, remove) = match (&set, add, remove) {
+        (None, None, None) => return Err(Problem::bad_request("set, or add and remove: one of them")),
+        (Some(_), None, None) => (Vec::new(), Vec::new()),
+        (Some(_), ..) => return Err(Problem::bad_request("set: not together with add and remove")),
+        (None, add, remove) => (add.unwrap_or_default(), remove.unwrap_or_default()),
+    };
+    let interned = |players: Vec<PlayerId>| -> Vec<PlayerId> {
+        players.into_iter().map(|player| service.presence.interned(player)).collect()
+    };
+    let (set, add) = (set.map(interned), interned(add));
+    let list = match &set {
+        Some(set) => WatchList::Set(set),
+        None => WatchList::Change { add: &add, remove: &remove },
+    };
+    let cell = service.home.find_serving(&player).await?;
+    let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
+    let applied = service.home.apply(&cell, clock::now(), |record, ctx| record.list_watches(ctx, list))?;
+    caller.audit("watches", &player, None);
+    let unknown = service.tell_watchers(&cell, &applied.value).await;
+    service.durable(&cell, applied.stamp).await?;
+    service.home.may_answer(&player)?;
+    let sessions = cell.read(|record| record.sessions.len()).unwrap_or_default();
+    Ok(Json(Listed { stamp: wire_stamp(applied.stamp), sessions, unknown }))
+}
+
+fn ids(field: &str, players: Option<Vec<Text<'_>>>) -> Result<Option<Vec<PlayerId>>, Problem> {
+    let Some(players) = players else { return Ok(None) };
+    if players.len() > PLAYERS_MAX {
+        return Err(Problem::new(
+            ErrorCode::TooLarge,
+            format!("{field}: at most {PLAYERS_MAX} players a call"),
+        ));
+    }
+    players.iter().map(|player| player_of(field, player.as_str())).collect::<Result<_, _>>().map(Some)
+}
+
+impl Service {
+    /// Registers what moved and pushes how those look who came; returns whom it could not look at.
+    async fn tell_watchers(&self, cell: &Cell, moved: &[ListMoved]) -> Vec<String> {
+        // Registered first, looked at second: no change falls between, and `ver` tells a repeat.
+        for list in moved {
+            self.register(cell, list);
+        }
+        let mut looks: HashMap<&PlayerId, Option<Arc<Push>>> = HashMap::new();
+        let mut cold = Vec::new();
+        for player in moved.iter().flat_map(|list| &list.added) {
+            if looks.contains_key(player) {
+                continue;
+            }
+            let look = self.home.presence_hot(player);
+            if look.is_none() {
+                cold.push(player.clone());
+            }
+            looks.insert(player, look.and_then(|look| push_of(player, &look)));
+        }
+        let from_store = self.home.presence_cold(&cold).await;
+        for (player, look) in &from_store {
+            looks.insert(player, push_of(player, look));
+        }
+        for list in moved {
+            let Some(mailbox) = self.hub.mailbox(list.session) else { continue };
+            for push in list.added.iter().filter_map(|player| looks.get(player)?.as_ref()) {
+                self.hub.push_to(&mailbox, push);
+            }
+        }
+        let unknown = looks.iter().filter(|(_, push)| push.is_none());
+        let mut unknown: Vec<String> = unknown.map(|(player, _)| player.as_str().to_owned()).collect();
+        unknown.sort_unstable();
+        unknown
+    }
+
+    /// Brings the edges of one session in line with its list, under the record's lock: her client may be changing the
+    /// same list at this moment. A session without a mailbox registers its list when it is taken up.
+    fn register(&self, cell: &Cell, list: &ListMoved) {
+        let Some(mailbox) = self.hub.mailbox(list.session) else { return };
+        cell.read(|record| {
+            let watches = record.session(list.session).map(|session| session.watches.as_slice());
+            for player in list.added.iter().chain(&list.removed) {
+                if watches.is_some_and(|watches| watches.contains(player)) {
+                    self.presence.watch(player, &mailbox);
+                } else {
+                    self.presence.unwatch(player, list.session);
+                }
+            }
+        });
+    }
+}
+
+fn push_of(player: &PlayerId, look: &Lookup) -> Option<Arc<Push>> {
+    match look {
+        Lookup::Known(view) => Some(crate::presence::push_of(player, view)),
+        Lookup::Unknown => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! What is promised about watch lists that a service sets: all sessions of the player have them, are told at once, and
+//! keep them like lists of their own.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::both_stores::on_both_stores;
+use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::service::Service;
+
+const KEY: &str = "s3cret-of-the-stories";
+const PATH: &str = "/v1/players/ann/watches";
+
+fn with_key(kind: StoreKind) -> Starting {
+    Server::on(kind).with("service_key", KEY).with_lease(2_000)
+}
+
+on_both_stores! {
+    async fn who_is_put_on_a_list_is_told_at_once_and_followed(kind) {
+        let server = with_key(kind).with("session.login_policy", "many(2)").start();
+        let shop = Service::of(&server, KEY);
+        let mut bea = server.login("bea").await;
+        let (mut pc, mut phone) = (server.login("ann").await, server.login("ann").await);
+        let (status, listed) = shop.put(PATH, json!({"set": ["bea"]})).await;
+        assert_eq!((status, &listed["sessions"], &listed["unknown"]), (200, &json!(2), &json!([])), "{listed}");
+        for link in [&mut pc, &mut phone] {
+            assert_eq!(link.expect_presence("bea").await["status"], "online");
+        }
+        bea.shows("playing").await;
+        for link in [&mut pc, &mut phone] {
+            assert_eq!(link.expect_presence("bea").await["status"], "playing");
+        }
+        // Taken off again, she is followed no longer.
+        assert_eq!(shop.put(PATH, json!({"remove": ["bea"], "add": ["cem"]})).await.0, 200);
+        for link in [&mut pc, &mut phone] {
+            assert_eq!(link.expect_presence("cem").await["status"], "offline");
+        }
+        bea.shows("busy").await;
+        let mut watcher = server.login("dan").await;
+        watcher.sees("bea", "busy").await;
+        for link in [&mut pc, &mut phone] {
+            link.pings().await;
+            assert!(!link.was_told_news());
+        }
+    }
+
+    async fn a_list_of_a_service_outlives_a_crash(kind) {
+        let mut server = with_key(kind).start();
+        let ann = server.login("ann").await;
+        let shop = Service::of(&server, KEY);
+        assert_eq!(shop.put(PATH, json!({"add": ["bea", "cem"]})).await.0, 200);
+        let away = ann.drops();
+        server.kill9();
+        server.restart();
+        let ann = server.resume(&away).await;
+        assert_eq!(ann.ready["watching"], json!(["bea", "cem"]));
+    }
+
+    async fn a_session_that_waits_for_its_client_gets_the_list_with_its_first_link(kind) {
+        let server = with_key(kind).start();
+        let shop = Service::of(&server, KEY);
+        let mut bea = server.login("bea").await;
+        let (_, made) = shop.post("/v1/sessions", json!({"player": "ann"})).await;
+        assert_eq!(shop.put(PATH, json!({"set": ["bea"]})).await.0, 200);
+        let mut ann = server.connect().await;
+        let resume = json!({"session": made["session"], "ticket": made["ticket"], "last_seq": 0});
+        let ready = ann.does("resume", resume).await;
+        assert_eq!(ready["watching"], json!(["bea"]));
+        assert_eq!(ann.expect_presence("bea").await["status"], "online");
+        bea.shows("busy").await;
+        assert_eq!(ann.expect_presence("bea").await["status"], "busy");
+    }
+
+    async fn a_list_that_cannot_be_set_as_asked_changes_nothing(kind) {
+        let server = with_key(kind).with("presence.watches_max", 3).start();
+        let shop = Service::of(&server, KEY);
+        let code = |answer: (u16, Value)| (answer.0, answer.1["code"].clone());
+        let put = |body: Value| shop.call(Method::PUT, PATH, Some(body));
+        assert_eq!(code(put(json!({"set": ["bea"]})).await), (404, json!("not_found")));
+        let ann = server.login("ann").await;
+        assert_eq!(put(json!({"set": ["a", "b", "c", "a"]})).await.0, 200);
+        assert_eq!(code(put(json!({"add": ["d"]})).await), (413, json!("too_large")));
+        let many: Vec<String> = (0..1_001).map(|n| format!("p{n}")).collect();
+        assert_eq!(code(put(json!({"remove": many})).await), (413, json!("too_large")));
+        for wrong in [
+            json!({}),
+            json!({"set": ["a"], "add": ["b"]}),
+            json!({"set": ["a\nb"]}),
+            json!({"set": "a"}),
+        ] {
+            assert_eq!(code(put(wrong.clone()).await), (400, json!("bad_request")), "{wrong}");
+        }
+        let ann = server.resume(&ann.drops()).await;
+        assert_eq!(ann.ready["watching"], json!(["a", "b", "c"]));
+    }
+}
