@@ -17,6 +17,8 @@ mod durable;
 mod fanout;
 mod flush;
 mod idle;
+mod pusher;
+mod reconnect;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -74,6 +76,7 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
         Name::Ack => ack::run(cores, options.rounds),
         Name::Fanout => fanout::run(cores, options.rounds),
         Name::Durable => durable::run(cores, options.rounds),
+        Name::Reconnect => reconnect::run(cores, options.rounds),
         Name::Flush => flush::run(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());

@@ -28,6 +28,8 @@ pub enum Name {
     Ack,
     /// CPU of a presence item that reaches a watcher.
     Fanout,
+    /// How long 5,000 dropped links take to come back.
+    Reconnect,
     /// How long a durable ack takes.
     Durable,
     /// Redis's and our own CPU for a record that reaches Redis.
