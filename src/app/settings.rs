@@ -79,7 +79,9 @@ pub(super) fn room_ground(home: &Arc<Home>) -> Ground {
     }
 }
 
-pub(super) fn hub_settings(settings: &Settings) -> HubSettings {
+/// What the hub needs to know. Also what a bench of a mailbox starts it with.
+#[must_use]
+pub fn hub_settings(settings: &Settings) -> HubSettings {
     HubSettings {
         heartbeat: settings.link.heartbeat,
         outbox_items_max: settings.link.outbox_items_max,
