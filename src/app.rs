@@ -38,6 +38,8 @@ use crate::telemetry::metrics::Recorded;
 const DURABLE_WAIT: Duration = Duration::from_secs(2);
 /// How long the start waits for the leases of an owner that is still there, beyond one lease TTL.
 const OWNED_WAIT: Duration = Duration::from_secs(4);
+/// How long company has to leave.
+const COMPANY_STOP: Duration = Duration::from_secs(5);
 /// How long links have to say goodbye.
 const LINKS_STOP: Duration = Duration::from_secs(3);
 /// How long the last flush may take.
@@ -108,11 +110,31 @@ impl ServeError {
     }
 }
 
+/// Where a server has come to listen.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Where clients connect.
+    pub clients: String,
+    /// Where services call.
+    pub services: String,
+}
+
+/// What lives beside the server in the same process, and goes before it.
+pub type Company = Box<dyn FnOnce(&Addresses, &Tasks) + Send>;
+
 /// Runs the server until it is asked to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
 /// [`ServeError`] says what to do, in one line.
 pub fn serve(settings: Settings) -> Result<(), ServeError> {
+    serve_with(settings, Box::new(|_, _| {}))
+}
+
+/// The same, with company.
+///
+/// # Errors
+/// [`ServeError`] says what to do, in one line.
+pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -120,6 +142,7 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     runtime.block_on(async {
         let house = House::build(settings).await?;
         house.announce();
+        company(&house.addresses(), &house.company);
         // A vital task that died leaves nothing to be trusted: the process ends at once, and says nothing more.
         house.live().await?;
         if house.stop().await { Ok(()) } else { Err(ServeError::Unflushed) }
@@ -134,6 +157,8 @@ struct House {
     sessions: Arc<Sessions>,
     client_addr: SocketAddr,
     service_addr: SocketAddr,
+    /// What is not the server's own.
+    company: Tasks,
     /// The service API.
     counter: Tasks,
     /// The accept loop.
@@ -258,6 +283,7 @@ impl House {
             sessions,
             client_addr,
             service_addr,
+            company: Tasks::new(),
             counter,
             door,
             links,
@@ -266,10 +292,16 @@ impl House {
         })
     }
 
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            clients: client_url(&self.settings, self.client_addr),
+            services: format!("http://{}", self.service_addr),
+        }
+    }
+
     /// Says where the server is: on standard output for people and scripts, and in the log.
     fn announce(&self) {
-        let clients = client_url(&self.settings, self.client_addr);
-        let services = format!("http://{}", self.service_addr);
+        let Addresses { clients, services } = self.addresses();
         tracing::info!(operation = "start", clients, services, store = self.store.kind(), "serving");
         let dev = if self.settings.dev_tokens_taken() {
             "\n  any token `dev:<player>` logs in (development only)"
@@ -314,6 +346,7 @@ impl House {
     /// Says whether all that was changed is stored.
     async fn stop(self) -> bool {
         tracing::info!(operation = "stop", "stopping");
+        self.company.stop(COMPANY_STOP).await;
         self.door.stop(TASKS_STOP).await;
         self.sessions.close_all().await;
         self.links.stop(LINKS_STOP).await;

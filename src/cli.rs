@@ -1,26 +1,32 @@
-//! The command line: `serve`, `check-config`, `token`, `service-key`. `main` calls it; it loads the settings, judges what they name,
+//! The command line: `serve`, `demo`, `check-config`, `token`, `service-key`. `main` calls it; it loads the settings, judges what they name,
 //! and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app;
+use crate::app::{self, ServeError};
 use crate::clock;
 use crate::config::{Flags, LogFormat, Settings, Sources};
+use crate::demo::{self, Demo};
 use crate::gate::auth::Authenticator;
 use crate::gate::tls::Certificates;
-use crate::gate::token::{self, Grant};
+use crate::gate::token::{self, Grant, MintError};
 use crate::ids::PlayerId;
 use crate::service::{self, Keys, Scope};
 use crate::telemetry::logs::{self, Lines};
 
 /// The command line or the settings are wrong; nothing was started.
 const EXIT_CONFIG: u8 = 64;
+/// Something outside is missing.
+const EXIT_UNAVAILABLE: u8 = 69;
 /// A bug of ours.
 const EXIT_INTERNAL: u8 = 70;
+/// How long a token of the demo lasts: each login takes a new one.
+const DEMO_TOKEN_TTL_S: u64 = 3_600;
 
 #[derive(Debug, Parser)]
 #[command(name = "hearth", version, about = "A session and presence server for online games", long_about = None)]
@@ -35,6 +41,8 @@ struct Line {
 enum Command {
     /// Run the server (what happens without a command)
     Serve,
+    /// Run a server with players who live on it, to see what it does; leaves nothing behind
+    Demo(DemoFlags),
     /// Say everything that is wrong with the settings, or ok
     CheckConfig,
     /// Print a token for a player, to try things out
@@ -86,6 +94,13 @@ struct TokenFlags {
 }
 
 #[derive(Debug, Args)]
+struct DemoFlags {
+    /// How many players
+    #[arg(long, default_value_t = demo::PLAYERS, value_parser = clap::value_parser!(u32).range(1..=i64::from(demo::PLAYERS_MAX)))]
+    players: u32,
+}
+
+#[derive(Debug, Args)]
 struct ServiceKeyFlags {
     /// The service's name: what audit lines say, and what players see as the sender of its messages
     #[arg(long)]
@@ -127,6 +142,15 @@ impl Failure {
     fn config(line: impl ToString) -> Self {
         Self { lines: vec![line.to_string()], exit_code: EXIT_CONFIG }
     }
+
+    fn outside(line: String) -> Self {
+        Self { lines: vec![line], exit_code: EXIT_UNAVAILABLE }
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+    fn served(error: ServeError) -> Self {
+        Self { lines: vec![error.to_string()], exit_code: error.exit_code() }
+    }
 }
 
 /// Runs one command line; the exit code.
@@ -140,9 +164,10 @@ pub fn run(
         Ok(line) => line,
         Err(told) => return usage(&told, out, err),
     };
-    let sources = Sources { flags: line.settings.into_flags(), environment };
+    let sources = Sources { preferred: Vec::new(), flags: line.settings.into_flags(), environment };
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&sources, err),
+        Command::Demo(flags) => run_demo(sources, &flags, err),
         Command::CheckConfig => check_config(&sources, out, err),
         Command::Token(flags) => print_token(&sources, flags, out),
         Command::ServiceKey(flags) => make_service_key(&flags, out, err),
@@ -168,6 +193,47 @@ fn usage(told: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 
 fn serve(sources: &Sources, err: &mut dyn Write) -> Result<(), Failure> {
     let settings = load(sources)?;
+    start_logs(&settings, err);
+    for warning in settings.warnings() {
+        tracing::warn!(operation = "start", "{warning}");
+    }
+    app::serve(settings).map_err(Failure::served)
+}
+
+/// A server on free ports and in a folder of its own, unless told otherwise, and players to live on it.
+fn run_demo(mut sources: Sources, flags: &DemoFlags, err: &mut dyn Write) -> Result<(), Failure> {
+    let folder = tempfile::Builder::new().prefix("hearth-demo-").tempdir();
+    let folder = folder.map_err(|error| Failure::outside(format!("no folder for the data: {error}")))?;
+    let key = service::generate_key("demo", Scope::ALL).map_err(Failure::config)?;
+    sources.preferred = vec![
+        ("client_addr", "127.0.0.1:0".to_owned()),
+        ("service_addr", "127.0.0.1:0".to_owned()),
+        ("store", format!("embedded:{}", folder.path().join("data").display())),
+        ("service_key", key.secret.expose().to_owned()),
+        // What the demo has to say it says on standard output.
+        ("log.level", "error".to_owned()),
+    ];
+    let settings = load(&sources)?;
+    let asked = Arc::new(settings.clone());
+    let token = move |player: &str, rooms| -> Result<String, MintError> {
+        let player = PlayerId::parse(player).map_err(|_| MintError::NoKey)?;
+        let grant = Grant { player, ttl_s: DEMO_TOKEN_TTL_S, rooms, kid: None };
+        token::mint(&asked, &grant, None, clock::now())
+    };
+    token("somebody", Vec::new()).map_err(|error| Failure::config(format!("demo: {error}")))?;
+    start_logs(&settings, err);
+    let demo = Demo {
+        players: flags.players,
+        service_key: settings.service_key.as_ref().map(|key| key.expose().to_owned()).unwrap_or_default(),
+        tokens: Arc::new(move |player, rooms| token(player, rooms).unwrap_or_default()),
+    };
+    let served = app::serve_with(settings, demo.company()).map_err(Failure::served);
+    // Also where the server did not end well.
+    folder.close().map_err(|error| Failure::outside(format!("the demo's folder is left behind: {error}")))?;
+    served
+}
+
+fn start_logs(settings: &Settings, err: &mut dyn Write) {
     let lines = match settings.log.format {
         LogFormat::Text => Lines::Text,
         LogFormat::Json => Lines::Json,
@@ -175,11 +241,6 @@ fn serve(sources: &Sources, err: &mut dyn Write) -> Result<(), Failure> {
     if let Err(error) = logs::start(lines, settings.log.level.as_str(), settings.node_id.as_str()) {
         let _ = writeln!(err, "hearth: nothing will be logged: {error}");
     }
-    for warning in settings.warnings() {
-        tracing::warn!(operation = "start", "{warning}");
-    }
-    app::serve(settings)
-        .map_err(|error| Failure { lines: vec![error.to_string()], exit_code: error.exit_code() })
 }
 
 fn check_config(sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use super::*;
 fn sources(toml: Option<&std::path::Path>, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Sources {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Sources {
+        preferred: Vec::new(),
         flags: Flags { file: toml.map(Into::into), set: set.iter().map(owned).collect() },
         environment: environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
     }
@@ -53,6 +54,14 @@ fn flags_beat_the_environment_which_beats_the_file() {
     assert_eq!(settings.session.pending, Duration::from_secs(2));
     assert_eq!(settings.session.replay_frames_max, 1);
     assert_eq!(settings.node_id.as_str(), "file");
+}
+
+#[test]
+fn what_a_command_prefers_gives_way_to_whatever_is_said() {
+    let mut sources = sources(None, &[("HEARTH_NODE_ID", "said")], &[]);
+    sources.preferred = vec![("node_id", "preferred".into()), ("log.level", "error".into())];
+    let settings = Settings::from_sources(&sources).expect("good settings");
+    assert_eq!((settings.node_id.as_str(), settings.log.level.as_str()), ("said", "error"));
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod barred;
 mod broadcast;
 mod crash;
+mod demo;
 mod erasure;
 mod expiry;
 mod harness;

@@ -1,0 +1,101 @@
+//! `hearth demo`: players who live on a server in the same process, so that one command shows what Hearth does. `cli`
+//! starts it, `app` runs it as company of the server. Speaks to the server only as any client does, over the wire;
+//! keeps nothing of what it hears but a few numbers.
+
+mod bot;
+mod figures;
+mod names;
+mod party;
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use crate::app::{Addresses, Company};
+use crate::tasks::Tasks;
+use bot::Bot;
+use figures::Figures;
+pub use names::name_of;
+
+/// Players unless told otherwise.
+pub const PLAYERS: u32 = 200;
+/// Most players: each takes two descriptors of one process.
+pub const PLAYERS_MAX: u32 = 5_000;
+
+/// Gives a player's token, good for these rooms.
+pub type Tokens = Arc<dyn Fn(&str, Vec<String>) -> String + Send + Sync>;
+
+/// What the demo is made of.
+pub struct Demo {
+    /// How many players.
+    pub players: u32,
+    /// A service key of the server, to be shown.
+    pub service_key: String,
+    /// How they log in.
+    pub tokens: Tokens,
+}
+
+impl Demo {
+    /// The players, as company of a server.
+    #[must_use]
+    pub fn company(self) -> Company {
+        Box::new(move |addresses, tasks| {
+            // Who closed our standard output does not want to know.
+            let _ = writeln!(std::io::stdout(), "{}", self.where_to_look(addresses));
+            self.start(addresses, tasks);
+        })
+    }
+
+    fn where_to_look(&self, Addresses { clients, services }: &Addresses) -> String {
+        let Self { players, service_key, .. } = self;
+        let ask = format!("curl -s -H \"Authorization: Bearer {service_key}\" {services}/v1");
+        format!(
+            "\n{players} players live here: they log in and out, play matches in parties, chat, watch their friends,\n\
+             lose their links and come back. Look at one of them, and at all:\n\n  \
+             {ask}/players/{}\n  {ask}/stats\n\n\
+             Be one yourself: connect to {clients} and log in with the token dev:<your name>.\n\
+             Ctrl-C ends it and leaves nothing behind.\n",
+            name_of(0),
+        )
+    }
+
+    fn start(self, addresses: &Addresses, tasks: &Tasks) {
+        let figures = Arc::new(Figures::default());
+        for number in 0..self.players {
+            let bot = Bot::new(
+                number,
+                self.players,
+                addresses.clients.clone(),
+                Arc::clone(&self.tokens),
+                Arc::clone(&figures),
+            );
+            tasks.spawn("demo player", bot.live(tasks.clone()));
+        }
+        tasks.spawn("demo figures", figures::tell(figures, tasks.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_where_to_look_in_calls_that_can_be_copied() {
+        let tokens: Tokens = Arc::new(|player, _| format!("dev:{player}"));
+        let demo = Demo { players: 7, service_key: "k3y".into(), tokens };
+        let addresses = Addresses {
+            clients: "ws://127.0.0.1:1/v1/connect".into(),
+            services: "http://127.0.0.1:2".into(),
+        };
+        let told = demo.where_to_look(&addresses);
+        for line in [
+            &format!(
+                "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:2/v1/players/{}",
+                name_of(0)
+            ),
+            "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:2/v1/stats",
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
+        }
+        assert!(told.contains("7 players") && told.contains("ws://127.0.0.1:1/v1/connect"), "{told}");
+    }
+}
