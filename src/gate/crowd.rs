@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -30,18 +31,19 @@ impl Crowd {
     /// Waits for a place. Those who cannot wait stay in the system's queue.
     pub(super) async fn place(&self) -> Place {
         loop {
-            let place = Arc::clone(&self.places).acquire_owned();
-            let place = tokio::select! {
+            tokio::select! {
                 biased;
-                place = place => place,
-                () = self.ask_for_room() => continue,
-            };
-            match place {
-                Ok(place) => {
-                    return Place { place, make_room: Arc::clone(&self.make_room), timeout: self.timeout };
-                }
-                // Nobody closes it.
-                Err(_) => std::future::pending().await,
+                place = Arc::clone(&self.places).acquire_owned() => match place {
+                    Ok(place) => {
+                        // Whoever was asked and has not heard it yet need not go any more.
+                        let _ = self.make_room.notified().now_or_never();
+                        let make_room = Arc::clone(&self.make_room);
+                        return Place { place, make_room, timeout: self.timeout };
+                    }
+                    // Nobody closes it.
+                    Err(_) => std::future::pending().await,
+                },
+                () = self.ask_for_room() => {}
             }
         }
     }
@@ -141,6 +143,15 @@ mod tests {
         assert!(first >= Duration::from_secs(1) && first < Duration::from_millis(1_050), "{first:?}");
         assert!(waited < Duration::from_millis(850), "{waited:?}");
         assert!(second >= Duration::from_secs(1), "{second:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_asked_in_vain_keeps_all_the_time() {
+        let crowd = Crowd::new(1, TIMEOUT);
+        let first = crowd.place().await.taken();
+        let leaves = async move { first.within(sleep(Duration::from_millis(500))).await };
+        let (_, second) = tokio::join!(leaves, crowd.place());
+        assert_eq!(silence(second.taken()).await, TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

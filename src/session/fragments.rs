@@ -44,7 +44,8 @@ impl Stretched {
 #[derive(Debug)]
 pub struct WholeMessages<S> {
     inner: S,
-    bounds: MessageBounds,
+    fragments_max: u32,
+    timeout_ms: u32,
     scan: Scan,
     /// When the message that is on its way was seen to have begun; 0 while there is none.
     began_ms: u64,
@@ -54,7 +55,15 @@ pub struct WholeMessages<S> {
 impl<S> WholeMessages<S> {
     /// Watches a socket from its first WebSocket frame on.
     pub fn new(inner: S, bounds: MessageBounds) -> Self {
-        Self { inner, bounds, scan: Scan::default(), began_ms: 0, is_given_up: false }
+        let timeout_ms = u32::try_from(bounds.timeout.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            inner,
+            fragments_max: bounds.fragments_max,
+            timeout_ms,
+            scan: Scan::default(),
+            began_ms: 0,
+            is_given_up: false,
+        }
     }
 
     /// What is under it, for those who are done with frames.
@@ -65,7 +74,7 @@ impl<S> WholeMessages<S> {
     fn judge(&mut self, read: &[u8]) -> Result<(), Stretched> {
         let was_amid = self.scan.is_amid();
         let ended = self.scan.take(read);
-        if self.scan.fragments > self.bounds.fragments_max {
+        if self.scan.fragments > self.fragments_max {
             return Err(Stretched::Fragments);
         }
         if !self.scan.is_amid() {
@@ -76,8 +85,7 @@ impl<S> WholeMessages<S> {
         if !was_amid || ended || self.began_ms == 0 {
             self.began_ms = now_ms;
         }
-        let timeout_ms = u64::try_from(self.bounds.timeout.as_millis()).unwrap_or(u64::MAX);
-        if now_ms - self.began_ms > timeout_ms { Err(Stretched::Time) } else { Ok(()) }
+        if now_ms - self.began_ms > u64::from(self.timeout_ms) { Err(Stretched::Time) } else { Ok(()) }
     }
 }
 
@@ -341,6 +349,6 @@ mod tests {
 
     #[test]
     fn it_stays_small() {
-        assert!(size_of::<WholeMessages<()>>() <= 56, "{}", size_of::<WholeMessages<()>>());
+        assert!(size_of::<WholeMessages<()>>() <= 48, "{}", size_of::<WholeMessages<()>>());
     }
 }

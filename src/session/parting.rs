@@ -20,8 +20,8 @@ use crate::hub::Closing;
 
 /// How long saying goodbye may take.
 pub const GOODBYE: Duration = Duration::from_secs(1);
-/// A close frame holds 125 bytes, two of them the code.
-const CLOSE_REASON_CHARS: usize = 100;
+/// A control frame holds 125 bytes, and a close code takes two of them.
+const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// What is read and thrown away of those who are still sending when they are closed.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
@@ -86,7 +86,8 @@ pub async fn part<S: LinkSocket>(
     code: u16,
     reason: &str,
 ) {
-    let reason = reason.chars().take(CLOSE_REASON_CHARS).collect::<String>();
+    // `bye` has said all of it.
+    let reason = reason.get(..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)).unwrap_or_default();
     let close = CloseFrame { code: WsCloseCode::from(code), reason: reason.into() };
     let parting = async {
         for message in last_words {
@@ -111,5 +112,34 @@ pub async fn linger<S: LinkSocket>(socket: &mut S) {
         if left == 0 {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{MessageBounds, WholeMessages};
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    #[tokio::test]
+    async fn a_long_reason_in_any_script_fits_the_close_frame_and_is_whole_in_bye() {
+        let reason = "ß".repeat(200);
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let bounds = MessageBounds { fragments_max: 1, timeout: GOODBYE };
+        let watched = WholeMessages::new(far, bounds);
+        let mut server = WebSocketStream::from_raw_socket(watched, Role::Server, None).await;
+        let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let closing = Closing { code: 4502, reason: reason.as_str().into(), retry_after_ms: None };
+        let hearing = async {
+            let (bye, close) = (client.next().await, client.next().await);
+            let _ = client.next().await;
+            drop(client);
+            (bye, close)
+        };
+        let (_, (bye, close)) = tokio::join!(goodbye(&mut server, Encoding::Json, closing), hearing);
+        assert!(matches!(bye, Some(Ok(Message::Text(text))) if text.contains(&reason)));
+        let Some(Ok(Message::Close(Some(close)))) = close else { panic!("{close:?}") };
+        assert_eq!((u16::from(close.code), close.reason.as_str()), (4502, "ß".repeat(61).as_str()));
     }
 }

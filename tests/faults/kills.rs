@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::redis_server::RedisServer;
 use crate::relay::Relay;
-use crate::server::{Server, Starting};
+use crate::server::{Server, Starting, address, restarted, server_on, started};
 
 const PLAYERS: u64 = 40;
 const KILLS: usize = 5;
@@ -55,26 +55,26 @@ impl Bots {
 }
 
 fn on_embedded(folder: &TempDir) -> Starting {
-    Server::on(format!("embedded:{}", folder.path().join("data").display()))
+    server_on(format!("embedded:{}", folder.path().join("data").display()))
 }
 
 /// A Redis whose log is synced once a second, as operators run it, and a server with a short lease on it.
 fn on_redis() -> (RedisServer, Starting) {
     let redis =
         RedisServer::builder().setting("appendonly", "yes").setting("appendfsync", "everysec").start();
-    let starting = Server::on(redis.url());
+    let starting = server_on(redis.url());
     (redis, starting.with("home.lease_ttl_ms", 2000).with("redis.response_timeout_ms", 600))
 }
 
 async fn kill_the_server_again_and_again(starting: Starting, seconds: u64) {
-    let mut server = starting.start().await;
-    let door = Relay::to(server.address()).await;
+    let mut server = started(starting).await;
+    let door = Relay::to(address(&server)).await;
     let bots = Bots::live(seconds, &door);
     for _ in 0..KILLS {
         bots.are_at_work(&server).await;
         server.kill9();
-        server.restart().await;
-        door.turn_to(server.address());
+        server = restarted(server).await;
+        door.turn_to(address(&server));
     }
     let report = bots.end().await;
     let count = |name| report.figures.count(name);
@@ -98,8 +98,8 @@ async fn kill_9_of_the_server_loses_no_durable_write_on_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_redis_loses_no_durable_write() {
     let (mut redis, starting) = on_redis();
-    let server = starting.start().await;
-    let door = Relay::to(server.address()).await;
+    let server = started(starting).await;
+    let door = Relay::to(address(&server)).await;
     let bots = Bots::live(25, &door);
     for _ in 0..KILLS {
         bots.are_at_work(&server).await;
@@ -116,14 +116,14 @@ async fn kill_9_of_redis_loses_no_durable_write() {
 }
 
 async fn stop_and_start_again(starting: Starting) {
-    let mut server = starting.start().await;
-    let door = Relay::to(server.address()).await;
+    let mut server = started(starting).await;
+    let door = Relay::to(address(&server)).await;
     let bots = Bots::live(20, &door);
     for _ in 0..2 {
         bots.are_at_work(&server).await;
-        assert!(server.stop_gracefully().await.success());
-        server.restart().await;
-        door.turn_to(server.address());
+        assert!(server.stop_gracefully().success());
+        server = restarted(server).await;
+        door.turn_to(address(&server));
     }
     let report = bots.end().await;
     let count = |name| report.figures.count(name);

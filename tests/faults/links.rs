@@ -9,17 +9,17 @@ use serde_json::json;
 use crate::harness::player::Player;
 use crate::harness::socket::Encoding;
 use crate::relay::Relay;
-use crate::server::Server;
+use crate::server::{address, server_on, started};
 
 /// What took effect and had no answer is sent again with its number. Where that is one request too many, the repetition
 /// is refused, not the change: whoever took its number back would lose the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repetition_that_is_refused_takes_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
-    let starting = Server::on(format!("embedded:{}", folder.path().join("data").display()));
+    let starting = server_on(format!("embedded:{}", folder.path().join("data").display()));
     let short = starting.with("limits.state_per_s", 21).with("limits.state_burst", 2);
-    let server = short.with("limits.abuse_strikes_max", 1_000_000).start().await;
-    let door = Relay::to(server.address()).await;
+    let server = started(short.with("limits.abuse_strikes_max", 1_000_000)).await;
+    let door = Relay::to(address(&server)).await;
     door.swallow_on(36);
     let line = format!(
         "load steady --quiet --players 12 --seconds 5 --url {} --durable-share 0.1 --write-interval-ms 50",
@@ -34,17 +34,15 @@ async fn a_repetition_that_is_refused_takes_nothing_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_comes_during_the_stop_is_sent_away_too() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::on(format!("embedded:{}", folder.path().join("data").display())).start().await;
-    let url = format!("ws://{}/v1/connect", server.address());
+    let mut server = started(server_on(format!("embedded:{}", folder.path().join("data").display()))).await;
+    let url = server.url().to_owned();
     let mut ann = Player::connect(&url, Encoding::Json).await;
     let mut bea = Player::connect(&url, Encoding::Json).await;
     ann.login("ann").await;
     bea.is_refused("state.get", json!({}), "not_logged_in").await;
-    let stopping = async { assert!(server.stop_gracefully().await.success()) };
-    let meanwhile = async {
-        ann.expect_close(4000).await;
-        bea.login("bea").await;
-        bea.expect_close(4000).await;
-    };
-    tokio::join!(stopping, meanwhile);
+    server.ask_to_stop();
+    ann.expect_close(4000).await;
+    bea.login("bea").await;
+    bea.expect_close(4000).await;
+    assert!(server.wait_for_end().success());
 }

@@ -16,7 +16,7 @@ use crate::diary::Diarist;
 use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 use crate::relay::Relay;
-use crate::server::{Server, Starting};
+use crate::server::{Starting, address, restarted, server_on, started};
 
 /// With every guard: no promise is broken, and the one in question was looked at.
 fn assert_kept(verdicts: &[Verdict], checker: &str) {
@@ -51,7 +51,7 @@ fn redis() -> RedisServer {
 
 /// One shard, so that one renewal and one commit speak for everybody.
 fn on(redis: &RedisServer) -> Starting {
-    Server::on(redis.url()).with("cluster.shards", 1).with("home.lease_ttl_ms", 3000)
+    server_on(redis.url()).with("cluster.shards", 1).with("home.lease_ttl_ms", 3000)
 }
 
 /// The version of a player's record as Redis holds it.
@@ -72,16 +72,16 @@ async fn until_stored(redis: &RedisServer, diarists: &[&Diarist], compares: impl
 async fn a_zombie_goes_on(guard_off: Option<&'static str>) -> Vec<Verdict> {
     let (redis, began) = (redis(), Instant::now());
     let slow = on(&redis).with("home.flush_interval_ms", 1000);
-    let mut zombie = slow.without(guard_off).start().await;
-    let door = Relay::to(zombie.address()).await;
+    let mut zombie = started(slow.without(guard_off)).await;
+    let door = Relay::to(address(&zombie)).await;
     let mut ann = Diarist::login(door.url(), 0, began).await;
     ann.writes_often(Ack::Durable, 1).await;
     // So many that the zombie's record is of a later version than all that the second home makes of it.
     ann.writes_often(Ack::Applied, 40).await;
     zombie.pause();
 
-    let mut second = on(&redis).without(guard_off).start().await;
-    door.turn_to(second.address());
+    let mut second = started(on(&redis).without(guard_off)).await;
+    door.turn_to(address(&second));
     assert!(ann.is_back().await.rolled_back.is_some(), "the first server had flushed before it was stopped");
     ann.writes_often(Ack::Durable, 8).await;
 
@@ -93,8 +93,8 @@ async fn a_zombie_goes_on(guard_off: Option<&'static str>) -> Vec<Verdict> {
     second.kill9();
     zombie.kill9();
 
-    let third = on(&redis).without(guard_off).start().await;
-    door.turn_to(third.address());
+    let third = started(on(&redis).without(guard_off)).await;
+    door.turn_to(address(&third));
     ann.is_back().await;
     ann.reads().await;
     judged(vec![ann.diary()], began)
@@ -113,8 +113,8 @@ async fn without_the_fence_a_stopped_server_overwrites_what_its_successor_acked(
 /// server, too, is killed. In between somebody writes, whose commit can tell, or nobody does, and only renewals can.
 async fn redis_is_put_back(somebody_writes: bool, guard_off: Option<&'static str>) -> Vec<Verdict> {
     let (mut redis, began) = (redis(), Instant::now());
-    let mut server = on(&redis).without(guard_off).start().await;
-    let door = Relay::to(server.address()).await;
+    let mut server = started(on(&redis).without(guard_off)).await;
+    let door = Relay::to(address(&server)).await;
     let mut diarists = Vec::new();
     for process in 0..4 {
         let mut diarist = Diarist::login(door.url(), process, began).await;
@@ -145,8 +145,8 @@ async fn redis_is_put_back(somebody_writes: bool, guard_off: Option<&'static str
     }
 
     server.kill9();
-    server.restart().await;
-    door.turn_to(server.address());
+    server = restarted(server).await;
+    door.turn_to(address(&server));
     for diarist in &mut diarists {
         diarist.is_back().await;
         diarist.reads().await;
@@ -180,8 +180,8 @@ async fn without_the_flush_counter_no_renewal_notices_that_redis_was_put_back() 
 
 /// Links lose answers and then break: what was carried out is sent again.
 async fn answers_are_lost(starting: Starting, guard_off: Option<&'static str>) -> Report {
-    let server = starting.without(guard_off).start().await;
-    let door = Relay::to(server.address()).await;
+    let server = started(starting.without(guard_off)).await;
+    let door = Relay::to(address(&server)).await;
     door.swallow_on(36);
     let line = format!(
         "load steady --quiet --players 12 --seconds 5 --url {} --durable-share 0.1 --write-interval-ms 50",
@@ -203,7 +203,7 @@ async fn lost_answers([one, other]: [Starting; 2]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_cseq_what_is_sent_again_counts_twice_on_the_embedded_store() {
     let folder = tempfile::tempdir().unwrap();
-    let in_part = |part| Server::on(format!("embedded:{}", folder.path().join(part).display()));
+    let in_part = |part| server_on(format!("embedded:{}", folder.path().join(part).display()));
     lost_answers(["kept", "broken"].map(in_part)).await;
 }
 

@@ -29,7 +29,7 @@ async fn logins_in_turns_end_one_another_and_leave_one_session() {
         futures_util::future::join_all(pairs).await;
     };
     siege.under("login ping-pong", 8, attack).await;
-    let sessions = siege.metric("hearth_sessions", "").await;
+    let sessions = siege.server.metric("hearth_sessions", "").await;
     assert!(sessions <= 8 + 4, "{sessions} sessions of 8 others and 4 who fight");
 }
 
@@ -120,7 +120,7 @@ async fn over_ipv6_the_limit_is_by_network_and_those_within_it_stay() {
         }
     };
     siege.under("connects over an address's limit, IPv6", 8, attack).await;
-    let refused = siege.metric("hearth_handshake_failures_total", "reason=\"connect_rate\"").await;
+    let refused = siege.server.metric("hearth_handshake_failures_total", "reason=\"connect_rate\"").await;
     assert!(refused >= 50, "{refused} connections were refused");
 }
 
@@ -145,6 +145,6 @@ async fn logins_over_an_address_limit_are_refused_before_their_token_is_read() {
         }
     };
     siege.under("logins over an address's limit", 8, attack).await;
-    let refused = siege.metric("hearth_logins_total", "outcome=\"rate_limited\"").await;
+    let refused = siege.server.metric("hearth_logins_total", "outcome=\"rate_limited\"").await;
     assert!(refused > 0, "the limit was never reached");
 }

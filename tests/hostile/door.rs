@@ -249,7 +249,7 @@ async fn without_descriptors_the_server_neither_spins_nor_forgets_its_players() 
         assert!(share < 0.8, "it spins: {share:.2} of a core");
     };
     siege.under("descriptors exhausted", 8, attack).await;
-    let refused = siege.metric("hearth_handshake_failures_total", "reason=\"accept\"").await;
+    let refused = siege.server.metric("hearth_handshake_failures_total", "reason=\"accept\"").await;
     assert!(refused > 0, "the descriptors were never exhausted");
     assert!(siege.server.log().matches("cannot accept").count() < 20, "it is said, not sung");
     siege.server.login("bea").await.pings().await;

@@ -166,7 +166,7 @@ const NO_RATES: &[(&str, &str)] = &[
 async fn who_never_reads_is_closed_4003() {
     let siege = Siege::lay(NO_RATES).await;
     let attack = async || {
-        let before = siege.metric("hearth_closes_total", "code=\"4003\"").await;
+        let before = siege.server.metric("hearth_closes_total", "code=\"4003\"").await;
         let lives = [
             text(r#"["state.get", 1, {}]"#),
             frame(FIN | PING, &[0; 125]),
@@ -191,7 +191,7 @@ async fn who_never_reads_is_closed_4003() {
 async fn a_window_of_zero_costs_its_own_link_alone() {
     let siege = Siege::lay(NO_RATES).await;
     let attack = async || {
-        let before = siege.metric("hearth_closes_total", "code=\"4003\"").await;
+        let before = siege.server.metric("hearth_closes_total", "code=\"4003\"").await;
         let mut friend = Player::connect(siege.server.url(), Encoding::MessagePack).await;
         friend.login("friend").await;
         let mut blind = Vec::new();
@@ -205,7 +205,7 @@ async fn a_window_of_zero_costs_its_own_link_alone() {
         // They read nothing from here on; what is pushed to them is joined, and then they are let go.
         let filler: serde_json::Value = (0..16).map(|n| (format!("k{n}"), json!("x".repeat(250)))).collect();
         let mut n = 0;
-        while siege.metric("hearth_closes_total", "code=\"4003\"").await < before + 4 {
+        while siege.server.metric("hearth_closes_total", "code=\"4003\"").await < before + 4 {
             for _ in 0..50 {
                 n += 1;
                 let mut activity = filler.clone();

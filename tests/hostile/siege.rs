@@ -154,19 +154,10 @@ impl Siege {
         Duration::from_millis(ticks * 10)
     }
 
-    /// The sum of all series of a metric with this label.
-    pub(crate) async fn metric(&self, name: &str, label: &str) -> u64 {
-        let page = reqwest::get(format!("{}/metrics", self.server.service_url())).await.unwrap();
-        let page = page.text().await.unwrap();
-        let series = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
-    }
-
     /// Waits until so many links have been closed with this code.
     pub(crate) async fn until_closed(&self, code: u16, at_least: u64) {
         let label = format!("code=\"{code}\"");
-        let closed = async || (self.metric("hearth_closes_total", &label).await >= at_least).then_some(());
-        until(&format!("{at_least} closes with {code}"), closed).await;
+        self.server.until_metric("hearth_closes_total", &label, at_least).await;
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) enum StoreKind {
 /// A server that is about to start.
 pub(crate) struct Starting {
     settings: BTreeMap<String, String>,
+    guard_off: Option<&'static str>,
     store: Store,
     port: u16,
 }
@@ -53,7 +54,7 @@ impl Starting {
         // Few shards: each is a lease to be taken and given back, which is most of what starting and stopping costs.
         let settings = [("cluster.name", "test"), ("cluster.shards", "16")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { settings: settings.into(), store, port: 0 }
+        Self { settings: settings.into(), guard_off: None, store, port: 0 }
     }
 
     /// Changes a setting, by the name it has in `config/hearth.toml`.
@@ -66,6 +67,13 @@ impl Starting {
     pub(crate) fn with_lease(self, ttl_ms: u64) -> Self {
         let redis = self.with("home.lease_ttl_ms", ttl_ms).with("redis.response_timeout_ms", ttl_ms / 4);
         redis.with("redis.connect_timeout_ms", ttl_ms / 4)
+    }
+
+    /// Turns this guard off for the life of each process; the build must have the switches.
+    #[allow(dead_code, reason = "tests/faults does, through this same file")]
+    pub(crate) fn without(mut self, guard: Option<&'static str>) -> Self {
+        self.guard_off = guard;
+        self
     }
 
     /// Listens there instead of on a free port.
@@ -91,21 +99,22 @@ impl Starting {
     }
 
     fn try_start(self) -> Result<Server, Exit> {
-        let Self { settings, store, port } = self;
         let folder = tempfile::tempdir().unwrap();
-        let process = Process::start(&arguments(&settings, &store, port), folder.path())?;
-        Ok(Server { process, store, settings, folder })
+        let process = Process::start(&self, self.port, folder.path())?;
+        Ok(Server { process, starting: self, folder })
     }
-}
 
-fn arguments(settings: &BTreeMap<String, String>, store: &Store, port: u16) -> Vec<String> {
-    let client_addr = settings.get("client_addr").cloned().unwrap_or_else(|| format!("127.0.0.1:{port}"));
-    let named = ["--client-addr", &client_addr, "--service-addr", "127.0.0.1:0", "--store", &store.url()];
-    let mut arguments: Vec<String> = named.into_iter().map(str::to_owned).collect();
-    for (name, value) in settings {
-        arguments.extend(["--set".to_owned(), format!("{name}={value}")]);
+    fn arguments(&self, port: u16) -> Vec<String> {
+        let client_addr =
+            self.settings.get("client_addr").cloned().unwrap_or_else(|| format!("127.0.0.1:{port}"));
+        let store = self.store.url();
+        let named = ["--client-addr", &client_addr, "--service-addr", "127.0.0.1:0", "--store", &store];
+        let mut arguments: Vec<String> = named.into_iter().map(str::to_owned).collect();
+        for (name, value) in &self.settings {
+            arguments.extend(["--set".to_owned(), format!("{name}={value}")]);
+        }
+        arguments
     }
-    arguments
 }
 
 /// How a server ended that did not become ready.
@@ -119,8 +128,7 @@ pub(crate) struct Exit {
 /// A running server.
 pub(crate) struct Server {
     process: Process,
-    store: Store,
-    settings: BTreeMap<String, String>,
+    starting: Starting,
     folder: TempDir,
 }
 
@@ -145,12 +153,12 @@ impl Server {
 
     /// The URL of its store.
     pub(crate) fn store_url(&self) -> String {
-        self.store.url()
+        self.starting.store.url()
     }
 
     /// Its Redis.
     pub(crate) fn redis(&mut self) -> &mut RedisServer {
-        match &mut self.store {
+        match &mut self.starting.store {
             Store::Redis(redis) => redis,
             Store::Embedded(_) | Store::Borrowed(_) => panic!("this server has no Redis of its own"),
         }
@@ -178,7 +186,7 @@ impl Server {
 
     /// What its players speak, unless they say otherwise: so both encodings live through every story.
     pub(crate) fn encoding(&self) -> Encoding {
-        match self.store {
+        match self.starting.store {
             Store::Embedded(_) => Encoding::Json,
             Store::Redis(_) | Store::Borrowed(_) => Encoding::MessagePack,
         }
@@ -242,7 +250,7 @@ impl Server {
 
     /// Starts an ended server again: the same store, the same settings and, if nobody took it meanwhile, the same port.
     pub(crate) fn restart(&mut self) {
-        let again = |port| Process::start(&arguments(&self.settings, &self.store, port), self.folder.path());
+        let again = |port| Process::start(&self.starting, port, self.folder.path());
         self.process = again(self.port()).or_else(|_| again(0)).expect("the server starts again");
     }
 
@@ -277,7 +285,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(arguments: &[String], folder: &Path) -> Result<Self, Exit> {
+    fn start(starting: &Starting, port: u16, folder: &Path) -> Result<Self, Exit> {
         let log = folder.join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_"))
@@ -285,7 +293,10 @@ impl Process {
             command.env_remove(name);
         }
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        if let Some(guard) = starting.guard_off {
+            command.env("HEARTH_SABOTAGE", guard);
+        }
+        command.args(starting.arguments(port)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let said = lines_of(child.stdout.take().unwrap());
         let mut process = Self { child, url: String::new(), service_url: String::new(), log };
