@@ -40,18 +40,29 @@ impl Home {
         if revoke_before.is_none() && self.find_serving(player).await?.is_none() {
             return Ok(None);
         }
-        let (cell, (sessions, stamp)) = self
-            .change_hot_or_cold(
-                player,
-                |_, _| Ok(()),
-                |cell, now| {
-                    let applied =
-                        self.apply(cell, now, |record, ctx| Ok(record.kick(ctx, &reason, revoke_before)))?;
-                    Ok((self.ended_of(cell, applied.value), applied.stamp))
-                },
-            )
-            .await?;
-        Ok(Some(Barred { cell, stamp, sessions }))
+        // In the store there is nobody to kick; what is revoked already needs no writing.
+        let revokes = |record: &Record, _: Context<'_>| {
+            let is_news = revoke_before.is_some_and(|before| before > record.revoked_before());
+            if is_news { Ok(()) } else { Err(Refusal::NoSession) }
+        };
+        let kicked = self
+            .change_hot_or_cold(player, revokes, |cell, now| {
+                let applied =
+                    self.apply(cell, now, |record, ctx| Ok(record.kick(ctx, &reason, revoke_before)))?;
+                Ok((self.ended_of(cell, applied.value), applied.stamp))
+            })
+            .await;
+        match kicked {
+            Ok((cell, (sessions, stamp))) => Ok(Some(Barred { cell, stamp, sessions })),
+            Err(HomeError::Refused(Refusal::NoSession)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why a player is banned, if she is: also when her record has left memory since.
+    #[must_use]
+    pub fn banned_for(&self, player: &PlayerId) -> Option<Arc<str>> {
+        self.bans.of_player(player, clock::now().unix_ms).map(|ban| ban.reason)
     }
 
     /// Bans a player until then (Unix ms; for ever if absent), or changes the ban that there is.

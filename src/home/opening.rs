@@ -101,9 +101,10 @@ impl Home {
                 Ok((ticket_n, stamp)) => {
                     if let Err(error) = self.durable(&cell).await {
                         let _ = self.end(&cell, session, EndReason::Logout, clock::now());
-                        return Err(match error {
-                            HomeError::NotDurable => HomeError::Store(StoreError::Timeout),
-                            error => error,
+                        return Err(match (self.banned_for(&login.player), error) {
+                            (Some(reason), _) => Refusal::Banned { reason }.into(),
+                            (None, HomeError::NotDurable) => HomeError::Store(StoreError::Timeout),
+                            (None, error) => error,
                         });
                     }
                     self.stands(&cell, session, &login)?;
@@ -125,7 +126,10 @@ impl Home {
             record.admits(self.context(now), login.token_issued_at_unix_ms)?;
             record.session(session).map(|_| ()).ok_or_else(|| gone.clone())
         });
-        judged.unwrap_or(Err(gone)).map_err(|refusal| {
+        // A record without sessions has left memory with its commit; if a ban ended them, that is known beside it.
+        let left =
+            || self.banned_for(cell.player()).map_or(gone.clone(), |reason| Refusal::Banned { reason });
+        judged.unwrap_or_else(|| Err(left())).map_err(|refusal| {
             let _ = self.end(cell, session, EndReason::Logout, now);
             refusal.into()
         })

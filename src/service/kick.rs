@@ -57,6 +57,7 @@ pub(super) async fn kick(
     }
     let kicked = EndReason::Kicked { code, reason: reason.into() };
     let Some(kicked) = service.home.kick(&player, kicked, asked.revoke_before).await? else {
+        service.home.may_answer(&player)?;
         return Ok(Json(Kicked { sessions: 0 }));
     };
     if kicked.sessions > 0 || asked.revoke_before.is_some() {

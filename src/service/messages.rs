@@ -69,7 +69,9 @@ pub(super) async fn push(
         None => rand::random(),
     };
     let body = packed(id, asked.data, caller.name())?;
-    if let Some(delivered) = service.repeats.sent(id, clock::now()) {
+    // One that was only pushed does not stand for one that is to be kept.
+    let remembered_as = if kept { !id } else { id };
+    if let Some(delivered) = service.repeats.sent(remembered_as, clock::now()) {
         service.home.may_answer(&player)?;
         return Ok(Json(Pushed { id: text_of(id), delivered, kept }));
     }
@@ -83,7 +85,7 @@ pub(super) async fn push(
     let cell = service.home.find_serving(&player).await?;
     let send = || cell.map_or(0, |cell| service.push_to_all(&cell, &push));
     let delivered = match idempotency_key {
-        Some(_) => service.repeats.once(id, clock::now(), send),
+        Some(_) => service.repeats.once(remembered_as, clock::now(), send),
         None => send(),
     };
     service.home.may_answer(&player)?;

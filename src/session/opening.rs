@@ -75,7 +75,7 @@ impl Sessions {
             pending: false,
         };
         let opened = match self.home.login(login).await {
-            Err(HomeError::Refused(Refusal::NoSession)) => return Err(self.replaced()),
+            Err(HomeError::Refused(Refusal::NoSession)) => return Err(self.gone_again(&player)),
             opened => opened?,
         };
         let (mailbox, _) = self.hub.mailbox_or_new(opened.session, &player, 0);
@@ -92,7 +92,7 @@ impl Sessions {
         match attachment.cell.read(is_here).flatten() {
             None => {
                 self.leave(&attachment);
-                return Err(self.replaced());
+                return Err(self.gone_again(&player));
             }
             // A service was faster still, and the room found no mailbox.
             Some(true) => self.home.tell_rooms(&attachment.cell),
@@ -166,8 +166,11 @@ impl Sessions {
         Ok(Entered { attachment, ready, owed, owes_kept })
     }
 
-    /// The session was gone before its client heard of it.
-    fn replaced(&self) -> EnterError {
+    /// The session was gone before its client heard of it: by a ban, or by a newer login.
+    fn gone_again(&self, player: &PlayerId) -> EnterError {
+        if let Some(reason) = self.home.banned_for(player) {
+            return HomeError::Refused(Refusal::Banned { reason }).into();
+        }
         let body = ErrorBody::new(ErrorCode::SessionLimit, "a newer login took this session's place");
         EnterError { body, close: Some(CloseCode::Replaced) }
     }

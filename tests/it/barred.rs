@@ -153,6 +153,29 @@ on_both_stores! {
         told(server.resume_refused(&away).await);
     }
 
+    async fn of_logins_at_the_moment_of_a_ban_none_stays(kind) {
+        let server = with_key(kind).with("session.login_policy", "many(32)").start();
+        let shop = Service::of(&server, KEY);
+        let mut links = Vec::new();
+        for _ in 0..12 {
+            links.push(server.connect().await);
+        }
+        let logins = links.into_iter().map(|mut link| async {
+            let came = link.ask("login", json!({"token": "dev:ann"})).await;
+            (link, came)
+        });
+        let ban = shop.put("/v1/players/ann/ban", json!({"reason": "cheating"}));
+        let ((status, _), logins) = futures_util::future::join(ban, futures_util::future::join_all(logins)).await;
+        assert_eq!(status, 200);
+        for (mut link, came) in logins {
+            if let Err(refused) = came {
+                assert_eq!(refused["code"], "banned");
+            }
+            link.expect_close(4503).await;
+        }
+        assert_eq!(shop.get("/v1/players/ann").await.1["sessions"], json!([]));
+    }
+
     async fn a_ban_ends_by_itself(kind) {
         let server = with_key(kind).start();
         let shop = Service::of(&server, KEY);

@@ -127,6 +127,21 @@ on_both_stores! {
         assert_eq!(hears(&mut ann).await.0, mark);
     }
 
+    async fn what_was_only_pushed_does_not_stand_for_what_is_to_be_kept(kind) {
+        let server = with_key(kind).start();
+        let shop = Service::of(&server, KEY);
+        let mut ann = server.login("ann").await;
+        let body = |ack: &str| json!({"data": "gift", "ack": ack, "idempotency_key": "order-7"});
+        let (_, pushed) = shop.post(PATH, body("applied")).await;
+        assert_eq!((&pushed["delivered"], &pushed["kept"]), (&json!(1), &Value::Null));
+        let (_, kept) = shop.post(PATH, body("durable")).await;
+        assert_eq!((&kept["id"], &kept["kept"]), (&pushed["id"], &json!(true)));
+        assert_eq!(hears(&mut ann).await.0, pushed["id"]);
+        // She does not say that she has seen it: it waits.
+        let mut ann = server.login("ann").await;
+        assert_eq!(hears(&mut ann).await.0, pushed["id"]);
+    }
+
     async fn no_more_than_a_hundred_wait(kind) {
         let server = with_key(kind).start();
         let shop = Service::of(&server, KEY);

@@ -59,12 +59,13 @@ impl Sessions {
         };
         let players: Vec<PlayerId> =
             players.into_iter().map(|player| self.presence.interned(player)).collect();
-        let applied =
-            self.home.apply(&me.cell, now, |record, ctx| record.watch(ctx, me.session, &players))?;
-        // Registered first, looked at second: no change falls between, and `ver` tells a repeat.
-        for player in &players {
-            self.presence.watch(player, &me.mailbox);
-        }
+        // Registered with the record's change, in one step: a service may be changing the same list. Looked at after
+        // that: no change falls between, and `ver` tells a repeat.
+        let applied = self.home.apply(&me.cell, now, |record, ctx| {
+            record.watch(ctx, me.session, &players)?;
+            players.iter().for_each(|player| self.presence.watch(player, &me.mailbox));
+            Ok(())
+        })?;
         Ok(self.looked_up(players, Some((Arc::clone(&me.mailbox), applied.stamp))))
     }
 
@@ -73,10 +74,11 @@ impl Sessions {
             Ok(players) => players,
             Err(error) => return Ok(Answer::Error(error)),
         };
-        self.home.apply(&me.cell, now, |record, ctx| record.unwatch(ctx, me.session, &players))?;
-        for player in &players {
-            self.presence.unwatch(player, me.session);
-        }
+        self.home.apply(&me.cell, now, |record, ctx| {
+            record.unwatch(ctx, me.session, &players)?;
+            players.iter().for_each(|player| self.presence.unwatch(player, me.session));
+            Ok(())
+        })?;
         Ok(Answer::Ok(Body::Empty(Empty {})))
     }
 

@@ -86,6 +86,10 @@ for i = bans + 1, events, 2 do
   if player and ends ~= '' then call('ZADD', KEYS[#KEYS], ends, player)
   elseif player then call('ZREM', KEYS[#KEYS], player) end
 end
+-- Whose ban ended a day ago and whose record ran out since leaves nobody else to take the name off.
+if events > bans then
+  call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', string.format('%.0f', call('TIME')[1] * 1000 - 86400000))
+end
 for i = events + 1, #ARGV, 2 do
   local verdict = verdicts[tonumber(ARGV[i])]
   local appends = verdict == 'a' or verdict == 'r' or verdict == 't'
