@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::cores::Cores;
-use super::figure::{Findings, Goal, Rounds};
+use super::figure::{Findings, Goal, Rounds, Series};
 use super::process::{Floor, Hearth, Persistence, Process, Redis};
 use super::swarm::{Heard, Opening, Swarm, write};
 use super::words::{Change, FIRST_REFERENCE, is_ack};
@@ -73,7 +73,12 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
             .into_iter()
             .map(Rounds::row)
             .collect(),
-        notes: Vec::new(),
+        notes: vec![format!(
+            "busy share of the server's core (medians): ours {:.2}, tungstenite echo {:.2}, raw echo {:.2}",
+            Series::of(ours.busy).median,
+            Series::of(by_ws.busy).median,
+            Series::of(by_raw.busy).median
+        )],
     })
 }
 
@@ -88,6 +93,8 @@ struct Driven<'a> {
     /// How many changes each link has said, and how many were answered.
     said: Vec<u32>,
     answered: Vec<u32>,
+    /// The share of its windows that the server was busy.
+    busy: Vec<f64>,
 }
 
 impl<'a> Driven<'a> {
@@ -97,6 +104,7 @@ impl<'a> Driven<'a> {
             swarm: Swarm::new(addr, opening)?,
             said: vec![0; LINKS],
             answered: vec![0; LINKS],
+            busy: Vec::new(),
         })
     }
 
@@ -112,11 +120,12 @@ impl<'a> Driven<'a> {
         while Instant::now() < warm {
             self.turn(&mut change, &mut bytes, answers, true)?;
         }
-        let (before, until, mut count) = (self.process.cpu_time()?, Instant::now() + WINDOW, 0);
-        while Instant::now() < until && count < CHANGES_MAX {
+        let (before, began, mut count) = (self.process.cpu_time()?, Instant::now(), 0);
+        while began.elapsed() < WINDOW && count < CHANGES_MAX {
             count += self.turn(&mut change, &mut bytes, answers, true)?;
         }
         let used = self.process.cpu_time()?.saturating_sub(before);
+        self.busy.push(used.as_secs_f64() / began.elapsed().as_secs_f64());
         self.drain(&mut change, &mut bytes, answers)?;
         Ok(used.as_secs_f64() * 1e6 / count as f64)
     }

@@ -9,6 +9,7 @@
 )]
 
 mod fake;
+mod floors;
 
 use clap::Parser;
 use fake::{Bent, Fake};
