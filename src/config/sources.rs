@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use figment::Provider as _;
 use figment::providers::{Format as _, Toml};
@@ -39,11 +40,21 @@ pub struct Sources {
 /// Where a value came from, as a fault names it.
 type Origin = String;
 
+/// Every setting's default, read like a file; or what is wrong with the table.
+static DEFAULTS: LazyLock<Result<BTreeMap<String, Raw>, String>> = LazyLock::new(|| {
+    let profiles = Toml::string(&super::manual::in_force()).data().map_err(|error| error.to_string())?;
+    let leaves = SECTIONS.iter().flat_map(|section| section.leaves);
+    let read = |leaf: &Leaf| {
+        let value = profiles.values().find_map(|dict| lookup(dict, leaf))?;
+        Some((leaf.path(), raw(value)))
+    };
+    Ok(leaves.filter_map(read).collect())
+});
+
 /// The values given, and the faults found so far.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     given: BTreeMap<String, (Raw, Origin)>,
-    defaults: BTreeMap<String, Raw>,
     faults: Vec<Fault>,
     faulty: BTreeSet<String>,
 }
@@ -71,16 +82,8 @@ impl Reader {
     /// Knows nothing but the defaults.
     pub(super) fn with_defaults() -> Self {
         let mut reader = Self::default();
-        let manual = super::manual::in_force();
-        match Toml::string(&manual).data() {
-            Ok(profiles) => {
-                for leaf in SECTIONS.iter().flat_map(|section| section.leaves) {
-                    if let Some(value) = profiles.values().find_map(|dict| lookup(dict, leaf)) {
-                        reader.defaults.insert(leaf.path(), raw(value));
-                    }
-                }
-            }
-            Err(error) => reader.fault("defaults", &error.to_string()),
+        if let Err(fault) = &*DEFAULTS {
+            reader.fault("defaults", fault);
         }
         reader
     }
@@ -169,7 +172,7 @@ impl Reader {
                 }
             }
         }
-        match self.defaults.get(&path) {
+        match DEFAULTS.as_ref().ok().and_then(|defaults| defaults.get(&path)) {
             Some(raw) => match T::read(raw, leaf) {
                 Ok(value) => Some(value),
                 Err(message) => {
@@ -253,7 +256,13 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
     known
         .map(|candidate| {
             let same_key = name.contains('.') != candidate.contains('.') || name.contains('.');
-            let off = if same_key && key(name) == key(candidate) { 0 } else { letters_off(name, candidate) };
+            // More bytes apart than three letters can be: not worth the counting.
+            let far = name.len().abs_diff(candidate.len()) > 12;
+            let off = match same_key && key(name) == key(candidate) {
+                true => 0,
+                false if far => usize::MAX,
+                false => letters_off(name, candidate),
+            };
             (off, candidate)
         })
         .min()
