@@ -66,6 +66,8 @@ pub(super) fn room_settings(settings: &Settings) -> RoomSettings {
         rooms_max: settings.rooms.rooms_max,
         page_members_max: settings.rooms.page_members_max,
         diff_members_max: settings.rooms.diff_members_max,
+        meta_keys_max: settings.rooms.meta_keys_max,
+        meta_bytes_max: settings.rooms.meta_bytes_max,
         messages_waiting_max: settings.rooms.messages_waiting_max,
     }
 }
@@ -121,8 +123,6 @@ pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
         frame_bytes_max: settings.link.frame_bytes_max,
         durable_in_flight_max: settings.link.durable_in_flight_max,
         player_messages: settings.session.player_messages,
-        room_meta_keys_max: settings.rooms.meta_keys_max,
-        room_meta_bytes_max: settings.rooms.meta_bytes_max,
         limits: limits
             .into_iter()
             .map(|(name, most)| (name.to_owned(), wide(most)))

@@ -15,7 +15,7 @@ use super::records::Cell;
 use super::{Home, HomeError};
 use crate::clock::{self, Now};
 use crate::events::{PresenceView, Status};
-use crate::ids::{PlayerId, SessionId, ShardId};
+use crate::ids::{PlayerId, RoomName, SessionId, ShardId};
 use crate::store::StoreError;
 
 /// Players of one shard that one store call may name.
@@ -70,6 +70,15 @@ impl Home {
     /// [`HomeError::NotHome`].
     pub fn may_answer(&self, player: &PlayerId) -> Result<(), HomeError> {
         let shard = self.shard(self.placement.shard_of(player))?;
+        if shard.serves(clock::now().mono_ms) { Ok(()) } else { Err(self.not_home()) }
+    }
+
+    /// The same about a room.
+    ///
+    /// # Errors
+    /// [`HomeError::NotHome`].
+    pub fn may_answer_for(&self, room: &RoomName) -> Result<(), HomeError> {
+        let shard = self.shard(self.placement.shard_of_room(room))?;
         if shard.serves(clock::now().mono_ms) { Ok(()) } else { Err(self.not_home()) }
     }
 

@@ -32,6 +32,10 @@ pub struct RoomSettings {
     pub page_members_max: usize,
     /// Members in one diff; beyond it only the count is told.
     pub diff_members_max: usize,
+    /// Keys of a member's meta.
+    pub meta_keys_max: usize,
+    /// Bytes of a member's meta.
+    pub meta_bytes_max: usize,
     /// Messages of one room that wait to be told.
     pub messages_waiting_max: usize,
 }

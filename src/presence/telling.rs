@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use protocol::push::Room as RoomBody;
 use protocol::reply::{Member as WireMember, Roster as WireRoster};
-use protocol::{Encoding, Value};
+use protocol::{Encoding, Text, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::rooms::Rooms;
@@ -17,6 +17,8 @@ use crate::hub::{Mailbox, Push, PushKind};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
 use crate::tasks::Tasks;
 
+/// What keeps a meta small.
+const META_KEY_BYTES_MAX: usize = protocol::limits::META_KEY_BYTES_MAX;
 /// Pushes after which others get a turn.
 const TURN: usize = 2_000;
 
@@ -127,6 +129,27 @@ impl Rooms {
             ..body(name, ver, count)
         };
         push(name, &body, None)
+    }
+
+    /// A member's meta as records keep it; the empty one is none.
+    ///
+    /// # Errors
+    /// Which limit it is over, for people.
+    pub fn packed_meta(&self, meta: &BTreeMap<Text<'_>, Value>) -> Result<Option<Arc<[u8]>>, &'static str> {
+        if meta.is_empty() {
+            return Ok(None);
+        }
+        if meta.len() > self.settings.meta_keys_max {
+            return Err("meta has more keys than ready.limits says");
+        }
+        if meta.keys().any(|key| key.as_str().len() > META_KEY_BYTES_MAX) {
+            return Err("a key of meta has at most 64 bytes");
+        }
+        let packed = rmp_serde::to_vec(meta).unwrap_or_default();
+        if packed.len() > self.settings.meta_bytes_max {
+            return Err("meta has more bytes than ready.limits says");
+        }
+        Ok(Some(packed.into()))
     }
 
     /// One page as answers carry it.

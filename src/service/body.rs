@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 
 use super::problem::Problem;
 use super::{BODY_BYTES_MAX, Service};
-use crate::ids::{PlayerId, SessionId};
+use crate::ids::{PlayerId, RoomName, SessionId};
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,6 +33,25 @@ pub(super) struct Body {
 /// A body in JSON.
 #[derive(Debug)]
 pub(super) struct JsonBody(pub(super) Body);
+
+/// A body in JSON that may be left out; then it is an empty map.
+#[derive(Debug)]
+pub(super) struct OptionalBody(pub(super) Body);
+
+impl FromRequest<Arc<Service>> for OptionalBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Problem> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            return JsonBody::from_request(request, service).await.map(|JsonBody(body)| Self(body));
+        }
+        let body = Body::take(request, service, Encoding::Json).await?;
+        if !body.bytes.is_empty() {
+            return Err(unsupported("send the body as Content-Type: application/json"));
+        }
+        Ok(Self(Body { bytes: Bytes::from_static(b"{}"), encoding: Encoding::Json }))
+    }
+}
 
 /// A body in JSON or MessagePack.
 #[derive(Debug)]
@@ -160,6 +179,31 @@ impl FromRequestParts<Arc<Service>> for PathSession {
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
         Ok(Self(SessionId::parse(&segment(parts, service).await?)?))
+    }
+}
+
+/// The room of a path.
+pub(super) struct PathRoom(pub(super) RoomName);
+
+impl FromRequestParts<Arc<Service>> for PathRoom {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        Ok(Self(RoomName::parse(&segment(parts, service).await?)?))
+    }
+}
+
+/// The room and the member of a path.
+pub(super) struct PathMember(pub(super) RoomName, pub(super) PlayerId);
+
+impl FromRequestParts<Arc<Service>> for PathMember {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        let segments = Path::<(String, String)>::from_request_parts(parts, service).await;
+        let Path((room, player)) =
+            segments.map_err(|_| Problem::bad_request("an id in the path is not UTF-8"))?;
+        Ok(Self(RoomName::parse(&room)?, PlayerId::parse(&player)?))
     }
 }
 

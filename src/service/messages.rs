@@ -26,7 +26,7 @@ use crate::hub::{Push, PushKind};
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 /// Most bytes of a message as it is pushed: what a player may send as well. A mailbox bounds how many wait, so this
 /// bounds what a slow reader can cost.
-const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
+pub(super) const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
 #[derive(Deserialize)]
 pub(super) struct Asked<'a> {

@@ -17,6 +17,7 @@ mod players;
 mod problem;
 mod query;
 mod repeats;
+mod rooms;
 mod serve;
 mod sessions;
 mod state;
@@ -168,6 +169,9 @@ mod route {
     pub(super) const KICK: &str = "/v1/players/{player}/kick";
     pub(super) const BAN: &str = "/v1/players/{player}/ban";
     pub(super) const WATCHES: &str = "/v1/players/{player}/watches";
+    pub(super) const ROOM: &str = "/v1/rooms/{room}";
+    pub(super) const ROOM_MEMBER: &str = "/v1/rooms/{room}/members/{player}";
+    pub(super) const ROOM_MESSAGES: &str = "/v1/rooms/{room}/messages";
     pub(super) const QUERY: &str = "/v1/presence/query";
     pub(super) const BROADCAST: &str = "/v1/messages";
     pub(super) const MAINTENANCE: &str = "/v1/maintenance";
@@ -187,6 +191,9 @@ mod route {
         KICK,
         BAN,
         WATCHES,
+        ROOM,
+        ROOM_MEMBER,
+        ROOM_MESSAGES,
         QUERY,
         BROADCAST,
         MAINTENANCE,
@@ -211,6 +218,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(route::KICK, post(kick::kick))
         .route(route::BAN, put(bans::ban).delete(bans::lift))
         .route(route::WATCHES, put(watches::list))
+        .route(route::ROOM, get(rooms::look))
+        .route(route::ROOM_MEMBER, put(rooms::put_in).delete(rooms::take_out))
+        .route(route::ROOM_MESSAGES, post(rooms::say))
         .route(route::QUERY, post(query::query))
         .route(route::BROADCAST, post(broadcast::push))
         .route(route::MAINTENANCE, get(maintenance::look).post(maintenance::begin).delete(maintenance::end))

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::words::wire_stamp;
 use crate::home::HomeError;
 use crate::home::record::Refusal;
-use crate::ids::IdError;
+use crate::ids::{IdError, RoomNameError};
 use crate::limits::RateLimited;
 
 /// When to try again after a refusal that names no time of its own.
@@ -94,6 +94,12 @@ impl From<HomeError> for Problem {
 
 impl From<IdError> for Problem {
     fn from(error: IdError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<RoomNameError> for Problem {
+    fn from(error: RoomNameError) -> Self {
         Self::bad_request(error.to_string())
     }
 }

@@ -91,7 +91,7 @@ impl Service {
             players,
             sessions: self.home.records().sessions(),
             links: self.hub.links(),
-            rooms: 0,
+            rooms: self.presence.rooms().count(),
             maintenance: self.maintenance_view(),
             as_of: clock::now().unix_ms,
         }

@@ -210,6 +210,8 @@ fn room_settings() -> RoomSettings {
         rooms_max: 100,
         page_members_max: 100,
         diff_members_max: 100,
+        meta_keys_max: 16,
+        meta_bytes_max: 512,
         messages_waiting_max: 100,
     }
 }
@@ -400,6 +402,10 @@ const CALLS: &[(&str, &str, Scope)] = &[
     ("PUT", "/v1/players/ann/watches", Scope::Write),
     ("DELETE", "/v1/players/ann", Scope::Admin),
     ("DELETE", "/v1/players/ann/ban", Scope::Admin),
+    ("GET", "/v1/rooms/room", Scope::Read),
+    ("PUT", "/v1/rooms/room/members/ann", Scope::Write),
+    ("DELETE", "/v1/rooms/room/members/ann", Scope::Write),
+    ("POST", "/v1/rooms/room/messages", Scope::Push),
     ("POST", "/v1/presence/query", Scope::Read),
     ("POST", "/v1/messages", Scope::Push),
     ("GET", "/v1/maintenance", Scope::Read),

@@ -74,10 +74,6 @@ pub struct SessionSettings {
     pub durable_in_flight_max: usize,
     /// Whether players may push to each other.
     pub player_messages: bool,
-    /// Most keys of a member's meta.
-    pub room_meta_keys_max: usize,
-    /// Most bytes of a member's meta.
-    pub room_meta_bytes_max: usize,
     /// This deployment's limits by name, for `ready`.
     pub limits: BTreeMap<String, u64>,
 }

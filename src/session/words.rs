@@ -10,7 +10,6 @@ use protocol::{Stamp as WireStamp, Text, Value, limits};
 use crate::events::{PresenceView, Status};
 use crate::home::HomeError;
 use crate::home::record::Refusal;
-use crate::home::record::rooms::Meta;
 use crate::ids::{Epoch, PlayerId, Stamp, Version};
 
 /// In the order asked, wherever each was found: else the order would tell who is hidden and who is not here.
@@ -58,28 +57,6 @@ pub(super) fn packed_activity(
         }
     }
     Ok(Some(rmp_serde::to_vec(activity).unwrap_or_default().into_boxed_slice()))
-}
-
-/// A member's meta as a record keeps it; the empty one is none.
-pub(super) fn packed_meta(
-    meta: &std::collections::BTreeMap<Text<'_>, Value>,
-    keys_max: usize,
-    bytes_max: usize,
-) -> Result<Meta, &'static str> {
-    if meta.is_empty() {
-        return Ok(None);
-    }
-    if meta.len() > keys_max {
-        return Err("meta has more keys than ready.limits says");
-    }
-    if meta.keys().any(|key| key.as_str().len() > limits::META_KEY_BYTES_MAX) {
-        return Err("a key of meta has at most 64 bytes");
-    }
-    let packed = rmp_serde::to_vec(meta).unwrap_or_default();
-    if packed.len() > bytes_max {
-        return Err("meta has more bytes than ready.limits says");
-    }
-    Ok(Some(packed.into()))
 }
 
 pub(super) fn rolled_back(to: Option<WireStamp>) -> ErrorBody {

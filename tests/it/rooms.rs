@@ -10,8 +10,10 @@ use crate::harness::both_stores::on_both_stores;
 use crate::harness::patience::PATIENCE;
 use crate::harness::player::Player;
 use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::service::Service;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const KEY: &str = "rooms-service-key";
 const ROOM: &str = "party:7";
 
 /// A room as its clients know it: the first answer or snapshot, and then every push.
@@ -453,6 +455,89 @@ on_both_stores! {
         let mut web = server.resume(&credentials_of_web).await;
         web.does("logout", json!({})).await;
         bea.waits_for("+bea").await;
+    }
+
+    async fn a_service_puts_a_player_in_and_takes_her_out(kind) {
+        let mut server = with_jwt(kind).with_lease(1_200).with("service_key", KEY).start();
+        let game = Service::of(&server, KEY);
+        let mut ann = login_with(&server, &token("ann", &["party:*"])).await;
+        ann.does("room.join", json!({"room": ROOM})).await;
+        let mut ann = Member { seen: Seen::of(&ann.does("room.members", json!({"room": ROOM})).await), player: ann };
+        let mut bea = login_with(&server, &token("bea", &[])).await;
+        bea.is_refused("room.join", json!({"room": ROOM}), "forbidden").await;
+        let (status, put) = game.put(&format!("/v1/rooms/{ROOM}/members/bea"), json!({"meta": {"team": "red"}})).await;
+        assert_eq!((status, &put["sessions"]), (200, &json!(1)));
+        // She is told where she is, and has the right to be there.
+        let snapshot = bea.wait_for_push("room").await;
+        let mut bea = Member { seen: Seen::of(&snapshot), player: bea };
+        assert_eq!(bea.seen.names(), "+ann +bea");
+        ann.waits_for("+ann +bea").await;
+        bea.player.does("room.join", json!({"room": ROOM, "meta": {"team": "blue"}})).await;
+        bea.says(json!("hi")).await;
+        assert_eq!(ann.hears().await, (json!("bea"), json!("hi")));
+        // What a service did is durable, and what ann did is made so.
+        ann.player.patch_durably(json!({"set": {"a": 1}})).await;
+        server.kill9();
+        server.restart();
+        let game = Service::of(&server, KEY);
+        let bea = bea.resumes(&server).await;
+        assert_eq!(bea.player.ready["rooms"], json!([ROOM]));
+        let (status, looked) = game.get(&format!("/v1/rooms/{ROOM}")).await;
+        assert_eq!((status, &looked["room"], &looked["count"]), (200, &json!(ROOM), &json!(2)));
+        assert_eq!(game.delete(&format!("/v1/rooms/{ROOM}/members/bea")).await.0, 204);
+        assert_eq!(game.delete(&format!("/v1/rooms/{ROOM}/members/bea")).await.0, 404);
+        let mut bea = bea.player;
+        loop {
+            let push = bea.wait_for_push("room").await;
+            if push["leaves"] == json!(["bea"]) {
+                break;
+            }
+        }
+        bea.is_refused("room.join", json!({"room": ROOM}), "forbidden").await;
+        assert_eq!(game.put(&format!("/v1/rooms/{ROOM}/members/nobody"), json!({})).await.0, 404);
+    }
+
+    async fn a_service_looks_at_rooms_and_speaks_in_them(kind) {
+        let server = Server::on(kind).with("service_key", KEY).with("rooms.page_members_max", 2).start();
+        let game = Service::of(&server, KEY);
+        let mut ann = Member::logs_in(&server, "ann").await;
+        let mut bea = Member::logs_in(&server, "bea").await;
+        let _cem = Member::logs_in(&server, "cem").await;
+        let (_, page) = game.get(&format!("/v1/rooms/{ROOM}")).await;
+        assert_eq!((page["members"].as_array().unwrap().len(), &page["cursor"]), (2, &json!("bea")));
+        let (_, page) = game.get(&format!("/v1/rooms/{ROOM}?cursor=bea")).await;
+        assert_eq!((&page["members"], &page["cursor"]), (&json!([{"player": "cem"}]), &json!(null)));
+        let (_, count) = game.get(&format!("/v1/rooms/{ROOM}?count_only")).await;
+        assert_eq!((&count["count"], &count["members"]), (&json!(3), &json!([])));
+        assert_eq!(game.get("/v1/rooms/nobody's").await.1["count"], 0);
+        assert_eq!(game.get(&format!("/v1/rooms/{}", "x".repeat(65))).await.0, 400);
+        let (_, stats) = game.get("/v1/stats").await;
+        assert_eq!(stats["rooms"], 1);
+        let saying = json!({"data": {"round": 2}, "idempotency_key": "k"});
+        let (_, said) = game.post(&format!("/v1/rooms/{ROOM}/messages"), saying.clone()).await;
+        assert_eq!(said["delivered"], 3);
+        assert_eq!(game.post(&format!("/v1/rooms/{ROOM}/messages"), saying).await.1, said);
+        for member in [&mut ann, &mut bea] {
+            let message = member.player.wait_for_push("message").await;
+            assert_eq!((&message["service"], &message["data"]), (&json!("bootstrap"), &json!({"round": 2})));
+            assert_eq!((&message["room"], &message["id"]), (&json!(ROOM), &said["id"]));
+            member.player.pings().await;
+            assert!(!member.player.was_told("message"));
+        }
+    }
+
+    async fn a_service_cannot_overfill_a_room(kind) {
+        let starting = Server::on(kind).with("service_key", KEY).with("rooms.members_max", 1);
+        let server = starting.with("rooms.rooms_max", 1).start();
+        let game = Service::of(&server, KEY);
+        let (_ann, _bea) = (server.login("ann").await, server.login("bea").await);
+        assert_eq!(game.put("/v1/rooms/a/members/ann", json!({})).await.0, 200);
+        let (status, refused) = game.put("/v1/rooms/a/members/bea", json!({})).await;
+        assert_eq!((status, &refused["code"]), (409, &json!("room_full")));
+        let (status, refused) = game.put("/v1/rooms/b/members/bea", json!({})).await;
+        assert_eq!((status, &refused["code"]), (503, &json!("overloaded")));
+        let meta = json!({"meta": {"k": "x".repeat(600)}});
+        assert_eq!(game.put("/v1/rooms/a/members/ann", meta).await.0, 413);
     }
 
     async fn joins_and_talk_have_their_rates(kind) {

@@ -15,7 +15,7 @@ use crate::home::{Applied, HomeError};
 use crate::ids::RoomName;
 use crate::presence::NoPlace;
 use crate::session::answer::{Answer, Body};
-use crate::session::words::{packed_meta, wire_stamp};
+use crate::session::words::wire_stamp;
 use crate::session::{Attachment, Sessions};
 
 impl Sessions {
@@ -95,7 +95,7 @@ impl Sessions {
     }
 
     fn meta(&self, meta: &BTreeMap<Text<'_>, Value>) -> Result<Meta, &'static str> {
-        packed_meta(meta, self.settings.room_meta_keys_max, self.settings.room_meta_bytes_max)
+        self.presence.rooms().packed_meta(meta)
     }
 }
 

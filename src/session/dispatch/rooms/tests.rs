@@ -112,6 +112,8 @@ fn above(epoch: &Arc<AtomicU64>) -> (Arc<Events>, Arc<Hub>, Arc<Presence>) {
         rooms_max: 100,
         page_members_max: 2,
         diff_members_max: 2,
+        meta_keys_max: 16,
+        meta_bytes_max: 512,
         messages_waiting_max: 8,
     };
     let epoch = Arc::clone(epoch);

@@ -1,0 +1,206 @@
+//! Rooms for other backends: who is in one, by page; put a player in, take her out; speak to all. A member is a
+//! player: a service puts in all the sessions that she has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use protocol::push::Message;
+use protocol::reply::Roster;
+use protocol::{Encoding, ErrorCode, Stamp as WireStamp, Text, Value};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::{JsonBody, OptionalBody, PathMember, PathRoom};
+use super::door::{Pusher, Reader, Writer};
+use super::messages::{MESSAGE_BYTES_MAX, checked_key, text_of};
+use super::problem::Problem;
+use super::repeats::message_id;
+use super::words::wire_stamp;
+use crate::clock;
+use crate::home::record::Refusal;
+use crate::home::record::rooms::Meta;
+use crate::home::{Applied, Cell, HomeError};
+use crate::hub::{Push, PushKind};
+use crate::ids::RoomName;
+use crate::presence::NoPlace;
+
+/// Stands before the room in the id of a message to one: no player's id begins so.
+const TO_ROOM: &str = "\u{1}room:";
+
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    cursor: Option<String>,
+    limit: Option<String>,
+    count_only: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct RoomView {
+    room: String,
+    #[serde(flatten)]
+    roster: Roster,
+}
+
+/// `GET /v1/rooms/{room}`
+pub(super) async fn look(
+    State(service): State<Arc<Service>>,
+    _: Reader,
+    PathRoom(room): PathRoom,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<RoomView>, Problem> {
+    let Query(asked) = asked.map_err(|refused| Problem::bad_request(refused.body_text()))?;
+    let is_count = asked.count_only.is_some_and(|told| told != "false");
+    let limit = match asked.limit.as_deref().map(str::parse) {
+        _ if is_count => Some(0),
+        None => None,
+        Some(Ok(limit)) => Some(limit),
+        Some(Err(_)) => return Err(Problem::bad_request("limit: a number")),
+    };
+    let rooms = service.presence.rooms();
+    let page = rooms.page(&room, asked.cursor.as_deref(), limit);
+    service.home.may_answer_for(&room)?;
+    Ok(Json(RoomView { room: room.as_str().to_owned(), roster: rooms.wire_roster(page) }))
+}
+
+#[derive(Deserialize)]
+struct Joining<'a> {
+    #[serde(borrow, default)]
+    meta: Option<BTreeMap<Text<'a>, Value>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct PutIn {
+    stamp: WireStamp,
+    /// How many sessions of hers are in.
+    sessions: usize,
+}
+
+/// `PUT /v1/rooms/{room}/members/{player}`
+pub(super) async fn put_in(
+    State(service): State<Arc<Service>>,
+    caller: Writer,
+    PathMember(room, player): PathMember,
+    OptionalBody(body): OptionalBody,
+) -> Result<Json<PutIn>, Problem> {
+    let joining: Joining<'_> = body.read()?;
+    let meta = match joining.meta.as_ref().map(|meta| service.presence.rooms().packed_meta(meta)).transpose()
+    {
+        Ok(meta) => meta,
+        Err(message) => return Err(Problem::new(ErrorCode::TooLarge, message)),
+    };
+    let cell = service.home.find_serving(&player).await?;
+    let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
+    let Applied { value: sessions, stamp } = service.put_member_in(&cell, &room, meta)?;
+    caller.audit("room.put", &player, None);
+    service.durable(&cell, stamp).await?;
+    service.home.may_answer(&player)?;
+    Ok(Json(PutIn { stamp: wire_stamp(stamp), sessions }))
+}
+
+/// `DELETE /v1/rooms/{room}/members/{player}`
+pub(super) async fn take_out(
+    State(service): State<Arc<Service>>,
+    caller: Writer,
+    PathMember(room, player): PathMember,
+) -> Result<StatusCode, Problem> {
+    let not_in = || Problem::not_found("the player is not in this room");
+    let cell = service.home.find_serving(&player).await?.ok_or_else(not_in)?;
+    let taken = service.home.apply(&cell, clock::now(), |record, _| Ok(record.take_out(&room)))?;
+    if taken.value.is_empty() {
+        service.home.may_answer(&player)?;
+        return Err(not_in());
+    }
+    caller.audit("room.take", &player, None);
+    service.presence.rooms().tell_taken_out(&room, &player, &taken.value);
+    service.durable(&cell, taken.stamp).await?;
+    service.home.may_answer(&player)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Saying<'a> {
+    data: Value,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Said {
+    id: String,
+    delivered: u32,
+}
+
+/// `POST /v1/rooms/{room}/messages`
+pub(super) async fn say(
+    State(service): State<Arc<Service>>,
+    caller: Pusher,
+    PathRoom(room): PathRoom,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Said>, Problem> {
+    let saying: Saying<'_> = body.read()?;
+    let key = checked_key(saying.idempotency_key.as_ref())?;
+    let to = [TO_ROOM, room.as_str()].concat();
+    let id = key.map_or_else(rand::random, |key| message_id(caller.name(), &to, key));
+    let push = message(id, saying.data, &room, caller.name())?;
+    service.home.may_answer_for(&room)?;
+    let mut is_refused = false;
+    let send = || match service.presence.rooms().speak(&room, push) {
+        Ok(delivered) => u32::try_from(delivered).unwrap_or(u32::MAX),
+        Err(_) => {
+            is_refused = true;
+            0
+        }
+    };
+    let delivered = match key {
+        Some(_) => service.repeats.once(id, clock::now(), send),
+        None => send(),
+    };
+    if is_refused {
+        return Err(HomeError::Refused(Refusal::TooMuchTalk).into());
+    }
+    caller.audit_all("room.message");
+    Ok(Json(Said { id: text_of(id), delivered }))
+}
+
+fn message(id: u128, data: Value, room: &RoomName, service: &str) -> Result<Arc<Push>, Problem> {
+    let message = Message {
+        id: text_of(id),
+        data,
+        player: None,
+        room: Some(room.as_str().to_owned()),
+        service: Some(service.to_owned()),
+    };
+    let mut bytes = Vec::new();
+    protocol::codec::encode_body(Encoding::MessagePack, &mut bytes, &message);
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(Problem::new(ErrorCode::TooLarge, "a message has at most 16384 bytes as MessagePack"));
+    }
+    Ok(Arc::new(Push::new(PushKind::Message, bytes.into())))
+}
+
+impl Service {
+    /// Puts a player in with all her sessions; how many those are.
+    fn put_member_in(
+        &self,
+        cell: &Arc<Cell>,
+        room: &RoomName,
+        meta: Option<Meta>,
+    ) -> Result<Applied<usize>, HomeError> {
+        // Kept until she is seen in the room, so that no other takes it meanwhile.
+        let place = self.presence.rooms().reserve(room, cell.player());
+        let applied = self.home.apply(cell, clock::now(), |record, ctx| {
+            record.put_in(ctx, room, meta, place.is_ok())?;
+            Ok(record.membership(room).map_or(0, |membership| membership.sessions.len()))
+        });
+        match (applied, &place) {
+            (Err(HomeError::Refused(Refusal::RoomFull)), Err(NoPlace::TooManyRooms)) => {
+                Err(HomeError::Overloaded)
+            }
+            (applied, _) => applied,
+        }
+    }
+}
