@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
+use protocol::client::{Client, Config, DropKind, Happened, Push};
 use serde_json::{Value, json};
 
 use crate::harness::both_stores::on_both_stores;
@@ -538,6 +540,35 @@ on_both_stores! {
         assert_eq!((status, &refused["code"]), (503, &json!("overloaded")));
         let meta = json!({"meta": {"k": "x".repeat(600)}});
         assert_eq!(game.put("/v1/rooms/a/members/ann", meta).await.0, 413);
+    }
+
+    async fn the_rust_client_lives_in_rooms(kind) {
+        let server = Server::on(kind).start();
+        let of = |player: &'static str| Config::new(server.url(), move || format!("dev:{player}"));
+        let ((ann, mut ann_hears), (bea, mut bea_hears)) = (Client::start(of("ann")), Client::start(of("bea")));
+        ann_hears.ready().await.unwrap();
+        bea_hears.ready().await.unwrap();
+        let team = protocol::Value::Str("red".to_owned());
+        ann.room_join(ROOM, Some([("team".to_owned(), team.clone())].into())).await.unwrap();
+        let roster = bea.room_join(ROOM, None).await.unwrap();
+        assert_eq!((roster.count, roster.members[0].meta.as_ref().unwrap()["team"] == team), (2, true));
+        // What is said while her link is down is there when it is up again.
+        ann.room_meta(ROOM, BTreeMap::new()).await.unwrap();
+        bea.drop_link(DropKind::Cut, Duration::from_millis(300)).await.unwrap();
+        ann.room_send(ROOM, protocol::Value::Int(7)).await.unwrap();
+        let said = async {
+            while let Some(event) = bea_hears.next().await {
+                if let Happened::Push(Push::Message { message, .. }) = event.what {
+                    return (message.player, message.room, message.data);
+                }
+            }
+            panic!("the client has stopped");
+        };
+        let said = tokio::time::timeout(PATIENCE, said).await.unwrap();
+        assert_eq!(said, (Some("ann".to_owned()), Some(ROOM.to_owned()), protocol::Value::Int(7)));
+        assert_eq!(bea.room_members(ROOM, None, Some(0)).await.unwrap().count, 2);
+        bea.room_leave(ROOM).await.unwrap();
+        assert_eq!(ann.room_members(ROOM, None, None).await.unwrap().count, 1);
     }
 
     async fn joins_and_talk_have_their_rates(kind) {

@@ -8,7 +8,8 @@ import argparse, base64, hashlib, itertools, json, os, socket, struct, sys, uuid
 from urllib.parse import urlsplit
 
 OPS = {"login": 1, "resume": 2, "logout": 3, "ping": 4, "state.get": 10, "state.patch": 11, "presence.set": 20, "watch": 22,
-       "ok": 100, "error": 101, "ready": 102, "presence": 110, "message": 112, "bye": 114, "mode": 115, "durable": 117}
+       "room.join": 30, "room.send": 32, "room.members": 33,
+       "ok": 100, "error": 101, "ready": 102, "presence": 110, "room": 111, "message": 112, "bye": 114, "mode": 115, "durable": 117}
 NAMES = {number: name for name, number in OPS.items()}
 
 
@@ -89,7 +90,7 @@ class Client:
             return self.read()
         op, number, body = unpack(bytearray(payload)) if self.binary else json.loads(payload)
         op = NAMES.get(op, op)
-        if op in ("presence", "message"):
+        if op in ("presence", "room", "message"):
             expect(number == self.last_seq + 1, f"push {number} follows {self.last_seq}")
             self.last_seq = number
             self.pushes.append((op, body))
@@ -101,6 +102,11 @@ class Client:
         frame = [OPS[op], ref, body] if self.binary else [op, ref, body]
         self.write(*((2, pack(frame)) if self.binary else (1, json.dumps(frame).encode())))
         return next((op, body) for op, number, body in iter(self.read, None) if number == ref and op in ("ok", "error", "ready"))
+
+    def push(self, op, fits):
+        """Waits until a push of this op fits."""
+        while not any(told == op and fits(body) for told, body in self.pushes):
+            self.read()
 
     def presence_of(self, player, status):
         """Waits until a push shows the player in this status."""
@@ -133,14 +139,27 @@ def story(url, encoding):
     expect((op, error["code"], error["temporary"]) == ("error", "state_conflict", False), "if_state guards a change")
     expect(a.ask("state.patch", incr={"gold": 1}, cseq=3)[1].get("expected") == 2, "a gap in cseq is named")
 
+    room = f"party:{ann}"
+    alone = a.ask("room.join", room=room, meta={"team": "red"}, cseq=2)[1]
+    expect(alone["count"] == 1, "a player enters a room")
+    roster = b.ask("room.join", room=room, cseq=2)[1]
+    members = [{"player": ann, "meta": {"team": "red"}}, {"player": bea}]
+    expect(roster["members"] == members and roster["ver"] > alone["ver"], "who enters sees who is there")
+    a.push("room", lambda told: {"player": bea} in told.get("joins", []) and told["count"] == 2)
+
     a.socket.shutdown(socket.SHUT_RDWR)  # the link is gone, without a word
-    expect(b.ask("presence.set", status="away", cseq=2)[0] == "ok", "the other goes on meanwhile")
+    expect(b.ask("presence.set", status="away", cseq=3)[0] == "ok", "the other goes on meanwhile")
+    b.push("room", lambda told: any(m.get("online") is False for m in told.get("updates", [])))
+    expect(b.ask("room.send", room=room, data={"say": "hi"}, cseq=4)[0] == "ok", "a member speaks")
     again = Client(url, encoding, a.last_seq)
     claim = {"session": ready["session"], "ticket": ready["ticket"], "last_seq": a.last_seq, "stamp": got["stamp"]}
     op, back = again.ask("resume", **claim)
     expect(op == "ready" and back["resumed"] and back["session"] == ready["session"], "the session is taken up again")
-    expect(back["ticket"] != ready["ticket"] and back["cseq"] == 1 and back["watching"] == [bea], "ready tells where it stands")
+    expect(back["ticket"] != ready["ticket"] and back["cseq"] == 2 and back["watching"] == [bea], "ready tells where it stands")
     expect("rolled_back" not in back and not back.get("missed"), "nothing was lost")
+    expect(back["rooms"] == [room], "rooms are kept")
+    again.push("message", lambda told: (told["room"], told["player"], told["data"]) == (room, bea, {"say": "hi"}))
+    expect(again.ask("room.members", room=room)[1]["members"] == members, "a room looks as before")
     again.presence_of(bea, "away")
     expect(again.ask("state.patch", incr={"gold": 5}, cseq=1)[1].get("dup") is True, "a repeat is told")
     expect(again.ask("state.get", keys=["gold"])[1]["state"] == {"gold": 5}, "a repeat has no second effect")

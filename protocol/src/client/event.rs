@@ -179,7 +179,7 @@ pub enum OkBody {
     Refreshed(Refreshed),
     /// `state.get`.
     State(StateGot),
-    /// `state.patch`, `presence.set`.
+    /// `state.patch`, `presence.set`, `room.leave`, `room.send`, `room.meta`.
     Changed(Changed),
     /// `presence.get`, `watch`.
     Presences(Presences),
@@ -196,7 +196,9 @@ impl OkBody {
             Op::Ping => Self::Pong(frame.read(encoding)?),
             Op::Refresh => Self::Refreshed(frame.read(encoding)?),
             Op::StateGet => Self::State(frame.read(encoding)?),
-            Op::StatePatch | Op::PresenceSet => Self::Changed(frame.read(encoding)?),
+            Op::StatePatch | Op::PresenceSet | Op::RoomLeave | Op::RoomSend | Op::RoomMeta => {
+                Self::Changed(frame.read(encoding)?)
+            }
             Op::PresenceGet | Op::Watch => Self::Presences(frame.read(encoding)?),
             Op::RoomJoin | Op::RoomMembers => Self::Roster(frame.read(encoding)?),
             Op::Send => Self::Sent(frame.read(encoding)?),
@@ -210,6 +212,7 @@ impl OkBody {
         match self {
             Self::State(got) => Some(got.stamp),
             Self::Changed(changed) => Some(changed.stamp),
+            Self::Roster(roster) => roster.stamp,
             _ => None,
         }
     }

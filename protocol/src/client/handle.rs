@@ -11,8 +11,11 @@ use super::driver::{Ask, Control, Driver};
 use super::event::{Answered, Event, Happened, OkBody, Outcome};
 use super::ledger::Slot;
 use super::link::DropKind;
-use crate::reply::{Changed, ErrorBody, Pong, Presences, Ready, Refreshed, Sent, StateGot};
-use crate::request::{Ping, Players, PresenceSet, Refresh, Request, Send, StateGet, StatePatch, Status};
+use crate::reply::{Changed, ErrorBody, Pong, Presences, Ready, Refreshed, Roster, Sent, StateGot};
+use crate::request::{
+    Ping, Players, PresenceSet, Refresh, Request, RoomJoin, RoomLeave, RoomMembers, RoomMeta, RoomSend, Send,
+    StateGet, StatePatch, Status,
+};
 use crate::{Text, Value};
 
 /// Requests that wait for the driver.
@@ -258,6 +261,59 @@ impl Client {
         self.call(Request::Unwatch(named(players))).await.map(|_| ())
     }
 
+    /// Enters a room; the roster's first page. `meta` is the player's own there; `None` keeps what she has. The client
+    /// numbers it, as all changes.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn room_join(
+        &self,
+        room: &str,
+        meta: Option<BTreeMap<String, Value>>,
+    ) -> Result<Roster, CallError> {
+        let meta = meta.map(keyed);
+        call!(self, Request::RoomJoin(RoomJoin { room: room.to_owned().into(), meta, cseq: None }), Roster)
+    }
+
+    /// Leaves a room.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn room_leave(&self, room: &str) -> Result<Changed, CallError> {
+        call!(self, Request::RoomLeave(RoomLeave { room: room.to_owned().into(), cseq: None }), Changed)
+    }
+
+    /// Speaks to all who are in a room.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn room_send(&self, room: &str, data: Value) -> Result<Changed, CallError> {
+        call!(self, Request::RoomSend(RoomSend { room: room.to_owned().into(), data, cseq: None }), Changed)
+    }
+
+    /// One page of a room's members: the first, or the one that `cursor` asks for.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn room_members(
+        &self,
+        room: &str,
+        cursor: Option<String>,
+        limit: Option<u32>,
+    ) -> Result<Roster, CallError> {
+        let cursor = cursor.map(Text::from);
+        call!(self, Request::RoomMembers(RoomMembers { room: room.to_owned().into(), cursor, limit }), Roster)
+    }
+
+    /// Changes what the player shows of herself in a room.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn room_meta(&self, room: &str, meta: BTreeMap<String, Value>) -> Result<Changed, CallError> {
+        let meta = keyed(meta);
+        call!(self, Request::RoomMeta(RoomMeta { room: room.to_owned().into(), meta, cseq: None }), Changed)
+    }
+
     /// Speaks to a player. The client numbers it.
     ///
     /// # Errors
@@ -265,6 +321,10 @@ impl Client {
     pub async fn send(&self, player: &str, data: Value) -> Result<Sent, CallError> {
         call!(self, Request::Send(Send { player: player.to_owned().into(), data, cseq: None }), Sent)
     }
+}
+
+fn keyed(meta: BTreeMap<String, Value>) -> BTreeMap<Text<'static>, Value> {
+    meta.into_iter().map(|(key, value)| (Text::from(key), value)).collect()
 }
 
 fn named(players: &[&str]) -> Players<'static> {

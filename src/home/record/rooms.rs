@@ -287,3 +287,6 @@ impl Record {
         (self.lists_version, self.rooms_version) = (self.version, self.version);
     }
 }
+
+#[cfg(test)]
+mod tests;
