@@ -103,7 +103,7 @@ impl Drop for Line {
             code = self.status.map(|status| status.as_u16()),
             duration_ms = self.began.elapsed().as_secs_f64() * 1_000.0,
             trace_id = self.trace_id.as_deref(),
-            "a call of a service"
+            "audit: a call of a service"
         );
     }
 }

@@ -26,6 +26,8 @@ use crate::telemetry::metrics::MAINTENANCE;
 const REASON_BYTES_MAX: usize = 256;
 /// Between two looks at the clock and at links that are still up.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Looks after which the store is told again, while there is something to tell: it may have lost it, or never had it.
+const LOOKS_PER_STORING: u64 = 20;
 /// Links that are closed at a time, and the pause after them: 19,000 take some 4 s, and nobody else has to wait.
 const BATCH: usize = 100;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
@@ -80,8 +82,7 @@ pub(super) async fn begin(
         links = closed.links,
         "closed for players"
     );
-    let stored = serde_json::to_vec(&closed).unwrap_or_default();
-    service.home.set_notice(Some(Bytes::from(stored))).await.map_err(|_| not_stored())?;
+    service.store_maintenance().await?;
     Ok(Json(View { closed: true, how: Some(closed) }))
 }
 
@@ -91,12 +92,12 @@ pub(super) async fn end(State(service): State<Arc<Service>>, caller: Admin) -> R
     if service.maintenance.open() {
         tracing::info!(operation = "maintenance", "open for players");
     }
-    service.home.set_notice(None).await.map_err(|_| not_stored())?;
+    service.store_maintenance().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn not_stored() -> Problem {
-    Problem::not_stored("in force on this node, but the store does not have it yet: ask again")
+    Problem::not_stored("in force on this node, but the store does not have it yet; it is tried again")
 }
 
 impl Service {
@@ -105,12 +106,23 @@ impl Service {
         View { closed: how.is_some(), how }
     }
 
+    /// Has the store say what is in force: whatever that is by now, so that of two changes the later one is stored.
+    async fn store_maintenance(&self) -> Result<(), Problem> {
+        let mut owed = self.notice_owed.lock().await;
+        *owed = true;
+        let closed = self.maintenance.closed(clock::now());
+        let notice = closed.and_then(|closed| serde_json::to_vec(&closed).ok()).map(Bytes::from);
+        self.home.set_notice(notice).await.map_err(|_| not_stored())?;
+        *owed = false;
+        Ok(())
+    }
+
     /// Closes links while players are not let in, also those that were on their way in; and ends it at its time.
     pub async fn keep_maintenance(self: Arc<Self>, tasks: Tasks) {
         let gauge = MAINTENANCE.handle();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        for look in 1_u64.. {
             tokio::select! {
                 biased;
                 () = tasks.stopping() => return,
@@ -119,15 +131,17 @@ impl Service {
             let now = clock::now();
             let closed = self.maintenance.closed(now);
             gauge.set(if closed.is_some() { 1.0 } else { 0.0 });
-            match closed {
-                Some(closed) if self.hub.links() > 0 => self.send_away(&closed, &tasks).await,
-                Some(_) => {}
-                None if self.maintenance.open_if_over(now) => {
-                    tracing::info!(operation = "maintenance", "its end has come: open for players");
-                    // What stays in the store is over by its own words.
-                    let _ = self.home.set_notice(None).await;
-                }
-                None => {}
+            let is_over = self.maintenance.open_if_over(now);
+            if is_over {
+                tracing::info!(operation = "maintenance", "its end has come: open for players");
+            }
+            let is_due = look.is_multiple_of(LOOKS_PER_STORING);
+            if is_over || is_due && (closed.is_some() || *self.notice_owed.lock().await) {
+                // It is owed until the store has it.
+                let _ = self.store_maintenance().await;
+            }
+            if let Some(closed) = closed.filter(|_| self.hub.links() > 0) {
+                self.send_away(&closed, &tasks).await;
             }
         }
     }

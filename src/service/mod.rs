@@ -95,6 +95,8 @@ pub struct Service {
     repeats: repeats::Repeats,
     broadcasts: tokio::sync::Mutex<()>,
     maintenance: Arc<Maintenance>,
+    /// Whether the store has not been told yet what is in force. Held while it is told.
+    notice_owed: tokio::sync::Mutex<bool>,
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
 }
@@ -126,6 +128,7 @@ impl Service {
             repeats: repeats::Repeats::default(),
             broadcasts: tokio::sync::Mutex::default(),
             maintenance,
+            notice_owed: tokio::sync::Mutex::default(),
             stats: Fresh::default(),
             readiness: Fresh::default(),
         })

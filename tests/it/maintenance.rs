@@ -90,6 +90,24 @@ on_both_stores! {
 }
 
 #[tokio::test]
+async fn a_store_that_forgets_the_maintenance_is_told_again() {
+    let mut server = server(StoreKind::Redis);
+    let operator = Service::of(&server, KEY);
+    assert_eq!(operator.post("/v1/maintenance", json!({"reason": "a new season"})).await.0, 200);
+    server.redis().query::<()>(&["FLUSHALL"]);
+    let stored = |server: &mut Server| server.redis().query::<i64>(&["HEXISTS", "test:cfg", "notice"]) == 1;
+    let mut told = || {
+        let is_stored = stored(&mut server);
+        async move { is_stored.then_some(()) }
+    };
+    until("the store to be told again", &mut told).await;
+    // What is taken back stays so.
+    assert_eq!(operator.delete("/v1/maintenance").await.0, 204);
+    assert!(!stored(&mut server));
+    server.login("ann").await;
+}
+
+#[tokio::test]
 async fn a_maintenance_that_cannot_be_is_refused_by_name() {
     let server = server(StoreKind::Embedded);
     let operator = Service::of(&server, KEY);
