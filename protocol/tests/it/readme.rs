@@ -114,7 +114,7 @@ fn the_limits_told_are_those_in_force() {
         ("a device name", limits::DEVICE_BYTES_MAX),
         ("players in one", limits::PLAYERS_PER_CALL_MAX),
         ("players watched", limits::WATCHES_MAX),
-        ("a room's name", limits::ROOM_NAME_BYTES_MAX),
+        ("a player id, a room's name", limits::ROOM_NAME_BYTES_MAX),
         ("a member's meta", limits::META_KEYS_MAX),
         ("a member's meta", limits::META_KEY_BYTES_MAX),
         ("a member's meta", limits::META_BYTES_MAX),
