@@ -106,6 +106,13 @@ async fn a_flood_of_commands_is_slowed_and_then_closed_4506() {
         text(r#"["presence.set", 0, {"status": "busy"}]"#),
         text(r#"["presence.get", 0, {"players": ["other-1", "nobody"]}]"#),
         text(r#"["watch", 0, {"players": ["other-1"]}]"#),
+        [text(r#"["room.join", 0, {"room": "mob:1"}]"#), text(r#"["room.leave", 0, {"room": "mob:1"}]"#)]
+            .concat(),
+        [
+            text(r#"["room.join", 0, {"room": "mob:2"}]"#),
+            text(r#"["room.send", 0, {"room": "mob:2", "data": 1}]"#),
+        ]
+        .concat(),
         text(r#"["dance", 0, {}]"#),
         text("not even a frame"),
     ];
