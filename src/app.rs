@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -140,11 +140,13 @@ pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError
         .build()
         .map_err(|error| ServeError::Start(error.to_string()))?;
     runtime.block_on(async {
+        // Before anybody is told that the server is ready: a stop that comes at that moment must be an orderly one.
+        let asked_to_stop = AskedToStop::listen()?;
         let house = House::build(settings).await?;
         house.announce();
         company(&house.addresses(), &house.company);
         // A vital task that died leaves nothing to be trusted: the process ends at once, and says nothing more.
-        house.live().await?;
+        house.live(asked_to_stop).await?;
         if house.stop().await { Ok(()) } else { Err(ServeError::Unflushed) }
     })
 }
@@ -169,6 +171,23 @@ struct House {
     upper: Tasks,
     /// Home.
     lower: Tasks,
+}
+
+/// Hears SIGTERM and SIGINT from the moment it is made.
+struct AskedToStop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl AskedToStop {
+    fn listen() -> Result<Self, ServeError> {
+        let hear = |kind| signal(kind).map_err(|error| ServeError::Start(error.to_string()));
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {} _ = self.interrupt.recv() => {} }
+    }
 }
 
 impl House {
@@ -324,17 +343,9 @@ impl House {
     }
 
     /// Until a signal comes or a vital task dies.
-    async fn live(&self) -> Result<(), ServeError> {
-        let stopped = async {
-            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                (Ok(mut terminate), Ok(mut interrupt)) => {
-                    tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-                }
-                _ => std::future::pending().await,
-            }
-        };
+    async fn live(&self, mut asked_to_stop: AskedToStop) -> Result<(), ServeError> {
         tokio::select! {
-            () = stopped => Ok(()),
+            () = asked_to_stop.asked() => Ok(()),
             () = self.door.failed() => Err(ServeError::TaskDied),
             () = self.counter.failed() => Err(ServeError::TaskDied),
             () = self.upper.failed() => Err(ServeError::TaskDied),

@@ -288,7 +288,8 @@ async fn a_place_in_the_index_is_never_older_than_an_eighth_of_the_lifetime() {
         ann.patch_durably(json!({"set": {"n": n}})).await;
         let filed = filed_under(server.redis(), "ann").unwrap();
         // Judged when the commit was gathered, after `before`.
-        assert!(filed > before + 7_000.0, "{filed} at {before}");
+        // The clocks of two processes may lie a little apart.
+        assert!(filed > before + 7_000.0 - 100.0, "{filed} at {before}");
         if filed > first + 2_000.0 {
             break;
         }

@@ -110,7 +110,6 @@ on_both_stores! {
         ann.is_refused("dance", json!({}), "unknown_op").await;
         // An op that only a server says.
         ann.is_refused("ready", json!({}), "unknown_op").await;
-        ann.is_refused("room.dance", json!({"room": "party:7"}), "unknown_op").await;
         ann.patch(json!({"set": {"a": 1}, "colour": "red", "deep": [[{"x": 1}]]})).await;
         assert_eq!(ann.state().await, json!({"a": 1}));
     }
