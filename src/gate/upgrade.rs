@@ -14,13 +14,14 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Result as WsResult};
 
-use crate::session::{ClientSocket, GOODBYE, LinkSocket, MessageBounds, WholeMessages, linger};
+use crate::session::{ClientSocket, GOODBYE, Gulp, LinkSocket, MessageBounds, WholeMessages, linger};
 
 /// A request of a usual client fits it.
 const HEAD_BYTES_USUAL: usize = 1024;
-/// Read buffer of a link: most frames are below it, and idle links keep it.
-const READ_BUFFER_BYTES: usize = 1024;
-/// Write buffer of a link: answers and pushes of one wake-up go out in writes of this size.
+/// Read buffer of a link: most frames are below it, and idle links keep it. What comes at once is read at once
+/// whatever its size, see [`Gulp`].
+const READ_BUFFER_BYTES: usize = 256;
+/// Write buffer of what the library writes by itself: pongs, and the last words. A link writes its frames past it.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 /// A write buffer over this size is a fault of ours. The largest answer is 200 players with full activity, and JSON may
 /// write a byte as six.
@@ -123,7 +124,7 @@ pub async fn upgrade<S: LinkSocket, T>(
             if !matches!(said, Ok(Ok(()))) {
                 return Err(NotUpgraded::Gone);
             }
-            let watched = WholeMessages::new(stream, bounds.message);
+            let watched = WholeMessages::new(Gulp::new(stream), bounds.message);
             Ok((WebSocketStream::from_raw_socket(watched, Role::Server, Some(config(bounds))).await, known))
         }
         Err(refusal) => {

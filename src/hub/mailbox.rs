@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::kept::Kept;
 use super::pending::Pending;
@@ -98,8 +98,6 @@ pub struct Taken {
     pub given_up: Option<GivenUp>,
     /// Control, in order.
     pub control: Vec<Control>,
-    /// Numbered frames, in order.
-    pub frames: Vec<Frame>,
 }
 
 #[derive(Default)]
@@ -119,9 +117,28 @@ struct Inner {
     /// The latest `ready` has said so, and nothing was forgotten since.
     missed_is_told: bool,
     given_up: Option<GivenUp>,
-    control: VecDeque<Control>,
+    control: Vec<Control>,
     /// Messages that the store keeps; made when the first one is sent.
     kept: Option<Box<Kept>>,
+    /// Something came in since the link last looked.
+    woken: bool,
+    /// The link, while it waits.
+    waker: Option<Waker>,
+}
+
+impl Inner {
+    /// Something is in; whom to wake once the lock is free.
+    #[must_use]
+    fn rouse(&mut self) -> Option<Waker> {
+        self.woken = true;
+        self.waker.take()
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
 }
 
 /// One session's mailbox.
@@ -131,7 +148,6 @@ pub struct Mailbox {
     /// What the session may do, over all its links: reconnecting resets no limit.
     pub limits: SessionLimits,
     inner: Mutex<Inner>,
-    wake: Notify,
     heard_ms: AtomicU64,
     writing_since_ms: AtomicU64,
     told_paused: AtomicU8,
@@ -153,7 +169,6 @@ impl Mailbox {
             player,
             limits: SessionLimits::default(),
             inner: Mutex::new(inner),
-            wake: Notify::new(),
             heard_ms: AtomicU64::new(0),
             writing_since_ms: AtomicU64::new(0),
             told_paused: AtomicU8::new(0),
@@ -190,10 +205,9 @@ impl Mailbox {
         inner.missed_is_told &= !full;
         inner.pending.push_back(push);
         let linked = inner.link != LinkNo::NONE;
+        let waker = inner.rouse();
         drop(inner);
-        if linked {
-            self.wake.notify_one();
-        }
+        wake(waker);
         !(full && linked)
     }
 
@@ -206,10 +220,11 @@ impl Mailbox {
         let kind = std::mem::discriminant(&control);
         inner.control.retain(|older| std::mem::discriminant(older) != kind);
         if inner.control.len() < CONTROL_MAX {
-            inner.control.push_back(control);
+            inner.control.push(control);
         }
+        let waker = inner.rouse();
         drop(inner);
-        self.wake.notify_one();
+        wake(waker);
     }
 
     /// Tells the mode, unless it was told last.
@@ -222,8 +237,11 @@ impl Mailbox {
 
     /// Gives the present link up.
     pub(super) fn give_up(&self, why: GivenUp) {
-        self.inner.lock().given_up = Some(why);
-        self.wake.notify_one();
+        let mut inner = self.inner.lock();
+        inner.given_up = Some(why);
+        let waker = inner.rouse();
+        drop(inner);
+        wake(waker);
     }
 
     /// A new link takes the mailbox; the old one, if any, finds itself displaced.
@@ -232,10 +250,11 @@ impl Mailbox {
         inner.link = link;
         inner.given_up = None;
         inner.control.clear();
+        let waker = inner.rouse();
         drop(inner);
         self.told_paused.store(0, Ordering::Relaxed);
         self.writing_since_ms.store(0, Ordering::Relaxed);
-        self.wake.notify_one();
+        wake(waker);
     }
 
     /// The link is down; says whether it was still the mailbox's.
@@ -244,7 +263,8 @@ impl Mailbox {
         let mine = inner.link == link;
         if mine {
             inner.link = LinkNo::NONE;
-            inner.control.clear();
+            inner.control = Vec::new();
+            inner.waker = None;
         }
         mine
     }
@@ -291,8 +311,9 @@ impl Mailbox {
         inner.resend_from = 0;
         let again = inner.replay.len();
         let fresh = inner.pending.frames();
+        let waker = inner.rouse();
         drop(inner);
-        self.wake.notify_one();
+        wake(waker);
         Replay { frames: u32::try_from(again + fresh).unwrap_or(u32::MAX), missed }
     }
 
@@ -354,20 +375,27 @@ impl Mailbox {
         self.inner.lock().pending.is_crowded(settings.outbox_items_max)
     }
 
-    /// Takes what is to be written: frames only if `may_push`.
-    pub fn take(&self, link: LinkNo, settings: &HubSettings, may_push: bool) -> Taken {
+    /// Takes what is to be written. Frames only if `may_push`; each is shown to `add` in order, under the mailbox's
+    /// lock, so that none is copied.
+    pub fn take(
+        &self,
+        link: LinkNo,
+        settings: &HubSettings,
+        may_push: bool,
+        mut add: impl FnMut(&Frame),
+    ) -> Taken {
         let mut inner = self.inner.lock();
         if inner.link != link {
             return Taken { displaced: true, ..Taken::default() };
         }
-        let mut taken = Taken {
+        let taken = Taken {
+            displaced: false,
             given_up: inner.given_up.take(),
-            control: std::mem::take(&mut inner.control).into(),
-            ..Taken::default()
+            control: std::mem::take(&mut inner.control),
         };
         if may_push {
             let from = inner.resend_from.min(inner.replay.len());
-            taken.frames.extend(inner.replay.iter().skip(from).cloned());
+            inner.replay.iter().skip(from).for_each(&mut add);
             inner.resend_from = usize::MAX;
             while let Some(pushes) = inner.pending.next_joined() {
                 let frame = Frame { seq: inner.next_seq, pushes };
@@ -375,7 +403,7 @@ impl Mailbox {
                     inner.kept.get_or_insert_default().sent(frame.seq, id);
                 }
                 inner.next_seq = inner.next_seq.saturating_add(1);
-                taken.frames.push(frame.clone());
+                add(&frame);
                 remember(&mut inner, frame, settings);
             }
             inner.pending.rest();
@@ -393,12 +421,26 @@ impl Mailbox {
 
     /// Wakes whoever waits, once more: a waiter that took the call for another purpose passes it on.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        let waker = self.inner.lock().rouse();
+        wake(waker);
     }
 
-    /// Waits until something is in.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
+    /// Waits until something is in, or until another link has the mailbox.
+    pub async fn woken(&self, link: LinkNo) {
+        std::future::poll_fn(|cx| self.poll_woken(link, cx)).await;
+    }
+
+    /// The same, for who waits for something else, too. Only the link that has the mailbox waits: a displaced one
+    /// never takes its waker's place.
+    pub fn poll_woken(&self, link: LinkNo, cx: &Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        if inner.link != link || std::mem::take(&mut inner.woken) {
+            return Poll::Ready(());
+        }
+        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            inner.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// A frame came from the client.
@@ -428,7 +470,7 @@ fn trim(inner: &mut Inner, seen: u64) {
     if let Some(kept) = inner.kept.as_mut() {
         kept.seen_up_to(seen);
     }
-    if inner.replay.is_empty() && inner.replay.capacity() > 8 {
+    if inner.replay.is_empty() && inner.replay.capacity() > 0 {
         inner.replay = VecDeque::new();
     }
 }
@@ -483,7 +525,6 @@ mod tests {
     }
 
     fn sent(mailbox: &Mailbox) -> Vec<(u64, String)> {
-        let taken = mailbox.take(LINK, &settings(), true);
         let body = |frame: &Frame| {
             frame
                 .pushes
@@ -491,7 +532,9 @@ mod tests {
                 .map(|push| String::from_utf8_lossy(push.msgpack()).into_owned())
                 .collect::<Vec<_>>()
         };
-        taken.frames.iter().map(|frame| (frame.seq, body(frame).join("+"))).collect()
+        let mut sent = Vec::new();
+        mailbox.take(LINK, &settings(), true, |frame| sent.push((frame.seq, body(frame).join("+"))));
+        sent
     }
 
     #[test]
@@ -593,7 +636,7 @@ mod tests {
         let mailbox = mailbox(0);
         let new = LinkNo(2);
         mailbox.attach(new);
-        assert!(mailbox.take(LINK, &settings(), true).displaced);
+        assert!(mailbox.take(LINK, &settings(), true, |_| ()).displaced);
         assert!(!mailbox.detach(LINK));
         assert!(mailbox.is_linked_to(new));
     }
@@ -644,5 +687,24 @@ mod tests {
         assert_eq!(again.last(), Some(&(4, "a".into())));
         mailbox.seen(4);
         assert_eq!(mailbox.take_seen(), [7]);
+    }
+
+    #[tokio::test]
+    async fn a_displaced_link_never_sleeps_in_the_new_ones_place() {
+        let mailbox = mailbox(0);
+        let new = LinkNo(2);
+        mailbox.woken(LINK).await;
+        let (mailbox, old) = (&mailbox, std::future::poll_fn(|cx| Poll::Ready(mailbox.poll_woken(LINK, cx))));
+        assert!(old.await.is_pending());
+        mailbox.attach(new);
+        mailbox.woken(LINK).await;
+        mailbox.woken(new).await;
+        let waits = tokio::time::timeout(Duration::from_secs(5), async {
+            tokio::join!(mailbox.woken(new), async {
+                mailbox.woken(LINK).await;
+                mailbox.push(&message("hello"), 10);
+            })
+        });
+        waits.await.expect("the new link is woken");
     }
 }

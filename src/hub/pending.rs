@@ -122,7 +122,7 @@ impl Pending {
 
     /// Between bursts the list gives its memory back.
     pub(super) fn rest(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > 32 {
+        if self.queue.is_empty() && self.queue.capacity() > 4 {
             *self = Self::default();
         }
     }

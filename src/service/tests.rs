@@ -355,8 +355,9 @@ impl House {
         let mailbox = self.hub.mailbox(session).unwrap();
         let link = self.hub.next_link();
         mailbox.attach(link);
-        let taken = mailbox.take(link, self.hub.settings(), true);
-        let pushes = taken.frames.into_iter().flat_map(|frame| frame.pushes);
+        let mut pushes = Vec::new();
+        mailbox.take(link, self.hub.settings(), true, |frame| pushes.extend(frame.pushes.iter().cloned()));
+        let pushes = pushes.into_iter();
         pushes
             .map(|push| {
                 assert!(matches!(push.kind(), PushKind::Message));

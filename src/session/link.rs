@@ -11,20 +11,24 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use protocol::reply::ErrorBody;
 use protocol::request::Op;
 use protocol::{CloseCode, DecodeError, Encoding, ErrorCode, decode_request};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::answer::{Answer, Body, Waiting, add_answer};
 use super::fragments::WholeMessages;
+use super::gulp::Gulp;
 use super::machine::{Machine, Verdict};
 use super::opening::Entered;
 use super::outbox::Outbox;
 use super::parting::{Closed, GOODBYE, closed_by, closing_of, goodbye};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
-use crate::hub::{Control, GivenUp};
+use crate::hub::{Control, GivenUp, LinkNo, Mailbox};
 use crate::ids::PlayerId;
+
+mod writing;
 
 /// Bytes of answers after which no more frames are carried out before they are written.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -36,7 +40,7 @@ pub trait LinkSocket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSocket for S {}
 
 /// What a client is heard and spoken to through.
-pub type ClientSocket<S> = WebSocketStream<WholeMessages<S>>;
+pub type ClientSocket<S> = WebSocketStream<WholeMessages<Gulp<S>>>;
 
 type Later = Pin<Box<dyn Future<Output = (u32, Answer)> + Send>>;
 
@@ -54,6 +58,7 @@ pub struct Link<S> {
     batch_began: Option<std::time::Instant>,
     is_settled: bool,
     is_leaving: bool,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// Leaves the session when the link's task ends, however it ends.
@@ -101,6 +106,7 @@ impl<S: LinkSocket> Link<S> {
             batch_began: None,
             is_settled: false,
             is_leaving: false,
+            place: None,
         };
         if !owed.is_empty() {
             link.owe_snapshots(owed);
@@ -111,17 +117,22 @@ impl<S: LinkSocket> Link<S> {
         link
     }
 
-    /// Serves until the end, and lets go of the link's place among all then. What is rare is boxed: its state would
-    /// else be part of every idle link's.
-    pub async fn run(mut self, place: tokio::sync::OwnedSemaphorePermit) {
-        let _place = place;
-        let closed = match self.me.attachment.as_ref().map(|me| (Arc::clone(&me.mailbox), me.link)) {
-            None => return,
-            Some((mailbox, link)) => {
-                let closed = self.serve(&mailbox, link).await;
-                Box::pin(self.after(closed, &mailbox, link)).await
-            }
-        };
+    /// Serves until the end, and lets go of the link's place among all then. Not an async fn, which would hold the
+    /// link twice: once as its argument, once as its variable.
+    pub fn run(mut self, place: OwnedSemaphorePermit) -> impl Future<Output = ()> + Send {
+        self.place = Some(place);
+        async move {
+            let Some((mailbox, link)) = self.me().map(|me| (Arc::clone(&me.mailbox), me.link)) else {
+                return;
+            };
+            let closed = self.serve(&mailbox, link).await;
+            // What is rare is boxed: its state would else be part of every idle link's.
+            Box::pin(self.end(closed, &mailbox, link)).await;
+        }
+    }
+
+    async fn end(&mut self, closed: Closed, mailbox: &Mailbox, link: LinkNo) {
+        let closed = self.after(closed, mailbox, link).await;
         self.me.leave();
         let code = match &closed {
             Closed::ByServer(closing) => closing.code,
@@ -129,11 +140,13 @@ impl<S: LinkSocket> Link<S> {
             Closed::ByClient | Closed::SessionGone => 1005,
         };
         self.sessions.meters.closed(code);
+        // Nothing can be said after half a frame.
+        let finished = self.ws.get_mut().write_all(self.outbox.half_said());
+        if !matches!(tokio::time::timeout(GOODBYE, finished).await, Ok(Ok(()))) {
+            return;
+        }
         match closed {
-            Closed::ByServer(closing) => {
-                let encoding = self.outbox.encoding();
-                Box::pin(goodbye(&mut self.ws, encoding, closing)).await;
-            }
+            Closed::ByServer(closing) => goodbye(&mut self.ws, self.outbox.encoding(), closing).await,
             // The answer to the client's close frame waits in the buffer.
             _ => {
                 let _ = tokio::time::timeout(GOODBYE, self.ws.flush()).await;
@@ -142,12 +155,7 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// What is still to be known or done before the session is left.
-    async fn after(
-        &mut self,
-        closed: Closed,
-        mailbox: &crate::hub::Mailbox,
-        link: crate::hub::LinkNo,
-    ) -> Closed {
+    async fn after(&mut self, closed: Closed, mailbox: &Mailbox, link: LinkNo) -> Closed {
         match closed {
             Closed::ByClientForGood => {
                 // A late close of an old link ends nothing: the session is the newer link's.
@@ -165,7 +173,7 @@ impl<S: LinkSocket> Link<S> {
             Closed::SessionGone => {
                 let notice = async {
                     loop {
-                        let taken = mailbox.take(link, self.sessions.hub.settings(), false);
+                        let taken = mailbox.take(link, self.sessions.hub.settings(), false, |_| ());
                         let close = taken.control.into_iter().find_map(|control| match control {
                             Control::Close(closing) => Some(closing),
                             _ => None,
@@ -175,7 +183,7 @@ impl<S: LinkSocket> Link<S> {
                             None if taken.displaced => {
                                 return closing_of(CloseCode::Moved, "resumed on another link");
                             }
-                            None => mailbox.woken().await,
+                            None => mailbox.woken(link).await,
                         }
                     }
                 };
@@ -200,7 +208,7 @@ impl<S: LinkSocket> Link<S> {
         self.me.attachment.as_ref()
     }
 
-    async fn serve(&mut self, mailbox: &crate::hub::Mailbox, link: crate::hub::LinkNo) -> Closed {
+    async fn serve(&mut self, mailbox: &Mailbox, link: LinkNo) -> Closed {
         loop {
             if let Some(closed) = self.deliver(mailbox, link).await {
                 return closed;
@@ -208,7 +216,7 @@ impl<S: LinkSocket> Link<S> {
             let may_read = self.may_read();
             let outcome = tokio::select! {
                 biased;
-                () = mailbox.woken() => None,
+                () = mailbox.woken(link) => None,
                 Some((reference, answer)) = next_of(&mut self.waiting) => self.answer(reference, answer),
                 frame = self.ws.next(), if may_read => self.frames(frame, mailbox, link).await,
             };
@@ -230,8 +238,8 @@ impl<S: LinkSocket> Link<S> {
     async fn frames(
         &mut self,
         first: Option<Result<Message, WsError>>,
-        mailbox: &crate::hub::Mailbox,
-        link: crate::hub::LinkNo,
+        mailbox: &Mailbox,
+        link: LinkNo,
     ) -> Option<Closed> {
         let mut now = clock::now();
         mailbox.heard(now.mono_ms);
@@ -256,35 +264,20 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// Waits for the shard to answer again, at most the hold time; control goes out meanwhile.
-    async fn hold(
-        &mut self,
-        shard: &crate::home::shard::Shard,
-        mailbox: &crate::hub::Mailbox,
-        link: crate::hub::LinkNo,
-    ) -> bool {
+    async fn hold(&mut self, shard: &crate::home::shard::Shard, mailbox: &Mailbox, link: LinkNo) -> bool {
         let deadline = tokio::time::Instant::now() + self.sessions.home.settings().hold;
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             tokio::select! {
                 biased;
                 serving = shard.wait_serving(left) => return serving,
-                () = mailbox.woken() => {
+                () = mailbox.woken(link) => {
                     if mailbox.must_stop(link) {
                         mailbox.wake();
                         return false;
                     }
-                    let taken = mailbox.take(link, self.sessions.hub.settings(), false);
-                    let mut control = Outbox::new(self.outbox.encoding());
-                    for one in taken.control {
-                        match one {
-                            Control::Close(_) => {
-                                mailbox.tell(one);
-                                return false;
-                            }
-                            one => control.add_control(&one),
-                        }
-                    }
-                    if self.write_messages(control.take(), mailbox, link).await.is_some() {
+                    let taken = mailbox.take(link, self.sessions.hub.settings(), false, |_| ());
+                    if !self.say_control(taken.control, mailbox, link).await {
                         return false;
                     }
                 }
@@ -297,7 +290,7 @@ impl<S: LinkSocket> Link<S> {
         frame: Option<Result<Message, WsError>>,
         now: Now,
         held_in_vain: bool,
-        mailbox: &crate::hub::Mailbox,
+        mailbox: &Mailbox,
     ) -> Option<Closed> {
         let bytes = match frame {
             None => return Some(Closed::ByClient),
@@ -409,7 +402,7 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// Writes what is in the outbox and the mailbox, if it may still be said.
-    async fn deliver(&mut self, mailbox: &crate::hub::Mailbox, link: crate::hub::LinkNo) -> Option<Closed> {
+    async fn deliver(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
         let shard = Arc::clone(self.me()?.cell.shard());
         let serves = shard.serves(clock::now().mono_ms);
         // Answers are on their way but may not leave: they wait like requests do, or are never said.
@@ -419,7 +412,8 @@ impl<S: LinkSocket> Link<S> {
             return Some(Closed::ByServer(closing_of(CloseCode::GoingAway, "the home cannot answer now")));
         }
         let may_push = shard.serves(clock::now().mono_ms);
-        let taken = mailbox.take(link, self.sessions.hub.settings(), may_push);
+        let taken =
+            mailbox.take(link, self.sessions.hub.settings(), may_push, |frame| self.outbox.add_frame(frame));
         if taken.displaced {
             self.outbox.clear();
             return Some(Closed::ByServer(closing_of(CloseCode::Moved, "resumed on another link")));
@@ -433,9 +427,6 @@ impl<S: LinkSocket> Link<S> {
                 return Some(Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly")));
             }
         }
-        for frame in &taken.frames {
-            self.outbox.add_frame(frame);
-        }
         let mut closing = None;
         for control in taken.control {
             match control {
@@ -445,10 +436,9 @@ impl<S: LinkSocket> Link<S> {
                 control => self.outbox.add_control(&control),
             }
         }
-        if !self.outbox.is_empty() || std::mem::take(&mut self.pong_due) {
-            let messages = self.outbox.take();
+        if !self.outbox.is_empty() || self.pong_due {
             self.speaks_for_home = false;
-            if let Some(closed) = self.write_messages(messages, mailbox, link).await {
+            if let Some(closed) = self.write_out(mailbox, link).await {
                 return Some(closed);
             }
         }
@@ -456,43 +446,6 @@ impl<S: LinkSocket> Link<S> {
             self.sessions.meters.applied(began.elapsed());
         }
         closing
-    }
-
-    /// Feeds all and flushes once; gives up when the mailbox says so.
-    async fn write_messages(
-        &mut self,
-        messages: impl Iterator<Item = Message> + Send,
-        mailbox: &crate::hub::Mailbox,
-        link: crate::hub::LinkNo,
-    ) -> Option<Closed> {
-        mailbox.writing(clock::now().mono_ms.max(1));
-        let ws = &mut self.ws;
-        let sending = async {
-            for message in messages {
-                ws.feed(message).await?;
-            }
-            ws.flush().await
-        };
-        tokio::pin!(sending);
-        let mut woken = false;
-        let sent = loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => break sent,
-                () = mailbox.woken() => {
-                    woken = true;
-                    if mailbox.must_stop(link) {
-                        mailbox.writing(0);
-                        return Some(Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly")));
-                    }
-                }
-            }
-        };
-        mailbox.writing(0);
-        if woken {
-            mailbox.wake();
-        }
-        sent.err().map(|error| closed_by(&error))
     }
 }
 

@@ -4,6 +4,7 @@
 mod answer;
 mod dispatch;
 mod fragments;
+mod gulp;
 mod link;
 mod machine;
 mod meters;
@@ -31,6 +32,7 @@ pub use protocol::limits::PLAYERS_PER_CALL_MAX;
 
 pub use crate::hub::Closing;
 pub use fragments::{MessageBounds, WholeMessages};
+pub use gulp::Gulp;
 pub use link::{ClientSocket, Link, LinkSocket};
 pub use opening::{EnterError, Entered};
 pub use parting::{GOODBYE, closing_for, goodbye, linger, part};

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::fragments::Stretched;
 use super::link::{ClientSocket, LinkSocket};
-use super::outbox::Outbox;
+use super::outbox::message_of;
 use crate::hub::Closing;
 
 /// How long saying goodbye may take.
@@ -74,9 +74,8 @@ pub async fn goodbye<S: LinkSocket>(ws: &mut ClientSocket<S>, encoding: Encoding
         resume: advice(closing.code) == Advice::Resume,
         retry_after_ms: closing.retry_after_ms,
     };
-    let mut outbox = Outbox::new(encoding);
-    outbox.add(Op::Bye, 0, &bye);
-    part(ws, outbox.take(), closing.code, &bye.reason).await;
+    let last_words = std::iter::once(message_of(encoding, Op::Bye, &bye));
+    part(ws, last_words, closing.code, &bye.reason).await;
 }
 
 /// Last words, the close frame, and a moment for the client to read both.
@@ -118,7 +117,7 @@ pub async fn linger<S: LinkSocket>(socket: &mut S) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{MessageBounds, WholeMessages};
+    use crate::session::{Gulp, MessageBounds, WholeMessages};
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -127,7 +126,7 @@ mod tests {
         let reason = "ß".repeat(200);
         let (near, far) = tokio::io::duplex(64 * 1024);
         let bounds = MessageBounds { fragments_max: 1, timeout: GOODBYE };
-        let watched = WholeMessages::new(far, bounds);
+        let watched = WholeMessages::new(Gulp::new(far), bounds);
         let mut server = WebSocketStream::from_raw_socket(watched, Role::Server, None).await;
         let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let closing = Closing { code: 4502, reason: reason.as_str().into(), retry_after_ms: None };

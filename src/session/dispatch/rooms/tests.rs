@@ -299,9 +299,10 @@ impl House {
             for session in attached {
                 let link = self.clients[&session].link;
                 let mailbox = self.hub.mailbox(session).unwrap();
-                let taken = mailbox.take(link, self.hub.settings(), true);
+                let mut frames = Vec::new();
+                let taken = mailbox.take(link, self.hub.settings(), true, |frame| frames.push(frame.clone()));
                 mailbox.settled(link);
-                for frame in taken.frames {
+                for frame in frames {
                     self.clients.get_mut(&session).unwrap().last_seq = frame.seq;
                     for push in frame.pushes {
                         assert!(matches!(push.kind(), PushKind::Room { .. }));
