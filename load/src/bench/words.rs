@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::push::Bye;
 use protocol::reply::{ErrorBody, Ready};
 use protocol::request::{Login, Op, Ping, Players, PresenceSet, Request, Resume, StatePatch, Status};
 use protocol::{Encoding, Text, Value, codec};
@@ -179,6 +180,10 @@ pub fn judge(frame: &Frame<'_>) -> Result<Answer, BenchError> {
         Some(Op::Error) => {
             let body: Result<ErrorBody, String> = parts.read(Encoding::MessagePack);
             void(format!("the server refused: {body:?}"))
+        }
+        Some(Op::Bye) => {
+            let body: Result<Bye, String> = parts.read(Encoding::MessagePack);
+            void(format!("the server said goodbye: {body:?}"))
         }
         other => void(format!("the server said {other:?}")),
     }
