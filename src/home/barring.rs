@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use super::bans::HeldBan;
+use super::opening::Admission;
 use super::record::{Context, Ended, Record, Refusal};
 use super::records::Cell;
 use super::shard::Shard;
@@ -117,30 +119,38 @@ impl Home {
     }
 
     /// After the store lost writes: what it says of banned players who are not in memory is written anew where it
-    /// lacks the ban.
-    pub(super) async fn put_back_bans(&self, shard: &Shard) {
-        if self.serving(shard).await.is_err() {
-            return;
-        }
-        for held in self.bans.of_shard(shard.id(), clock::now().unix_ms).chunks(COMMIT_RECORDS_MAX) {
+    /// lacks the ban. Returns those for whom that is to be tried again.
+    pub(super) async fn put_back_bans(
+        &self,
+        shard: &Shard,
+        bans: Vec<(PlayerId, HeldBan)>,
+    ) -> Vec<(PlayerId, HeldBan)> {
+        let mut owed = Vec::new();
+        for bans in bans.chunks(COMMIT_RECORDS_MAX) {
             let mut last = None;
-            for (player, held) in held {
-                match self.put_back_ban(player, held.version).await {
+            for (player, held) in bans {
+                match self.put_back_ban(shard, player, held.version).await {
                     Ok(cell) => last = cell.or(last),
-                    Err(error) => {
-                        tracing::warn!(operation = "repair", %player, status = %error, "a ban was not put back");
-                    }
+                    // It will not read better another time, and opening it said so.
+                    Err(HomeError::Corrupt) => {}
+                    Err(_) => owed.push((player.clone(), held.clone())),
                 }
             }
-            // Not faster than the store takes them.
+            // Not faster than the store takes them. What it does not take stays in memory and is tried again there.
             if let Some(cell) = last {
                 let _ = self.durable(&cell).await;
             }
         }
+        if !owed.is_empty() {
+            let (shard, bans) = (shard.id().number(), owed.len());
+            tracing::warn!(operation = "repair", shard, bans, "not put back yet: tried again");
+        }
+        owed
     }
 
     async fn put_back_ban(
         &self,
+        shard: &Shard,
         player: &PlayerId,
         version: Version,
     ) -> Result<Option<Arc<Cell>>, HomeError> {
@@ -148,7 +158,11 @@ impl Home {
         if self.records.player(player).is_some() {
             return Ok(None);
         }
-        let cell = self.open(player, |_, _| Ok(())).await?;
+        // A shard that does not answer now makes everybody wait for nothing.
+        if !shard.serves(clock::now().mono_ms) {
+            return Err(self.not_home());
+        }
+        let cell = self.open(player, Admission::Ours, |_, _| Ok(())).await?;
         self.apply(&cell, clock::now(), |record, _| {
             record.stands_above(version);
             Ok(())
@@ -165,7 +179,7 @@ impl Home {
     ) -> Result<(Arc<Cell>, T), HomeError> {
         self.serving(self.shard(self.placement.shard_of(player))?).await?;
         for _ in 0..TRIES {
-            let cell = self.open(player, &admit).await?;
+            let cell = self.open(player, Admission::Ours, &admit).await?;
             match change(&cell, clock::now()) {
                 Err(HomeError::NotHome { .. }) => {}
                 Err(error) => return Err(error),

@@ -18,9 +18,9 @@ use super::records::{Cell, Durability};
 use super::shard::{Fence, Shard};
 use crate::clock;
 use crate::events::{LinkEnd, RollbackNotice};
-use crate::ids::{PlayerId, ShardId, Stamp};
+use crate::ids::{Epoch, PlayerId, ShardId, Stamp};
 use crate::store::{
-    AcquireRequest, COMMIT_RECORDS_MAX, Grant, LOAD_PLAYERS_MAX, LiveCursor, LivePage, Renewed, StoreError,
+    AcquireRequest, COMMIT_RECORDS_MAX, Committed, Grant, LOAD_PLAYERS_MAX, LivePage, Renewed, StoreError,
     StoredRecord,
 };
 
@@ -28,6 +28,8 @@ use crate::store::{
 const TICK: Duration = Duration::from_millis(50);
 /// Live records a page of a load.
 const LOAD_PAGE: usize = 256;
+/// How long the store is left alone before what it could not take or tell after a loss is tried again.
+const MEND_AGAIN: Duration = Duration::from_secs(1);
 
 type Call = Pin<Box<dyn Future<Output = (usize, Option<Event>)> + Send>>;
 
@@ -155,8 +157,7 @@ impl Keeper {
             Some(Action::Restore(grant)) => {
                 home.restore(&shard, &grant);
                 Box::pin(async move {
-                    home.end_ghosts(&shard).await;
-                    home.put_back_bans(&shard).await;
+                    home.mend_store(&shard, grant.epoch).await;
                     (at, None)
                 })
             }
@@ -182,11 +183,7 @@ fn answered<T>(shard: &Shard, operation: &'static str, answer: Result<T, StoreEr
 }
 
 impl Home {
-    async fn acquire(
-        &self,
-        shard: &Shard,
-        floor: crate::ids::Epoch,
-    ) -> Result<crate::store::Acquired, StoreError> {
+    async fn acquire(&self, shard: &Shard, floor: Epoch) -> Result<crate::store::Acquired, StoreError> {
         let request = AcquireRequest {
             shard: shard.id(),
             owner: self.owner.clone(),
@@ -316,40 +313,57 @@ impl Home {
         self.meters.repaired();
     }
 
-    /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.
-    async fn end_ghosts(&self, shard: &Arc<Shard>) {
-        let _ = self.store.agree_config(self.cluster.clone()).await;
-        let mut cursor: Option<LiveCursor> = None;
-        loop {
-            let page = match self.store.load_live(shard.id(), cursor, COMMIT_RECORDS_MAX).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(operation = "repair", shard = shard.id().number(), status = %error);
-                    return;
-                }
-            };
-            cursor = page.next.clone();
-            self.shrink_ghosts(shard, page).await;
-            if cursor.is_none() {
+    /// What a store that lost writes says of those who are not in memory is put right: tried until the store has taken
+    /// it all, for it has just been in trouble, or until the shard is taken anew.
+    async fn mend_store(&self, shard: &Arc<Shard>, epoch: Epoch) {
+        let (mut ghosts_ended, mut bans) = (false, self.bans.of_shard(shard.id(), clock::now().unix_ms));
+        while shard.is_under(epoch) {
+            ghosts_ended = ghosts_ended || self.end_ghosts(shard, epoch).await;
+            bans = self.put_back_bans(shard, bans).await;
+            if ghosts_ended && bans.is_empty() {
                 return;
             }
+            tokio::time::sleep(MEND_AGAIN).await;
         }
     }
 
-    async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) {
+    /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.
+    /// Says whether all are ended.
+    async fn end_ghosts(&self, shard: &Arc<Shard>, epoch: Epoch) -> bool {
+        let agreed = answered(shard, "repair", self.store.agree_config(self.cluster.clone()).await);
+        let (mut all, mut cursor) = (agreed.is_some(), None);
+        while shard.is_under(epoch) {
+            let page = self.store.load_live(shard.id(), cursor, COMMIT_RECORDS_MAX).await;
+            let Some(page) = answered(shard, "repair", page) else { return false };
+            cursor = page.next.clone();
+            all &= self.shrink_ghosts(shard, page).await;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        all
+    }
+
+    async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) -> bool {
         let _turn = shard.commit_turn.lock().await;
-        let Some(fence) = shard.next_batch() else { return };
+        let Some(fence) = shard.next_batch() else { return false };
         let now = clock::now();
-        let ghosts = page.records.into_iter().filter(|(player, _)| self.records.player(player).is_none());
-        let records: Vec<_> = ghosts
+        // Who is banned ends with her ban put back: a remainder made of what is stored would lack it.
+        let is_ghost = |player: &PlayerId| {
+            self.records.player(player).is_none() && self.bans.of_player(player, now.unix_ms).is_none()
+        };
+        let records: Vec<_> = page
+            .records
+            .into_iter()
+            .filter(|(player, _)| is_ghost(player))
             .filter_map(|(player, stored)| self.remainder_of(player, &stored, fence.epoch, now))
             .collect();
         if records.is_empty() {
-            return;
+            return true;
         }
         let commit = self.batch(shard, &fence, records);
-        // Best effort: what stays is found by its expiry, and its tickets lead to an ended session's refusal.
-        let _ = answered(shard, "repair", self.store.commit(commit).await);
+        // Whoever is not written for a reason of her own is found by her expiry.
+        matches!(answered(shard, "repair", self.store.commit(commit).await), Some(Committed::Done(_)))
     }
 
     /// Lets a shard's memory go; those who wait are told.

@@ -12,6 +12,28 @@ use crate::events::{EndReason, Status};
 use crate::ids::{PlayerId, RoomName, RoomPattern, SessionId, Stamp};
 use crate::store::StoreError;
 
+/// Records that may be opened beyond the limit, to ban, revoke and erase while it is full of players. They leave again
+/// with their commits.
+const RESERVE: usize = 256;
+
+/// For whom a cold record is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// A player who wants to be here.
+    Players,
+    /// The house itself: it must be able to keep players out also when there is no place left.
+    Ours,
+}
+
+impl Admission {
+    const fn reserve(self) -> usize {
+        match self {
+            Self::Players => 0,
+            Self::Ours => RESERVE,
+        }
+    }
+}
+
 /// Who wants a session.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -90,7 +112,9 @@ impl Home {
         let mut tries = 0;
         loop {
             let cell = self
-                .open(&login.player, |record, ctx| record.admits(ctx, login.token_issued_at_unix_ms))
+                .open(&login.player, Admission::Players, |record, ctx| {
+                    record.admits(ctx, login.token_issued_at_unix_ms)
+                })
                 .await?;
             let now = clock::now();
             let session = SessionId::generate(shard.id(), now.unix_ms);
@@ -222,12 +246,13 @@ impl Home {
     pub(super) async fn open(
         &self,
         player: &PlayerId,
+        admission: Admission,
         admit: impl Fn(&Record, Context<'_>) -> Result<(), Refusal>,
     ) -> Result<Arc<Cell>, HomeError> {
         if let Some(cell) = self.records.player(player) {
             return Ok(cell);
         }
-        if !self.records.has_room() {
+        if !self.records.has_room(admission.reserve()) {
             return Err(HomeError::Overloaded);
         }
         let line = self.loading_line(player).ok_or(HomeError::Overloaded)?;

@@ -245,10 +245,10 @@ impl Records {
         self.len() == 0
     }
 
-    /// Whether one more may come.
+    /// Whether one more may come, with so many places beyond the limit.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.len() < self.most
+    pub fn has_room(&self, reserve: usize) -> bool {
+        self.len() < self.most.saturating_add(reserve)
     }
 
     /// How many sessions there are.

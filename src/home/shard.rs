@@ -153,6 +153,11 @@ impl Shard {
         *self.fence.lock()
     }
 
+    /// Whether it is ours, under this epoch still.
+    pub(super) fn is_under(&self, epoch: Epoch) -> bool {
+        self.fence().is_some_and(|fence| fence.epoch == epoch)
+    }
+
     pub(super) fn set_fence(&self, fence: Option<Fence>) {
         *self.fence.lock() = fence;
     }
