@@ -21,11 +21,11 @@ pub enum BanAtErasure {
 }
 
 impl Home {
-    /// Erases a player. Done when the record's commit is durable, which the caller waits for.
+    /// Erases a player in memory. Done when her messages are forgotten, too ([`Home::forget_all_messages`]), and the
+    /// record's commit is durable: the caller sees to both.
     ///
     /// # Errors
-    /// [`Refusal::Banned`], as `bans` says; [`HomeError`] else. After an error something may have been erased: the
-    /// same call again erases the rest.
+    /// [`Refusal::Banned`], as `bans` says; [`HomeError`] else. Nothing was done then.
     pub async fn erase(
         &self,
         player: &PlayerId,
@@ -51,8 +51,15 @@ impl Home {
                 Ok((self.ended_of(cell, applied.value), applied.stamp))
             })
             .await?;
-        // After the record: whoever was asked to keep a message before is heard, and nothing waits when this returns.
-        self.forget_messages(player, Vec::new()).await?;
         Ok(Barred { cell, stamp, sessions })
+    }
+
+    /// Forgets all that waits for a player. After the record, so that whoever was asked to keep a message before is
+    /// heard, and nothing waits when this returns.
+    ///
+    /// # Errors
+    /// [`HomeError`]; the same call again forgets the rest.
+    pub async fn forget_all_messages(&self, player: &PlayerId) -> Result<(), HomeError> {
+        self.forget_messages(player, Vec::new()).await
     }
 }

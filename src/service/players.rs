@@ -124,6 +124,13 @@ pub(super) async fn erase(
         error => error.into(),
     })?;
     caller.audit("erase", &player, None);
+    service.home.forget_all_messages(&player).await.map_err(|error| match error {
+        HomeError::Store(_) => Problem::applied_only(
+            wire_stamp(erased.stamp),
+            "the store has not forgotten the player's messages yet: the same call again sees to it",
+        ),
+        error => error.into(),
+    })?;
     service.durable(&erased.cell, erased.stamp).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -20,13 +20,9 @@ use super::words::{status_of, write_value};
 use crate::clock;
 use crate::events::{EndReason, Status};
 use crate::home::record::state::Patch;
-use crate::home::record::{Context, LinkState, Record, Session, millis};
-use crate::home::{Login, Opened};
-use crate::ids::PlayerId;
+use crate::home::record::{Context, LinkState, Refusal, Session, millis};
+use crate::home::{HomeError, Login, Opened};
 
-/// Sessions of one player that may wait for their client at a time: a login service that asks again and again gets
-/// a refusal before the player's record grows.
-const PENDING_MAX: usize = 16;
 /// The device of a session whose maker names none.
 const DEVICE: &str = "other";
 
@@ -57,7 +53,6 @@ pub(super) async fn open(
     let open: Open<'_> = body.read()?;
     let player = player_of("player", open.player.as_str())?;
     let device = checked_device(open.device.as_ref().map_or(DEVICE, Text::as_str))?;
-    service.has_room_for_one_more(&player)?;
     let now = clock::now();
     let login = Login {
         player: player.clone(),
@@ -69,12 +64,18 @@ pub(super) async fn open(
         grants: Box::default(),
         pending: true,
     };
-    let opened = service.home.login(login).await?;
+    let opened = service.home.login(login).await.map_err(|error| match error {
+        HomeError::Refused(Refusal::SessionLimit) => Problem::new(
+            ErrorCode::SessionLimit,
+            "no place for one more: too many sessions of this player wait for their client",
+        ),
+        error => error.into(),
+    })?;
+    caller.audit("session.open", &player, Some(opened.session));
     if let Some(state) = open.state.filter(|state| !state.is_empty()) {
         service.put_state(&opened, &state).await?;
     }
     service.home.may_answer(&player)?;
-    caller.audit("session.open", &player, Some(opened.session));
     let made = Made {
         session: opened.session.to_string(),
         ticket: opened.ticket,
@@ -97,18 +98,6 @@ fn checked_device(device: &str) -> Result<&str, Problem> {
 }
 
 impl Service {
-    fn has_room_for_one_more(&self, player: &PlayerId) -> Result<(), Problem> {
-        let is_pending = |session: &&Session| matches!(session.link, LinkState::Pending { .. });
-        let pending = |record: &Record| record.sessions.iter().filter(is_pending).count();
-        match self.home.find(player).and_then(|cell| cell.read(pending)) {
-            Some(PENDING_MAX..) => Err(Problem::new(
-                ErrorCode::SessionLimit,
-                "too many sessions of this player wait for their client",
-            )),
-            _ => Ok(()),
-        }
-    }
-
     /// Puts the first state into a new session, or leaves no session behind.
     async fn put_state(&self, opened: &Opened, state: &BTreeMap<Text<'_>, Value>) -> Result<(), Problem> {
         let set = state.iter().map(|(key, value)| (key.as_str(), write_value(value))).collect();

@@ -24,6 +24,8 @@ use crate::store::{
 };
 use crate::tasks::Tasks;
 
+mod trouble;
+
 const KEY: &str = "s3cret-of-the-test";
 const SHARDS: u16 = 4;
 
@@ -33,6 +35,28 @@ struct Sick {
     store: Arc<dyn Store>,
     takes_writes: AtomicBool,
     gives_leases: AtomicBool,
+    gives_records: AtomicBool,
+    takes_messages_back: AtomicBool,
+    /// Of this shard it says once that it lost writes.
+    lost_writes: parking_lot::Mutex<Option<ShardId>>,
+    /// Reads that it did not answer.
+    unread: AtomicUsize,
+}
+
+impl Sick {
+    /// One that is well so far.
+    fn of(store: Arc<dyn Store>) -> Self {
+        let well = || AtomicBool::new(true);
+        Self {
+            store,
+            takes_writes: well(),
+            gives_leases: well(),
+            gives_records: well(),
+            takes_messages_back: well(),
+            lost_writes: parking_lot::Mutex::new(None),
+            unread: AtomicUsize::new(0),
+        }
+    }
 }
 
 fn silent<T: Send + 'static>() -> StoreFuture<'static, T> {
@@ -51,6 +75,9 @@ impl Store for Sick {
         epoch: Epoch,
         ttl: Duration,
     ) -> StoreFuture<'_, Renewed> {
+        if self.lost_writes.lock().take_if(|lost| *lost == shard).is_some() {
+            return Box::pin(async { Ok(Renewed::RolledBack) });
+        }
         self.store.lease_renew(shard, owner, epoch, ttl)
     }
     fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released> {
@@ -64,7 +91,11 @@ impl Store for Sick {
         shard: ShardId,
         players: Vec<PlayerId>,
     ) -> StoreFuture<'_, Vec<Option<StoredRecord>>> {
-        self.store.load_players(shard, players)
+        if self.gives_records.load(Ordering::Relaxed) {
+            return self.store.load_players(shard, players);
+        }
+        self.unread.fetch_add(1, Ordering::Relaxed);
+        silent()
     }
     fn load_live(
         &self,
@@ -103,7 +134,8 @@ impl Store for Sick {
         player: PlayerId,
         ids: Vec<u128>,
     ) -> StoreFuture<'_, bool> {
-        self.store.queue_remove(shard, holder, player, ids)
+        let well = self.takes_messages_back.load(Ordering::Relaxed);
+        if well { self.store.queue_remove(shard, holder, player, ids) } else { silent() }
     }
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
         self.store.agree_config(proposal)
@@ -230,16 +262,25 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("embedded:{}", dir.path().display());
         let store = store::open(&url, OpenOptions::default()).await.unwrap();
-        let sick = Sick { store, takes_writes: AtomicBool::new(true), gives_leases: AtomicBool::new(true) };
-        Self::on(Arc::new(sick), Some(dir), keys, limits).await
+        Self::on(Arc::new(Sick::of(store)), Some(dir), keys, limits).await
     }
 
     async fn on(store: Arc<Sick>, dir: Option<TempDir>, keys: Keys, limits: &str) -> Self {
+        Self::with_home(home_settings(), store, dir, keys, limits).await
+    }
+
+    async fn with_home(
+        home: HomeSettings,
+        store: Arc<Sick>,
+        dir: Option<TempDir>,
+        keys: Keys,
+        limits: &str,
+    ) -> Self {
         let (events, tasks) = (Arc::new(Events::default()), Tasks::new());
         let cluster =
             ClusterConfig { shards: SHARDS, format_min: 1, format_max: 1, ticket_secret: vec![7; 32] };
         let home = Home::start(
-            home_settings(),
+            home,
             cluster,
             Owner::boot("node-1"),
             Arc::clone(&store) as Arc<dyn Store>,

@@ -9,6 +9,10 @@ use crate::events::{EndReason, Status};
 use crate::home::history::Verdict;
 use crate::ids::{RoomPattern, SessionId, Stamp};
 
+/// Sessions of one player that may wait for their client at a time: a login service that asks again and again gets
+/// a refusal before the player's record grows.
+const PENDING_MAX: usize = 16;
+
 /// A login that passed the gate.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -63,10 +67,11 @@ impl Record {
     /// Opens a session.
     ///
     /// # Errors
-    /// [`Refusal::SessionLimit`] by the login policy, [`Refusal::Banned`], [`Refusal::TokenRevoked`].
+    /// [`Refusal::SessionLimit`] by the login policy, or when too many wait for their client; [`Refusal::Banned`], [`Refusal::TokenRevoked`].
     pub fn login(&mut self, ctx: Context<'_>, login: Login) -> Result<LoggedIn, Refusal> {
         self.admits(ctx, login.token_issued_at)?;
         let replaced = match login.pending_until {
+            Some(_) if self.pending(ctx) >= PENDING_MAX => return Err(Refusal::SessionLimit),
             Some(_) => Vec::new(),
             None => self.replaced_by(ctx, login.session, &login.device)?,
         };
@@ -95,6 +100,11 @@ impl Record {
         let ended = self.remove_all(replaced, &EndReason::Replaced);
         self.show(ctx);
         Ok(LoggedIn { ticket_n: 1, ended })
+    }
+
+    fn pending(&self, ctx: Context<'_>) -> usize {
+        let waits = |session: &&Session| matches!(session.link, LinkState::Pending { until } if until > ctx.now.unix_ms);
+        self.sessions.iter().filter(waits).count()
     }
 
     /// Takes a session up again, with the number of a genuine ticket and the client's stamp.
