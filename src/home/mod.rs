@@ -220,11 +220,12 @@ impl Home {
         self.placement
     }
 
-    /// The epoch under which a room's roster counts: that of its home's lease, zero while it is nobody's.
+    /// The epoch under which a room's roster counts: that of its home's lease. While that is lost the roster counts on
+    /// under it, so that who sees the room never sees it run backwards.
     #[must_use]
     pub fn room_epoch(&self, room: &RoomName) -> Epoch {
         let shard = self.shards.get(usize::from(self.placement.shard_of_room(room).number()));
-        shard.and_then(|shard| shard.fence()).map_or(Epoch::ZERO, |fence| fence.epoch)
+        shard.map_or(Epoch::ZERO, |shard| shard.last_epoch())
     }
 
     /// All shards, by number.
