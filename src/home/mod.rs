@@ -12,6 +12,7 @@ pub mod ticket;
 
 mod bans;
 mod barring;
+mod entering;
 mod erasure;
 mod expiry;
 mod flush;
@@ -33,6 +34,7 @@ use crate::store::{ClusterConfig, Store, StoreError};
 use crate::tasks::Tasks;
 
 pub use barring::Barred;
+pub use entering::Entering;
 pub use erasure::BanAtErasure;
 pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
@@ -118,6 +120,7 @@ pub struct Home {
     events: Arc<Events>,
     records: Records,
     bans: bans::Bans,
+    entering: Arc<entering::Threshold>,
     /// Messages that were seen and are to be forgotten.
     seen: Coalescing<PlayerId, Vec<u128>>,
     shards: Vec<Arc<Shard>>,
@@ -150,6 +153,7 @@ impl Home {
         let home = Arc::new(Self {
             records: Records::new(settings.hot_records_max),
             bans: bans::Bans::new(settings.bans_max),
+            entering: Arc::default(),
             seen: Coalescing::default(),
             commits: Semaphore::new(settings.commits_in_flight_max),
             settings,
@@ -216,11 +220,12 @@ impl Home {
         self.placement
     }
 
-    /// The epoch under which a room's roster counts: that of its home's lease, zero while it is nobody's.
+    /// The epoch under which a room's roster counts: that of its home's lease. While that is lost the roster counts on
+    /// under it, so that who sees the room never sees it run backwards.
     #[must_use]
     pub fn room_epoch(&self, room: &RoomName) -> Epoch {
         let shard = self.shards.get(usize::from(self.placement.shard_of_room(room).number()));
-        shard.and_then(|shard| shard.fence()).map_or(Epoch::ZERO, |fence| fence.epoch)
+        shard.map_or(Epoch::ZERO, |shard| shard.last_epoch())
     }
 
     /// All shards, by number.
@@ -337,6 +342,7 @@ impl Home {
     fn ended(&self, cell: &Cell, ended: Vec<Ended>) {
         for Ended { session, reason } in ended {
             self.records.unindex(session.id);
+            self.entering.ended(session.id, &reason);
             let ended = SessionEnded { player: cell.player().clone(), reason, watches: session.watches };
             self.events.sessions.update(session.id, |event| event.ended = Some(ended));
         }

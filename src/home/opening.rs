@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::entering::Entering;
 use super::record::sessions::Login as RecordLogin;
 use super::record::{Context, LoginPolicy, Record, Refusal};
 use super::records::Cell;
@@ -63,6 +64,8 @@ pub struct Opened {
     pub ticket: String,
     /// Where the record stands.
     pub stamp: Stamp,
+    /// Held until the client has a mailbox.
+    pub entering: Entering,
 }
 
 /// Who wants a session back.
@@ -118,6 +121,7 @@ impl Home {
                 .await?;
             let now = clock::now();
             let session = SessionId::generate(shard.id(), now.unix_ms);
+            let entering = self.entering.enter(session);
             match self.try_login(&cell, session, &login, now) {
                 // The record left between opening and command: rare, so few tries are plenty.
                 Err(HomeError::NotHome { .. }) if tries < 3 => tries += 1,
@@ -125,14 +129,17 @@ impl Home {
                 Ok((ticket_n, stamp)) => {
                     if let Err(error) = self.durable(&cell).await {
                         let _ = self.end(&cell, session, EndReason::Logout, clock::now());
-                        return Err(match (self.banned_for(&login.player), error) {
-                            (Some(reason), _) => Refusal::Banned { reason }.into(),
+                        let banned =
+                            || self.banned_for(&login.player).map(|reason| Refusal::Banned { reason });
+                        return Err(match (entering.refusal().or_else(banned), error) {
+                            (Some(refusal), _) => refusal.into(),
                             (None, HomeError::NotDurable) => HomeError::Store(StoreError::Timeout),
                             (None, error) => error,
                         });
                     }
-                    self.stands(&cell, session, &login)?;
-                    return Ok(Opened { ticket: self.tickets.sign(session, ticket_n), cell, session, stamp });
+                    self.stands(&cell, session, &login, &entering)?;
+                    let ticket = self.tickets.sign(session, ticket_n);
+                    return Ok(Opened { cell, session, ticket, stamp, entering });
                 }
             }
         }
@@ -140,7 +147,16 @@ impl Home {
 
     /// Whether the newcomer may stay after its commit: a merge, a ban or a kick may have come while that was under
     /// way, and a stored record may have brought a revocation along.
-    fn stands(&self, cell: &Arc<Cell>, session: SessionId, login: &Login) -> Result<(), HomeError> {
+    fn stands(
+        &self,
+        cell: &Arc<Cell>,
+        session: SessionId,
+        login: &Login,
+        entering: &Entering,
+    ) -> Result<(), HomeError> {
+        if let Some(refusal) = entering.refusal() {
+            return Err(refusal.into());
+        }
         let now = clock::now();
         let gone = match self.settings.rules.login_policy {
             LoginPolicy::Replace | LoginPolicy::PerDevice => Refusal::NoSession,
@@ -192,7 +208,8 @@ impl Home {
     }
 
     /// Takes a session up again. `attached` runs under the record's lock, so that the end of the link before cannot
-    /// come between; it hears the player and whether a service had made the session for this first link. It must be
+    /// come between; it hears the player, whether a service had made the session for this first link, and whom the
+    /// session watches. It must be
     /// short and take no record.
     ///
     /// # Errors
@@ -200,7 +217,7 @@ impl Home {
     pub async fn resume(
         &self,
         resume: Resume<'_>,
-        attached: impl FnOnce(&PlayerId, bool),
+        attached: impl FnOnce(&PlayerId, bool, &[PlayerId]),
     ) -> Result<Resumed, HomeError> {
         let shard = self.shard(resume.session.shard())?;
         self.serving(shard).await?;
@@ -218,7 +235,7 @@ impl Home {
                 .is_some_and(|session| matches!(session.link, super::record::LinkState::Pending { .. }));
             let taken_up = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
             let session = record.session(resume.session).ok_or(Refusal::NoSession)?;
-            attached(cell.player(), was_pending);
+            attached(cell.player(), was_pending, &session.watches);
             let rooms = record.rooms_of(resume.session).cloned().collect();
             Ok((taken_up, session.cseq, session.watches.clone(), rooms, session.token_expires_at))
         })?;

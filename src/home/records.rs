@@ -1,7 +1,8 @@
 //! The hot records: the DashMap, its guards and each record's lock, none of which ever leaves this file or crosses an
 //! await. Callers pass a closure that works on the pure record; what it changed is found by comparing before and
-//! after. Lock order: the map of players, then a record's
-//! lock, then the index of sessions, an edge of who watches whom or a mailbox; never the map of players inside a record's lock.
+//! after. Lock order: the map of players, then a record's lock, then what is held for a moment and takes no record: the
+//! index of sessions, an edge of who watches whom, a room, a mailbox, a queue of events. Never inside a record's lock:
+//! the map of players, nor the rooms' intake, whose holder works on everything that waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

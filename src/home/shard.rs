@@ -56,6 +56,8 @@ pub struct Shard {
     serving_until_ms: AtomicU64,
     lease: Mutex<(State, Epoch)>,
     fence: Mutex<Option<Fence>>,
+    /// The epoch under which it was held last, also when it is lost.
+    last_epoch: AtomicU64,
     dirty: Mutex<Dirty>,
     commits_fail: AtomicBool,
     /// One batch of the shard at a time, whoever sends it.
@@ -75,6 +77,7 @@ impl Shard {
             serving_until_ms: AtomicU64::new(0),
             lease: Mutex::new((State::Free, Epoch::ZERO)),
             fence: Mutex::new(None),
+            last_epoch: AtomicU64::new(Epoch::ZERO.number()),
             dirty: Mutex::default(),
             commits_fail: AtomicBool::new(false),
             commit_turn: tokio::sync::Mutex::new(()),
@@ -158,7 +161,16 @@ impl Shard {
         self.fence().is_some_and(|fence| fence.epoch == epoch)
     }
 
+    /// The epoch under which this node holds it, or held it last; zero if it never did. Never falls.
+    #[must_use]
+    pub fn last_epoch(&self) -> Epoch {
+        Epoch::of(self.last_epoch.load(Ordering::Relaxed))
+    }
+
     pub(super) fn set_fence(&self, fence: Option<Fence>) {
+        if let Some(fence) = fence {
+            self.last_epoch.fetch_max(fence.epoch.number(), Ordering::Relaxed);
+        }
         *self.fence.lock() = fence;
     }
 
@@ -267,5 +279,25 @@ impl Shard {
 
     pub(super) fn forget_dirty(&self) {
         *self.dirty.lock() = Dirty::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_epoch_outlives_the_loss_of_the_shard_and_never_falls() {
+        let shard = Shard::new(ShardId::FIRST);
+        assert_eq!(shard.last_epoch(), Epoch::ZERO);
+        let held = |epoch| {
+            let (generation, flush_seq, version_max) = Default::default();
+            let epoch = Epoch::of(epoch);
+            Some(Fence { epoch, generation, flush_seq, flush_seq_acked: flush_seq, version_max })
+        };
+        for (fence, last) in [(held(7), 7), (None, 7), (held(9), 9), (None, 9)] {
+            shard.set_fence(fence);
+            assert_eq!(shard.last_epoch(), Epoch::of(last));
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! Messages that the store keeps until a client has seen them: under which number each was sent to one session, and
 //! which the client has seen since. Owned by a mailbox, made when the first such message is sent.
 
-/// What one session knows of them; bounded, because no more are kept for a player than the store takes.
+/// Most that are known as under way: as many as the store keeps for a player. Her other sessions may see messages and
+/// so make place for more, while this one's client never says what it has seen; of the oldest a repeat does no harm.
+const UNDER_WAY_MAX: usize = 100;
+
+/// What one session knows of them.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     sent: Vec<(u64, u128)>,
@@ -15,6 +19,9 @@ impl Kept {
     }
 
     pub(super) fn sent(&mut self, seq: u64, id: u128) {
+        if self.sent.len() >= UNDER_WAY_MAX {
+            self.sent.remove(0);
+        }
         self.sent.push((seq, id));
     }
 
@@ -35,5 +42,23 @@ impl Kept {
 
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty() && self.seen.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_never_says_what_it_has_seen_costs_no_more_than_a_full_queue() {
+        let mut kept = Kept::default();
+        let most = UNDER_WAY_MAX as u64;
+        for seq in 1..=3 * most {
+            kept.sent(seq, seq.into());
+        }
+        assert_eq!(kept.sent.len(), UNDER_WAY_MAX);
+        assert!(kept.is_under_way((2 * most + 1).into()) && !kept.is_under_way((2 * most).into()));
+        kept.seen_up_to(3 * most);
+        assert_eq!(kept.take_seen().len(), UNDER_WAY_MAX);
     }
 }

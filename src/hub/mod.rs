@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
 pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken};
-pub use push::{Push, PushKind};
+pub use push::{Push, PushKind, RoomWord};
 
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};

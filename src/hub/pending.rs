@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::push::RoomWord;
 use super::{Push, PushKind};
+use crate::ids::RoomName;
 
 /// Most presence items joined in one frame.
 const JOIN_ITEMS_MAX: usize = 64;
@@ -12,6 +14,8 @@ const JOIN_ITEMS_MAX: usize = 64;
 const JOIN_BYTES_MAX: usize = 12 * 1024;
 /// Most changes of one room that wait; beyond it only its number of members does.
 const ROOM_CHANGES_MAX: usize = 16;
+/// Most bytes of one room that wait, beside a single push that is larger: changes that would pass it are told by number.
+const ROOM_BYTES_MAX: usize = 32 * 1024;
 /// Most bytes of pushes that wait: small pushes are bounded by their number, large ones by this.
 const BYTES_MAX: usize = 256 * 1024;
 
@@ -36,23 +40,29 @@ impl Pending {
         true
     }
 
-    /// What of a push goes in line. The whole of a room, and the number that stands for too many changes of it, take
-    /// the place of what waits of that room: a reader who is slow, or away, gets fewer pushes and not a longer line.
+    /// What of a push goes in line. The whole of a room takes the place of all that waits of it, and the number that
+    /// stands for too many changes takes theirs: a reader who is slow, or away, gets fewer pushes and not a longer
+    /// line. Never the whole's: who does not know the room has no use for a number.
     pub(super) fn admit(&mut self, push: &Arc<Push>) -> Arc<Push> {
-        let PushKind::Room { room, instead } = push.kind() else { return Arc::clone(push) };
-        let admitted = match instead {
-            None => Arc::clone(push),
-            Some(instead) => {
-                let waiting = self.queue.iter().filter(|other| other.is_about(room)).count();
-                if waiting < ROOM_CHANGES_MAX {
-                    return Arc::clone(push);
-                }
-                Arc::clone(instead)
-            }
+        let PushKind::Room { room, says } = push.kind() else { return Arc::clone(push) };
+        let (admitted, is_whole) = match says {
+            RoomWord::Whole => (push, true),
+            RoomWord::Number => (push, false),
+            RoomWord::Changes(_) if self.may_wait(room, push.bytes()) => return Arc::clone(push),
+            RoomWord::Changes(number) => (number, false),
         };
-        self.queue.retain(|other| !other.is_about(room));
+        let stays = |word: &RoomWord| !is_whole && matches!(word, RoomWord::Whole);
+        self.queue.retain(|other| other.word_of(room).is_none_or(stays));
         self.bytes = self.queue.iter().map(|other| other.bytes()).sum();
-        admitted
+        Arc::clone(admitted)
+    }
+
+    /// Whether one more change of a room may wait, by number and by weight.
+    fn may_wait(&self, room: &RoomName, bytes: usize) -> bool {
+        let waiting = self.queue.iter().filter(|other| other.word_of(room).is_some());
+        let (count, weight) =
+            waiting.fold((0, bytes), |(count, weight), other| (count + 1, weight + other.bytes()));
+        count == 0 || (count < ROOM_CHANGES_MAX && weight <= ROOM_BYTES_MAX)
     }
 
     /// Forgets the oldest until one more fits; whether any had to go.
@@ -137,12 +147,14 @@ fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::RoomName;
-
-    fn push(room: &str, body: &'static str, instead: Option<&Arc<Push>>) -> Arc<Push> {
+    fn push(room: &str, body: &'static str, says: RoomWord) -> Arc<Push> {
         let room = RoomName::parse(room).unwrap();
-        let kind = PushKind::Room { room, instead: instead.cloned() };
-        Arc::new(Push::new(kind, body.as_bytes().into()))
+        Arc::new(Push::new(PushKind::Room { room, says }, body.as_bytes().into()))
+    }
+
+    fn puts(pending: &mut Pending, push: &Arc<Push>) {
+        let admitted = pending.admit(push);
+        pending.push_back(admitted);
     }
 
     fn waiting(pending: &Pending) -> Vec<String> {
@@ -152,23 +164,46 @@ mod tests {
     #[test]
     fn a_room_never_waits_in_more_pushes_than_its_bound() {
         let mut pending = Pending::default();
-        let number = push("a", "so many", None);
+        let number = push("a", "so many", RoomWord::Number);
+        let change = |body| push("a", body, RoomWord::Changes(Arc::clone(&number)));
         for _ in 0..ROOM_CHANGES_MAX {
-            let admitted = pending.admit(&push("a", "a change", Some(&number)));
-            pending.push_back(admitted);
+            puts(&mut pending, &change("a change"));
         }
-        let other = pending.admit(&push("b", "another room", Some(&number)));
-        pending.push_back(other);
+        puts(&mut pending, &push("b", "another room", RoomWord::Changes(Arc::clone(&number))));
         assert_eq!(waiting(&pending).len(), ROOM_CHANGES_MAX + 1);
-        let admitted = pending.admit(&push("a", "one too many", Some(&number)));
-        pending.push_back(admitted);
+        puts(&mut pending, &change("one too many"));
         assert_eq!(waiting(&pending), ["another room", "so many"]);
         assert_eq!(pending.bytes, "another roomso many".len());
         // What comes behind is told again, and the whole takes the place of it all.
-        let admitted = pending.admit(&push("a", "a change", Some(&number)));
-        pending.push_back(admitted);
-        let whole = pending.admit(&push("a", "the whole", None));
-        pending.push_back(whole);
+        puts(&mut pending, &change("a change"));
+        puts(&mut pending, &push("a", "the whole", RoomWord::Whole));
         assert_eq!(waiting(&pending), ["another room", "the whole"]);
+    }
+
+    #[test]
+    fn a_number_never_takes_the_place_of_the_whole() {
+        let mut pending = Pending::default();
+        let number = push("a", "so many", RoomWord::Number);
+        puts(&mut pending, &push("a", "the whole", RoomWord::Whole));
+        puts(&mut pending, &push("a", "a change", RoomWord::Changes(Arc::clone(&number))));
+        puts(&mut pending, &number);
+        assert_eq!(waiting(&pending), ["the whole", "so many"]);
+        puts(&mut pending, &number);
+        assert_eq!(waiting(&pending), ["the whole", "so many"]);
+    }
+
+    #[test]
+    fn large_changes_of_a_room_are_told_by_number_before_they_fill_the_line() {
+        let large: &'static str = "x".repeat(BYTES_MAX / 2 - 1).leak();
+        let mut pending = Pending::default();
+        let number = push("a", "so many", RoomWord::Number);
+        let change = push("a", large, RoomWord::Changes(Arc::clone(&number)));
+        for _ in 0..9 {
+            assert!(!pending.make_room(100));
+            puts(&mut pending, &change);
+            assert!(pending.bytes < BYTES_MAX);
+        }
+        // The first is told; from then on it is a number, until the line is empty again.
+        assert_eq!(waiting(&pending), ["so many"]);
     }
 }

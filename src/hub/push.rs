@@ -21,12 +21,23 @@ pub enum PushKind {
     Room {
         /// Which room.
         room: RoomName,
-        /// What stands for this change and those before it where too many wait; the whole needs nothing to stand
-        /// for it.
-        instead: Option<Arc<Push>>,
+        /// What it says of the room.
+        says: RoomWord,
     },
     /// A whole message body: a frame of its own.
     Message,
+}
+
+/// What a push says of a room, as far as those that wait tell them apart.
+#[derive(Debug, Clone)]
+pub enum RoomWord {
+    /// All of it: what was said before is of no use any more.
+    Whole,
+    /// What has changed, with the number that stands for this change and those before it where too many wait.
+    Changes(Arc<Push>),
+    /// How many there are, in the place of changes: of use only to those who know the room, or wait for the whole of
+    /// it.
+    Number,
 }
 
 /// A push.
@@ -82,9 +93,12 @@ impl Push {
         }
     }
 
-    /// Whether it is about this room's roster.
-    pub(super) fn is_about(&self, name: &RoomName) -> bool {
-        matches!(&self.kind, PushKind::Room { room, .. } if room == name)
+    /// What it says of this room's roster, if it is about it.
+    pub(super) fn word_of(&self, name: &RoomName) -> Option<&RoomWord> {
+        match &self.kind {
+            PushKind::Room { room, says } if room == name => Some(says),
+            _ => None,
+        }
     }
 
     /// What it weighs in a replay buffer.

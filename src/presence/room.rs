@@ -120,13 +120,18 @@ impl Room {
         self.roster.page(after, limit)
     }
 
-    /// Puts a message in line, if there is room for it; to how many sessions it will go.
-    pub(super) fn speak(&mut self, message: Arc<Push>, waiting_max: usize) -> Option<usize> {
-        if self.messages.len() >= waiting_max {
-            return None;
+    /// Puts a message in line, if there is room for it.
+    pub(super) fn speak(&mut self, message: Arc<Push>, waiting_max: usize) -> bool {
+        let has_place = self.messages.len() < waiting_max;
+        if has_place {
+            self.messages.push_back(message);
         }
-        self.messages.push_back(message);
-        Some(self.receivers.values().map(Vec::len).sum())
+        has_place
+    }
+
+    /// To how many sessions a message goes.
+    pub(super) fn listeners(&self) -> usize {
+        self.receivers.values().map(Vec::len).sum()
     }
 
     /// Takes what is to be told. `page_max` bounds a snapshot.

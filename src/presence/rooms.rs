@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 
 use super::meters::Meters;
 use super::room::Room;
-use super::roster::{Member, Page, floor_of};
+use super::roster::{Member, Page};
 use crate::events::{Coalescing, Events, InRoom};
 use crate::hub::{Hub, Mailbox, Push};
-use crate::ids::{Epoch, PlayerId, RoomName, SessionId, Version};
+use crate::ids::{Epoch, PlayerId, RoomName, SessionId, Stamp, Version};
 
 /// What rooms need to know.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct RoomSettings {
 
 /// What those below know of a room's home.
 pub struct Ground {
-    /// The epoch under which a room is held; zero while nobody holds it.
+    /// The epoch under which a room is held, or was held last: never an older one than before.
     pub epoch_of: Box<dyn Fn(&RoomName) -> Epoch + Send + Sync>,
     /// Whether the records of all members are in memory.
     pub is_whole: Box<dyn Fn() -> bool + Send + Sync>,
@@ -166,7 +166,7 @@ impl Rooms {
         self.drop_if_empty(name);
     }
 
-    /// Whoever ends a session closes its mailbox first, and the record's word comes after.
+    /// A session ends in its record first, and its mailbox closes a moment later: a closed one is told nothing more.
     fn mailbox(&self, session: SessionId) -> Option<Arc<Mailbox>> {
         self.hub.mailbox(session).filter(|mailbox| !mailbox.is_closed())
     }
@@ -188,7 +188,7 @@ impl Rooms {
                         return Err(NoPlace::TooManyRooms);
                     }
                     self.meters.rooms.increment(1.0);
-                    Arc::clone(&place.insert(self.new_room()))
+                    Arc::clone(&place.insert(self.new_room(name)))
                 }
             };
             let mut room = cell.lock();
@@ -237,13 +237,23 @@ impl Rooms {
     /// [`TooMuchTalk`]: nothing was said.
     pub fn speak(&self, name: &RoomName, message: Arc<Push>) -> Result<usize, TooMuchTalk> {
         self.catch_up();
+        self.say(name, message)?;
+        Ok(self.with_room(name, |room| room.listeners()).unwrap_or_default())
+    }
+
+    /// The same for who has caught up and may hold a record's lock: takes the room's lock for a moment, and counts
+    /// nobody.
+    ///
+    /// # Errors
+    /// [`TooMuchTalk`]: nothing was said.
+    pub fn say(&self, name: &RoomName, message: Arc<Push>) -> Result<(), TooMuchTalk> {
         let most = self.settings.messages_waiting_max;
         match self.with_room(name, |room| room.speak(message, most)) {
-            None => Ok(0),
-            Some(None) => Err(TooMuchTalk),
-            Some(Some(receivers)) => {
+            None => Ok(()),
+            Some(false) => Err(TooMuchTalk),
+            Some(true) => {
                 self.speaking.put(name.clone(), ());
-                Ok(receivers)
+                Ok(())
             }
         }
     }
@@ -265,7 +275,7 @@ impl Rooms {
             let cell = Arc::clone(&self.rooms.entry(name.clone()).or_insert_with(|| {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 self.meters.rooms.increment(1.0);
-                self.new_room()
+                self.new_room(name)
             }));
             let mut room = cell.lock();
             if !room.gone {
@@ -274,9 +284,14 @@ impl Rooms {
         }
     }
 
-    fn new_room(&self) -> Arc<Mutex<Room>> {
-        let floor = floor_of(Version::of(self.floor.load(Ordering::Relaxed)));
-        Arc::new(Mutex::new(Room::new(floor, self.settings.diff_members_max)))
+    fn new_room(&self, name: &RoomName) -> Arc<Mutex<Room>> {
+        Arc::new(Mutex::new(Room::new(self.floor_of(name), self.settings.diff_members_max)))
+    }
+
+    /// Where a room without members stands: its counter has never told more.
+    fn floor_of(&self, name: &RoomName) -> Stamp {
+        let version = Version::of(self.floor.load(Ordering::Relaxed));
+        Stamp::new((self.ground.epoch_of)(name), version)
     }
 
     /// Forgets a room that nobody is in; its counter is not forgotten.
@@ -297,9 +312,7 @@ impl Rooms {
 
     /// A room without members.
     fn nobody(&self, name: &RoomName) -> Page {
-        let floor = floor_of(Version::of(self.floor.load(Ordering::Relaxed)));
-        let ver = crate::ids::Stamp::new((self.ground.epoch_of)(name), floor.version);
-        Page { ver, count: 0, members: Vec::new(), cursor: None }
+        Page { ver: self.floor_of(name), count: 0, members: Vec::new(), cursor: None }
     }
 }
 

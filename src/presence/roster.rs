@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::ids::{Epoch, PlayerId, Stamp, Version};
+use crate::ids::{Epoch, PlayerId, Stamp};
 
 /// What a room shows of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,15 +168,10 @@ impl Roster {
     }
 }
 
-/// A counter that a roster may begin above.
-#[must_use]
-pub const fn floor_of(version: Version) -> Stamp {
-    Stamp::new(Epoch::ZERO, version)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Version;
     use proptest::prelude::*;
 
     const EPOCH: Epoch = Epoch::of(7);
@@ -194,7 +189,7 @@ mod tests {
     }
 
     fn roster(changes_max: usize) -> Roster {
-        Roster::new(floor_of(Version::of(40)), changes_max)
+        Roster::new(Stamp::new(Epoch::ZERO, Version::of(40)), changes_max)
     }
 
     #[test]

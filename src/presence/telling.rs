@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use protocol::push::Room as RoomBody;
 use protocol::reply::{Member as WireMember, Roster as WireRoster};
 use protocol::{Encoding, Text, Value};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::rooms::Rooms;
 use super::roster::{Diff, Member, Page};
-use crate::hub::{Mailbox, Push, PushKind};
+use crate::hub::{Mailbox, Push, PushKind, RoomWord};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
 use crate::tasks::Tasks;
 
@@ -40,14 +41,21 @@ impl Rooms {
                         self.tell(&room).await;
                     }
                 }
-                () = tick => {
+                () = tick => {}
+                () = self.changed(), if tick_at.is_none() => {}
+            }
+            // After talk, too: who talks without a pause must not hold back what has changed.
+            let now = Instant::now();
+            match tick_at {
+                None => tick_at = self.changed().now_or_never().map(|()| now + self.settings.tick),
+                Some(at) if at <= now => {
                     tick_at = None;
                     self.catch_up();
                     for (room, ()) in self.owing.take() {
                         self.tell(&room).await;
                     }
                 }
-                () = self.changed(), if tick_at.is_none() => tick_at = Some(Instant::now() + self.settings.tick),
+                Some(_) => {}
             }
         }
     }
@@ -93,7 +101,7 @@ impl Rooms {
         let now = self.page(name, None, Some(0));
         let body =
             RoomBody { leaves: Some(vec![player.as_str().to_owned()]), ..body(name, now.ver, now.count) };
-        let push = push(name, &body, None);
+        let push = push(name, &body, RoomWord::Whole);
         for session in sessions {
             self.hub.push(*session, &push);
         }
@@ -102,7 +110,7 @@ impl Rooms {
     fn diff_push(&self, name: &RoomName, diff: Diff) -> Arc<Push> {
         let Diff { ver, count, changes } = diff;
         let by_number = RoomBody { partial: Some(true), ..body(name, ver, count) };
-        let by_number = push(name, &by_number, None);
+        let by_number = push(name, &by_number, RoomWord::Number);
         let Some(changes) = changes else {
             self.meters.counts.increment(1);
             return by_number;
@@ -116,7 +124,7 @@ impl Rooms {
             updates: unless_empty(changes.updates),
             ..body(name, ver, count)
         };
-        push(name, &body, Some(by_number))
+        push(name, &body, RoomWord::Changes(by_number))
     }
 
     fn snapshot_push(&self, name: &RoomName, page: Page) -> Arc<Push> {
@@ -128,7 +136,7 @@ impl Rooms {
             partial: (!self.is_whole()).then_some(true),
             ..body(name, ver, count)
         };
-        push(name, &body, None)
+        push(name, &body, RoomWord::Whole)
     }
 
     /// A member's meta as records keep it; the empty one is none.
@@ -171,10 +179,10 @@ fn body(name: &RoomName, ver: Stamp, count: usize) -> RoomBody {
     RoomBody { room, ver: wire_ver(ver), count: wire_count(count), ..RoomBody::default() }
 }
 
-fn push(name: &RoomName, body: &RoomBody, instead: Option<Arc<Push>>) -> Arc<Push> {
+fn push(name: &RoomName, body: &RoomBody, says: RoomWord) -> Arc<Push> {
     let mut bytes = Vec::new();
     protocol::codec::encode_body(Encoding::MessagePack, &mut bytes, body);
-    Arc::new(Push::new(PushKind::Room { room: name.clone(), instead }, bytes.into()))
+    Arc::new(Push::new(PushKind::Room { room: name.clone(), says }, bytes.into()))
 }
 
 const fn wire_ver(ver: Stamp) -> protocol::Stamp {

@@ -114,7 +114,7 @@ impl From<RateLimited> for Problem {
 const fn code_of(error: &HomeError) -> ErrorCode {
     match error {
         HomeError::Refused(refusal) => match refusal {
-            Refusal::NoSession => ErrorCode::NotFound,
+            Refusal::NoSession | Refusal::Kicked { .. } => ErrorCode::NotFound,
             Refusal::NotResumable => ErrorCode::NotResumable,
             Refusal::CseqGap { .. } => ErrorCode::CseqGap,
             Refusal::StateConflict { .. } => ErrorCode::StateConflict,

@@ -601,7 +601,7 @@ async fn a_session_that_a_service_made_is_taken_up_with_its_ticket() {
 
     let resume = Resume { session, ticket: made["ticket"].as_str().unwrap(), claim: None };
     let mut was_pending = false;
-    house.home.resume(resume, |_, pending| was_pending = pending).await.unwrap();
+    house.home.resume(resume, |_, pending, _| was_pending = pending).await.unwrap();
     assert!(was_pending);
     let seen = house.get(&path).await.ok();
     assert_eq!(

@@ -52,6 +52,9 @@ impl From<HomeError> for EnterError {
                 Some(CloseCode::TokenExpired)
             }
             HomeError::Refused(Refusal::Banned { .. }) => Some(CloseCode::Banned),
+            HomeError::Refused(Refusal::Kicked { code, .. }) => {
+                Some(CloseCode::numbered(*code).unwrap_or(CloseCode::Kicked))
+            }
             _ => None,
         };
         Self { body: error_of(&error, None), close }
@@ -84,23 +87,25 @@ impl Sessions {
         self.hub.watch_link(&mailbox, link);
         self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: opened.cell, session: opened.session, mailbox, link };
-        // A newer login may have been faster: its notice came before there was a mailbox to put it in.
-        let is_here = |record: &Record| {
-            record.session(opened.session)?;
-            Some(record.rooms_of(opened.session).next().is_some())
+        // A service may have been faster, and found no mailbox: what it did to the session's lists is done for its
+        // mailbox here, under the record's lock, like all that moves them.
+        let catch_up = |record: &Record| {
+            let watches = &record.session(opened.session)?.watches;
+            watches.iter().for_each(|player| self.presence.watch(player, &attachment.mailbox));
+            Some((watches.clone(), record.rooms_of(opened.session).next().is_some()))
         };
-        match attachment.cell.read(is_here).flatten() {
-            None => {
-                self.leave(&attachment);
-                return Err(self.gone_again(&player));
-            }
-            // A service was faster still, and the room found no mailbox.
-            Some(true) => self.home.tell_rooms(&attachment.cell),
-            Some(false) => {}
+        // A newer login may have been, too: its notice came before there was a mailbox to put it in.
+        let Some((owed, is_in_rooms)) = attachment.cell.read(catch_up).flatten() else {
+            self.leave(&attachment);
+            let told = opened.entering.refusal().map(|refusal| HomeError::from(refusal).into());
+            return Err(told.unwrap_or_else(|| self.gone_again(&player)));
+        };
+        if is_in_rooms {
+            self.home.tell_rooms(&attachment.cell);
         }
         let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, expires_at_unix_ms);
         ready.resumed = false;
-        Ok(Entered { attachment, ready, owed: Vec::new(), owes_kept: true })
+        Ok(Entered { attachment, ready, owed, owes_kept: true })
     }
 
     /// Takes a session up again.
@@ -119,11 +124,14 @@ impl Sessions {
         let mut found = None;
         let resumed = self
             .home
-            .resume(resume, |player, was_pending| {
+            .resume(resume, |player, was_pending, watches| {
                 // Under the record's lock, so that neither the old link's end nor another resume comes between.
                 let (mailbox, is_new) = self.hub.mailbox_or_new(session, player, request.last_seq);
                 if is_new && !was_pending {
                     mailbox.begin_anew();
+                }
+                if is_new {
+                    watches.iter().for_each(|player| self.presence.watch(player, &mailbox));
                 }
                 mailbox.attach(link);
                 let replay = mailbox.resume(request.last_seq);
@@ -133,11 +141,6 @@ impl Sessions {
         let Some((mailbox, is_new, was_pending, replay)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
         self.close_if_going_away(&mailbox);
-        if is_new {
-            for player in &resumed.watches {
-                self.presence.watch(player, &mailbox);
-            }
-        }
         let attachment = Attachment { cell: resumed.cell, session, mailbox, link };
         let mut ready =
             self.ready(&attachment, resumed.ticket, resumed.stamp, resumed.token_expires_at_unix_ms);

@@ -85,7 +85,7 @@ pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorB
             Refusal::Banned { .. } => ErrorCode::Banned,
             Refusal::NotBanned => ErrorCode::NotFound,
             Refusal::Behind => ErrorCode::Behind,
-            Refusal::Forbidden(_) => ErrorCode::Forbidden,
+            Refusal::Forbidden(_) | Refusal::Kicked { .. } => ErrorCode::Forbidden,
             Refusal::RoomFull => ErrorCode::RoomFull,
             Refusal::TooMuchTalk => ErrorCode::Overloaded,
         },
@@ -101,7 +101,9 @@ pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorB
         HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
             body.state_stamp = Some(wire_stamp(*state_stamp));
         }
-        HomeError::Refused(Refusal::Banned { reason }) => body.reason = Some(reason.as_ref().into()),
+        HomeError::Refused(Refusal::Banned { reason } | Refusal::Kicked { reason, .. }) => {
+            body.reason = Some(reason.as_ref().into())
+        }
         HomeError::NotHome { retry_after_ms } => body.retry_after_ms = Some(*retry_after_ms),
         HomeError::Store(_) | HomeError::Overloaded | HomeError::Refused(Refusal::TooMuchTalk) => {
             body.retry_after_ms = Some(1000)

@@ -235,3 +235,31 @@ async fn a_ban_survives_a_store_that_forgot_everything() {
     .await;
     is_banned(&server, "cheating").await;
 }
+
+/// Only Redis can be slow: a login waits for its commit while the player is kicked.
+#[tokio::test]
+async fn a_kick_during_a_login_is_told_the_newcomer_as_what_it_is() {
+    let starting = with_key(StoreKind::Redis).with_lease(20_000).with("redis.response_timeout_ms", 5_000);
+    let mut server = starting.with("session.login_policy", "many(2)").start();
+    let shop = Service::of(&server, KEY);
+    let (mut pc, mut phone) = (server.login("ann").await, server.connect().await);
+    server.redis().pause();
+    let login = phone.send("login", json!({"token": "dev:ann"})).await;
+    until("both sessions", || async {
+        let (_, ann) = shop.get("/v1/players/ann").await;
+        (ann["sessions"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let told = async {
+        pc.expect_close(4502).await;
+        server.redis().go_on();
+    };
+    tokio::join!(shop.post("/v1/players/ann/kick", json!({"reason": "cheating"})), told);
+    let refused = phone.answer(login).await.expect_err("she was kicked");
+    assert_eq!(
+        (&refused["code"], &refused["reason"]),
+        (&json!("forbidden"), &json!("cheating")),
+        "{refused}"
+    );
+    assert_eq!(phone.expect_close(4502).await["reason"], "cheating");
+}

@@ -96,6 +96,14 @@ pub enum Refusal {
         /// For people.
         reason: Arc<str>,
     },
+    /// The session was ended by an operator or a service.
+    #[error("the session was closed")]
+    Kicked {
+        /// The close code for the client.
+        code: u16,
+        /// For people.
+        reason: Arc<str>,
+    },
     /// The player is not banned.
     #[error("the player is not banned")]
     NotBanned,

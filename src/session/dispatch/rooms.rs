@@ -68,10 +68,12 @@ impl Sessions {
     pub(super) fn room_send(&self, me: &Attachment, now: Now, send: &RoomSend<'_>) -> Carried {
         let Ok(room) = RoomName::parse(send.room.as_str()) else { return Ok(not_a_name()) };
         let message = self.message_of(me, send.cseq, &send.data, Some(&room));
+        let rooms = self.presence.rooms();
+        rooms.catch_up();
         let applied = self.home.apply(&me.cell, now, |record, ctx| {
             if record.may_speak(ctx, me.session, &room, send.cseq)? == Admission::New {
                 // In line before the counter moves: what the room cannot take is refused, and uses no number.
-                self.presence.rooms().speak(&room, message).map_err(|_| Refusal::TooMuchTalk)?;
+                rooms.say(&room, message).map_err(|_| Refusal::TooMuchTalk)?;
             }
             record.mark(ctx, me.session, send.cseq)
         })?;

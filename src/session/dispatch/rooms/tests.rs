@@ -14,7 +14,7 @@ use super::*;
 use crate::events::{EndReason, Events, Status};
 use crate::home::record::sessions::Login;
 use crate::home::record::{Context, LinkState, LoginPolicy, Record, Rules};
-use crate::hub::{Hub, HubSettings, LinkNo, PushKind};
+use crate::hub::{Hub, HubSettings, LinkNo, Push, PushKind};
 use crate::ids::{Epoch, PlayerId, RoomPattern, SessionId, ShardId, Version};
 use crate::presence::roster::Page;
 use crate::presence::{Ground, Presence, RoomSettings, Rooms};
@@ -446,27 +446,77 @@ proptest! {
 
     #[test]
     fn rosters_are_what_records_say_and_clients_know_it(steps in steps()) {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
-            let mut house = House::new();
-            for (step, who, which, room) in steps {
-                house.take(step, who, which, &name(room)).await;
-            }
-            // Whoever is slow comes back, and hears the rest.
-            for _ in 0..4 {
-                house.tick().await;
-                house.hear();
-            }
-            let inhabited: BTreeSet<usize> = (0..ROOMS).filter(|room| !house.truth(&name(*room)).is_empty()).collect();
-            assert_eq!(house.presence.rooms().count(), inhabited.len());
-            for (_, record) in &house.players {
-                for session in record.sessions.iter().filter(|session| session.link == LinkState::Attached) {
-                    for room in record.rooms_of(session.id) {
-                        let seen = house.clients[&session.id].seen.get(room).map(|(_, seen)| seen);
-                        assert_eq!(seen, Some(&house.truth(room)), "{room} as {} knows it", session.id);
-                    }
+        live(steps);
+    }
+}
+
+/// A number that stood for too many changes once took the place of the snapshot that waited before them.
+#[test]
+fn who_is_owed_the_whole_of_a_room_gets_it_however_much_changes_behind_it() {
+    use Step::{Drops, Join, Login, PutIn, Resume, Tick};
+    live(vec![
+        (Login, 2, 0, 0),
+        (Drops, 2, 0, 0),
+        (PutIn, 2, 0, 1),
+        (Login, 1, 0, 0),
+        (Login, 0, 0, 0),
+        (Tick, 0, 0, 0),
+        (Join(0), 0, 0, 1),
+        (Resume, 2, 0, 0),
+        (Join(0), 1, 0, 1),
+    ]);
+}
+
+fn live(steps: Vec<(Step, usize, usize, usize)>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+        let mut house = House::new();
+        for (step, who, which, room) in steps {
+            house.take(step, who, which, &name(room)).await;
+        }
+        // Whoever is slow comes back, and hears the rest.
+        for _ in 0..4 {
+            house.tick().await;
+            house.hear();
+        }
+        let inhabited: BTreeSet<usize> =
+            (0..ROOMS).filter(|room| !house.truth(&name(*room)).is_empty()).collect();
+        assert_eq!(house.presence.rooms().count(), inhabited.len());
+        for (_, record) in &house.players {
+            for session in record.sessions.iter().filter(|session| session.link == LinkState::Attached) {
+                for room in record.rooms_of(session.id) {
+                    let seen = house.clients[&session.id].seen.get(room).map(|(_, seen)| seen);
+                    assert_eq!(seen, Some(&house.truth(room)), "{room} as {} knows it", session.id);
                 }
             }
-        });
+        }
+    });
+}
+
+/// Who talks without a pause in one room does not keep another from hearing who came.
+#[tokio::test]
+async fn talk_without_a_pause_holds_no_change_back() {
+    let mut house = House::new();
+    let (loud, quiet) = (name(0), name(1));
+    for who in 0..3 {
+        house.login(who);
     }
+    house.join(0, 0, &loud, 0);
+    house.join(1, 0, &quiet, 0);
+    house.join(2, 0, &quiet, 0);
+    let (session, _) = house.session(1, 0).unwrap();
+    let (mailbox, link) = (house.hub.mailbox(session).unwrap(), house.clients[&session].link);
+    let heard = async {
+        loop {
+            let message = Arc::new(Push::new(PushKind::Message, Vec::new().into()));
+            let _ = house.rooms().say(&loud, message);
+            let mut frames = 0;
+            mailbox.take(link, house.hub.settings(), true, |_| frames += 1);
+            if frames > 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), heard).await.expect("hears who came");
 }
