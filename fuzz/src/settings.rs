@@ -8,6 +8,10 @@ const SECRET: &str = "pl4nted-secret-that-no-fault-may-repeat";
 /// flags. All faults are named, no secret is repeated.
 pub fn settings(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
+    if text.contains(SECRET) {
+        // An engine that sees what is compared finds the secret, and writes it where none belongs.
+        return;
+    }
     let mut parts = text.split('\0');
     let file = parts.next().unwrap_or_default();
     let parts: Vec<&str> = parts.collect();
