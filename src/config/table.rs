@@ -247,10 +247,12 @@ section! {
 section! {
     /// One WebSocket connection.
     Link ["link"] {
-        /// From accept to login: TLS, upgrade and token all fall under it. Past it: 4252.
+        /// From accept to a login or resume that is taken: TLS, upgrade and token all fall under it; what the server
+        /// then needs for it does not. Past it: 4252.
         handshake_timeout: Duration = "handshake_timeout_ms" => 5_000, 100..=60_000;
         /// Connections at a time that are not logged in yet. Above it the others wait in the backlog, and whoever
-        /// has had a fifth of `handshake_timeout_ms` makes room for them.
+        /// has had a fifth of `handshake_timeout_ms` makes room for them. As many logins, and as many resumes, may wait
+        /// for the store beside them; above it a login is refused as `overloaded`.
         handshakes_max: usize = "handshakes_max" => 2_048, 1..=1_000_000;
         /// Largest request for an upgrade, headers included. Above it, or with more than 124 headers: HTTP 431.
         request_head_bytes_max: usize = "request_head_bytes_max" => 8_192, 512..=65_536;

@@ -1,5 +1,6 @@
 //! Connections that are not logged in yet: so many at a time, each for so long. Called by `listener` and `handshake`.
-//! While somebody waits outside, whoever has had a fair share of the time makes room: silent ones keep nobody out.
+//! While somebody waits outside, whoever has had a fair share of the time makes room: silent ones keep nobody out, nor
+//! do those who wait for the store or for the last word to be heard. They stand elsewhere, as many of each as here.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,18 +15,30 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// The share of its time that a connection has however many wait: one in this many.
 const FAIR_SHARE: u32 = 5;
 
-/// The places.
+/// The places, and where one goes from there.
 #[derive(Debug)]
 pub(super) struct Crowd {
-    places: Arc<Semaphore>,
-    make_room: Arc<Notify>,
+    rooms: Arc<Rooms>,
     timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Rooms {
+    places: Arc<Semaphore>,
+    logins: Arc<Semaphore>,
+    resumes: Arc<Semaphore>,
+    goodbyes: Arc<Semaphore>,
+    make_room: Notify,
 }
 
 impl Crowd {
     pub(super) fn new(places: usize, timeout: Duration) -> Self {
-        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        Self { places, make_room: Arc::default(), timeout }
+        let room = || Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        let (places, logins, resumes, goodbyes) = (room(), room(), room(), room());
+        Self {
+            rooms: Arc::new(Rooms { places, logins, resumes, goodbyes, make_room: Notify::new() }),
+            timeout,
+        }
     }
 
     /// Waits for a place. Those who cannot wait stay in the system's queue.
@@ -33,12 +46,11 @@ impl Crowd {
         loop {
             tokio::select! {
                 biased;
-                place = Arc::clone(&self.places).acquire_owned() => match place {
+                place = Arc::clone(&self.rooms.places).acquire_owned() => match place {
                     Ok(place) => {
                         // Whoever was asked and has not heard it yet need not go any more.
-                        let _ = self.make_room.notified().now_or_never();
-                        let make_room = Arc::clone(&self.make_room);
-                        return Place { place, make_room, timeout: self.timeout };
+                        let _ = self.rooms.make_room.notified().now_or_never();
+                        return Place { place, rooms: Arc::clone(&self.rooms), timeout: self.timeout };
                     }
                     // Nobody closes it.
                     Err(_) => std::future::pending().await,
@@ -50,7 +62,7 @@ impl Crowd {
 
     /// Asks the one who has waited longest, and gives him a moment to go.
     async fn ask_for_room(&self) {
-        self.make_room.notify_one();
+        self.rooms.make_room.notify_one();
         sleep(ASK_AGAIN).await;
     }
 }
@@ -59,7 +71,7 @@ impl Crowd {
 #[derive(Debug)]
 pub(super) struct Place {
     place: OwnedSemaphorePermit,
-    make_room: Arc<Notify>,
+    rooms: Arc<Rooms>,
     timeout: Duration,
 }
 
@@ -70,19 +82,19 @@ impl Place {
         Patience {
             fair: now + self.timeout / FAIR_SHARE,
             end: now + self.timeout,
-            make_room: self.make_room,
-            _place: self.place,
+            rooms: self.rooms,
+            place: self.place,
         }
     }
 }
 
-/// How long one connection may take until it is logged in, and its place.
+/// How long one connection may take until it asks to be let in, and where it stands.
 #[derive(Debug)]
 pub(super) struct Patience {
     fair: Instant,
     end: Instant,
-    make_room: Arc<Notify>,
-    _place: OwnedSemaphorePermit,
+    rooms: Arc<Rooms>,
+    place: OwnedSemaphorePermit,
 }
 
 impl Patience {
@@ -99,9 +111,51 @@ impl Patience {
     pub(super) async fn over(&self) {
         sleep_until(self.fair).await;
         tokio::select! {
-            () = self.make_room.notified() => {}
+            () = self.rooms.make_room.notified() => {}
             () = sleep_until(self.end) => {}
         }
+    }
+
+    /// A login that may wait for the store gives its place to the next; `false` if as many as may do so wait already.
+    pub(super) fn logs_in(&mut self) -> bool {
+        self.moves(Arc::clone(&self.rooms.logins))
+    }
+
+    /// The same for a resume, which keeps its place if too many wait: logins are not what keeps resumes out.
+    pub(super) fn resumes(&mut self) {
+        self.moves(Arc::clone(&self.rooms.resumes));
+    }
+
+    /// Whoever was not let in may try again, if there is a place within what is left of the time.
+    pub(super) async fn comes_back(&mut self) -> bool {
+        if Arc::ptr_eq(self.place.semaphore(), &self.rooms.places) {
+            return true;
+        }
+        match self.within(Arc::clone(&self.rooms.places).acquire_owned()).await {
+            Some(Ok(place)) => {
+                self.place = place;
+                true
+            }
+            Some(Err(_)) | None => false,
+        }
+    }
+
+    /// Gives the place to the next, then says goodbye. If too many do so already, nobody waits for it to be heard.
+    pub(super) async fn leaves(&mut self, goodbye: impl Future<Output = ()>) {
+        if self.moves(Arc::clone(&self.rooms.goodbyes)) {
+            goodbye.await;
+        } else {
+            let _ = goodbye.now_or_never();
+        }
+    }
+
+    fn moves(&mut self, to: Arc<Semaphore>) -> bool {
+        let room = to.try_acquire_owned();
+        let has_room = room.is_ok();
+        if let Ok(room) = room {
+            self.place = room;
+        }
+        has_room
     }
 }
 
@@ -160,5 +214,53 @@ mod tests {
         let patience = crowd.place().await.taken();
         let busy = async move { patience.within(sleep(Duration::from_millis(900))).await };
         assert_eq!(tokio::join!(busy, crowd.place()).0, Some(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_goodbyes() {
+        let crowd = Crowd::new(2, TIMEOUT);
+        let began = Instant::now();
+        let lives = (0..10).map(async |_| {
+            let mut patience = crowd.place().await.taken();
+            let came_in = began.elapsed();
+            patience.within(std::future::pending::<()>()).await;
+            let asked_to_go = Instant::now();
+            patience.leaves(sleep(Duration::from_secs(60))).await;
+            (came_in, asked_to_go.elapsed() >= Duration::from_secs(60))
+        });
+        let lives = futures_util::future::join_all(lives).await;
+        // Four times two made room, each after a fair share of a second.
+        let last = lives.iter().map(|(came_in, _)| *came_in).max();
+        assert!(last < Some(Duration::from_millis(4_500)), "{lives:?}");
+        assert_eq!(
+            lives.iter().filter(|(_, was_heard_out)| *was_heard_out).count(),
+            2,
+            "the others go at once"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_for_the_store_keep_nobody_out() {
+        let crowd = Crowd::new(1, TIMEOUT);
+        let mut login = crowd.place().await.taken();
+        assert!(login.logs_in());
+        let mut another = crowd.place().await.taken();
+        assert!(!another.logs_in(), "one may wait at a time");
+        another.resumes();
+        let mut more = crowd.place().await.taken();
+        more.resumes();
+        // Whoever found no room kept the place.
+        let waited = tokio::time::timeout(Duration::from_millis(900), crowd.place()).await;
+        assert!(waited.is_err());
+        drop(more);
+        let place = crowd.place().await;
+        // A place is needed for another try.
+        let (came_back, ()) = tokio::join!(login.comes_back(), async {
+            sleep(Duration::from_millis(50)).await;
+            drop(place);
+        });
+        assert!(came_back);
+        let _one = another;
+        assert!(crowd.place().now_or_never().is_none(), "it stands there again");
     }
 }

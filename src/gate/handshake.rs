@@ -20,7 +20,7 @@ use super::upgrade::{NotUpgraded, Refusal, Taken, upgrade};
 use crate::clock;
 use crate::events::Status;
 use crate::session::{
-    ClientSocket, Closing, EnterError, Entered, Link, LinkSocket, closing_for, goodbye, house_status,
+    ClientSocket, Closing, EnterError, Entered, GOODBYE, Link, LinkSocket, closing_for, goodbye, house_status,
 };
 use crate::telemetry::metrics;
 
@@ -30,6 +30,8 @@ const PATH: &str = "/v1/connect";
 const SECRETS: [&str; 6] = ["token", "access_token", "jwt", "ticket", "auth", "authorization"];
 /// Frames before `ready`: a client needs one, and may ping or try again.
 const FRAMES_BEFORE_READY_MAX: usize = 16;
+/// When a login may come again for which there was no room: the store is away or slow, and that takes a while.
+const RETRY_LOGIN_MS: u64 = 1_000;
 const SUBPROTOCOL: &str = "sec-websocket-protocol";
 
 /// Why a connection came to nothing, for the metric.
@@ -40,7 +42,7 @@ pub(super) async fn shake<S: LinkSocket>(
     gate: &Arc<Gate>,
     stream: S,
     ip: IpAddr,
-    patience: &Patience,
+    patience: &mut Patience,
 ) -> Option<Link<S>> {
     match greeted(gate, stream, ip, patience).await {
         Ok(link) => Some(link),
@@ -55,43 +57,63 @@ async fn greeted<S: LinkSocket>(
     gate: &Arc<Gate>,
     stream: S,
     ip: IpAddr,
-    patience: &Patience,
+    patience: &mut Patience,
 ) -> Result<Link<S>, Reason> {
     let judge = |request: &Upgraded| judge(gate, request);
     let upgraded = upgrade(stream, &gate.upgrade, patience.over(), judge).await;
-    let (mut ws, encoding) = upgraded.map_err(|not| match not {
-        NotUpgraded::Gone => "gone",
-        NotUpgraded::TimedOut => "timeout",
-        NotUpgraded::Refused => "upgrade",
-    })?;
+    let (mut ws, encoding) = match upgraded {
+        Ok(upgraded) => upgraded,
+        Err(NotUpgraded::Gone) => return Err("gone"),
+        Err(NotUpgraded::TimedOut) => return Err("timeout"),
+        Err(NotUpgraded::Refused(stream, refusal)) => {
+            patience.leaves(refusal.answer(stream)).await;
+            return Err(if refusal.is_timeout() { "timeout" } else { "upgrade" });
+        }
+    };
     for _ in 0..FRAMES_BEFORE_READY_MAX {
         let frame = frame(&mut ws, encoding, patience).await?;
-        match greet(gate, encoding, &frame, ip).await {
+        match greet(gate, encoding, &frame, ip, patience).await {
             Greeting::Nothing => {}
             Greeting::Entered(reference, entered) => {
                 return Ok(Link::new(Arc::clone(&gate.sessions), ws, encoding, *entered, reference));
             }
             Greeting::Say(frame) => {
+                if !patience.comes_back().await {
+                    let closing = close(CloseCode::HandshakeTimeout, "no place for another try");
+                    patience.leaves(last_words(&mut ws, encoding, frame, closing)).await;
+                    return Err("timeout");
+                }
                 if !matches!(patience.within(ws.send(frame)).await, Some(Ok(()))) {
                     return Err("gone");
                 }
             }
             Greeting::Close(frame, closing) => {
-                let _ = patience.within(ws.feed(frame)).await;
-                goodbye(&mut ws, encoding, closing).await;
+                patience.leaves(last_words(&mut ws, encoding, frame, closing)).await;
                 return Err("refused");
             }
         }
     }
-    goodbye(&mut ws, encoding, close(CloseCode::ProtocolError, "too many frames before a login")).await;
+    let closing = close(CloseCode::ProtocolError, "too many frames before a login");
+    patience.leaves(goodbye(&mut ws, encoding, closing)).await;
     Err("frames")
+}
+
+/// An answer, and why it is the last one.
+async fn last_words<S: LinkSocket>(
+    ws: &mut ClientSocket<S>,
+    encoding: Encoding,
+    answer: Message,
+    closing: Closing,
+) {
+    let _ = tokio::time::timeout(GOODBYE, ws.feed(answer)).await;
+    goodbye(ws, encoding, closing).await;
 }
 
 /// The next frame, while there is patience; whoever sends none is told why that was the end.
 async fn frame<S: LinkSocket>(
     ws: &mut ClientSocket<S>,
     encoding: Encoding,
-    patience: &Patience,
+    patience: &mut Patience,
 ) -> Result<Message, Reason> {
     let (closing, reason) = match patience.within(ws.next()).await {
         Some(Some(Ok(frame))) => return Ok(frame),
@@ -100,7 +122,7 @@ async fn frame<S: LinkSocket>(
         None => (Some(close(CloseCode::HandshakeTimeout, "no login in time")), "timeout"),
     };
     if let Some(closing) = closing {
-        goodbye(ws, encoding, closing).await;
+        patience.leaves(goodbye(ws, encoding, closing)).await;
     }
     Err(reason)
 }
@@ -113,7 +135,13 @@ enum Greeting {
     Close(Message, Closing),
 }
 
-async fn greet(gate: &Gate, encoding: Encoding, frame: &Message, ip: IpAddr) -> Greeting {
+async fn greet(
+    gate: &Gate,
+    encoding: Encoding,
+    frame: &Message,
+    ip: IpAddr,
+    patience: &mut Patience,
+) -> Greeting {
     let decoded = match (frame, encoding) {
         (Message::Binary(bytes), Encoding::MessagePack) => decode_request(encoding, bytes),
         (Message::Text(text), Encoding::Json) => decode_request(encoding, text.as_bytes()),
@@ -133,14 +161,17 @@ async fn greet(gate: &Gate, encoding: Encoding, frame: &Message, ip: IpAddr) -> 
         }
         Ok((reference, Request::Login(login))) => {
             let outcome = match closed(gate) {
-                None => admit(gate, &login, ip).await,
+                None => admit(gate, &login, ip, patience).await,
                 Some(refused) => Err(refused),
             };
             entered(encoding, reference, outcome, &metrics::LOGINS)
         }
         Ok((reference, Request::Resume(resume))) => {
             let outcome = match closed(gate) {
-                None => gate.sessions.resume(&resume).await,
+                None => {
+                    patience.resumes();
+                    gate.sessions.resume(&resume).await
+                }
                 Some(refused) => Err(refused),
             };
             entered(encoding, reference, outcome, &metrics::RESUMES)
@@ -163,7 +194,12 @@ fn closed(gate: &Gate) -> Option<EnterError> {
     Some(EnterError { body, close: Some(CloseCode::Maintenance) })
 }
 
-async fn admit(gate: &Gate, login: &Login<'_>, ip: IpAddr) -> Result<Entered, EnterError> {
+async fn admit(
+    gate: &Gate,
+    login: &Login<'_>,
+    ip: IpAddr,
+    patience: &mut Patience,
+) -> Result<Entered, EnterError> {
     let now = clock::now();
     if let Err(limited) = gate.addresses.login(ip, now) {
         let body = ErrorBody::new(ErrorCode::RateLimited, "too many logins from this address");
@@ -183,6 +219,10 @@ async fn admit(gate: &Gate, login: &Login<'_>, ip: IpAddr) -> Result<Entered, En
         Some(None) => return Err(refuse(ErrorCode::BadRequest, "only the server says offline", None)),
     };
     match gate.auth.verify(login.token.as_str(), now) {
+        Ok(_) if !patience.logs_in() => {
+            let body = ErrorBody::new(ErrorCode::Overloaded, "too many logins wait for the store");
+            Err(EnterError { body: body.after(RETRY_LOGIN_MS), close: Some(CloseCode::GoingAway) })
+        }
         Ok(identity) => gate.sessions.login(identity.into(), device, status).await,
         Err(AuthError::Invalid) => {
             Err(refuse(ErrorCode::Unauthorized, "the token is not good", Some(CloseCode::BadToken)))

@@ -119,17 +119,17 @@ impl Gate {
         stream: TcpStream,
         ip: IpAddr,
         permit: OwnedSemaphorePermit,
-        patience: Patience,
+        mut patience: Patience,
     ) {
         let _ = stream.set_nodelay(true);
         let gate = Arc::clone(self);
         self.links.spawn("handshake", async move {
             match &gate.tls {
-                None => gate.shake(stream, ip, &patience, permit).await,
+                None => gate.shake(stream, ip, &mut patience, permit).await,
                 Some(certificates) => {
                     let accepting = TlsAcceptor::from(certificates.config()).accept(stream);
                     match patience.within(accepting).await {
-                        Some(Ok(stream)) => gate.shake(stream, ip, &patience, permit).await,
+                        Some(Ok(stream)) => gate.shake(stream, ip, &mut patience, permit).await,
                         Some(Err(_)) | None => {
                             metrics::HANDSHAKE_FAILURES.with(&[("reason", "tls")]).increment(1)
                         }
@@ -143,7 +143,7 @@ impl Gate {
         self: &Arc<Self>,
         stream: S,
         ip: IpAddr,
-        patience: &Patience,
+        patience: &mut Patience,
         permit: OwnedSemaphorePermit,
     ) {
         if let Some(link) = handshake::shake(self, stream, ip, patience).await {

@@ -43,14 +43,14 @@ pub struct Upgrade {
 }
 
 /// Why there is no WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotUpgraded {
+#[derive(Debug)]
+pub enum NotUpgraded<S> {
     /// The other side is gone.
     Gone,
-    /// Time is up.
+    /// Time is up, and nothing was asked.
     TimedOut,
-    /// The request was refused, and is answered.
-    Refused,
+    /// The request is refused; it is not answered yet.
+    Refused(S, Refusal),
 }
 
 /// A refusal in HTTP.
@@ -73,6 +73,22 @@ impl Refusal {
         Self { header, ..self }
     }
 
+    /// Whether time was up before the request was whole.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.status == StatusCode::REQUEST_TIMEOUT
+    }
+
+    /// Says it, and waits a moment until it is read.
+    pub async fn answer<S: LinkSocket>(&self, mut stream: S) {
+        let last_words = async {
+            if stream.write_all(self.to_http().as_bytes()).await.is_ok() {
+                linger(&mut stream).await;
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, last_words).await;
+    }
+
     fn to_http(&self) -> String {
         let Self { status, header, why } = self;
         let length = why.len() + 1;
@@ -92,16 +108,17 @@ pub struct Taken<T> {
     pub known: T,
 }
 
-/// Reads the request, lets `judge` judge it, and answers. Waits for the request until `time_is_up` resolves.
+/// Reads the request, lets `judge` judge it, and answers one that is good. Waits for the request until `time_is_up`
+/// resolves.
 ///
 /// # Errors
-/// [`NotUpgraded`]; the client has been answered then.
+/// [`NotUpgraded`]; a refusal is the caller's to answer.
 pub async fn upgrade<S: LinkSocket, T>(
     mut stream: S,
     bounds: &Upgrade,
     time_is_up: impl Future<Output = ()>,
     judge: impl FnOnce(&Request) -> Result<Taken<T>, Refusal>,
-) -> Result<(ClientSocket<S>, T), NotUpgraded> {
+) -> Result<(ClientSocket<S>, T), NotUpgraded<S>> {
     let mut head = Vec::new();
     let read = tokio::select! {
         biased;
@@ -127,15 +144,7 @@ pub async fn upgrade<S: LinkSocket, T>(
             let watched = WholeMessages::new(Gulp::new(stream), bounds.message);
             Ok((WebSocketStream::from_raw_socket(watched, Role::Server, Some(config(bounds))).await, known))
         }
-        Err(refusal) => {
-            let last_words = async {
-                if stream.write_all(refusal.to_http().as_bytes()).await.is_ok() {
-                    linger(&mut stream).await;
-                }
-            };
-            let _ = tokio::time::timeout(GOODBYE, last_words).await;
-            Err(if read == Err(Unread::TimedOut) { NotUpgraded::TimedOut } else { NotUpgraded::Refused })
-        }
+        Err(refusal) => Err(NotUpgraded::Refused(stream, refusal)),
     }
 }
 
@@ -294,9 +303,17 @@ mod tests {
 
     async fn opened<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         stream: S,
-    ) -> Result<(), NotUpgraded> {
+    ) -> Result<(), &'static str> {
         let judge = |_: &Request| Ok(Taken { subprotocol: None, known: () });
-        upgrade(stream, &bounds(), tokio::time::sleep(Duration::from_secs(5)), judge).await.map(|_| ())
+        match upgrade(stream, &bounds(), tokio::time::sleep(Duration::from_secs(5)), judge).await {
+            Ok(_) => Ok(()),
+            Err(NotUpgraded::Gone) => Err("gone"),
+            Err(NotUpgraded::TimedOut) => Err("silent"),
+            Err(NotUpgraded::Refused(stream, refusal)) => {
+                refusal.answer(stream).await;
+                Err(if refusal.is_timeout() { "timeout" } else { "refused" })
+            }
+        }
     }
 
     /// The status that a request is answered with.
@@ -375,11 +392,11 @@ mod tests {
             answer
         };
         let (outcome, answer) = tokio::join!(opened(server), asking);
-        assert_eq!(outcome, Err(NotUpgraded::TimedOut));
+        assert_eq!(outcome, Err("timeout"));
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.ends_with("\r\n\r\nthe request did not come in time\n"), "{answer}");
         let (mut client, server) = tokio::io::duplex(1024);
-        assert_eq!(opened(server).await, Err(NotUpgraded::TimedOut));
+        assert_eq!(opened(server).await, Err("silent"));
         assert_eq!(client.read(&mut [0; 1]).await.expect("the end"), 0);
     }
 }

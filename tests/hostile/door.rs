@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::harness::patience::PATIENCE;
 use crate::harness::player::Player;
+use crate::harness::server::{Server, StoreKind};
 use crate::harness::socket::Encoding;
 use crate::raw::{FIN, Raw, TEXT, UPGRADE, frame, text};
 use crate::siege::Siege;
@@ -204,6 +207,53 @@ async fn connections_that_never_log_in_keep_nobody_out() {
         }
     };
     siege.under("half-open connections over their number", 8, attack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgraded_links_that_never_hear_goodbye_keep_nobody_out() {
+    // A fair share is 200 ms: 16 places come free 80 times a second. Were they held until each goodbye is given up after
+    // a second, it would be 13 times, and whoever comes last would wait for 18 seconds.
+    let few = [("link.handshakes_max", "16"), ("link.handshake_timeout_ms", "1000")];
+    let siege = Siege::lay(&few).await;
+    let attack = async || {
+        let mut silent = Vec::new();
+        for _ in 0..240 {
+            let mut raw = Raw::connect(&siege.server).await;
+            raw.say(format!("{UPGRADE}\r\n").as_bytes()).await;
+            silent.push(raw);
+        }
+        let began = Instant::now();
+        let mut bea = Raw::connect(&siege.server).await.upgraded().await;
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(10), "the door opened after {waited:?}");
+        bea.say(&text(r#"["login", 1, {"token": "dev:bea"}]"#)).await;
+        drop(silent);
+    };
+    siege.under("silent links over their number", 8, attack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_wait_for_the_store_keep_resumes_and_others_in() {
+    let starting = Server::on(StoreKind::Redis).with("link.handshakes_max", 4);
+    let mut server = starting.with("link.handshake_timeout_ms", 20_000).start();
+    let ann = server.login("ann").await;
+    server.redis().pause();
+    let mut waiting = Vec::new();
+    for n in 0..4 {
+        let mut raw = Raw::open(&server).await;
+        raw.say(&text(&format!(r#"["login", 1, {{"token": "dev:waits-{n}"}}]"#))).await;
+        waiting.push(raw);
+    }
+    // The fifth is told at once.
+    let mut fifth = server.connect().await;
+    let refused = fifth.is_refused("login", json!({"token": "dev:fifth"}), "overloaded").await;
+    assert!(refused["retry_after_ms"].as_u64().is_some(), "{refused}");
+    fifth.expect_close(4000).await;
+    let mut ann = server.resume(&ann.drops()).await;
+    ann.pings().await;
+    server.redis().go_on();
+    drop(waiting);
+    server.login("bea").await.pings().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
