@@ -1132,6 +1132,11 @@ impl std::io::Write for Lines {
 
 impl Lines {
     fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        // With one subscriber alone, whichever thread comes by an event first decides for all whether it is heard, and
+        // the other tests' threads listen to nothing. With a second one alive, all subscribers are asked.
+        static ANOTHER: std::sync::LazyLock<tracing::Dispatch> =
+            std::sync::LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+        std::sync::LazyLock::force(&ANOTHER);
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber =
@@ -1148,6 +1153,15 @@ impl Lines {
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap();
         text.lines().filter(|line| line.contains(" audit: ")).map(str::to_owned).collect()
     }
+}
+
+#[test]
+fn a_line_is_heard_whichever_thread_came_by_first() {
+    let (lines, _here) = Lines::listen();
+    let says = || tracing::info!(target: "audit", "here");
+    std::thread::spawn(says).join().unwrap();
+    says();
+    assert_eq!(lines.audit().len(), 1);
 }
 
 #[tokio::test]
