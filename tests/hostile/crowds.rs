@@ -1,6 +1,8 @@
 //! Many at once, each doing what is allowed: logins in turns, presence that flaps, addresses without number.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use hearth::clock::Now;
 use hearth::config::Settings;
@@ -35,7 +37,8 @@ async fn logins_in_turns_end_one_another_and_leave_one_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn presence_that_flaps_is_gathered_for_those_who_watch() {
-    let siege = Siege::lay(&[]).await;
+    let tick = Duration::from_millis(200);
+    let siege = Siege::lay(&[("presence.tick_ms", "200")]).await;
     let names: Vec<String> = (0..10).map(|n| format!("mallory-{n}")).collect();
     let mut watchers = Vec::new();
     for n in 0..5 {
@@ -44,23 +47,48 @@ async fn presence_that_flaps_is_gathered_for_those_who_watch() {
         watchers.push(watcher);
     }
     let watchers = tokio::sync::Mutex::new(watchers);
+    let told = Cell::new(0);
     let attack = async || {
-        let flapping = names.iter().map(async |name| {
-            let mut mallory = siege.server.login(name).await;
-            for n in 0..20 {
-                let status = ["busy", "online", "invisible", "away"][n % 4];
-                let _ = mallory.ask("presence.set", json!({"status": status})).await;
-                if n % 5 == 4 {
-                    mallory = siege.server.resume(&mallory.drops()).await;
-                }
-            }
-        });
-        futures_util::future::join_all(flapping).await;
+        let began = Instant::now();
+        let flapping =
+            names.iter().map(async |name| flaps(siege.server.login(name).await, &siege.server).await);
+        let outcomes = futures_util::future::join_all(flapping).await;
+        let (taken, refused): (Vec<usize>, Vec<usize>) = outcomes.into_iter().unzip();
+        assert!(refused.iter().all(|refused| *refused > 0), "some flap as fast as they like: {refused:?}");
+        let taken: usize = taken.iter().sum();
         for watcher in watchers.lock().await.iter_mut() {
             watcher.pings().await;
+            // Each is told of once a tick, however often she changed; and once more for what an earlier attack left.
+            let ticks = usize::try_from(began.elapsed().as_millis() / tick.as_millis()).unwrap() + 2;
+            let mut items = 0;
+            while watcher.was_told("presence") {
+                items += watcher.wait_for_push("presence").await["items"].as_array().unwrap().len();
+            }
+            assert!(items <= names.len() * ticks, "{items} items of {taken} changes in {ticks} ticks");
+            told.set(told.get() + items);
         }
     };
     siege.under("presence flapping", 8, attack).await;
+    assert!(told.get() > 0, "nobody was told anything");
+}
+
+/// Sets a presence as fast as answers come, and drops the link now and then; how many were taken and refused.
+async fn flaps(mut mallory: Player, server: &Server) -> (usize, usize) {
+    let (mut taken, mut refused) = (0, 0);
+    for n in 0..40 {
+        let status = ["busy", "online", "invisible", "away"][n % 4];
+        match mallory.ask("presence.set", json!({"status": status})).await {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert_eq!(error["code"], "rate_limited", "{error}");
+                refused += 1;
+            }
+        }
+        if n % 10 == 9 {
+            mallory = server.resume(&mallory.drops()).await;
+        }
+    }
+    (taken, refused)
 }
 
 /// The /64 with this number.
