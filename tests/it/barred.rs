@@ -179,7 +179,8 @@ on_both_stores! {
     async fn a_ban_ends_by_itself(kind) {
         let server = with_key(kind).start();
         let shop = Service::of(&server, KEY);
-        let ban = json!({"reason": "a moment", "until": now_ms() + 1_000});
+        let ends_at = now_ms() + 4_000;
+        let ban = json!({"reason": "a moment", "until": ends_at});
         assert_eq!(shop.put("/v1/players/ann/ban", ban).await.0, 200);
         is_banned(&server, "a moment").await;
         until("the ban ends", || async {
@@ -187,6 +188,7 @@ on_both_stores! {
             link.ask("login", json!({"token": "dev:ann"})).await.ok()
         })
         .await;
+        assert!(now_ms() + 50 >= ends_at, "over before its time");
         assert_eq!(shop.get("/v1/players/ann").await.1["ban"], Value::Null);
         let past = json!({"reason": "", "until": now_ms() - 1});
         assert_eq!(shop.put("/v1/players/ann/ban", past).await.0, 400);

@@ -10,7 +10,7 @@ use crate::harness::socket::{Encoding, Socket};
 
 on_both_stores! {
     async fn who_is_too_fast_is_told_how_long_to_wait_and_the_request_has_no_effect(kind) {
-        let server = Server::on(kind).with("limits.state_per_s", 2).with("limits.state_burst", 3).start();
+        let server = Server::on(kind).with("limits.state_per_s", 1).with("limits.state_burst", 3).start();
         let mut ann = server.login("ann").await;
         for cseq in 1..=3 {
             ann.patch(json!({"incr": {"n": 1}, "cseq": cseq})).await;
@@ -19,7 +19,7 @@ on_both_stores! {
         let refused = ann.is_refused("state.patch", next.clone(), "rate_limited").await;
         assert_eq!(refused["temporary"], true);
         let wait_ms = refused["retry_after_ms"].as_u64().unwrap();
-        assert!((1..=500).contains(&wait_ms), "{refused}");
+        assert!((1..=1_000).contains(&wait_ms), "{refused}");
         // Other kinds have limits of their own.
         assert_eq!(ann.state().await, json!({"n": 3}));
         // A new link brings no new allowance; the time that was named does.
@@ -38,12 +38,13 @@ on_both_stores! {
         let mut bea = server.login("bea").await;
         let mut ann = server.login("ann").await;
         let mut refused = 0;
-        for _ in 0..8 {
+        for _ in 0..40 {
             refused += usize::from(
                 ann.ask("ping", json!({})).await.is_err_and(|error| error["code"] == "rate_limited"),
             );
         }
-        assert!((2..=4).contains(&refused), "{refused} of 8");
+        // One to log in and four more; the rest is the allowance of whatever time this took.
+        assert!((15..=36).contains(&refused), "{refused} of 40");
         bea.pings().await;
     }
 
@@ -51,7 +52,7 @@ on_both_stores! {
         let starting = Server::on(kind).with("limits.state_per_s", 1).with("limits.state_burst", 1);
         let server = starting.with("limits.abuse_strikes_max", 5).start();
         let mut ann = server.login("ann").await;
-        for _ in 0..10 {
+        for _ in 0..40 {
             ann.feed("state.patch", json!({"incr": {"n": 1}})).await;
         }
         ann.socket.flush().await;
@@ -65,8 +66,14 @@ on_both_stores! {
         let server = starting.with("limits.exempt_loopback", false).start();
         let mut ann = server.login("ann").await;
         server.login("bea").await;
-        let mut cem = server.connect().await;
-        let refused = cem.is_refused("login", json!({"token": "dev:cem"}), "rate_limited").await;
+        // A pause of this machine brings a second's allowance, not one for each of so many.
+        let mut refused = None;
+        for _ in 0..20 {
+            let mut cem = server.connect().await;
+            refused = refused.or(cem.ask("login", json!({"token": "dev:cem"})).await.err());
+        }
+        let refused = refused.expect("twenty logins are too many");
+        assert_eq!(refused["code"], "rate_limited");
         assert!(refused["retry_after_ms"].is_u64());
         for _ in 0..5 {
             ann = server.resume(&ann.drops()).await;
@@ -74,9 +81,9 @@ on_both_stores! {
     }
 
     async fn silence_closes_4004_and_the_session_lives_on(kind) {
-        let server = Server::on(kind).with("link.heartbeat_ms", 300).start();
+        let server = Server::on(kind).with("link.heartbeat_ms", 1_000).start();
         let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
-        assert_eq!(ann.ready["heartbeat_ms"], 300);
+        assert_eq!(ann.ready["heartbeat_ms"], 1_000);
         let began = std::time::Instant::now();
         let mut resumable = None;
         // Bea pings, ann is silent.
@@ -89,8 +96,8 @@ on_both_stores! {
             }
         }
         let after = began.elapsed();
-        assert!(after.as_millis() >= 500, "closed after {after:?}: twice the heartbeat are 600 ms");
-        assert!(after.as_millis() < 3_000, "closed after {after:?}");
+        assert!(after.as_millis() >= 1_800, "closed after {after:?}: twice the heartbeat are 2 s");
+        assert!(after.as_millis() < 10_000, "closed after {after:?}");
         assert_eq!(ann.expect_end().await, Some(4004));
         server.resume(&resumable.unwrap()).await;
         bea.pings().await;

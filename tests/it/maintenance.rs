@@ -69,7 +69,7 @@ on_both_stores! {
         let server = server(kind);
         let operator = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
-        let ends_at = unix_ms() + 1_500;
+        let ends_at = unix_ms() + 4_000;
         let body = json!({"reason": "a moment", "until": ends_at});
         assert_eq!(operator.post("/v1/maintenance", body).await.1["until"], ends_at);
         let bye = ann.expect_close(4507).await;
