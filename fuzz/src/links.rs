@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use hearth::gate::upgrade::{Taken, Upgrade, upgrade};
+use hearth::gate::upgrade::{NotUpgraded, Taken, Upgrade, upgrade};
 use hearth::session::MessageBounds;
 use protocol::{Encoding, decode_request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -47,7 +47,11 @@ pub fn links(mut bytes: &[u8]) {
                 }
             }
             // The request of our own is good, unless what follows came with it: that is refused.
-            Err(_) => assert!(!is_upgraded || piece > 1, "a good request is refused"),
+            Err(NotUpgraded::Refused(stream, refusal)) => {
+                assert!(!is_upgraded || piece > 1, "{refusal:?}");
+                refusal.answer(stream).await;
+            }
+            Err(NotUpgraded::Gone | NotUpgraded::TimedOut) => assert!(!is_upgraded, "nobody is there"),
         }
     });
     let said = said.lock().unwrap_or_else(PoisonError::into_inner);
