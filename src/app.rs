@@ -291,6 +291,7 @@ impl House {
             condition([door.clone(), upper.clone(), lower.clone()]),
         );
         upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
+        upper.spawn_vital("looks", Arc::clone(&service).keep_looking(upper.clone()));
         upper.spawn_vital("files", files::watch(watched, upper.clone()));
         let counter = Tasks::new();
         let at_counter = counter.clone();

@@ -41,7 +41,7 @@ struct Line {
 enum Command {
     /// Run the server (what happens without a command)
     Serve,
-    /// Run a server with players who live on it, to see what it does; leaves nothing behind
+    /// Run a server with players who live on it, to see what it does; in a store of its own unless --store says otherwise
     Demo(DemoFlags),
     /// Say everything that is wrong with the settings, or ok
     CheckConfig,
@@ -164,7 +164,7 @@ pub fn run(
         Ok(line) => line,
         Err(told) => return usage(&told, out, err),
     };
-    let sources = Sources { preferred: Vec::new(), flags: line.settings.into_flags(), environment };
+    let sources = Sources { chosen: Vec::new(), flags: line.settings.into_flags(), environment };
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&sources, err),
         Command::Demo(flags) => run_demo(sources, &flags, err),
@@ -200,12 +200,13 @@ fn serve(sources: &Sources, err: &mut dyn Write) -> Result<(), Failure> {
     app::serve(settings).map_err(Failure::served)
 }
 
-/// A server on free ports and in a folder of its own, unless told otherwise, and players to live on it.
+/// A server on free ports and in a folder of its own, and players to live on it. Only a flag can name another store or
+/// address: what the shell holds for a real server must not send the players there.
 fn run_demo(mut sources: Sources, flags: &DemoFlags, err: &mut dyn Write) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("hearth-demo-").tempdir();
     let folder = folder.map_err(|error| Failure::outside(format!("no folder for the data: {error}")))?;
     let key = service::generate_key("demo", Scope::ALL).map_err(Failure::config)?;
-    sources.preferred = vec![
+    sources.chosen = vec![
         ("client_addr", "127.0.0.1:0".to_owned()),
         ("service_addr", "127.0.0.1:0".to_owned()),
         ("store", format!("embedded:{}", folder.path().join("data").display())),
@@ -214,6 +215,7 @@ fn run_demo(mut sources: Sources, flags: &DemoFlags, err: &mut dyn Write) -> Res
         ("log.level", "error".to_owned()),
     ];
     let settings = load(&sources)?;
+    let is_own_store = !sources.flags.set.iter().any(|(name, _)| name.trim() == "store");
     let asked = Arc::new(settings.clone());
     let token = move |player: &str, rooms| -> Result<String, MintError> {
         let player = PlayerId::parse(player).map_err(|_| MintError::NoKey)?;
@@ -226,6 +228,8 @@ fn run_demo(mut sources: Sources, flags: &DemoFlags, err: &mut dyn Write) -> Res
         players: flags.players,
         service_key: settings.service_key.as_ref().map(|key| key.expose().to_owned()).unwrap_or_default(),
         tokens: Arc::new(move |player, rooms| token(player, rooms).unwrap_or_default()),
+        takes_any_name: settings.dev_tokens_taken(),
+        leaves_nothing: is_own_store,
     };
     let served = app::serve_with(settings, demo.company()).map_err(Failure::served);
     // Also where the server did not end well.

@@ -131,6 +131,8 @@ fn rates(settings: &Settings, reader: &mut Reader) {
         ("watch", limits.watch_per_s, limits.watch_burst),
         ("query", limits.query_per_s, limits.query_burst),
         ("send", limits.send_per_s, limits.send_burst),
+        ("room", limits.room_per_s, limits.room_burst),
+        ("room_send", limits.room_send_per_s, limits.room_send_burst),
         ("connects", limits.connects_per_s, limits.connects_burst),
         ("logins", limits.logins_per_s, limits.logins_burst),
         ("service_requests", limits.service_requests_per_s, limits.service_requests_burst),

@@ -29,8 +29,8 @@ pub struct Flags {
 /// All that settings are made of; a test passes its own.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// `(name, value)` that a command prefers to the defaults; below all else.
-    pub preferred: Vec<(&'static str, String)>,
+    /// `(name, value)` that a command chooses for itself; only the command line can say otherwise.
+    pub chosen: Vec<(&'static str, String)>,
     /// What the command line says.
     pub flags: Flags,
     /// The environment. Only names with the prefix `HEARTH_` are looked at.
@@ -63,9 +63,6 @@ impl Reader {
     /// Reads the sources, lowest first.
     pub(super) fn gather(sources: &Sources) -> Self {
         let mut reader = Self::with_defaults();
-        for (name, value) in &sources.preferred {
-            reader.give(name, Raw::Loose(value.clone()), "the command's own choice".to_owned());
-        }
         let from_environment =
             sources.environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, value)| value);
         let file = sources.flags.file.clone().or_else(|| from_environment.map(PathBuf::from));
@@ -73,6 +70,9 @@ impl Reader {
             reader.add_file(&path);
         }
         reader.add_environment(&sources.environment);
+        for (name, value) in &sources.chosen {
+            reader.give(name, Raw::Loose(value.clone()), "the command's own choice".to_owned());
+        }
         for (name, value) in &sources.flags.set {
             reader.give(name.trim(), Raw::Loose(value.clone()), format!("--set {name}"));
         }

@@ -8,7 +8,7 @@ use super::*;
 fn sources(toml: Option<&std::path::Path>, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Sources {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Sources {
-        preferred: Vec::new(),
+        chosen: Vec::new(),
         flags: Flags { file: toml.map(Into::into), set: set.iter().map(owned).collect() },
         environment: environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
     }
@@ -57,11 +57,27 @@ fn flags_beat_the_environment_which_beats_the_file() {
 }
 
 #[test]
-fn what_a_command_prefers_gives_way_to_whatever_is_said() {
-    let mut sources = sources(None, &[("HEARTH_NODE_ID", "said")], &[]);
-    sources.preferred = vec![("node_id", "preferred".into()), ("log.level", "error".into())];
+fn what_a_command_chooses_gives_way_to_flags_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("hearth.toml");
+    std::fs::write(&file, "store = \"embedded:real\"\n").expect("write");
+    let environment = [("HEARTH_NODE_ID", "environment"), ("HEARTH_STORE", "embedded:real")];
+    let mut sources = sources(Some(&file), &environment, &[("node_id", "flag")]);
+    sources.chosen = vec![("node_id", "chosen".into()), ("store", "embedded:chosen".into())];
     let settings = Settings::from_sources(&sources).expect("good settings");
-    assert_eq!((settings.node_id.as_str(), settings.log.level.as_str()), ("said", "error"));
+    assert_eq!(settings.node_id.as_str(), "flag");
+    assert_eq!(settings.store, StoreTarget::Embedded { dir: "chosen".into() });
+}
+
+#[test]
+fn every_rate_is_judged_beside_its_burst() {
+    let limits = SECTIONS.iter().find(|section| section.name == "limits").expect("the limits");
+    let rates: Vec<_> = limits.leaves.iter().filter_map(|leaf| leaf.key.strip_suffix("_per_s")).collect();
+    assert!(rates.len() >= 11, "{rates:?}");
+    for name in rates {
+        let found = faults(&format!("[limits]\n{name}_per_s = 5000\n{name}_burst = 4"));
+        assert!(found.iter().any(|fault| fault.starts_with(&format!("limits.{name}_burst: "))), "{found:?}");
+    }
 }
 
 #[test]

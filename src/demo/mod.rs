@@ -32,6 +32,10 @@ pub struct Demo {
     pub service_key: String,
     /// How they log in.
     pub tokens: Tokens,
+    /// Whether `dev:<player>` is a good token.
+    pub takes_any_name: bool,
+    /// Whether the store goes with the demo.
+    pub leaves_nothing: bool,
 }
 
 impl Demo {
@@ -47,13 +51,23 @@ impl Demo {
 
     fn where_to_look(&self, Addresses { clients, services }: &Addresses) -> String {
         let Self { players, service_key, .. } = self;
+        let token = if self.takes_any_name {
+            "the token dev:<your name>".to_owned()
+        } else {
+            format!("this token, good for an hour:\n\n  {}\n", (self.tokens)("you", Vec::new()))
+        };
+        let end = if self.leaves_nothing {
+            "leaves nothing behind"
+        } else {
+            "leaves the players in the store that you named"
+        };
         let ask = format!("curl -s -H \"Authorization: Bearer {service_key}\" {services}/v1");
         format!(
             "\n{players} players live here: they log in and out, play matches in parties, chat, watch their friends,\n\
              lose their links and come back. Look at one of them, and at all:\n\n  \
              {ask}/players/{}\n  {ask}/stats\n\n\
-             Be one yourself: connect to {clients} and log in with the token dev:<your name>.\n\
-             Ctrl-C ends it and leaves nothing behind.\n",
+             Be one yourself: connect to {clients} and log in with {token}.\n\
+             Ctrl-C ends it and {end}.\n",
             name_of(0),
         )
     }
@@ -78,15 +92,18 @@ impl Demo {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_says_where_to_look_in_calls_that_can_be_copied() {
-        let tokens: Tokens = Arc::new(|player, _| format!("dev:{player}"));
-        let demo = Demo { players: 7, service_key: "k3y".into(), tokens };
-        let addresses = Addresses {
+    fn told(takes_any_name: bool, leaves_nothing: bool) -> String {
+        let tokens: Tokens = Arc::new(|player, _| format!("t0ken-of-{player}"));
+        let demo = Demo { players: 7, service_key: "k3y".into(), tokens, takes_any_name, leaves_nothing };
+        demo.where_to_look(&Addresses {
             clients: "ws://127.0.0.1:1/v1/connect".into(),
             services: "http://127.0.0.1:2".into(),
-        };
-        let told = demo.where_to_look(&addresses);
+        })
+    }
+
+    #[test]
+    fn it_says_where_to_look_in_calls_that_can_be_copied() {
+        let told = told(true, true);
         for line in [
             &format!(
                 "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:2/v1/players/{}",
@@ -97,5 +114,14 @@ mod tests {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
         }
         assert!(told.contains("7 players") && told.contains("ws://127.0.0.1:1/v1/connect"), "{told}");
+    }
+
+    #[test]
+    fn it_says_what_is_true_of_its_tokens_and_its_store() {
+        let own = told(true, true);
+        assert!(own.contains("dev:<your name>") && own.contains("leaves nothing behind"), "{own}");
+        let given = told(false, false);
+        assert!(given.contains("\n  t0ken-of-you\n") && !given.contains("dev:"), "{given}");
+        assert!(given.contains("the store that you named") && !given.contains("nothing behind"), "{given}");
     }
 }

@@ -8,6 +8,7 @@ use super::record::{Context, Ended, Record, Refusal};
 use super::{Barred, Home, HomeError};
 use crate::events::EndReason;
 use crate::ids::PlayerId;
+use crate::store::Which;
 
 /// What becomes of a ban when its player is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,6 @@ impl Home {
     /// # Errors
     /// [`HomeError`]; the same call again forgets the rest.
     pub async fn forget_all_messages(&self, player: &PlayerId) -> Result<(), HomeError> {
-        self.forget_messages(player, Vec::new()).await
+        self.forget_messages(player, Which::All).await
     }
 }

@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::{Home, HomeError};
 use crate::clock;
 use crate::ids::PlayerId;
-use crate::store::{Holder, QueueAdded, QueuedMessage, StoreError};
+use crate::store::{Holder, QueueAdded, QueuedMessage, StoreError, Which};
 
 /// Messages that may wait for one player.
 pub const MESSAGES_MAX: usize = 100;
@@ -31,7 +31,7 @@ impl Home {
     /// Keeps a message for a player, whether she is here or was ever seen. When this returns, the store has it.
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`] when as many wait as may, [`HomeError::NotHome`], [`HomeError::Store`] (unknown: the same
+    /// [`Refusal::TooLarge`] when as many wait as may, or as many bytes, [`HomeError::NotHome`], [`HomeError::Store`] (unknown: the same
     /// id again does no harm).
     pub async fn keep_message(&self, player: &PlayerId, id: u128, body: Bytes) -> Result<Kept, HomeError> {
         let shard = self.shard(self.placement.shard_of(player))?;
@@ -43,7 +43,10 @@ impl Home {
         match added.await.map_err(HomeError::Store)? {
             QueueAdded::Added => Ok(Kept::New),
             QueueAdded::Repeat => Ok(Kept::Repeat),
-            QueueAdded::Full => Err(Refusal::TooLarge("100 messages wait for this player already").into()),
+            QueueAdded::Full => Err(Refusal::TooLarge(
+                "as many messages as may, or 256 KiB of them, wait for this player already",
+            )
+            .into()),
             QueueAdded::Fenced => Err(self.not_home()),
         }
     }
@@ -75,7 +78,7 @@ impl Home {
             }
             let mut failed = false;
             for (player, ids) in self.seen.take() {
-                let forgotten = self.forget_messages(&player, ids.clone()).await;
+                let forgotten = self.forget_messages(&player, Which::These(ids.clone())).await;
                 if matches!(forgotten, Err(HomeError::Store(_))) {
                     failed = true;
                     self.messages_seen(&player, ids);
@@ -91,11 +94,11 @@ impl Home {
         }
     }
 
-    /// Forgets messages of a player; without ids, all of them.
-    pub(super) async fn forget_messages(&self, player: &PlayerId, ids: Vec<u128>) -> Result<(), HomeError> {
+    /// Forgets messages of a player.
+    pub(super) async fn forget_messages(&self, player: &PlayerId, which: Which) -> Result<(), HomeError> {
         let shard = self.shard(self.placement.shard_of(player))?;
         let holder = self.holder(shard).ok_or_else(|| self.not_home())?;
-        let removed = self.store.queue_remove(shard.id(), holder, player.clone(), ids).await;
+        let removed = self.store.queue_remove(shard.id(), holder, player.clone(), which).await;
         if removed.map_err(HomeError::Store)? { Ok(()) } else { Err(self.not_home()) }
     }
 

@@ -39,10 +39,11 @@ pub use keys::{GeneratedKey, Key, Keys, Scope, generate as generate_key};
 pub use serve::serve;
 
 use crate::clock;
+use crate::events::Coalescing;
 use crate::home::record::Record;
 use crate::home::{Cell, Home, HomeError, Shortfall};
 use crate::hub::Hub;
-use crate::ids::Stamp;
+use crate::ids::{SessionId, Stamp};
 use crate::limits::KeyLimits;
 use crate::maintenance::Maintenance;
 use crate::presence::Presence;
@@ -97,6 +98,8 @@ pub struct Service {
     maintenance: Arc<Maintenance>,
     /// Whether the store has not been told yet what is in force. Held while it is told.
     notice_owed: tokio::sync::Mutex<bool>,
+    /// Whom sessions watch by a service's word and could not be told of yet.
+    looks_owed: Coalescing<SessionId, watches::LooksOwed>,
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
 }
@@ -129,6 +132,7 @@ impl Service {
             broadcasts: tokio::sync::Mutex::default(),
             maintenance,
             notice_owed: tokio::sync::Mutex::default(),
+            looks_owed: Coalescing::default(),
             stats: Fresh::default(),
             readiness: Fresh::default(),
         })

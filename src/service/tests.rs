@@ -16,7 +16,7 @@ use crate::home::record::presence::PresenceChange;
 use crate::home::record::{LoginPolicy, Rules};
 use crate::home::{HomeSettings, Login, Opened, Resume};
 use crate::hub::{HubSettings, PushKind};
-use crate::ids::{Epoch, Owner, PlayerId, SessionId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 use crate::presence::{Ground, RoomSettings};
 use crate::store::{
     self, AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LiveCursor, LivePage,
@@ -132,10 +132,10 @@ impl Store for Sick {
         shard: ShardId,
         holder: Holder,
         player: PlayerId,
-        ids: Vec<u128>,
+        which: store::Which,
     ) -> StoreFuture<'_, bool> {
         let well = self.takes_messages_back.load(Ordering::Relaxed);
-        if well { self.store.queue_remove(shard, holder, player, ids) } else { silent() }
+        if well { self.store.queue_remove(shard, holder, player, which) } else { silent() }
     }
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
         self.store.agree_config(proposal)

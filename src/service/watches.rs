@@ -1,8 +1,9 @@
 //! `PUT /v1/players/{player}/watches`: a service sets whom a player watches, or changes it: friends change in the
 //! game's own database. Her sessions are told of those who came at once, and of their changes from then on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -18,10 +19,23 @@ use crate::clock;
 use crate::home::record::watches::{ListMoved, WatchList};
 use crate::home::{Cell, Lookup};
 use crate::hub::Push;
-use crate::ids::PlayerId;
+use crate::ids::{PlayerId, SessionId};
+use crate::tasks::Tasks;
 
 /// Most players in one call: a whole list, and as many to leave.
 const PLAYERS_MAX: usize = 1_000;
+
+/// Between two looks at those who could not be looked at, and after how many it is given up: their home is gone for
+/// long, and their next change is pushed like any other.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOKS_MAX: u32 = 60;
+
+/// Whom a session watches and has not been told of.
+#[derive(Default)]
+pub(super) struct LooksOwed {
+    players: Vec<PlayerId>,
+    tries: u32,
+}
 
 #[derive(Deserialize)]
 pub(super) struct Asked<'a> {
@@ -92,32 +106,96 @@ impl Service {
         for list in moved {
             self.register(cell, list);
         }
-        let mut looks: HashMap<&PlayerId, Option<Arc<Push>>> = HashMap::new();
-        let mut cold = Vec::new();
-        for player in moved.iter().flat_map(|list| &list.added) {
-            if looks.contains_key(player) {
-                continue;
-            }
-            let look = self.home.presence_hot(player);
-            if look.is_none() {
-                cold.push(player.clone());
-            }
-            looks.insert(player, look.and_then(|look| push_of(player, &look)));
-        }
-        let from_store = self.home.presence_cold(&cold).await;
-        for (player, look) in &from_store {
-            looks.insert(player, push_of(player, look));
-        }
+        let added: HashSet<&PlayerId> = moved.iter().flat_map(|list| &list.added).collect();
+        let looks = self.looks(added.into_iter().cloned()).await;
         for list in moved {
             let Some(mailbox) = self.hub.mailbox(list.session) else { continue };
-            for push in list.added.iter().filter_map(|player| looks.get(player)?.as_ref()) {
-                self.hub.push_to(&mailbox, push);
+            let mut owed = Vec::new();
+            for player in &list.added {
+                match looks.get(player) {
+                    Some(Some(push)) => self.hub.push_to(&mailbox, push),
+                    _ => owed.push(player.clone()),
+                }
             }
+            if owed.is_empty() {
+                continue;
+            }
+            self.looks_owed.update(list.session, |present| {
+                present.players.retain(|player| !list.removed.contains(player) && !owed.contains(player));
+                present.players.extend(owed);
+                present.tries = 0;
+            });
         }
         let unknown = looks.iter().filter(|(_, push)| push.is_none());
         let mut unknown: Vec<String> = unknown.map(|(player, _)| player.as_str().to_owned()).collect();
         unknown.sort_unstable();
         unknown
+    }
+
+    /// How these players look, from memory or the store; nothing for those who cannot be looked at now.
+    async fn looks(
+        &self,
+        players: impl IntoIterator<Item = PlayerId>,
+    ) -> HashMap<PlayerId, Option<Arc<Push>>> {
+        let (mut looks, mut cold) = (HashMap::new(), Vec::new());
+        for player in players {
+            match self.home.presence_hot(&player) {
+                Some(look) => drop(looks.insert(player.clone(), push_of(&player, &look))),
+                None => cold.push(player),
+            }
+        }
+        let from_store = self.home.presence_cold(&cold).await.into_iter();
+        looks.extend(from_store.map(|(player, look)| {
+            let push = push_of(&player, &look);
+            (player, push)
+        }));
+        looks
+    }
+
+    /// The task that tells sessions of those whom `unknown` named, as soon as they can be looked at.
+    pub async fn keep_looking(self: Arc<Self>, tasks: Tasks) {
+        loop {
+            let owed = async {
+                self.looks_owed.filled().await;
+                // Who could not be looked at a moment ago cannot be now.
+                tokio::time::sleep(LOOK_AGAIN).await;
+            };
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                () = owed => {}
+            }
+            for (session, owed) in self.looks_owed.take() {
+                self.look_again(session, owed).await;
+            }
+        }
+    }
+
+    async fn look_again(&self, session: SessionId, owed: LooksOwed) {
+        // Without a mailbox she is told of all whom she watches when she is taken up again.
+        let (Some(mailbox), Some(cell)) = (self.hub.mailbox(session), self.home.records().session(session))
+        else {
+            return;
+        };
+        let LooksOwed { mut players, tries } = owed;
+        cell.read(|record| {
+            let watches = record.session(session).map_or(&[][..], |session| &session.watches);
+            players.retain(|player| watches.contains(player));
+        });
+        let mut still_owed = Vec::new();
+        for (player, push) in self.looks(players).await {
+            match push {
+                Some(push) => self.hub.push_to(&mailbox, &push),
+                None => still_owed.push(player),
+            }
+        }
+        if !still_owed.is_empty() && tries < LOOKS_MAX {
+            self.looks_owed.update(session, |present| {
+                still_owed.retain(|player| !present.players.contains(player));
+                present.players.extend(still_owed);
+                present.tries = tries + 1;
+            });
+        }
     }
 
     /// Brings the edges of one session in line with its list, under the record's lock: her client may be changing the

@@ -25,6 +25,8 @@ pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
 pub const LOAD_PLAYERS_MAX: usize = 256;
 /// Most players in one [`LivePage`], whatever the caller's limit.
 pub const LIVE_PAGE_MAX: usize = 1024;
+/// Most bytes of bodies that wait for one player: they are read in one go, at each message that is added, too.
+pub const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// Events that a shard's stream keeps, about: older ones are cut off.
 pub const EVENTS_MAX: u64 = 10_000;
 
@@ -215,17 +217,23 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Checks the batch against [`COMMIT_RECORDS_MAX`] and [`COMMIT_BYTES_MAX`].
+    /// Checks the batch against [`COMMIT_RECORDS_MAX`] and [`COMMIT_BYTES_MAX`], and that no player is in it twice.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a batch that would block the store for too long; it was not sent.
-    pub fn check_size(&self) -> Result<(), StoreError> {
+    /// [`StoreError::Refused`] for a batch that would block the store for too long, or whose records would have to be
+    /// judged by one another; it was not sent.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.records.len() > COMMIT_RECORDS_MAX {
             return Err(StoreError::Refused(format!("a commit has at most {COMMIT_RECORDS_MAX} records")));
         }
         let bytes: usize = self.records.iter().map(CommitRecord::bytes).sum();
         if bytes > COMMIT_BYTES_MAX && self.records.len() > 1 {
             return Err(StoreError::Refused(format!("a commit has at most {COMMIT_BYTES_MAX} bytes")));
+        }
+        let mut players: Vec<&PlayerId> = self.records.iter().map(|record| &record.player).collect();
+        players.sort_unstable();
+        if players.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
+            return Err(StoreError::Refused("a commit has each player once".to_owned()));
         }
         Ok(())
     }
@@ -324,6 +332,15 @@ pub struct Holder {
     pub generation: Generation,
 }
 
+/// Which of the messages that wait for a player.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those with these ids.
+    These(Vec<u128>),
+}
+
 /// A message that waits for a player.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedMessage {
@@ -342,7 +359,7 @@ pub enum QueueAdded {
     Added,
     /// It waited already; nothing was written.
     Repeat,
-    /// As many as may wait do; nothing was written.
+    /// As many as may wait do, or as many bytes; nothing was written.
     Full,
     /// The shard is not the holder's; nothing was written.
     Fenced,
@@ -409,7 +426,8 @@ pub trait Store: Send + Sync + 'static {
         after: Option<LiveCursor>,
         limit: usize,
     ) -> StoreFuture<'_, LivePage>;
-    /// Keeps a message for a player, behind those that wait, if fewer than `most` do and it is not among them.
+    /// Keeps a message for a player, behind those that wait, if fewer than `most` do, [`QUEUE_BYTES_MAX`] is not
+    /// passed, and it is not among them.
     fn queue_add(
         &self,
         shard: ShardId,
@@ -420,14 +438,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'_, QueueAdded>;
     /// The messages that wait for a player and have not run out, the oldest first.
     fn queue_read(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<QueuedMessage>>;
-    /// Forgets messages of a player; without ids, all of them. Says whether the shard is the holder's: else nothing
-    /// was written.
+    /// Forgets messages of a player. Says whether the shard is the holder's: else nothing was written.
     fn queue_remove(
         &self,
         shard: ShardId,
         holder: Holder,
         player: PlayerId,
-        ids: Vec<u128>,
+        which: Which,
     ) -> StoreFuture<'_, bool>;
     /// Writes `proposal` if the cluster has no configuration yet, and returns the one in force.
     fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig>;

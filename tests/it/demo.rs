@@ -28,6 +28,8 @@ impl Demo {
         {
             command.env_remove(name);
         }
+        // What a shell holds for a real server.
+        command.env("HEARTH_STORE", "embedded:/nowhere/real").env("HEARTH_CLIENT_ADDR", "127.0.0.1:1");
         command.args(["demo", "--players", &PLAYERS.to_string(), "--set", "cluster.shards=16"]);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();

@@ -145,8 +145,8 @@ on_both_stores! {
     async fn no_more_than_a_hundred_wait(kind) {
         let server = with_key(kind).start();
         let shop = Service::of(&server, KEY);
-        // Large ones, so that they do not fit into a link's queue at once.
-        let data = "x".repeat(8_000);
+        // As large as a hundred of them may be.
+        let data = "x".repeat(2_400);
         for _ in 0..100 {
             keeps(&shop, json!(data)).await;
         }
@@ -156,6 +156,22 @@ on_both_stores! {
         assert_eq!(shop.post(PATH, json!({"data": 1})).await.0, 200);
         let mut ann = server.login("ann").await;
         for _ in 0..100 {
+            hears(&mut ann).await;
+        }
+        ann.pings().await;
+    }
+
+    async fn no_more_bytes_wait_than_may(kind) {
+        let server = with_key(kind).start();
+        let shop = Service::of(&server, KEY);
+        let data = "x".repeat(16_000);
+        for _ in 0..16 {
+            keeps(&shop, json!(data)).await;
+        }
+        let (status, problem) = shop.post(PATH, json!({"data": data, "ack": "durable"})).await;
+        assert_eq!((status, &problem["code"]), (413, &json!("too_large")), "{problem}");
+        let mut ann = server.login("ann").await;
+        for _ in 0..16 {
             hears(&mut ann).await;
         }
         ann.pings().await;

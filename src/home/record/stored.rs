@@ -2,6 +2,7 @@
 //! Pure; called by `home::flush`, `home::keeper` and `home::opening`. A remainder is a `p` without sessions.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::bars::{Ban, Bars};
@@ -153,15 +154,12 @@ impl Record {
     /// # Errors
     /// [`StoredError`]; nothing of a broken record is used.
     pub fn decode(stored: &StoredRecord) -> Result<Self, StoredError> {
-        let p: StoredP = rmp_serde::from_slice(&stored.p)?;
-        if p.format != FORMAT {
-            return Err(StoredError::Format(p.format));
-        }
+        let p: StoredP = read(&stored.p)?;
         let mut sessions =
             p.sessions.into_iter().map(StoredSession::into_session).collect::<Result<Vec<_>, _>>()?;
         let mut rooms = Vec::new();
         if let Some(w) = stored.w.as_deref().filter(|w| !w.is_empty()) {
-            let w: StoredW = rmp_serde::from_slice(w)?;
+            let w: StoredW = read(w)?;
             for (session, players) in sessions.iter_mut().zip(w.watches) {
                 session.watches =
                     players.iter().map(|player| PlayerId::parse(player)).collect::<Result<Vec<_>, _>>()?;
@@ -210,6 +208,16 @@ impl StoredBars {
         });
         let (ban, revoked_before) = (ban.transpose()?, self.revoked_before);
         Ok(Box::new(Bars { ban, revoked_before, unlisted: false, erased: false }))
+    }
+}
+
+/// One of the two strings. What another version wrote is told as that and not as broken, whatever its shape.
+fn read<T: DeserializeOwned>(stored: &[u8]) -> Result<T, StoredError> {
+    // The format stands first in an array of fewer than 16 elements, whose head is one byte.
+    let format = stored.get(1..).and_then(|rest| rmp_serde::from_slice(rest).ok());
+    match format {
+        Some(format) if format != FORMAT => Err(StoredError::Format(format)),
+        _ => Ok(rmp_serde::from_slice(stored)?),
     }
 }
 

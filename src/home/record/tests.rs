@@ -340,7 +340,22 @@ fn a_broken_or_foreign_record_is_refused() {
     p[1] = 99;
     stored.p = p.into();
     assert!(matches!(Record::decode(&stored), Err(stored::StoredError::Format(99))));
-    stored.p = stored.p.slice(..10);
+    stored.p = story.stored().p.slice(..10);
+    assert!(matches!(Record::decode(&stored), Err(stored::StoredError::Broken(_))));
+    // Also one of another shape, and also in the lists.
+    let other = |format: u32| bytes::Bytes::from(rmp_serde::to_vec(&(format, "of another shape")).unwrap());
+    let p = Record::first(Epoch::of(1), Version::ZERO).encode_p();
+    for (p, w) in [(other(99), None), (p.clone(), Some(other(99)))] {
+        let stored = crate::store::StoredRecord { epoch: Epoch::of(1), version: Version::of(1), p, w };
+        let told = Record::decode(&stored);
+        assert!(matches!(told, Err(stored::StoredError::Format(99))), "{told:?}");
+    }
+    let stored = crate::store::StoredRecord {
+        epoch: Epoch::of(1),
+        version: Version::of(1),
+        p: other(stored::FORMAT),
+        w: None,
+    };
     assert!(matches!(Record::decode(&stored), Err(stored::StoredError::Broken(_))));
 }
 

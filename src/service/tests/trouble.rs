@@ -80,3 +80,32 @@ async fn a_full_house_still_bans_revokes_and_erases() {
     assert_eq!(house.call(Method::DELETE, "/v1/players/dan", Value::Null).await.status, 204);
     house.post("/v1/sessions", json!({"player": "dan"})).await.problem(503, "overloaded");
 }
+
+#[tokio::test]
+async fn who_could_not_be_looked_at_follows_as_soon_as_she_can_be() {
+    let house = House::new().await;
+    let ann = house.log_in("ann", "pc").await;
+    let mailbox = house.hub.mailbox(ann.session).unwrap();
+    let link = house.hub.next_link();
+    mailbox.attach(link);
+    house.store.gives_records.store(false, Ordering::Relaxed);
+    house.tasks.spawn("looks", Arc::clone(&house.service).keep_looking(house.tasks.clone()));
+    let listed = house.call(Method::PUT, "/v1/players/ann/watches", json!({"set": ["bea"]})).await.ok();
+    assert_eq!(listed["unknown"], json!(["bea"]));
+    // One more try in vain, then one that is not.
+    until("the next look", || house.store.unread.load(Ordering::Relaxed) > 1).await;
+    house.store.gives_records.store(true, Ordering::Relaxed);
+    let told = std::cell::Cell::new(0);
+    until("she is told", || {
+        mailbox.take(link, house.hub.settings(), true, |frame| {
+            told.set(told.get() + frame.pushes.iter().filter(|push| is_presence(push)).count());
+        });
+        told.get() > 0
+    })
+    .await;
+    assert_eq!(told.get(), 1);
+}
+
+fn is_presence(push: &crate::hub::Push) -> bool {
+    matches!(push.kind(), PushKind::Presence { .. })
+}

@@ -24,7 +24,7 @@ use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::{
     AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX,
     LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released, Renewed, Shortfall, Store,
-    StoreError, StoreFuture, StoredRecord, judge,
+    StoreError, StoreFuture, StoredRecord, Which, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -193,7 +193,7 @@ impl Store for EmbeddedStore {
 
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {
         Box::pin(async {
-            commit.check_size()?;
+            commit.check()?;
             match self.ask(Ask::Commit(commit)).await? {
                 Answer::Committed(committed) => Ok(committed),
                 _ => Err(mixed_up()),
@@ -270,10 +270,10 @@ impl Store for EmbeddedStore {
         shard: ShardId,
         holder: Holder,
         player: PlayerId,
-        ids: Vec<u128>,
+        which: Which,
     ) -> StoreFuture<'_, bool> {
         Box::pin(async move {
-            match self.ask(Ask::QueueRemove { shard, holder, player, ids }).await? {
+            match self.ask(Ask::QueueRemove { shard, holder, player, which }).await? {
                 Answer::Removed(held) => Ok(held),
                 _ => Err(mixed_up()),
             }

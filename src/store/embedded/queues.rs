@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::ids::{PlayerId, ShardId};
-use crate::store::{BanMark, LiveCursor, QueueAdded, QueuedMessage};
+use crate::store::{BanMark, LiveCursor, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, Which};
 
 /// Shard, player and number to id, when it runs out (Unix ms), body.
 const QUEUES: TableDefinition<'static, QueueKey, QueueRow> = TableDefinition::new("queues");
@@ -16,6 +16,14 @@ const BANS: TableDefinition<'static, (u16, &str), u64> = TableDefinition::new("b
 
 type QueueKey = (u16, &'static str, u64);
 type QueueRow = (u128, u64, &'static [u8]);
+
+/// A message that waits, without its body.
+struct Waits {
+    number: u64,
+    id: u128,
+    ends: u64,
+    bytes: usize,
+}
 
 /// Both tables, open for writing.
 pub(super) struct Absent<'txn> {
@@ -67,45 +75,48 @@ impl<'txn> Absent<'txn> {
         let (shard, player) = (shard.number(), player.as_str());
         let waiting = self.waiting(shard, player)?;
         let is_live = |ends: u64| ends > now_ms;
-        if waiting.iter().any(|(_, id, ends)| *id == message.id && is_live(*ends)) {
+        let live = || waiting.iter().filter(|waits| is_live(waits.ends));
+        if live().any(|waits| waits.id == message.id) {
             return Ok(QueueAdded::Repeat);
         }
-        if waiting.iter().filter(|(_, _, ends)| is_live(*ends)).count() >= most {
+        let bytes: usize = live().map(|waits| waits.bytes).sum();
+        if live().count() >= most || bytes + message.body.len() > QUEUE_BYTES_MAX {
             return Ok(QueueAdded::Full);
         }
-        for (number, _, ends) in &waiting {
-            if !is_live(*ends) {
-                self.queues.remove((shard, player, *number))?;
+        for waits in &waiting {
+            if !is_live(waits.ends) {
+                self.queues.remove((shard, player, waits.number))?;
             }
         }
-        let next = waiting.last().map_or(0, |(number, _, _)| *number) + 1;
+        let next = waiting.last().map_or(0, |waits| waits.number) + 1;
         let row = (message.id, message.expires_at_unix_ms, &message.body[..]);
         self.queues.insert((shard, player, next), row)?;
         Ok(QueueAdded::Added)
     }
 
-    /// Forgets these messages; without any, all of the player's.
+    /// Forgets messages of a player.
     pub(super) fn remove(
         &mut self,
         shard: ShardId,
         player: &PlayerId,
-        ids: &[u128],
+        which: &Which,
     ) -> Result<(), redb::Error> {
         let (shard, player) = (shard.number(), player.as_str());
-        for (number, id, _) in self.waiting(shard, player)? {
-            if ids.is_empty() || ids.contains(&id) {
-                self.queues.remove((shard, player, number))?;
+        for waits in self.waiting(shard, player)? {
+            if matches!(which, Which::These(ids) if !ids.contains(&waits.id)) {
+                continue;
             }
+            self.queues.remove((shard, player, waits.number))?;
         }
         Ok(())
     }
 
-    fn waiting(&self, shard: u16, player: &str) -> Result<Vec<(u64, u128, u64)>, redb::Error> {
+    fn waiting(&self, shard: u16, player: &str) -> Result<Vec<Waits>, redb::Error> {
         let rows = self.queues.range((shard, player, 0)..=(shard, player, u64::MAX))?;
         rows.map(|row| {
             let (key, row) = row?;
-            let (id, ends, _) = row.value();
-            Ok((key.value().2, id, ends))
+            let (id, ends, body) = row.value();
+            Ok(Waits { number: key.value().2, id, ends, bytes: body.len() })
         })
         .collect()
     }

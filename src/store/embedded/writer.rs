@@ -16,7 +16,7 @@ use crate::clock;
 use crate::ids::{PlayerId, ShardId};
 use crate::store::judge::{self, Meta};
 use crate::store::{
-    AcquireRequest, Acquired, Commit, Committed, Holder, QueueAdded, QueuedMessage, StoreError,
+    AcquireRequest, Acquired, Commit, Committed, Holder, QueueAdded, QueuedMessage, StoreError, Which,
 };
 
 /// Requests that may wait for the writer; beyond, callers wait until their deadline.
@@ -43,7 +43,7 @@ pub(super) enum Ask {
         shard: ShardId,
         holder: Holder,
         player: PlayerId,
-        ids: Vec<u128>,
+        which: Which,
     },
     /// Write a cluster-wide value unless there is one.
     Agree {
@@ -226,10 +226,10 @@ impl Writer {
                 let added = tables.absent.add(*shard, player, message, *most, now_ms)?;
                 (Answer::Queued(added), added == QueueAdded::Added)
             }
-            Ask::QueueRemove { shard, holder, player, ids } => {
+            Ask::QueueRemove { shard, holder, player, which } => {
                 let held = judge::holds(self.shared.metas.lock().get(shard), holder);
                 if held {
-                    tables.absent.remove(*shard, player, ids)?;
+                    tables.absent.remove(*shard, player, which)?;
                 }
                 (Answer::Removed(held), held)
             }

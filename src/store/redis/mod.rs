@@ -23,7 +23,7 @@ use super::layout::{Layout, ShardKeys};
 use super::{
     AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX,
     LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage, Released, Renewed, Shortfall,
-    Store, StoreError, StoreFuture, StoredRecord,
+    Store, StoreError, StoreFuture, StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -195,7 +195,7 @@ impl Store for RedisStore {
 
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {
         Box::pin(async move {
-            commit.check_size()?;
+            commit.check()?;
             #[cfg(feature = "sabotage")]
             let commit = self.adopt(commit).await?;
             self.scripts.commit(&self.commits, &self.keys(commit.shard), &commit).await
@@ -273,12 +273,12 @@ impl Store for RedisStore {
         shard: ShardId,
         holder: Holder,
         player: PlayerId,
-        ids: Vec<u128>,
+        which: Which,
     ) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             let keys = self.keys(shard);
             let (meta, queue) = (keys.meta(), keys.queue(&player));
-            self.scripts.queue_remove(&self.commits, (&meta, &queue), &holder, &ids).await
+            self.scripts.queue_remove(&self.commits, (&meta, &queue), &holder, &which).await
         })
     }
 

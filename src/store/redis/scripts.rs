@@ -13,7 +13,8 @@ use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
     AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Grant,
-    Holder, Keep, QueueAdded, QueuedMessage, RecordStatus, Released, Renewed, StoreError, StoredRecord,
+    Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RecordStatus, Released, Renewed, StoreError,
+    StoredRecord, Which,
 };
 
 /// Before the records of a commit.
@@ -196,7 +197,7 @@ impl Scripts {
         let QueuedMessage { id, expires_at_unix_ms, body } = message;
         let arguments = |command: &mut Cmd| {
             write_holder(command, keys, holder);
-            command.arg(most);
+            command.arg(most).arg(QUEUE_BYTES_MAX);
             write_arg(command, |arg| {
                 write!(arg, "{id:032x}{:016}", (*expires_at_unix_ms).min(DIGITS_16_MAX))?;
                 arg.write_all(body)
@@ -218,12 +219,17 @@ impl Scripts {
         lane: &Lane,
         keys: (&str, &str),
         holder: &Holder,
-        ids: &[u128],
+        which: &Which,
     ) -> Result<bool, StoreError> {
         let arguments = |command: &mut Cmd| {
             write_holder(command, keys, holder);
-            for id in ids {
-                command.arg(format!("{id:032x}"));
+            if let Which::These(ids) = which {
+                command.arg("these");
+                for id in ids {
+                    command.arg(format!("{id:032x}"));
+                }
+            } else {
+                command.arg("all");
             }
         };
         let mut reply = Reply::of(lane.eval(Repeat::Once, &self.queue_remove.with(2, &arguments)).await?)?;

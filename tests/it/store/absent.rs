@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth::store::{
-    BAN_END_MAX, BanMark, CommitRecord, Holder, Keep, QueueAdded, QueuedMessage, RecordStatus,
+    BAN_END_MAX, BanMark, CommitRecord, Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage,
+    RecordStatus, Which,
 };
 
 use super::fixture::{Fixture, Home, SHORT, live, player, remainder, restoring};
@@ -36,6 +37,7 @@ for_each_store! {
     messages_wait_in_the_order_in_which_they_came
     a_message_waits_once
     no_more_wait_than_may
+    no_more_bytes_wait_than_may
     a_message_that_ran_out_is_gone_and_makes_room
     what_was_seen_is_removed_and_the_rest_stays
     all_of_a_players_messages_can_be_removed
@@ -76,7 +78,8 @@ async fn the_list_of_the_banned_moves_with_their_records(fixture: &Fixture) {
     let page = fixture.store.load_banned(home.shard, None, 10).await.unwrap();
     assert!(page.records.iter().all(|(name, stored)| stored.p == format!("{name} at 1")));
     // A record that says nothing of it leaves the place as it is, a touch included.
-    home.commit(vec![remainder("ann", 1, 2), remainder("ann", 2, 2)]).await;
+    home.commit(vec![remainder("ann", 1, 2)]).await;
+    home.commit(vec![remainder("ann", 2, 2)]).await;
     home.commit(vec![marked("bea", 1, 2, BanMark::Lifted), marked("cem", 1, 2, BanMark::Lifted)]).await;
     assert_eq!(banned(&home, fixture, 10).await, ["ann"]);
     home.commit_one(CommitRecord { keep: Keep::Erase, ..marked("ann", 2, 3, BanMark::Lifted) }).await;
@@ -161,6 +164,20 @@ async fn no_more_wait_than_may(fixture: &Fixture) {
     assert_eq!(waiting(&home, fixture).await, [0, 1, 2]);
 }
 
+async fn no_more_bytes_wait_than_may(fixture: &Fixture) {
+    let home = Home::take(fixture, "a#1").await;
+    let of_bytes = |id: u128, bytes: usize| QueuedMessage { body: vec![7; bytes].into(), ..message(id) };
+    for id in 0..15 {
+        let added = add(&home, fixture, of_bytes(id, QUEUE_BYTES_MAX / 16), 100).await;
+        assert_eq!(added, QueueAdded::Added);
+    }
+    assert_eq!(add(&home, fixture, of_bytes(15, QUEUE_BYTES_MAX / 16 + 1), 100).await, QueueAdded::Full);
+    assert_eq!(add(&home, fixture, of_bytes(15, QUEUE_BYTES_MAX / 16), 100).await, QueueAdded::Added);
+    assert_eq!(add(&home, fixture, of_bytes(16, 1), 100).await, QueueAdded::Full);
+    assert_eq!(add(&home, fixture, of_bytes(15, QUEUE_BYTES_MAX / 16), 100).await, QueueAdded::Repeat);
+    assert_eq!(waiting(&home, fixture).await, (0..16).collect::<Vec<_>>());
+}
+
 async fn a_message_that_ran_out_is_gone_and_makes_room(fixture: &Fixture) {
     let home = Home::take(fixture, "a#1").await;
     let soon = hearth::clock::now().plus_ms(200).unix_ms;
@@ -176,7 +193,11 @@ async fn what_was_seen_is_removed_and_the_rest_stays(fixture: &Fixture) {
     for id in 0..4 {
         add(&home, fixture, message(id), 100).await;
     }
-    let remove = |ids: Vec<u128>| fixture.store.queue_remove(home.shard, holder(&home), player("ann"), ids);
+    let remove = |ids: Vec<u128>| {
+        fixture.store.queue_remove(home.shard, holder(&home), player("ann"), Which::These(ids))
+    };
+    assert!(remove(Vec::new()).await.unwrap(), "none is not all");
+    assert_eq!(waiting(&home, fixture).await, [0, 1, 2, 3]);
     assert!(remove(vec![2, 0, 99]).await.unwrap());
     assert_eq!(waiting(&home, fixture).await, [1, 3]);
     add(&home, fixture, message(0), 100).await;
@@ -189,7 +210,7 @@ async fn all_of_a_players_messages_can_be_removed(fixture: &Fixture) {
         add(&home, fixture, message(id), 100).await;
     }
     fixture.store.queue_add(home.shard, holder(&home), player("bea"), message(1), 9).await.unwrap();
-    let removed = fixture.store.queue_remove(home.shard, holder(&home), player("ann"), Vec::new());
+    let removed = fixture.store.queue_remove(home.shard, holder(&home), player("ann"), Which::All);
     assert!(removed.await.unwrap());
     assert!(waiting(&home, fixture).await.is_empty());
     assert_eq!(fixture.store.queue_read(home.shard, player("bea")).await.unwrap(), [message(1)]);
@@ -209,7 +230,7 @@ async fn only_the_holder_of_the_shard_writes_queues(fixture: &Fixture) {
     for stranger in strangers {
         let added = fixture.store.queue_add(shard, stranger.clone(), player("ann"), message(2), 100);
         assert_eq!(added.await.unwrap(), QueueAdded::Fenced);
-        let removed = fixture.store.queue_remove(shard, stranger, player("ann"), vec![1]);
+        let removed = fixture.store.queue_remove(shard, stranger, player("ann"), Which::These(vec![1]));
         assert!(!removed.await.unwrap());
     }
     assert_eq!(waiting(&new, fixture).await, [1]);

@@ -670,6 +670,10 @@ async fn a_batch_has_its_limits(fixture: &Fixture) {
     assert!(matches!(too_big, Err(StoreError::Refused(_))), "{too_big:?}");
     let alone = home.commit_one(big("big", COMMIT_BYTES_MAX + 1)).await;
     assert_eq!(alone, RecordStatus::Applied, "one alone may pass it, or it could never be written");
+
+    let twice = home.try_commit(vec![live("ann", 0, 1), live("bea", 0, 1), live("ann", 1, 2)]).await;
+    assert!(matches!(twice, Err(StoreError::Refused(_))), "{twice:?}");
+    assert_eq!(home.load("ann").await, None);
 }
 
 async fn many_shards_commit_at_once(fixture: &Fixture) {

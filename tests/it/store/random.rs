@@ -1,13 +1,14 @@
 //! Random requests, asked of a real store and of the pure rules: they must never disagree. The seed is printed when
 //! they do; `HEARTH_TEST_SEED` runs it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hearth::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use hearth::store::judge::{self, Meta, Verdict};
 use hearth::store::{
-    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Keep, RecordStatus, StoredRecord,
+    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, Keep, RecordStatus,
+    StoredRecord,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -24,6 +25,8 @@ const PLAYERS: [&str; 5] = ["ann", "bob", "{c.s7}:p:cat", "dée", "-"];
 struct Model {
     meta: Option<Meta>,
     records: BTreeMap<&'static str, ModelRecord>,
+    /// Who is on the list of the banned.
+    banned: BTreeSet<&'static str>,
     /// How often each answer was seen: a run that never met a branch proves nothing about it.
     seen: BTreeMap<String, usize>,
 }
@@ -65,10 +68,21 @@ impl Model {
             if verdict.writes() {
                 meta.version_max = judge::version_max_after(meta.version_max, record);
                 self.write(name, commit.epoch, record);
+                self.mark(name, record);
             }
         }
         self.meta = Some(meta);
         Committed::Done(statuses)
+    }
+
+    fn mark(&mut self, name: &'static str, record: &CommitRecord) {
+        match record.ban {
+            _ if record.keep == Keep::Unmoved => return,
+            BanMark::Unmoved => return,
+            BanMark::Until(_) => self.banned.insert(name),
+            BanMark::Lifted => self.banned.remove(name),
+        };
+        self.saw("Marked");
     }
 
     fn write(&mut self, name: &'static str, epoch: Epoch, record: &CommitRecord) {
@@ -112,9 +126,19 @@ pub(crate) async fn it_agrees_with_the_rules_on_random_requests(fixture: &Fixtur
         }
     }
     compare(fixture, &model, &format!("seed {seed}, at the end")).await;
-    for branch in
-        ["Applied", "Same", "Repaired", "Restored", "Gone", "Exists", "Fenced", "Stale", "RolledBack", "Lost"]
-    {
+    for branch in [
+        "Applied",
+        "Same",
+        "Repaired",
+        "Restored",
+        "Gone",
+        "Exists",
+        "Fenced",
+        "Stale",
+        "RolledBack",
+        "Lost",
+        "Marked",
+    ] {
         let count = model.seen.get(branch).copied().unwrap_or(0);
         assert!(count >= 5, "seed {seed}: {branch} was met {count} times: {:?}", model.seen);
     }
@@ -239,7 +263,11 @@ fn random_record(model: &Model, random: &mut StdRng, name: &'static str) -> Comm
         known: random.random_bool(0.3),
         p: Bytes::from(format!("{name} at {version}, {}", random.random::<u32>())),
         w,
-        ban: hearth::store::BanMark::Unmoved,
+        ban: match random.random_range(0..4) {
+            0 => BanMark::Until(BAN_END_MAX),
+            1 => BanMark::Lifted,
+            _ => BanMark::Unmoved,
+        },
         events: (0..random.random_range(0..3)).map(|n| Bytes::from(format!("event {n}"))).collect(),
     }
 }
@@ -257,4 +285,20 @@ async fn compare(fixture: &Fixture, model: &Model, place: &str) {
     let found: Vec<_> = page.records.iter().map(|(player, _)| player.as_str()).collect();
     assert_eq!(found, live.iter().map(|(_, name)| *name).collect::<Vec<_>>(), "{place}");
     assert_eq!(page.missing, 0, "{place}");
+    let mut banned = Vec::new();
+    let mut after = None;
+    loop {
+        let page = fixture.store.load_banned(shard(7), after, 2).await.unwrap();
+        banned.extend(page.records);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    banned.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    // Who is on the list without a record is told to nobody.
+    let expected: Vec<_> = (model.banned.iter())
+        .filter_map(|name| Some((player(name), model.records.get(name)?.stored.clone())))
+        .collect();
+    assert_eq!(banned, expected, "{place}");
 }
