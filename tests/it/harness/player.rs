@@ -312,14 +312,6 @@ impl Player {
         self.pushes.iter().any(|push| push.op == op)
     }
 
-    /// Throws away what was told of presence and not looked at; how many items it was.
-    pub(crate) fn forgets_presence(&mut self) -> usize {
-        let items = |push: &Frame| push.body["items"].as_array().map_or(0, Vec::len);
-        let count = self.pushes.iter().filter(|push| push.op == "presence").map(items).sum();
-        self.pushes.retain(|push| push.op != "presence");
-        count
-    }
-
     /// Whether news of somebody's presence have come and were not looked at.
     pub(crate) fn was_told_news(&self) -> bool {
         let items = self.pushes.iter().filter_map(|push| push.body["items"].as_array()).flatten();
