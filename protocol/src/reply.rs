@@ -83,6 +83,9 @@ pub struct Sent {
     /// The message had been sent before: no second effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dup: Option<bool>,
+    /// Given while the store is unreachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prov: Option<bool>,
 }
 
 /// One member of a room.
@@ -119,6 +122,9 @@ pub struct Roster {
     /// `room.join` only: it had taken effect before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dup: Option<bool>,
+    /// `room.join` only: given while the store is unreachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prov: Option<bool>,
 }
 
 /// Op 101.

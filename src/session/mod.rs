@@ -150,6 +150,13 @@ pub struct Attachment {
     pub(crate) link: LinkNo,
 }
 
+impl Attachment {
+    /// What acks say while the store does not take the player's changes; else nothing.
+    pub(crate) fn provisional(&self) -> Option<bool> {
+        self.cell.shard().commits_fail().then_some(true)
+    }
+}
+
 impl Sessions {
     /// The link is down: the session's time starts to run, unless a newer link has it. One lock decides which.
     pub(crate) fn leave(&self, attachment: &Attachment) {

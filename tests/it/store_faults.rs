@@ -300,3 +300,25 @@ fn unix_ms() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_secs_f64() * 1000.0
 }
+
+#[tokio::test]
+async fn whatever_redis_does_not_take_is_acked_as_provisional() {
+    let starting = Server::on(StoreKind::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500);
+    let mut server = starting.with("session.player_messages", true).start();
+    let mut ann = server.login("ann").await;
+    server.redis().pause();
+    ann.is_refused("state.patch", json!({"incr": {"n": 1}, "ack": "durable"}), "store_unavailable").await;
+    for (op, body) in [
+        ("state.patch", json!({"incr": {"n": 1}})),
+        ("room.join", json!({"room": "party"})),
+        ("room.send", json!({"room": "party", "data": 1})),
+        ("send", json!({"player": "ann", "data": 1})),
+        ("room.leave", json!({"room": "party"})),
+    ] {
+        let answer = ann.does(op, body).await;
+        assert_eq!(answer["prov"], true, "{op}: {answer}");
+    }
+    server.redis().go_on();
+    ann.patch_durably(json!({"incr": {"n": 1}})).await;
+    assert_eq!(ann.does("room.join", json!({"room": "party"})).await["prov"], Value::Null);
+}

@@ -305,8 +305,20 @@ pub(crate) fn answers() -> Vec<Sample> {
         said("ok to a repeated room.join", Op::Ok, 12, &joined(Some(true))),
         said("ok to room.leave, room.send, room.meta", Op::Ok, 13, &reply::Changed { ack: None, ..changed }),
         said("ok to room.members, a page", Op::Ok, 15, &roster(Some("bea".to_owned()), Some(true))),
-        said("ok to send", Op::Ok, 17, &reply::Sent { delivered: 2, dup: None }),
-        said("ok to a repeated send", Op::Ok, 17, &reply::Sent { delivered: 2, dup: Some(true) }),
+        said("ok to send", Op::Ok, 17, &reply::Sent { delivered: 2, ..Default::default() }),
+        said("ok to a repeated send", Op::Ok, 17, &reply::Sent { delivered: 2, dup: Some(true), prov: None }),
+        said(
+            "ok to a provisional send",
+            Op::Ok,
+            17,
+            &reply::Sent { delivered: 2, dup: None, prov: Some(true) },
+        ),
+        said(
+            "ok to a provisional room.join",
+            Op::Ok,
+            30,
+            &reply::Roster { prov: Some(true), ..joined(None) },
+        ),
     ];
     samples.extend(errors());
     samples.extend(readies());

@@ -25,7 +25,11 @@ impl Sessions {
         };
         let marked = self.home.apply(&me.cell, now, |record, ctx| record.mark(ctx, me.session, send.cseq))?;
         if marked.value == Admission::Repeat {
-            return Ok(Answer::Ok(Body::Sent(Sent { delivered: 0, dup: Some(true) })));
+            return Ok(Answer::Ok(Body::Sent(Sent {
+                delivered: 0,
+                dup: Some(true),
+                prov: me.provisional(),
+            })));
         }
         let push = self.message_of(me, send.cseq, &send.data, None);
         let sessions: Vec<_> = self
@@ -35,7 +39,7 @@ impl Sessions {
             .unwrap_or_default();
         let delivered = sessions.into_iter().filter(|session| self.hub.push(*session, &push)).count();
         let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);
-        Ok(Answer::Ok(Body::Sent(Sent { delivered, dup: None })))
+        Ok(Answer::Ok(Body::Sent(Sent { delivered, dup: None, prov: me.provisional() })))
     }
 
     /// A message's id derives from (session, cseq), so that a repeat after a crash carries the same one.

@@ -86,7 +86,7 @@ impl Sessions {
     fn acked(&self, me: &Attachment, mut changed: Changed, ack: Option<Ack>, admission: Admission) -> Answer {
         let ack = ack.unwrap_or_default();
         changed.dup = (admission == Admission::Repeat).then_some(true);
-        changed.prov = me.cell.shard().commits_fail().then_some(true);
+        changed.prov = me.provisional();
         match ack {
             Ack::Applied => {
                 changed.ack = (admission == Admission::New).then_some(Ack::Applied);

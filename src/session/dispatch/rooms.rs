@@ -42,6 +42,7 @@ impl Sessions {
         let mut roster = rooms.wire_roster(page);
         roster.stamp = Some(wire_stamp(stamp));
         roster.dup = (admission == Admission::Repeat).then_some(true);
+        roster.prov = me.provisional();
         Ok(Answer::Ok(Body::Roster(roster)))
     }
 
@@ -105,7 +106,7 @@ fn changed(me: &Attachment, applied: Applied<Admission>) -> Answer {
     Answer::Ok(Body::Changed(Changed {
         stamp: wire_stamp(applied.stamp),
         dup: (applied.value == Admission::Repeat).then_some(true),
-        prov: me.cell.shard().commits_fail().then_some(true),
+        prov: me.provisional(),
         ..Changed::default()
     }))
 }
