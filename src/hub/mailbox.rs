@@ -141,6 +141,36 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
+/// Links that have something to look at and are not called yet, so that all that is pushed to many at one time is one
+/// write of each. Called when dropped, at the latest.
+#[derive(Default)]
+pub struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    /// How many wait for the call.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody waits for it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Calls them.
+    pub fn wake(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
 /// One session's mailbox.
 pub struct Mailbox {
     session: SessionId,
@@ -189,9 +219,10 @@ impl Mailbox {
         &self.player
     }
 
-    /// Puts a push in. A presence item replaces an unsent older one of its player. False when a link is up and the
-    /// mailbox is full: the link is too slow. Without a link the oldest is forgotten, and the resume is told.
-    pub(super) fn push(&self, push: &Arc<Push>, most: usize) -> bool {
+    /// Puts a push in; the link is called with the others of `wakes`. A presence item replaces an unsent older one of
+    /// its player. False when a link is up and the mailbox is full: the link is too slow. Without a link the oldest is
+    /// forgotten, and the resume is told.
+    pub(super) fn push_quietly(&self, push: &Arc<Push>, most: usize, wakes: &mut Wakes) -> bool {
         let mut inner = self.inner.lock();
         let waits = push.kept_id().is_some_and(|id| {
             inner.pending.holds(id) || inner.kept.as_ref().is_some_and(|kept| kept.is_under_way(id))
@@ -205,9 +236,7 @@ impl Mailbox {
         inner.missed_is_told &= !full;
         inner.pending.push_back(push);
         let linked = inner.link != LinkNo::NONE;
-        let waker = inner.rouse();
-        drop(inner);
-        wake(waker);
+        wakes.0.extend(inner.rouse());
         !(full && linked)
     }
 
@@ -503,6 +532,12 @@ mod tests {
     }
 
     const LINK: LinkNo = LinkNo(1);
+
+    impl Mailbox {
+        fn push(&self, push: &Arc<Push>, most: usize) -> bool {
+            self.push_quietly(push, most, &mut Wakes::default())
+        }
+    }
 
     fn mailbox(last_seq: u64) -> Mailbox {
         let player = PlayerId::parse("ann").unwrap();

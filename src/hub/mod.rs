@@ -15,7 +15,7 @@ use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
-pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken};
+pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken, Wakes};
 pub use push::{Push, PushKind, RoomWord};
 
 use crate::clock;
@@ -133,7 +133,12 @@ impl Hub {
 
     /// Pushes to a mailbox. A full one closes its link as too slow, or, without a link, forgets its oldest push.
     pub fn push_to(&self, mailbox: &Mailbox, push: &Arc<Push>) {
-        if !mailbox.push(push, self.settings.outbox_items_max) {
+        self.push_quietly(mailbox, push, &mut Wakes::default());
+    }
+
+    /// The same, but its link is called only with the others of `wakes`.
+    pub fn push_quietly(&self, mailbox: &Mailbox, push: &Arc<Push>, wakes: &mut Wakes) {
+        if !mailbox.push_quietly(push, self.settings.outbox_items_max, wakes) {
             self.slow_closes.increment(1);
             mailbox.give_up(GivenUp::Slow);
         }

@@ -11,12 +11,14 @@ use protocol::{Encoding, Stamp as WireStamp, Value};
 
 use super::Presence;
 use crate::events::{PresenceView, Status};
-use crate::hub::{Push, PushKind};
+use crate::hub::{Push, PushKind, Wakes};
 use crate::ids::PlayerId;
 use crate::tasks::Tasks;
 
 /// Pushes after which others get a turn.
 const TURN: usize = 2_000;
+/// Links that wait for the end of a tick; beyond it they are called before.
+const WAKES_MAX: usize = 16_384;
 
 impl Presence {
     pub(super) async fn run(self: Arc<Self>, tasks: &Tasks) {
@@ -27,13 +29,15 @@ impl Presence {
                 () = self.events.presence.filled() => {}
             }
             tokio::time::sleep(self.tick).await;
+            // Called when all of the tick is in: a watcher of many gets one frame and writes once.
+            let mut wakes = Wakes::default();
             for (player, view) in self.events.presence.take() {
-                self.tell(&player, &view).await;
+                self.tell(&player, &view, &mut wakes).await;
             }
         }
     }
 
-    async fn tell(&self, player: &PlayerId, view: &PresenceView) {
+    async fn tell(&self, player: &PlayerId, view: &PresenceView, wakes: &mut Wakes) {
         let watchers = self.watches.of(player);
         if watchers.is_empty() {
             return;
@@ -43,7 +47,10 @@ impl Presence {
         self.deliveries.increment(watchers.len() as u64);
         for turn in watchers.chunks(TURN) {
             for mailbox in turn {
-                self.hub.push_to(mailbox, &push);
+                self.hub.push_quietly(mailbox, &push, wakes);
+            }
+            if wakes.len() > WAKES_MAX {
+                wakes.wake();
             }
             tokio::task::yield_now().await;
         }

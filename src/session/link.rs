@@ -5,9 +5,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::reply::ErrorBody;
 use protocol::request::Op;
 use protocol::{CloseCode, DecodeError, Encoding, ErrorCode, decode_request};
@@ -252,7 +253,11 @@ impl<S: LinkSocket> Link<S> {
         }
         let mut next = Some(first);
         for _ in 0..BATCH_FRAMES_MAX {
-            let Some(frame) = next.take().or_else(|| self.ws.next().now_or_never()) else { break };
+            let frame = match next.take() {
+                None => self.at_hand().await,
+                first => first,
+            };
+            let Some(frame) = frame else { break };
             if let Some(closed) = self.frame(frame, now, held_in_vain, mailbox) {
                 return Some(closed);
             }
@@ -261,6 +266,15 @@ impl<S: LinkSocket> Link<S> {
             }
         }
         None
+    }
+
+    /// The next frame, if it is here already. Asks with the task's own waker: another one, which calls nobody, would
+    /// have to be taken back before the link sleeps.
+    fn at_hand(&mut self) -> impl Future<Output = Option<Option<Result<Message, WsError>>>> {
+        std::future::poll_fn(|cx| match self.ws.poll_next_unpin(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => Poll::Ready(None),
+        })
     }
 
     /// Waits for the shard to answer again, at most the hold time; control goes out meanwhile.
@@ -404,14 +418,18 @@ impl<S: LinkSocket> Link<S> {
     /// Writes what is in the outbox and the mailbox, if it may still be said.
     async fn deliver(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
         let shard = Arc::clone(self.me()?.cell.shard());
-        let serves = shard.serves(clock::now().mono_ms);
+        let mut may_push = shard.serves(clock::now().mono_ms);
         // Answers are on their way but may not leave: they wait like requests do, or are never said.
-        let must_wait = !serves && self.speaks_for_home && !self.outbox.is_empty();
-        if must_wait && !Box::pin(self.hold(&shard, mailbox, link)).await {
-            self.outbox.clear();
-            return Some(Closed::ByServer(closing_of(CloseCode::GoingAway, "the home cannot answer now")));
+        if !may_push && self.speaks_for_home && !self.outbox.is_empty() {
+            if !Box::pin(self.hold(&shard, mailbox, link)).await {
+                self.outbox.clear();
+                return Some(Closed::ByServer(closing_of(
+                    CloseCode::GoingAway,
+                    "the home cannot answer now",
+                )));
+            }
+            may_push = shard.serves(clock::now().mono_ms);
         }
-        let may_push = shard.serves(clock::now().mono_ms);
         let taken =
             mailbox.take(link, self.sessions.hub.settings(), may_push, |frame| self.outbox.add_frame(frame));
         if taken.displaced {

@@ -3,6 +3,7 @@
 //! buffer would else hold a copy of the largest write of each link. Holds no memory between two writes, because most
 //! links are idle most of the time.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,11 +21,18 @@ use crate::hub::{Control, Frame, Mode, Push, PushKind};
 
 /// Room for the answers of a usual wake-up without growing.
 const USUAL_BYTES: usize = 256;
+/// The largest buffer that is kept for the next write.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
 /// The header of a short frame.
 const SHORT_HEADER_BYTES: usize = 2;
 /// FIN and opcode of a whole message (RFC 6455, section 5.2).
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
+
+thread_local! {
+    /// The buffer of the latest write of this thread, for the next one.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Frames on their way to one socket.
 pub(super) struct Outbox {
@@ -134,13 +142,24 @@ impl Outbox {
                 written => self.written += written,
             }
         }
-        (self.bytes, self.written) = (Vec::new(), 0);
+        self.rest();
         socket.poll_flush(cx)
+    }
+
+    /// Hands the buffer on to whichever link of the thread writes next.
+    fn rest(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.written = 0;
+        if (1..=SPARE_BYTES_MAX).contains(&bytes.capacity()) {
+            bytes.clear();
+            SPARE.set(bytes);
+        }
     }
 
     /// Makes room for a frame; where it starts.
     fn begin(&mut self) -> usize {
         if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.take();
             self.bytes.reserve(USUAL_BYTES);
         }
         let start = self.bytes.len();
@@ -158,7 +177,9 @@ impl Outbox {
         let place = start..start + SHORT_HEADER_BYTES;
         match (u8::try_from(length), u16::try_from(length)) {
             (Ok(length @ ..=125), _) => {
-                self.bytes.splice(place, [first, length]);
+                if let Some(header) = self.bytes.get_mut(place) {
+                    header.copy_from_slice(&[first, length]);
+                }
             }
             (_, Ok(length)) => {
                 let [high, low] = length.to_be_bytes();
@@ -206,7 +227,7 @@ mod tests {
             bodies.iter().for_each(|text| outbox.add(Op::Ok, 7, text));
             let mut written = Vec::new();
             std::future::poll_fn(|cx| outbox.poll_write(&mut written, cx)).await.expect("a buffer");
-            assert!(outbox.is_empty() && outbox.bytes.capacity() == 0);
+            assert!(outbox.is_empty() && outbox.bytes.capacity() == 0, "an idle link holds nothing");
             let mut cursor = Cursor::new(&written);
             for text in &bodies {
                 let (header, length) = FrameHeader::parse(&mut cursor).expect("a header").expect("whole");
