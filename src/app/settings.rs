@@ -106,6 +106,8 @@ pub(super) const fn upgrade(settings: &Settings) -> Upgrade {
 pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
     let limits = [
         ("frame_bytes", settings.link.frame_bytes_max),
+        ("fragments", usize::try_from(settings.link.fragments_max).unwrap_or(usize::MAX)),
+        ("message_ms", usize::try_from(settings.link.message_timeout.as_millis()).unwrap_or(usize::MAX)),
         ("state_bytes", settings.session.state_bytes_max),
         ("watches", settings.presence.watches_max),
         ("players_per_call", PLAYERS_PER_CALL_MAX),

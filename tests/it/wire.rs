@@ -256,6 +256,20 @@ on_both_stores! {
         }
     }
 
+    async fn a_request_is_as_long_as_the_setting_lets_it_be(kind) {
+        let server = Server::on(kind).with("link.request_head_bytes_max", 512).start();
+        assert_eq!(upgrade(&server, "/v1/connect", &[("X", "short")]).await.0, 101);
+        assert_eq!(upgrade(&server, "/v1/connect", &[("X", &"x".repeat(400))]).await.0, 431);
+    }
+
+    async fn limits_are_told_as_they_are_set(kind) {
+        let starting = Server::on(kind).with("link.fragments_max", 7).with("link.message_timeout_ms", 4_321);
+        let server = starting.start();
+        let ann = server.login("ann").await;
+        let limits = &ann.ready["limits"];
+        assert_eq!((&limits["fragments"], &limits["message_ms"]), (&json!(7), &json!(4_321)), "{limits}");
+    }
+
     async fn clients_connect_to_one_path_alone(kind) {
         let server = Server::on(kind).start();
         for path in ["/", "/v1/connect/", "/v1", "/metrics"] {

@@ -265,6 +265,9 @@ fn rooms_are_optional_and_must_be_texts() {
         assert_eq!(hs256("").verify(&signed(&with("rooms", rooms)), NOW), Err(AuthError::Invalid));
     }
     assert_eq!(hs256("").verify(&signed(&with("rooms", json!("a"))), NOW), Err(AuthError::Invalid));
+    let few = hs256("token_rooms_max = 1");
+    assert!(few.verify(&signed(&with("rooms", json!(["a"]))), NOW).is_ok());
+    assert_eq!(few.verify(&signed(&with("rooms", json!(["a", "b"]))), NOW), Err(AuthError::Invalid));
 }
 
 #[test]
