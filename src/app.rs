@@ -192,6 +192,8 @@ impl AskedToStop {
 
 impl House {
     async fn build(settings: Settings) -> Result<Self, ServeError> {
+        // Before any room makes its handles.
+        let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         // What can fail without a trace comes first: keys, certificates, addresses.
         let auth = Arc::new(Authenticator::from_settings(&settings)?);
         let tls = Certificates::from_settings(&settings.tls)?;
@@ -202,8 +204,6 @@ impl House {
             .chain(keys.files())
             .chain(tls.clone().map(|tls| tls as Arc<dyn Watched>))
             .collect();
-        // Before any room makes its handles.
-        let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
         let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
         let services = bind("service_addr", settings.service_addr, settings.link.backlog)?;

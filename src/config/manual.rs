@@ -11,7 +11,8 @@ const HEAD: &str = "\
 # A line without a space after the # is a setting at its default: take the # away to change it.
 # What counts, the later over the earlier: this file (--config FILE or HEARTH_CONFIG), the environment
 # (HEARTH_CLIENT_ADDR, or HEARTH_SESSION__TTL_MS for ttl_ms of [session]), flags (--client-addr ADDR, or
-# --set session.ttl_ms=5000). `hearth check-config` tells all faults at once; with one, nothing starts.
+# --set session.ttl_ms=5000). A list in a variable or a flag: a,b or, as in a file, [\"a\", \"b\"].
+# `hearth check-config` tells all faults at once; with one, nothing starts.
 #
 # This file is generated: `UPDATE_MANUAL=1 cargo test manual` writes it from src/config/table.rs.
 ";

@@ -285,6 +285,18 @@ fn a_list_in_the_environment_stands_between_commas() {
 }
 
 #[test]
+fn a_list_in_the_environment_may_stand_as_in_a_file() {
+    let read = |text: &str| Settings::from_sources(&sources(None, &[("HEARTH_ROOMS__GRANTS", text)], &[]));
+    let plain = read("lobby,g:*").expect("good settings");
+    let as_in_a_file = read(r#" ["lobby", "g:*"]"#).expect("good settings");
+    assert_eq!(format!("{:?}", as_in_a_file.rooms.grants), format!("{:?}", plain.rooms.grants));
+    for broken in ["[1]", "[lobby]", r#"["lobby""#] {
+        let faults = read(broken).expect_err("no list").faults;
+        assert!(faults.iter().all(|fault| fault.setting == "rooms.grants"), "{broken}: {faults:?}");
+    }
+}
+
+#[test]
 fn login_policies_are_read_by_name() {
     for (text, policy) in [
         ("replace", LoginPolicy::Replace),

@@ -147,6 +147,13 @@ impl<T: Read> Read for Vec<T> {
     fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
         match raw {
             Raw::List(items) => items.iter().map(|item| T::read(item, leaf)).collect(),
+            // As the file has it.
+            Raw::Loose(text) if text.trim_start().starts_with('[') => {
+                let items: Vec<String> = serde_json::from_str(text).map_err(|_| {
+                    format!(r#"must be a list of texts, as in a,b or ["a", "b"], not {text:?}"#)
+                })?;
+                items.into_iter().map(|item| T::read(&Raw::Text(item), leaf)).collect()
+            }
             Raw::Loose(text) => text
                 .split(',')
                 .map(str::trim)

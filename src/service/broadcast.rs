@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use protocol::request::Ack;
 use protocol::{Text, Value};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ struct Asked<'a> {
     data: Value,
     #[serde(borrow, default)]
     idempotency_key: Option<Text<'a>>,
+    #[serde(default)]
+    ack: Option<Ack>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +58,9 @@ pub(super) async fn push(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Pushed>, Problem> {
     let asked: Asked<'_> = body.read()?;
+    if asked.ack.unwrap_or_default() != Ack::Applied {
+        return Err(Problem::bad_request("ack: only messages to one player are kept until they are seen"));
+    }
     let players = receivers(&asked)?;
     let key = checked_key(asked.idempotency_key.as_ref())?;
     let id = key.map_or_else(rand::random, |key| message_id(caller.name(), TO_MANY, key));

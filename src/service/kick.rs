@@ -55,8 +55,10 @@ pub(super) async fn kick(
     if asked.revoke_before.is_some_and(|before| !(UNIX_MS_MIN..=latest).contains(&before)) {
         return Err(Problem::bad_request("revoke_before: Unix milliseconds, not in the future"));
     }
+    // A caller's clock may go ahead of ours, but no token could be new enough for a time that is still to come.
+    let revoke_before = asked.revoke_before.map(|before| before.min(clock::now().unix_ms));
     let kicked = EndReason::Kicked { code, reason: reason.into() };
-    let Some(kicked) = service.home.kick(&player, kicked, asked.revoke_before).await? else {
+    let Some(kicked) = service.home.kick(&player, kicked, revoke_before).await? else {
         service.home.may_answer(&player)?;
         return Ok(Json(Kicked { sessions: 0 }));
     };

@@ -71,7 +71,8 @@ pub async fn goodbye<S: LinkSocket>(ws: &mut ClientSocket<S>, encoding: Encoding
     let bye = Bye {
         code: closing.code,
         reason: closing.reason.into(),
-        resume: advice(closing.code) == Advice::Resume,
+        // A player who was sent away for maintenance does not come back by herself, but her session waits for her.
+        resume: advice(closing.code) == Advice::Resume || closing.code == CloseCode::Maintenance.number(),
         retry_after_ms: closing.retry_after_ms,
     };
     let last_words = std::iter::once(message_of(encoding, Op::Bye, &bye));

@@ -104,6 +104,14 @@ on_both_stores! {
         ann.pings().await;
     }
 
+    async fn a_service_whose_clock_goes_ahead_locks_nobody_out(kind) {
+        let server = with_key(kind).start();
+        let shop = Service::of(&server, KEY);
+        let kick = json!({"reason": "", "revoke_before": now_ms() + 50_000});
+        assert_eq!(shop.post("/v1/players/ann/kick", kick).await, (200, json!({"sessions": 0})));
+        server.login("ann").await.pings().await;
+    }
+
     async fn a_ban_cuts_every_session_and_keeps_her_out_with_its_reason(kind) {
         let server = with_key(kind).with("session.login_policy", "many(3)").start();
         let shop = Service::of(&server, KEY);

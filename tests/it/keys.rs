@@ -240,6 +240,7 @@ async fn a_new_certificate_greets_new_links_and_leaves_the_old_ones_alone() {
     };
     let mut ann = links(&old).await.expect("the old certificate");
     ann.login("ann").await;
+    server.until_metric("hearth_tls_certificate_days_left", "", 30).await;
 
     // Half a pair is not used, and told.
     replace(&cert_file, &new.cert.pem());

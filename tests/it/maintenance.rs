@@ -31,6 +31,7 @@ on_both_stores! {
         assert_eq!((status, &closed["closed"], &closed["links"]), (200, &json!(true), &json!(1)));
         let bye = ann.expect_close(4507).await;
         assert_eq!((&bye["reason"], &bye["retry_after_ms"]), (&json!("a new season"), &json!(null)));
+        assert_eq!(bye["resume"], true, "her session waits for her");
         for (op, body) in [
             ("login", json!({"token": "dev:bea"})),
             ("resume", json!({"session": ann.ready["session"], "ticket": ann.ready["ticket"], "last_seq": 0})),

@@ -286,6 +286,10 @@ impl Record {
     pub fn admit(&self, ctx: Context<'_>, id: SessionId, cseq: Option<u64>) -> Result<Admission, Refusal> {
         let session = self.session(id).ok_or(Refusal::NoSession)?;
         let Some(cseq) = cseq else { return Ok(Admission::New) };
+        if cseq == 0 {
+            // As a repeat it would be acked and thrown away.
+            return Err(Refusal::BadRequest("cseq counts from 1"));
+        }
         if ctx.rules.cseq_unchecked {
             return Ok(Admission::New);
         }

@@ -103,6 +103,7 @@ fn a_counter_takes_effect_once_and_leaves_no_gap() {
     let again = story.incr(id, Some(1)).unwrap();
     assert_eq!((again.admission, again.stamp), (Admission::Repeat, first.stamp));
     assert_eq!(story.incr(id, Some(3)), Err(Refusal::CseqGap { expected: 2 }));
+    assert!(matches!(story.incr(id, Some(0)), Err(Refusal::BadRequest(_))), "nothing is counted as zero");
     assert_eq!(story.incr(id, Some(2)).unwrap().counted, [("n".into(), 2)]);
 }
 
