@@ -138,12 +138,11 @@ async fn replays_gaps_and_extremes_of_cseq_change_nothing_twice() {
         for _ in 0..20 {
             assert_eq!(mallory.patch(add(json!(1))).await["dup"], true, "a replay");
         }
-        assert_eq!(mallory.patch(add(json!(0))).await["dup"], true);
         for ahead in [3, 1 << 31, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
             let refused = mallory.is_refused("state.patch", add(json!(ahead)), "cseq_gap").await;
             assert_eq!(refused["expected"], 2, "{ahead}");
         }
-        for nonsense in [json!(-1), json!(1.5), json!("2"), json!([2]), json!(1e300), json!(true)] {
+        for nonsense in [json!(0), json!(-1), json!(1.5), json!("2"), json!([2]), json!(1e300), json!(true)] {
             mallory.is_refused("state.patch", add(nonsense), "bad_request").await;
         }
         mallory.patch(add(json!(2))).await;
