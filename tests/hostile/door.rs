@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::patience::PATIENCE;
+use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
 use crate::harness::server::{Server, StoreKind};
 use crate::harness::socket::Encoding;
@@ -253,7 +253,13 @@ async fn logins_that_wait_for_the_store_keep_resumes_and_others_in() {
     ann.pings().await;
     server.redis().go_on();
     drop(waiting);
-    server.login("bea").await.pings().await;
+    // The store has what waited to answer first.
+    let mut bea = until("a login after the wait", async || {
+        let mut bea = server.connect().await;
+        bea.ask("login", json!({"token": "dev:bea"})).await.is_ok().then_some(bea)
+    })
+    .await;
+    bea.pings().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
