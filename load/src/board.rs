@@ -1,6 +1,7 @@
 //! What bots of one run share: the clock, who is where in the run, and the counts that the progress bar shows.
 //! Written by bots, read by the runner. Holds nothing that is judged.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,10 @@ pub struct Board {
     pub shed: AtomicU64,
     settled: AtomicUsize,
     read: AtomicUsize,
+    /// Set as soon as a server has answered any bot: let it in, or refused it.
+    has_answered: OnceLock<()>,
+    /// When and why the first attempt failed that no server answered.
+    first_failure: OnceLock<(Instant, String)>,
     /// The last acked presence of each bot, 0 before it settled.
     last_presence: Vec<AtomicU64>,
 }
@@ -56,6 +61,8 @@ impl Board {
             shed: AtomicU64::new(0),
             settled: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
+            has_answered: OnceLock::new(),
+            first_failure: OnceLock::new(),
             last_presence,
         }
     }
@@ -70,6 +77,25 @@ impl Board {
     #[must_use]
     pub fn end(&self) -> Instant {
         self.began + Duration::from_secs(self.options.seconds)
+    }
+
+    /// A server has answered a bot.
+    pub fn answers(&self) {
+        self.has_answered.get_or_init(|| ());
+    }
+
+    /// No server has answered a bot's attempt. Of no interest once one has.
+    pub fn fails(&self, at: Instant, reason: &str) {
+        if self.has_answered.get().is_none() {
+            self.first_failure.get_or_init(|| (at, reason.to_owned()));
+        }
+    }
+
+    /// Why no attempt has met a server, once bots have tried for so long in vain.
+    #[must_use]
+    pub fn in_vain_for(&self, patience: Duration) -> Option<&str> {
+        let (at, reason) = self.first_failure.get()?;
+        (self.has_answered.get().is_none() && at.elapsed() >= patience).then_some(reason)
     }
 
     /// A bot has come to a stage.

@@ -128,12 +128,11 @@ impl Report {
         for reason in &self.vacuous {
             let _ = writeln!(out, "vacuous: {reason}");
         }
-        let _ = writeln!(
-            out,
-            "\n{}: {} broken promises",
-            if self.passed { "PASSED" } else { "FAILED" },
-            self.broken
-        );
+        let _ = match (self.passed, self.broken) {
+            (true, _) => writeln!(out, "\nPASSED: 0 broken promises"),
+            (false, 0) => writeln!(out, "\nFAILED: the run proves nothing, though no promise was seen broken"),
+            (false, broken) => writeln!(out, "\nFAILED: {broken} broken promises"),
+        };
         out
     }
 }

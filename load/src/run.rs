@@ -23,7 +23,18 @@ pub enum RunError {
     /// The service's HTTP client.
     #[error("the service's client: {0}")]
     Service(#[from] reqwest::Error),
+    /// Nobody there, or no Hearth.
+    #[error("no server answers at {urls} ({reason}): start one there, or say with --url where it is")]
+    NoServer {
+        /// Where it was looked for.
+        urls: String,
+        /// What the first attempt came to.
+        reason: String,
+    },
 }
+
+/// How long bots try in vain until the run is given up: long enough to try a second address and a third.
+const NO_SERVER_AFTER: Duration = Duration::from_secs(3);
 
 /// Runs a scenario to its end and judges it.
 ///
@@ -44,7 +55,7 @@ pub async fn run(options: Options) -> Result<(Report, History), RunError> {
         tasks.spawn(async move { (place, service.run().await) });
         places += 1;
     }
-    let logs = gather(tasks, places, &board).await;
+    let logs = gather(tasks, places, &board).await?;
     let history = History { logs };
     let took_ms = u64::try_from(board.began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let verdicts = checkers::judge(&history, took_ms);
@@ -54,8 +65,13 @@ pub async fn run(options: Options) -> Result<(Report, History), RunError> {
     Ok((report, history))
 }
 
-/// Waits for all logs and shows how it goes. A bot that panicked leaves an empty log, and counts as unfinished.
-async fn gather(mut tasks: JoinSet<(usize, Vec<Entry>)>, places: usize, board: &Board) -> Vec<Vec<Entry>> {
+/// Waits for all logs and shows how it goes. A bot that panicked leaves an empty log, and counts as unfinished. Gives up
+/// when there is no server.
+async fn gather(
+    mut tasks: JoinSet<(usize, Vec<Entry>)>,
+    places: usize,
+    board: &Board,
+) -> Result<Vec<Vec<Entry>>, RunError> {
     let mut logs: Vec<Vec<Entry>> = vec![Vec::new(); places];
     let bar = progress_bar(&board.options);
     let mut look = interval(Duration::from_millis(250));
@@ -72,6 +88,10 @@ async fn gather(mut tasks: JoinSet<(usize, Vec<Entry>)>, places: usize, board: &
                 None => break,
             },
             _ = look.tick() => {
+                if let Some(reason) = board.in_vain_for(NO_SERVER_AFTER) {
+                    bar.finish_and_clear();
+                    return Err(RunError::NoServer { urls: board.options.url.join(", "), reason: reason.to_owned() });
+                }
                 bar.set_position(board.began.elapsed().as_secs());
                 bar.set_message(format!(
                     "{} online · {} answered · {} refused · {} resumed · {} pushes",
@@ -85,7 +105,7 @@ async fn gather(mut tasks: JoinSet<(usize, Vec<Entry>)>, places: usize, board: &
         }
     }
     bar.finish_and_clear();
-    logs
+    Ok(logs)
 }
 
 fn progress_bar(options: &Options) -> ProgressBar {

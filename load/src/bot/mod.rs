@@ -208,14 +208,19 @@ impl Bot {
             return;
         };
         match what {
-            Happened::Ready { ready, presented } => self.opened(at, *ready, presented),
+            Happened::Ready { ready, presented } => {
+                self.board.answers();
+                self.opened(at, *ready, presented);
+            }
             Happened::Turned { error, presented } => {
+                self.board.answers();
                 self.notice(at, Notice::Turned { code: error.code, claim: presented.map(|p| claim(&p)) });
             }
             Happened::Answered(answered) => self.answered(at, &answered),
             Happened::Push(push) => self.pushed(at, push),
             Happened::SeqGap { expected, came } => self.notice(at, Notice::SeqGap { expected, came }),
             Happened::Down(down) => {
+                self.board.fails(at, &down.reason);
                 self.offline();
                 match down.on_purpose {
                     Some(_) => self.wants_since = Some(at + self.stay),
@@ -225,8 +230,9 @@ impl Bot {
                 let on_purpose = down.on_purpose.map(words::dropped);
                 self.notice(at, Notice::Down { code: down.code, on_purpose, stay_ms });
             }
-            Happened::Unreachable { .. } => {}
+            Happened::Unreachable { reason } => self.board.fails(at, &reason),
             Happened::Ended { code, reason } => {
+                self.board.answers();
                 self.offline();
                 self.link = None;
                 self.notice(at, Notice::Ended { code, wanted: self.is_leaving, reason });

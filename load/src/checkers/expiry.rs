@@ -14,22 +14,22 @@ const LATE_MS: u64 = 35_000;
 #[must_use]
 pub fn check(lives: &[Life<'_>], run_ms: u64) -> Verdict {
     let mut verdict = Verdict::new("C9", "no session ends before its time, none is accepted 35 s after it");
-    let mut shortest_ms = u64::MAX;
+    let shortest_ms =
+        lives.iter().flat_map(|life| &life.readies).map(|(_, opened)| opened.resume_ms).min();
     let mut overdue = 0;
     for life in lives {
-        for (_, opened) in &life.readies {
-            shortest_ms = shortest_ms.min(opened.resume_ms);
-        }
         overdue += attempts_past_the_time(life);
         check_early(&mut verdict, life);
         check_late(&mut verdict, life);
     }
-    if shortest_ms >= run_ms {
-        verdict.not_exercised =
-            Some(format!("sessions last {shortest_ms} ms, the run {run_ms} ms: none could run out"));
-    } else if overdue == 0 {
-        verdict.not_exercised = Some("nobody came back after a session's time was over".to_owned());
-    }
+    verdict.not_exercised = match shortest_ms {
+        None => Some("there was no session".to_owned()),
+        Some(shortest_ms) if shortest_ms >= run_ms => {
+            Some(format!("sessions last {shortest_ms} ms, the run {run_ms} ms: none could run out"))
+        }
+        Some(_) if overdue == 0 => Some("nobody came back after a session's time was over".to_owned()),
+        Some(_) => None,
+    };
     verdict
 }
 

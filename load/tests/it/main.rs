@@ -11,11 +11,16 @@
 mod fake;
 mod floors;
 
+use std::time::Duration;
+
 use clap::Parser;
 use fake::{Bent, Fake};
 use load::options::Options;
 use load::report::Report;
 use load::run;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 async fn lived(bent: Bent, scenario: &str) -> Report {
     let fake = Fake::start(bent).await;
@@ -86,6 +91,35 @@ async fn c9_finds_sessions_that_end_early() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_pushes_are_found() {
     finds(Bent::PushesAreLost, "pushes").await;
+}
+
+async fn refused(url: &str) -> String {
+    let line = format!("load steady --players 6 --seconds 3 --quiet --url {url}");
+    let options = Options::try_parse_from(line.split_whitespace()).unwrap();
+    // A run that went on would take the bots' last words, too: half a minute and more.
+    let run = tokio::time::timeout(Duration::from_secs(20), run::run(options));
+    run.await.expect("it gives up at once").unwrap_err().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_without_a_server_is_given_up_and_says_where_it_looked() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let told = refused(&format!("ws://{nobody}/v1/connect")).await;
+    assert!(told.contains(&nobody.to_string()) && told.contains("refused") && told.contains("--url"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_against_something_else_is_given_up_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/v1/connect", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let _ = tcp.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    let told = refused(&url).await;
+    assert!(told.contains(&url) && told.contains("404"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
