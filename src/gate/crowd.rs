@@ -10,33 +10,35 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::tasks::Tasks;
+
 /// Whoever waits outside asks again this often.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// The share of its time that a connection has however many wait: one in this many.
 const FAIR_SHARE: u32 = 5;
 
 /// The places, and where one goes from there.
-#[derive(Debug)]
 pub(super) struct Crowd {
     rooms: Arc<Rooms>,
     timeout: Duration,
 }
 
-#[derive(Debug)]
 struct Rooms {
     places: Arc<Semaphore>,
     logins: Arc<Semaphore>,
     resumes: Arc<Semaphore>,
     goodbyes: Arc<Semaphore>,
     make_room: Notify,
+    /// Once these are asked to stop, nobody waits for anybody any more.
+    door: Tasks,
 }
 
 impl Crowd {
-    pub(super) fn new(places: usize, timeout: Duration) -> Self {
+    pub(super) fn new(places: usize, timeout: Duration, door: Tasks) -> Self {
         let room = || Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
         let (places, logins, resumes, goodbyes) = (room(), room(), room(), room());
         Self {
-            rooms: Arc::new(Rooms { places, logins, resumes, goodbyes, make_room: Notify::new() }),
+            rooms: Arc::new(Rooms { places, logins, resumes, goodbyes, make_room: Notify::new(), door }),
             timeout,
         }
     }
@@ -68,7 +70,6 @@ impl Crowd {
 }
 
 /// A place that nobody stands on yet.
-#[derive(Debug)]
 pub(super) struct Place {
     place: OwnedSemaphorePermit,
     rooms: Arc<Rooms>,
@@ -89,7 +90,6 @@ impl Place {
 }
 
 /// How long one connection may take until it asks to be let in, and where it stands.
-#[derive(Debug)]
 pub(super) struct Patience {
     fair: Instant,
     end: Instant,
@@ -107,13 +107,22 @@ impl Patience {
         }
     }
 
-    /// Resolves when the time is up, or somebody needs the place after a fair share of it.
+    /// Resolves when the time is up, or somebody needs the place after a fair share of it, or the server goes away.
     pub(super) async fn over(&self) {
-        sleep_until(self.fair).await;
+        let needed = async {
+            sleep_until(self.fair).await;
+            self.rooms.make_room.notified().await;
+        };
         tokio::select! {
-            () = self.rooms.make_room.notified() => {}
+            () = needed => {}
             () = sleep_until(self.end) => {}
+            () = self.rooms.door.stopping() => {}
         }
+    }
+
+    /// Whether it is over because the server goes away.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.rooms.door.is_stopping()
     }
 
     /// A login that may wait for the store gives its place to the next; `false` if as many as may do so wait already.
@@ -165,7 +174,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    async fn silence(patience: Patience) -> Duration {
+    async fn silence(patience: &Patience) -> Duration {
         let began = Instant::now();
         assert_eq!(patience.within(std::future::pending::<()>()).await, None);
         began.elapsed()
@@ -173,19 +182,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn alone_one_has_all_the_time() {
-        let crowd = Crowd::new(2, TIMEOUT);
-        assert_eq!(silence(crowd.place().await.taken()).await, TIMEOUT);
+        let crowd = Crowd::new(2, TIMEOUT, Tasks::new());
+        assert_eq!(silence(&crowd.place().await.taken()).await, TIMEOUT);
         assert_eq!(crowd.place().await.taken().within(async { 7 }).await, Some(7));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_when_the_server_goes_away() {
+        let door = Tasks::new();
+        let patience = Crowd::new(2, TIMEOUT, door.clone()).place().await.taken();
+        assert!(!patience.is_cut_short());
+        let stop = async {
+            sleep(Duration::from_millis(10)).await;
+            door.stop(TIMEOUT).await;
+        };
+        let (silent_for, _) = tokio::join!(silence(&patience), stop);
+        assert!(silent_for < Duration::from_millis(20) && patience.is_cut_short(), "{silent_for:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_waits_outside_gets_the_place_of_the_longest_silent() {
-        let crowd = Crowd::new(2, TIMEOUT);
+        let crowd = Crowd::new(2, TIMEOUT, Tasks::new());
         let after = |ms| sleep(Duration::from_millis(ms));
-        let first = async { silence(crowd.place().await.taken()).await };
+        let first = async { silence(&crowd.place().await.taken()).await };
         let second = async {
             after(100).await;
-            silence(crowd.place().await.taken()).await
+            silence(&crowd.place().await.taken()).await
         };
         let third = async {
             after(200).await;
@@ -201,16 +223,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_asked_in_vain_keeps_all_the_time() {
-        let crowd = Crowd::new(1, TIMEOUT);
+        let crowd = Crowd::new(1, TIMEOUT, Tasks::new());
         let first = crowd.place().await.taken();
         let leaves = async move { first.within(sleep(Duration::from_millis(500))).await };
         let (_, second) = tokio::join!(leaves, crowd.place());
-        assert_eq!(silence(second.taken()).await, TIMEOUT);
+        assert_eq!(silence(&second.taken()).await, TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn work_that_is_done_within_the_fair_share_is_not_disturbed() {
-        let crowd = Crowd::new(1, TIMEOUT);
+        let crowd = Crowd::new(1, TIMEOUT, Tasks::new());
         let patience = crowd.place().await.taken();
         let busy = async move { patience.within(sleep(Duration::from_millis(900))).await };
         assert_eq!(tokio::join!(busy, crowd.place()).0, Some(()));
@@ -218,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_goodbyes() {
-        let crowd = Crowd::new(2, TIMEOUT);
+        let crowd = Crowd::new(2, TIMEOUT, Tasks::new());
         let began = Instant::now();
         let lives = (0..10).map(async |_| {
             let mut patience = crowd.place().await.taken();
@@ -241,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_for_the_store_keep_nobody_out() {
-        let crowd = Crowd::new(1, TIMEOUT);
+        let crowd = Crowd::new(1, TIMEOUT, Tasks::new());
         let mut login = crowd.place().await.taken();
         assert!(login.logs_in());
         let mut another = crowd.place().await.taken();

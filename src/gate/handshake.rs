@@ -79,7 +79,7 @@ async fn greeted<S: LinkSocket>(
             }
             Greeting::Say(frame) => {
                 if !patience.comes_back().await {
-                    let closing = close(CloseCode::HandshakeTimeout, "no place for another try");
+                    let closing = impatient(patience, "no place for another try");
                     patience.leaves(last_words(&mut ws, encoding, frame, closing)).await;
                     return Err("timeout");
                 }
@@ -119,7 +119,7 @@ async fn frame<S: LinkSocket>(
         Some(Some(Ok(frame))) => return Ok(frame),
         Some(Some(Err(error))) => (closing_for(&error), "frame"),
         Some(None) => (None, "gone"),
-        None => (Some(close(CloseCode::HandshakeTimeout, "no login in time")), "timeout"),
+        None => (Some(impatient(patience, "no login in time")), "timeout"),
     };
     if let Some(closing) = closing {
         patience.leaves(goodbye(ws, encoding, closing)).await;
@@ -285,6 +285,15 @@ fn has_secret(query: &str) -> bool {
 
 fn close(code: CloseCode, reason: &str) -> Closing {
     Closing { code: code.number(), reason: reason.into(), retry_after_ms: None }
+}
+
+/// Why nobody waits any longer: for this reason, or because the server goes away.
+fn impatient(patience: &Patience, reason: &str) -> Closing {
+    if patience.is_cut_short() {
+        close(CloseCode::GoingAway, "the server is going away")
+    } else {
+        close(CloseCode::HandshakeTimeout, reason)
+    }
 }
 
 fn error(encoding: Encoding, reference: u32, body: &ErrorBody) -> Message {

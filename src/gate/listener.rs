@@ -71,7 +71,7 @@ impl Gate {
     /// Accepts until asked to stop.
     pub async fn run(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
         let room = Arc::new(Semaphore::new(self.links_max));
-        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout);
+        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, tasks.clone());
         let failures =
             metrics::HANDSHAKE_FAILURES.by("reason", &["links_max", "connect_rate", "accept"], &[]);
         let mut forget = tokio::time::interval(FORGET_EVERY);

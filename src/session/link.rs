@@ -26,7 +26,7 @@ use super::outbox::Outbox;
 use super::parting::{Closed, GOODBYE, closed_by, closing_of, goodbye};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
-use crate::hub::{Control, GivenUp, LinkNo, Mailbox};
+use crate::hub::{Control, LinkNo, Mailbox};
 use crate::ids::PlayerId;
 
 mod writing;
@@ -432,18 +432,9 @@ impl<S: LinkSocket> Link<S> {
         }
         let taken =
             mailbox.take(link, self.sessions.hub.settings(), may_push, |frame| self.outbox.add_frame(frame));
-        if taken.displaced {
+        if let Some(closed) = writing::ended_by(&taken) {
             self.outbox.clear();
-            return Some(Closed::ByServer(closing_of(CloseCode::Moved, "resumed on another link")));
-        }
-        match taken.given_up {
-            None => {}
-            Some(GivenUp::Silent) => {
-                return Some(Closed::ByServer(closing_of(CloseCode::NoSignOfLife, "no sign of life")));
-            }
-            Some(GivenUp::Slow) => {
-                return Some(Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly")));
-            }
+            return Some(closed);
         }
         let mut closing = None;
         for control in taken.control {
@@ -456,8 +447,11 @@ impl<S: LinkSocket> Link<S> {
         }
         if !self.outbox.is_empty() || self.pong_due {
             self.speaks_for_home = false;
-            if let Some(closed) = self.write_out(mailbox, link).await {
-                return Some(closed);
+            if closing.is_some() {
+                // Who does not read is not waited for: a server that stops has no time for it.
+                let _ = tokio::time::timeout(GOODBYE, self.write_out(mailbox, link)).await;
+            } else if let Some(unwritten) = self.write_out(mailbox, link).await {
+                return Some(self.closed_unwritten(&unwritten, mailbox, link));
             }
         }
         if let Some(began) = self.batch_began.take() {

@@ -70,6 +70,21 @@ async fn a_data_folder_in_use_is_told_in_one_line_and_its_server_is_not_disturbe
 }
 
 #[tokio::test]
+async fn a_stop_tells_those_who_have_not_logged_in_and_waits_for_nobody_else() {
+    let mut server = Server::on(StoreKind::Embedded).start();
+    let silent = tokio::net::TcpStream::connect(server.host()).await.unwrap();
+    let mut upgraded = server.connect().await;
+    // An answer: both are in.
+    upgraded.ask("ping", serde_json::json!({})).await.unwrap();
+    server.ask_to_stop();
+    upgraded.expect_close(4000).await;
+    drop(upgraded);
+    assert!(server.wait_for_end().success());
+    assert!(!server.log().contains("late"), "{}", server.log());
+    drop(silent);
+}
+
+#[tokio::test]
 async fn an_unreachable_redis_is_told_in_one_line() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let exit = Server::on_url(&format!("redis://{closed}")).fails();

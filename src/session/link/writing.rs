@@ -10,9 +10,29 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 
 use super::{Link, LinkSocket};
 use crate::clock;
-use crate::hub::{Control, LinkNo, Mailbox};
+use crate::hub::{Control, GivenUp, LinkNo, Mailbox, Taken};
 use crate::session::outbox::Outbox;
 use crate::session::parting::{Closed, closed_by, closing_of};
+
+/// Why something was not written, or not all of it.
+#[derive(Debug)]
+pub(super) enum Unwritten {
+    /// The mailbox says why.
+    Stopped,
+    /// The socket's error.
+    Broken(WsError),
+}
+
+/// Whether what the mailbox gave ends the link whatever else is to be said.
+pub(super) fn ended_by(taken: &Taken) -> Option<Closed> {
+    let (code, reason) = match taken.given_up {
+        _ if taken.displaced => (CloseCode::Moved, "resumed on another link"),
+        Some(GivenUp::Silent) => (CloseCode::NoSignOfLife, "no sign of life"),
+        Some(GivenUp::Slow) => (CloseCode::TooSlow, "reads too slowly"),
+        None => return None,
+    };
+    Some(Closed::ByServer(closing_of(code, reason)))
+}
 
 impl<S: LinkSocket> Link<S> {
     /// Writes control alone: what may not be said yet waits beside it. False when the link must end.
@@ -42,7 +62,7 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// Writes what is in the outbox; gives up when the mailbox says so.
-    pub(super) async fn write_out(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
+    pub(super) async fn write_out(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Unwritten> {
         let (mut is_stuck, mut was_woken) = (false, false);
         let written = std::future::poll_fn(|cx| {
             if let Poll::Ready(written) = self.poll_written(cx) {
@@ -67,9 +87,30 @@ impl<S: LinkSocket> Link<S> {
             mailbox.wake();
         }
         match written {
-            Some(written) => written.err().map(|error| closed_by(&error)),
-            None => Some(Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly"))),
+            Some(written) => written.err().map(Unwritten::Broken),
+            None => Some(Unwritten::Stopped),
         }
+    }
+
+    /// How the link ends after a write that came to nothing.
+    pub(super) fn closed_unwritten(
+        &self,
+        unwritten: &Unwritten,
+        mailbox: &Mailbox,
+        link: LinkNo,
+    ) -> Closed {
+        if let Unwritten::Broken(error) = unwritten {
+            return closed_by(error);
+        }
+        let taken = mailbox.take(link, self.sessions.hub.settings(), false, |_| ());
+        let last_word = || {
+            taken.control.iter().find_map(|control| match control {
+                Control::Close(closing) => Some(Closed::ByServer(closing.clone())),
+                _ => None,
+            })
+        };
+        let slow = || Closed::ByServer(closing_of(CloseCode::TooSlow, "reads too slowly"));
+        ended_by(&taken).or_else(last_word).unwrap_or_else(slow)
     }
 
     /// What the library has to say first, as it knows nothing of what is written past it.
