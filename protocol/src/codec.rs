@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::codes::ErrorCode;
 use crate::limits::VALUE_DEPTH_MAX;
+use crate::plain::plain;
 use crate::request::{Op, Request};
 use crate::value::Value;
 
@@ -118,7 +119,12 @@ struct JsonFrame<'a>(#[serde(borrow)] Cow<'a, str>, u64, #[serde(borrow)] &'a Ra
 
 fn peek_json(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
     let JsonFrame(name, reference, body) = serde_json::from_slice(bytes)
-        .map_err(|error| DecodeError::frame(format!("a frame is [\"op\", ref, {{…}}]: {error}")))?;
+        .map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => {
+                DecodeError::frame("a frame is [\"op\", ref, {…}]: a text, a number from 0, and a map")
+            }
+            _ => DecodeError::frame(format!("a frame is JSON, [\"op\", ref, {{…}}]: {error}")),
+        })?;
     Ok(Frame { op: Op::named(&name), reference, body: body.get().as_bytes() })
 }
 
@@ -174,7 +180,7 @@ fn read_body<'a, T: Deserialize<'a>>(encoding: Encoding, body: &'a [u8]) -> Resu
             };
             let mut reader = rmp_serde::Deserializer::from_read_ref(body);
             reader.set_max_depth(BODY_DEPTH_MAX);
-            let read = T::deserialize(&mut reader).map_err(|error| error.to_string())?;
+            let read = T::deserialize(&mut reader).map_err(|error| plain(&error.to_string()))?;
             // At the end there is no further marker to read; anything else is a byte too many.
             match serde::de::IgnoredAny::deserialize(&mut reader) {
                 Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(read),
@@ -187,7 +193,7 @@ fn read_body<'a, T: Deserialize<'a>>(encoding: Encoding, body: &'a [u8]) -> Resu
                 [b'{', ..] => body,
                 _ => return Err("body is a map".to_owned()),
             };
-            serde_json::from_slice(body).map_err(|error| error.to_string())
+            serde_json::from_slice(body).map_err(|error| plain(&error.to_string()))
         }
     }
 }
@@ -366,6 +372,51 @@ mod tests {
             let error = decode_request(Encoding::Json, frame).unwrap_err();
             assert_eq!((error.code, error.reference), (ErrorCode::UnknownOp, 3));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_words_of_parsers() {
+        let told = |frame: &str, encoding| {
+            let bytes = match encoding {
+                Encoding::Json => frame.as_bytes().to_vec(),
+                Encoding::MessagePack => {
+                    let (op, reference, body): (String, u64, serde_json::Value) =
+                        serde_json::from_str(frame).unwrap();
+                    rmp_serde::to_vec_named(&(Op::named(&op).unwrap().number(), reference, body)).unwrap()
+                }
+            };
+            decode_request(encoding, &bytes).unwrap_err().message
+        };
+        let jargon =
+            ["JsonFrame", "tuple", "struct", "u64", "i64", "variant", "sequence", "marker", "IO error"];
+        let bad_frames =
+            ["", "{", "[]", r#"["ping"]"#, r#"["ping", -1, {}]"#, r#"[7, 1, {}]"#, r#"{"op": "ping"}"#];
+        for frame in bad_frames {
+            let told = told(frame, Encoding::Json);
+            assert!(told.contains("[\"op\", ref, {…}]"), "{frame}: {told}");
+            assert!(!jargon.iter().any(|word| told.contains(word)), "{frame}: {told}");
+        }
+        for frame in [
+            r#"["ping", 1, {"seen": "x"}]"#,
+            r#"["presence.set", 1, {"status": "dancing"}]"#,
+            r#"["presence.set", 1, {"status": 7}]"#,
+            r#"["state.patch", 1, {"set": 7}]"#,
+            r#"["state.patch", 1, {"incr": {"a": "x"}}]"#,
+            r#"["state.patch", 1, {"ack": "maybe"}]"#,
+            r#"["state.patch", 1, {"ack": 7}]"#,
+            r#"["state.patch", 1, {"if_state": [1]}]"#,
+            r#"["watch", 1, {"players": "ann"}]"#,
+            r#"["login", 1, {"token": []}]"#,
+        ] {
+            for encoding in [Encoding::Json, Encoding::MessagePack] {
+                let told = told(frame, encoding);
+                assert!(!jargon.iter().any(|word| told.contains(word)), "{frame}: {told}");
+            }
+        }
+        let short = decode_request(Encoding::MessagePack, b"\x93\x0b\x01\x81\xa3ack\xa7appl").unwrap_err();
+        assert!(!jargon.iter().any(|word| short.message.contains(word)), "{short}");
+        let status = told(r#"["presence.set", 1, {"status": "dancing"}]"#, Encoding::Json);
+        assert!(status.contains("dancing") && status.contains("busy") && !status.contains("offline"), "{status}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod client;
 pub mod codec;
 pub mod codes;
 pub mod limits;
+pub mod plain;
 pub mod push;
 pub mod reply;
 pub mod request;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Stamp, Text, Value};
 
@@ -119,7 +120,7 @@ pub enum Ack {
 }
 
 /// What a player is doing. In order of activity, the least active first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Not here; only the server says so.
@@ -135,6 +136,25 @@ pub enum Status {
     /// In a game.
     Playing,
 }
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Text::deserialize(deserializer)?;
+        Ok(match name.as_str() {
+            "offline" => Self::Offline,
+            "invisible" => Self::Invisible,
+            "away" => Self::Away,
+            "online" => Self::Online,
+            "busy" => Self::Busy,
+            "playing" => Self::Playing,
+            // Whoever is told that something is wrong here is a client: `offline` is none of its words.
+            _ => return Err(D::Error::unknown_variant(name.as_str(), SETTABLE)),
+        })
+    }
+}
+
+/// The statuses that a client may set.
+const SETTABLE: &[&str] = &["online", "away", "busy", "playing", "invisible"];
 
 /// How much of a session's presence others see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
