@@ -1,11 +1,12 @@
 //! Who changed what, one line a change: a log event of the target `audit`. `door` begins a line for every call that may
-//! change something, so that no call can forget it, and the call says whom it concerns. Never a payload, a key or a
-//! ticket.
+//! change something, so that no call can forget it: its path says what was asked and whom it concerns, also when it is
+//! refused, and a call whose body says more tells that. Never a payload, a key or a ticket.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 
@@ -29,18 +30,60 @@ struct Told {
     session: Option<SessionId>,
 }
 
+impl Told {
+    /// What the path alone says.
+    async fn by(route: Option<&'static str>, parts: &mut Parts) -> Self {
+        let named = RawPathParams::from_request_parts(parts, &()).await.ok();
+        let value = |name| named.iter().flatten().find_map(|(key, value)| (key == name).then_some(value));
+        Self {
+            operation: route.and_then(|route| operation(route, &parts.method)),
+            player: value("player").and_then(|player| PlayerId::parse(player).ok()),
+            session: value("session").and_then(|session| SessionId::parse(session).ok()),
+        }
+    }
+}
+
+/// What a call is called in the log.
+fn operation(route: &str, method: &Method) -> Option<&'static str> {
+    Some(match (route, method.as_str()) {
+        (route::SESSIONS, "POST") => "session.open",
+        (route::SESSION, "DELETE") => "session.logout",
+        (route::PLAYER, "DELETE") => "erase",
+        (route::STATE, "PATCH") => "state.patch",
+        (route::MESSAGES, "POST") => "message",
+        (route::KICK, "POST") => "kick",
+        (route::BAN, "PUT") => "ban",
+        (route::BAN, "DELETE") => "ban.lift",
+        (route::WATCHES, "PUT") => "watches",
+        (route::ROOM_MEMBER, "PUT") => "room.put",
+        (route::ROOM_MEMBER, "DELETE") => "room.take",
+        (route::ROOM_MESSAGES, "POST") => "room.message",
+        (route::BROADCAST, "POST") => "message.many",
+        (route::MAINTENANCE, "POST") => "maintenance.begin",
+        (route::MAINTENANCE, "DELETE") => "maintenance.end",
+        _ => return None,
+    })
+}
+
 impl Passage {
-    pub(super) fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, told: Mutex::default() }
+    pub(super) async fn new(identity: Arc<Identity>, route: Option<&'static str>, parts: &mut Parts) -> Self {
+        Self { identity, told: Mutex::new(Told::by(route, parts).await) }
     }
 
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What was done, and to whom.
-    pub(super) fn tell(&self, operation: &'static str, player: Option<PlayerId>, session: Option<SessionId>) {
-        *self.told.lock() = Told { operation: Some(operation), player, session };
+    /// Whom it concerns, where the path does not say so.
+    pub(super) fn concerns(&self, player: &PlayerId, session: Option<SessionId>) {
+        let mut told = self.told.lock();
+        told.player = Some(player.clone());
+        told.session = session.or(told.session);
+    }
+
+    /// What is done, where the path does not say so.
+    pub(super) fn is_for(&self, operation: &'static str) {
+        self.told.lock().operation = Some(operation);
     }
 }
 

@@ -9,7 +9,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use protocol::limits::VALUE_DEPTH_MAX;
-use protocol::{Encoding, ErrorCode};
+use protocol::plain::plain;
+use protocol::{Encoding, ErrorCode, Text};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -17,6 +18,8 @@ use super::problem::Problem;
 use super::{BODY_BYTES_MAX, Service};
 use crate::ids::{PlayerId, RoomName, SessionId};
 
+/// Most players that a list of one call may name.
+const PLAYERS_MAX: usize = 1_000;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Nesting that the MessagePack reader accepts: a body, a list or map in it, and a value in that.
@@ -135,9 +138,12 @@ fn read_msgpack<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
 }
 
 fn at_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
-    match error.path().to_string().as_str() {
-        "." => error.inner().to_string(),
-        path => format!("{path}: {}", error.inner()),
+    let fault = plain(&error.inner().to_string());
+    let path = error.path().to_string();
+    // What stands there is not known where reading ended in the middle of it.
+    match path.trim_end_matches('?').trim_end_matches('.') {
+        "" => fault,
+        path => format!("{path}: {fault}"),
     }
 }
 
@@ -212,6 +218,19 @@ async fn segment(parts: &mut Parts, service: &Arc<Service>) -> Result<String, Pr
     segment.map(|Path(text)| text).map_err(|_| Problem::bad_request("the id in the path is not UTF-8"))
 }
 
+/// All players that a list of a body names; a fault says which.
+pub(super) fn players_of(field: &str, players: &[Text<'_>]) -> Result<Vec<PlayerId>, Problem> {
+    if players.len() > PLAYERS_MAX {
+        return Err(Problem::new(ErrorCode::TooLarge, format!("{field}: at most {PLAYERS_MAX} a call")));
+    }
+    let place = |(at, player): (usize, &Text<'_>)| {
+        // The place is for a fault alone: it is not written for a thousand good ones.
+        PlayerId::parse(player.as_str())
+            .map_err(|error| Problem::bad_request(format!("{field}[{at}]: {error}")))
+    };
+    players.iter().enumerate().map(place).collect()
+}
+
 /// A player that a body names.
 pub(super) fn player_of(field: &str, text: &str) -> Result<PlayerId, Problem> {
     PlayerId::parse(text).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
@@ -220,7 +239,7 @@ pub(super) fn player_of(field: &str, text: &str) -> Result<PlayerId, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Text, Value};
+    use protocol::Value;
     use std::collections::BTreeMap;
 
     #[derive(Debug, Deserialize)]

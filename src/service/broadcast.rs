@@ -11,7 +11,7 @@ use protocol::{Text, Value};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
-use super::body::{JsonBody, player_of};
+use super::body::{JsonBody, players_of};
 use super::door::Pusher;
 use super::messages::{checked_key, message, text_of};
 use super::problem::Problem;
@@ -20,8 +20,6 @@ use crate::clock;
 use crate::hub::Push;
 use crate::ids::PlayerId;
 
-/// Players that one call may name.
-const PLAYERS_MAX: usize = 1_000;
 /// Mailboxes after which others get a turn.
 const TURN: usize = 64;
 /// So many receivers count as one request of the key.
@@ -58,6 +56,9 @@ pub(super) async fn push(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Pushed>, Problem> {
     let asked: Asked<'_> = body.read()?;
+    if asked.all {
+        caller.is_for("message.all");
+    }
     if asked.ack.unwrap_or_default() != Ack::Applied {
         return Err(Problem::bad_request("ack: only messages to one player are kept until they are seen"));
     }
@@ -78,7 +79,6 @@ pub(super) async fn push(
     if key.is_some() {
         service.repeats.once(id, clock::now(), || delivered);
     }
-    caller.audit_all(if players.is_some() { "message.many" } else { "message.all" });
     Ok(Json(Pushed { id: text_of(id), delivered, unknown }))
 }
 
@@ -86,14 +86,7 @@ pub(super) async fn push(
 fn receivers(asked: &Asked<'_>) -> Result<Option<BTreeSet<PlayerId>>, Problem> {
     match (&asked.players, asked.all) {
         (None, true) => Ok(None),
-        (Some(players), false) if players.len() <= PLAYERS_MAX => {
-            let named = players.iter().enumerate();
-            named
-                .map(|(at, player)| player_of(&format!("players[{at}]"), player.as_str()))
-                .collect::<Result<_, _>>()
-                .map(Some)
-        }
-        (Some(_), false) => Err(Problem::bad_request("players: at most 1000")),
+        (Some(players), false) => players_of("players", players).map(|players| Some(players.into_iter().collect())),
         _ => Err(Problem::bad_request("either players, a list, or all, which is then true")),
     }
 }

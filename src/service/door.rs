@@ -26,14 +26,16 @@ use crate::telemetry::metrics as table;
 const WRONG_KEYS: &str = "\0wrong";
 
 /// The middleware.
-pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn enter(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
     let response = match service.admit(known, request.headers(), request.uri().path()) {
         Ok(None) => next.run(request).await,
         Ok(Some(identity)) => {
-            let passage = Arc::new(Passage::new(identity));
+            let (mut parts, body) = request.into_parts();
+            let passage = Arc::new(Passage::new(identity, known, &mut parts).await);
+            let mut request = Request::from_parts(parts, body);
             // A change is written down however the call ends, also when its caller has gone.
             let line = known.and_then(|route| Line::begin(route, &request, &passage));
             request.extensions_mut().insert(passage);
@@ -133,14 +135,14 @@ impl<const SCOPE: u8> Caller<SCOPE> {
         self.0.identity().name()
     }
 
-    /// Says what the audit line of this call is to tell: what was done, and to whom. The line itself is the door's.
-    pub(super) fn audit(&self, operation: &'static str, player: &PlayerId, session: Option<SessionId>) {
-        self.0.tell(operation, Some(player.clone()), session);
+    /// Says whom the audit line of this call is to name, where the path does not. The line itself is the door's.
+    pub(super) fn concerns(&self, player: &PlayerId, session: Option<SessionId>) {
+        self.0.concerns(player, session);
     }
 
-    /// The same for a change that concerns no one player.
-    pub(super) fn audit_all(&self, operation: &'static str) {
-        self.0.tell(operation, None, None);
+    /// Says what the audit line is to call it, where the path does not.
+    pub(super) fn is_for(&self, operation: &'static str) {
+        self.0.is_for(operation);
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Kicked {
 /// `POST /v1/players/{player}/kick`
 pub(super) async fn kick(
     State(service): State<Arc<Service>>,
-    caller: Admin,
+    _: Admin,
     PathPlayer(player): PathPlayer,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Kicked>, Problem> {
@@ -63,7 +63,6 @@ pub(super) async fn kick(
         return Ok(Json(Kicked { sessions: 0 }));
     };
     if kicked.sessions > 0 || asked.revoke_before.is_some() {
-        caller.audit("kick", &player, None);
         service.durable(&kicked.cell, kicked.stamp).await?;
     }
     Ok(Json(Kicked { sessions: kicked.sessions }))

@@ -56,7 +56,7 @@ pub(super) async fn look(State(service): State<Arc<Service>>, _: Reader) -> Json
 /// `POST /v1/maintenance`
 pub(super) async fn begin(
     State(service): State<Arc<Service>>,
-    caller: Admin,
+    _: Admin,
     JsonBody(body): JsonBody,
 ) -> Result<Json<View>, Problem> {
     let asked: Asked<'_> = body.read()?;
@@ -74,7 +74,6 @@ pub(super) async fn begin(
         reason: reason.into(),
         links: u64::try_from(service.hub.links()).unwrap_or(u64::MAX),
     };
-    caller.audit_all("maintenance.begin");
     let closed = service.maintenance.close(closed, now);
     tracing::info!(
         operation = "maintenance",
@@ -87,8 +86,7 @@ pub(super) async fn begin(
 }
 
 /// `DELETE /v1/maintenance`
-pub(super) async fn end(State(service): State<Arc<Service>>, caller: Admin) -> Result<StatusCode, Problem> {
-    caller.audit_all("maintenance.end");
+pub(super) async fn end(State(service): State<Arc<Service>>, _: Admin) -> Result<StatusCode, Problem> {
     if service.maintenance.open() {
         tracing::info!(operation = "maintenance", "open for players");
     }

@@ -78,7 +78,6 @@ pub(super) async fn push(
     let push = if kept {
         // Kept first, pushed second: whoever comes in between finds it, and a mailbox takes it once.
         service.home.keep_message(&player, id, body.clone()).await?;
-        caller.audit("message", &player, None);
         Arc::new(Push::kept(id, body))
     } else {
         Arc::new(Push::new(PushKind::Message, body))
@@ -89,7 +88,6 @@ pub(super) async fn push(
         Some(_) => service.repeats.once(remembered_as, clock::now(), send),
         None => send(),
     };
-    caller.audit("message", &player, None);
     service.home.may_answer(&player)?;
     Ok(Json(Pushed { id: text_of(id), delivered, kept }))
 }

@@ -104,7 +104,7 @@ pub(super) struct Erasing {
 /// `DELETE /v1/players/{player}`
 pub(super) async fn erase(
     State(service): State<Arc<Service>>,
-    caller: Admin,
+    _: Admin,
     PathPlayer(player): PathPlayer,
     asked: Result<Query<Erasing>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
@@ -123,7 +123,6 @@ pub(super) async fn erase(
         }
         error => error.into(),
     })?;
-    caller.audit("erase", &player, None);
     service.home.forget_all_messages(&player).await.map_err(|error| match error {
         HomeError::Store(_) => Problem::applied_only(
             wire_stamp(erased.stamp),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use protocol::{Encoding, ErrorCode, Text, codec};
+use protocol::{Encoding, Text, codec};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
-use super::body::{AnyBody, answer_encoding, player_of};
+use super::body::{AnyBody, answer_encoding, players_of};
 use super::door::Reader;
 use super::problem::Problem;
 use super::words::{wire_stamp, wire_status};
@@ -20,8 +20,6 @@ use crate::events::{PresenceView, Status};
 use crate::home::{Glance, Lookup};
 use crate::ids::PlayerId;
 
-/// Most players a call may name.
-const PLAYERS_MAX: usize = 1_000;
 /// How often those are looked for who turned cold between a look into memory and the answer.
 const ROUNDS_MAX: usize = 3;
 /// What one item takes, about: to make room for all of them at once.
@@ -49,17 +47,8 @@ pub(super) async fn query(
 ) -> Result<Response, Problem> {
     let encoding = answer_encoding(&headers, body.encoding);
     let asked: Asked<'_> = body.read()?;
-    if asked.players.len() > PLAYERS_MAX {
-        return Err(Problem::new(ErrorCode::TooLarge, "players: at most 1000 a call"));
-    }
     let fields = asked.fields.as_deref().map_or(Ok(Fields::ALL), Fields::named)?;
-    let mut players = Vec::with_capacity(asked.players.len());
-    for (at, player) in asked.players.iter().enumerate() {
-        match PlayerId::parse(player.as_str()) {
-            Ok(player) => players.push(player),
-            Err(_) => players.push(player_of(&format!("players[{at}]"), player.as_str())?),
-        }
-    }
+    let players = players_of("players", &asked.players)?;
     let answer = service.presences(&players, fields, encoding).await;
     let content_type = match encoding {
         Encoding::Json => "application/json",

@@ -82,7 +82,7 @@ pub(super) struct PutIn {
 /// `PUT /v1/rooms/{room}/members/{player}`
 pub(super) async fn put_in(
     State(service): State<Arc<Service>>,
-    caller: Writer,
+    _: Writer,
     PathMember(room, player): PathMember,
     OptionalBody(body): OptionalBody,
 ) -> Result<Json<PutIn>, Problem> {
@@ -95,7 +95,6 @@ pub(super) async fn put_in(
     let cell = service.home.find_serving(&player).await?;
     let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
     let Applied { value: sessions, stamp } = service.put_member_in(&cell, &room, meta)?;
-    caller.audit("room.put", &player, None);
     service.durable(&cell, stamp).await?;
     service.home.may_answer(&player)?;
     Ok(Json(PutIn { stamp: wire_stamp(stamp), sessions }))
@@ -104,7 +103,7 @@ pub(super) async fn put_in(
 /// `DELETE /v1/rooms/{room}/members/{player}`
 pub(super) async fn take_out(
     State(service): State<Arc<Service>>,
-    caller: Writer,
+    _: Writer,
     PathMember(room, player): PathMember,
 ) -> Result<StatusCode, Problem> {
     let not_in = || Problem::not_found("the player is not in this room");
@@ -114,7 +113,6 @@ pub(super) async fn take_out(
         service.home.may_answer(&player)?;
         return Err(not_in());
     }
-    caller.audit("room.take", &player, None);
     service.presence.rooms().tell_taken_out(&room, &player, &taken.value);
     service.durable(&cell, taken.stamp).await?;
     service.home.may_answer(&player)?;
@@ -162,7 +160,6 @@ pub(super) async fn say(
     if is_refused {
         return Err(HomeError::Refused(Refusal::TooMuchTalk).into());
     }
-    caller.audit_all("room.message");
     Ok(Json(Said { id: text_of(id), delivered }))
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn open(
 ) -> Result<Response, Problem> {
     let open: Open<'_> = body.read()?;
     let player = player_of("player", open.player.as_str())?;
+    caller.concerns(&player, None);
     let device = checked_device(open.device.as_ref().map_or(DEVICE, Text::as_str))?;
     let now = clock::now();
     let login = Login {
@@ -71,7 +72,7 @@ pub(super) async fn open(
         ),
         error => error.into(),
     })?;
-    caller.audit("session.open", &player, Some(opened.session));
+    caller.concerns(&player, Some(opened.session));
     if let Some(state) = open.state.filter(|state| !state.is_empty()) {
         service.put_state(&opened, &state).await?;
     }
@@ -168,9 +169,9 @@ pub(super) async fn log_out(
     PathSession(session): PathSession,
 ) -> Result<StatusCode, Problem> {
     let cell = service.home.find_session(session).await?.ok_or_else(no_session)?;
+    caller.concerns(cell.player(), Some(session));
     let ended = service.home.end(&cell, session, EndReason::Logout, clock::now()).map_err(Problem::from);
     ended.map_err(|problem| if problem.code() == ErrorCode::NotFound { no_session() } else { problem })?;
-    caller.audit("session.logout", cell.player(), Some(session));
     service.durable_end(&cell).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -19,7 +19,7 @@ use crate::home::record::state::Patch;
 /// `PATCH /v1/players/{player}/state`
 pub(super) async fn change(
     State(service): State<Arc<Service>>,
-    caller: Writer,
+    _: Writer,
     PathPlayer(player): PathPlayer,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Changed>, Problem> {
@@ -41,7 +41,6 @@ pub(super) async fn change(
     let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
     let applied =
         service.home.apply(&cell, clock::now(), |record, ctx| record.patch_by_service(ctx, &patch))?;
-    caller.audit("state.patch", &player, None);
     if ack == Ack::Durable {
         service.durable(&cell, applied.stamp).await?;
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use protocol::{ErrorCode, Stamp as WireStamp, Text};
+use protocol::{Stamp as WireStamp, Text};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
-use super::body::{JsonBody, PathPlayer, player_of};
+use super::body::{JsonBody, PathPlayer, players_of};
 use super::door::Writer;
 use super::problem::Problem;
 use super::words::wire_stamp;
@@ -21,9 +21,6 @@ use crate::home::{Cell, Lookup};
 use crate::hub::Push;
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
-
-/// Most players in one call: a whole list, and as many to leave.
-const PLAYERS_MAX: usize = 1_000;
 
 /// Between two looks at those who could not be looked at, and after how many it is given up: their home is gone for
 /// long, and their next change is pushed like any other.
@@ -57,7 +54,7 @@ pub(super) struct Listed {
 /// `PUT /v1/players/{player}/watches`
 pub(super) async fn list(
     State(service): State<Arc<Service>>,
-    caller: Writer,
+    _: Writer,
     PathPlayer(player): PathPlayer,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Listed>, Problem> {
@@ -80,7 +77,6 @@ pub(super) async fn list(
     let cell = service.home.find_serving(&player).await?;
     let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
     let applied = service.home.apply(&cell, clock::now(), |record, ctx| record.list_watches(ctx, list))?;
-    caller.audit("watches", &player, None);
     let unknown = service.tell_watchers(&cell, &applied.value).await;
     service.durable(&cell, applied.stamp).await?;
     service.home.may_answer(&player)?;
@@ -89,14 +85,7 @@ pub(super) async fn list(
 }
 
 fn ids(field: &str, players: Option<Vec<Text<'_>>>) -> Result<Option<Vec<PlayerId>>, Problem> {
-    let Some(players) = players else { return Ok(None) };
-    if players.len() > PLAYERS_MAX {
-        return Err(Problem::new(
-            ErrorCode::TooLarge,
-            format!("{field}: at most {PLAYERS_MAX} players a call"),
-        ));
-    }
-    players.iter().map(|player| player_of(field, player.as_str())).collect::<Result<_, _>>().map(Some)
+    players.map(|players| players_of(field, &players)).transpose()
 }
 
 impl Service {

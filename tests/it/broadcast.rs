@@ -57,7 +57,7 @@ async fn a_message_to_many_that_cannot_be_is_refused_and_reaches_nobody() {
         (json!({"data": 1}), 400, "players"),
         (json!({"players": ["ann"], "all": true, "data": 1}), 400, "players"),
         (json!({"all": false, "data": 1}), 400, "players"),
-        (json!({"players": too_many, "data": 1}), 400, "1000"),
+        (json!({"players": too_many, "data": 1}), 413, "1000"),
         (json!({"players": ["ann", "a\nb"], "data": 1}), 400, "players[1]"),
         (json!({"all": true}), 400, "`data`"),
         (json!({"all": true, "data": 1, "ack": "durable"}), 400, "ack"),

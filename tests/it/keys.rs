@@ -100,7 +100,7 @@ async fn service_keys_come_and_go_with_their_file() {
         told,
         [
             ("shop", "message", "ok"),
-            ("shop", "none", "refused"),
+            ("shop", "kick", "refused"),
             ("ops", "session.open", "ok"),
             ("ops", "session.open", "ok"),
             ("ops", "session.open", "ok"),
