@@ -82,7 +82,7 @@ pub enum Refusal {
     #[error("{0}")]
     BadRequest(&'static str),
     /// The login policy refuses one more session.
-    #[error("the player has a session already")]
+    #[error("the player has as many sessions as the login policy lets stand")]
     SessionLimit,
     /// The session cannot be resumed with this ticket.
     #[error("not resumable")]
