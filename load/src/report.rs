@@ -130,7 +130,9 @@ impl Report {
         }
         let _ = match (self.passed, self.broken) {
             (true, _) => writeln!(out, "\nPASSED: 0 broken promises"),
-            (false, 0) => writeln!(out, "\nFAILED: the run proves nothing, though no promise was seen broken"),
+            (false, 0) => {
+                writeln!(out, "\nFAILED: the run proves nothing, though no promise was seen broken")
+            }
             (false, broken) => writeln!(out, "\nFAILED: {broken} broken promises"),
         };
         out

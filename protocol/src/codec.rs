@@ -118,8 +118,8 @@ fn peek_msgpack(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
 struct JsonFrame<'a>(#[serde(borrow)] Cow<'a, str>, u64, #[serde(borrow)] &'a RawValue);
 
 fn peek_json(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
-    let JsonFrame(name, reference, body) = serde_json::from_slice(bytes)
-        .map_err(|error| match error.classify() {
+    let JsonFrame(name, reference, body) =
+        serde_json::from_slice(bytes).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
                 DecodeError::frame("a frame is [\"op\", ref, {…}]: a text, a number from 0, and a map")
             }
@@ -416,7 +416,10 @@ mod tests {
         let short = decode_request(Encoding::MessagePack, b"\x93\x0b\x01\x81\xa3ack\xa7appl").unwrap_err();
         assert!(!jargon.iter().any(|word| short.message.contains(word)), "{short}");
         let status = told(r#"["presence.set", 1, {"status": "dancing"}]"#, Encoding::Json);
-        assert!(status.contains("dancing") && status.contains("busy") && !status.contains("offline"), "{status}");
+        assert!(
+            status.contains("dancing") && status.contains("busy") && !status.contains("offline"),
+            "{status}"
+        );
     }
 
     #[test]

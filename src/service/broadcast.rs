@@ -86,7 +86,9 @@ pub(super) async fn push(
 fn receivers(asked: &Asked<'_>) -> Result<Option<BTreeSet<PlayerId>>, Problem> {
     match (&asked.players, asked.all) {
         (None, true) => Ok(None),
-        (Some(players), false) => players_of("players", players).map(|players| Some(players.into_iter().collect())),
+        (Some(players), false) => {
+            players_of("players", players).map(|players| Some(players.into_iter().collect()))
+        }
         _ => Err(Problem::bad_request("either players, a list, or all, which is then true")),
     }
 }

@@ -129,7 +129,9 @@ fn closing_for(reason: &EndReason) -> Closing {
         EndReason::Logout => closing_of(CloseCode::Done, "logged out"),
         EndReason::Expired => closing_of(CloseCode::SessionExpired, "the session's time ran out"),
         EndReason::Replaced => closing_of(CloseCode::Replaced, "a newer login took this session's place"),
-        EndReason::SessionLimit => closing_of(CloseCode::SessionLimit, "the player has no place for one more session"),
+        EndReason::SessionLimit => {
+            closing_of(CloseCode::SessionLimit, "the player has no place for one more session")
+        }
         EndReason::Banned { reason } => closing_of(CloseCode::Banned, reason),
         EndReason::Kicked { code, reason } => {
             Closing { code: *code, reason: reason.clone(), retry_after_ms: None }

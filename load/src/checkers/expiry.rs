@@ -14,8 +14,7 @@ const LATE_MS: u64 = 35_000;
 #[must_use]
 pub fn check(lives: &[Life<'_>], run_ms: u64) -> Verdict {
     let mut verdict = Verdict::new("C9", "no session ends before its time, none is accepted 35 s after it");
-    let shortest_ms =
-        lives.iter().flat_map(|life| &life.readies).map(|(_, opened)| opened.resume_ms).min();
+    let shortest_ms = lives.iter().flat_map(|life| &life.readies).map(|(_, opened)| opened.resume_ms).min();
     let mut overdue = 0;
     for life in lives {
         overdue += attempts_past_the_time(life);

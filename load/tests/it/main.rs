@@ -105,7 +105,10 @@ async fn refused(url: &str) -> String {
 async fn a_run_without_a_server_is_given_up_and_says_where_it_looked() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let told = refused(&format!("ws://{nobody}/v1/connect")).await;
-    assert!(told.contains(&nobody.to_string()) && told.contains("refused") && told.contains("--url"), "{told}");
+    assert!(
+        told.contains(&nobody.to_string()) && told.contains("refused") && told.contains("--url"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,7 +97,9 @@ impl Record {
         // What is written alone must fit: a flood of keys is refused before it costs anything.
         let written: usize = patch.set.iter().map(|(key, value)| key.len() + 2 + value.len()).sum();
         if written > ctx.rules.state_bytes_max {
-            return Err(Refusal::TooLarge("the state would pass its limit (`state_bytes` among the limits that `ready` names)"));
+            return Err(Refusal::TooLarge(
+                "the state would pass its limit (`state_bytes` among the limits that `ready` names)",
+            ));
         }
         let mut state = self.state.clone();
         for (key, value) in &patch.set {
@@ -117,7 +119,9 @@ impl Record {
             counted.push(((*key).into(), after));
         }
         if state.encoded_bytes() > ctx.rules.state_bytes_max {
-            return Err(Refusal::TooLarge("the state would pass its limit (`state_bytes` among the limits that `ready` names)"));
+            return Err(Refusal::TooLarge(
+                "the state would pass its limit (`state_bytes` among the limits that `ready` names)",
+            ));
         }
         Ok((state, counted))
     }

@@ -93,12 +93,7 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// How the link ends after a write that came to nothing.
-    pub(super) fn closed_unwritten(
-        &self,
-        unwritten: &Unwritten,
-        mailbox: &Mailbox,
-        link: LinkNo,
-    ) -> Closed {
+    pub(super) fn closed_unwritten(&self, unwritten: &Unwritten, mailbox: &Mailbox, link: LinkNo) -> Closed {
         if let Unwritten::Broken(error) = unwritten {
             return closed_by(error);
         }
