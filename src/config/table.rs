@@ -360,8 +360,9 @@ section! {
         remember: Duration = "remember_days" => 30, 1..=3_650;
         /// How long a message that a service sent `durable` waits for its player.
         messages_keep: Duration = "messages_keep_days" => 7, 1..=365;
-        /// Commits on their way to the store at a time, each of another shard.
-        commits_in_flight_max: usize = "commits_in_flight_max" => 32, 1..=4_096;
+        /// Commits on their way to the store at a time, each of another shard. Half of them are kept for writes that
+        /// somebody waits for.
+        commits_in_flight_max: usize = "commits_in_flight_max" => 256, 1..=4_096;
     }
 }
 

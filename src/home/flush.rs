@@ -1,326 +1,138 @@
-//! From memory to the store: one task a shard gathers dirty records into batches behind the shard's fence, at most
-//! one batch of a shard in flight. A `durable` write starts a commit at once and what else is dirty rides along; the
-//! next batch gathers meanwhile. An outcome that is unknown leaves records dirty; they go out under the next number.
+//! From memory to the store: one task takes the shards whose flush is due, gathers a batch of each behind its fence
+//! and sends them together, at most one batch of a shard in flight. A `durable` write is due at once and what else is
+//! dirty in its shard rides along; the next batch gathers meanwhile. One task and not one a shard: many small batches
+//! then cost one wake-up, one write and one read instead of as many as there are shards.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Home;
-use super::lease::{Event, State};
-use super::record::{Record, millis};
-use super::records::{Cell, Durability, Slot};
+use super::agenda::Turn;
+use super::batch::{Outcome, Sent};
+use super::lease::State;
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
-use crate::events::DurableUpTo;
-use crate::ids::{PlayerId, SessionId, Stamp, Version};
-use crate::store::{
-    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, RecordStatus,
-};
+use crate::ids::ShardId;
+use crate::store::{COMMIT_BYTES_MAX, Commit, CommitRecord, Committed, StoreError};
 
 /// How long a shard waits after an outcome that is unknown.
-const RETRY: Duration = Duration::from_millis(100);
-/// Kept by the store beyond every logical expiry.
-const SLACK: Duration = Duration::from_secs(60);
+const RETRY_MS: u64 = 100;
+/// Most commits that are sent together, and most records in them: more gains nothing, and who is in a hurry waits
+/// behind them.
+const BUNDLE_COMMITS_MAX: usize = 64;
+const BUNDLE_RECORDS_MAX: usize = 256;
 
-/// One record on its way.
-struct Sent {
-    cell: Arc<Cell>,
-    version: Version,
-    lists_version: Version,
-    keep: Keep,
-    /// When it was gathered (Unix ms).
-    at: u64,
-    counters: Vec<(SessionId, u64)>,
+/// A batch on its way.
+struct Batch {
+    shard: Arc<Shard>,
+    fence: Fence,
+    sent: Vec<Sent>,
+    /// Nobody else sends a batch of this shard.
+    _turn: OwnedMutexGuard<()>,
 }
 
-/// What a batch came to.
-enum Outcome {
-    /// All settled.
-    Done,
-    /// Unknown, or some must go again: wait a little.
-    Retry,
+/// Batches that came back, or did not.
+struct Landed {
+    batches: Vec<Batch>,
+    answers: Vec<Result<Committed, StoreError>>,
+    took: Duration,
 }
 
 impl Home {
-    /// The task of one shard.
-    pub(super) async fn run_flush(self: Arc<Self>, shard: Arc<Shard>) {
-        while !self.tasks.is_stopping() {
+    /// The task.
+    pub(super) async fn run_flush(self: Arc<Self>) {
+        let mut flights: FuturesUnordered<BoxFuture<'static, Landed>> = FuturesUnordered::new();
+        loop {
+            let turn = self.turn();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
-                () = shard.flush_woken() => {}
+                Some(landed) = flights.next() => self.land(landed),
+                () = self.agenda.wait(turn.unwrap_or(Turn::Urgent)), if turn.is_some() => {}
             }
-            self.pace(&shard).await;
-            // What turns dirty meanwhile waits for its own interval, unless somebody is in a hurry.
-            let mut due = shard.dirty_records();
-            while (due > 0 || shard.is_urgent()) && shard.fence().is_some() && !self.tasks.is_stopping() {
-                due = due.saturating_sub(COMMIT_RECORDS_MAX);
-                if matches!(self.flush_batch(&shard).await, Outcome::Retry) {
-                    tokio::select! {
-                        biased;
-                        () = self.tasks.stopping() => return,
-                        () = tokio::time::sleep(RETRY) => {}
-                    }
-                }
-            }
-            if shard.dirty_records() > 0 && shard.fence().is_some() {
-                shard.wake_flush();
+            while let Some(flight) = self.take_off() {
+                flights.push(flight);
             }
         }
     }
 
-    /// Waits until the oldest dirty record is one interval old, or somebody is in a hurry.
-    async fn pace(&self, shard: &Shard) {
-        let deadline = tokio::time::Instant::now() + self.settings.flush_interval;
-        while !shard.is_urgent() {
-            tokio::select! {
-                biased;
-                () = self.tasks.stopping() => return,
-                () = shard.flush_woken() => {}
-                () = tokio::time::sleep_until(deadline) => return,
-            }
+    /// Who may be flushed now. Half of the commits in flight are kept for those in a hurry.
+    fn turn(&self) -> Option<Turn> {
+        let (flying, most) = (self.flying.load(Ordering::Relaxed), self.settings.commits_in_flight_max);
+        match flying {
+            _ if flying < most.div_ceil(2) => Some(Turn::Anyone),
+            _ if flying < most => Some(Turn::Urgent),
+            _ => None,
         }
     }
 
-    /// Sends one batch and settles it.
-    async fn flush_batch(&self, shard: &Arc<Shard>) -> Outcome {
-        // A closed semaphore means that the house stops.
-        let Ok(_permit) = self.commits.acquire().await else { return Outcome::Retry };
-        let _turn = shard.commit_turn.lock().await;
+    /// Sends the batches of those who are due, as many as go together.
+    fn take_off(self: &Arc<Self>) -> Option<BoxFuture<'static, Landed>> {
         let now = clock::now();
+        let (mut batches, mut commits, mut records, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
+        while commits.len() < BUNDLE_COMMITS_MAX && records < BUNDLE_RECORDS_MAX && bytes < COMMIT_BYTES_MAX {
+            let Some(shard) = self.turn().and_then(|turn| self.agenda.take(turn, now.mono_ms)) else { break };
+            let Some((batch, commit)) = self.board(shard, now) else { continue };
+            records += commit.records.len();
+            bytes += commit.records.iter().map(CommitRecord::bytes).sum::<usize>();
+            self.flying.fetch_add(1, Ordering::Relaxed);
+            batches.push(batch);
+            commits.push(commit);
+        }
+        if commits.is_empty() {
+            return None;
+        }
+        let (home, started) = (Arc::clone(self), Instant::now());
+        Some(Box::pin(async move {
+            let answers = home.store.commit_all(commits).await;
+            Landed { batches, answers, took: started.elapsed() }
+        }))
+    }
+
+    /// The next batch of a shard. Nobody's turn is lost: a shard whose batch is in flight is planned again when it lands,
+    /// one without a fence when it gets one.
+    fn board(&self, shard: ShardId, now: Now) -> Option<(Batch, Commit)> {
+        let shard = self.shards.get(usize::from(shard.number()))?;
+        let turn = Arc::clone(&shard.commit_turn).try_lock_owned().ok()?;
         // While the shard is taken again, its next epoch is on the way and everything will go out under that.
         if shard.lease().0 == State::Repair {
-            return Outcome::Retry;
+            self.agenda.plan(shard.id(), now.mono_ms + RETRY_MS);
+            return None;
         }
-        let Some(fence) = shard.next_batch() else { return Outcome::Done };
+        if shard.dirty_records() == 0 {
+            return None;
+        }
+        let fence = shard.next_batch()?;
         let (sent, records) = self.gather(shard, &fence, now);
         if records.is_empty() {
-            return Outcome::Done;
+            shard.plan_rest(now.mono_ms);
+            return None;
         }
         let commit = self.batch(shard, &fence, records);
-        let (records, started) = (commit.records.len(), std::time::Instant::now());
-        let answer = self.store.commit(commit).await;
-        self.meters.commit(records, started.elapsed(), outcome_name(&answer));
-        self.settle(shard, &fence, sent, answer, clock::now())
+        Some((Batch { shard: Arc::clone(shard), fence, sent, _turn: turn }, commit))
     }
 
-    /// Records behind the shard's fence.
-    pub(super) fn batch(&self, shard: &Shard, fence: &Fence, records: Vec<CommitRecord>) -> Commit {
-        Commit {
-            shard: shard.id(),
-            owner: self.owner.clone(),
-            epoch: fence.epoch,
-            generation: fence.generation,
-            flush_seq: fence.flush_seq,
-            // Zero never lies above what is stored: the guard is off, to prove that a checker notices.
-            flush_seq_acked: if self.settings.lost_writes_unchecked {
-                crate::ids::FlushSeq::ZERO
-            } else {
-                fence.flush_seq_acked
-            },
-            records,
-        }
-    }
-
-    fn gather(&self, shard: &Shard, fence: &Fence, now: Now) -> (Vec<Sent>, Vec<CommitRecord>) {
-        let mut cells = shard.take_dirty(COMMIT_RECORDS_MAX, now.mono_ms).into_iter();
-        let (mut sent, mut records, mut bytes) = (Vec::new(), Vec::<CommitRecord>::new(), 0);
-        while let Some(cell) = cells.next() {
-            let Some((one, record)) = self.snapshot(&cell, fence, now) else { continue };
-            bytes += record.bytes();
-            if !records.is_empty() && bytes > COMMIT_BYTES_MAX {
-                cell.with_slot(|slot| slot.queued = true);
-                shard.put_back(std::iter::once(cell).chain(cells).collect());
-                break;
-            }
-            sent.push(one);
-            records.push(record);
-        }
-        (sent, records)
-    }
-
-    fn snapshot(&self, cell: &Arc<Cell>, fence: &Fence, now: Now) -> Option<(Sent, CommitRecord)> {
-        cell.with_slot(|slot| {
-            slot.queued = false;
-            if slot.gone || slot.record.epoch != fence.epoch {
-                return None;
-            }
-            let keep = self.keep(slot, now);
-            if keep != Keep::Unmoved {
-                // Known again when the answer comes: until then, either may be stored.
-                slot.filed_under = 0;
-            }
-            let record = &slot.record;
-            let (ttl, w) = match keep {
-                Keep::Live { .. } => {
-                    let lists_moved = record.lists_version != slot.base_lists || slot.restore;
-                    (self.settings.rules.session_ttl * 2 + SLACK, lists_moved.then(|| record.encode_w()))
-                }
-                Keep::Unmoved | Keep::Remainder | Keep::Erase => (self.remembered_for(record, now), None),
-            };
-            let told =
-                |id: SessionId| slot.told.iter().find(|(known, _)| *known == id).map_or(0, |(_, cseq)| *cseq);
-            let counters = record.sessions.iter().filter(|session| session.cseq > told(session.id));
-            let sent = Sent {
-                cell: Arc::clone(cell),
-                version: record.version,
-                lists_version: record.lists_version,
-                keep,
-                at: now.unix_ms,
-                counters: counters.map(|session| (session.id, session.cseq)).collect(),
-            };
-            let record = CommitRecord {
-                player: cell.player().clone(),
-                base: slot.base,
-                version: record.version,
-                keep,
-                ttl,
-                restore: slot.restore,
-                known: !slot.known,
-                p: record.encode_p(),
-                w,
-                ban: record.ban_mark(now.unix_ms, slot.restore),
-                events: Vec::new(),
-            };
-            Some((sent, record))
-        })
-    }
-
-    /// What the store must do for this record. Its expiry, its place in the index and its watches are left alone while
-    /// they say the truth to an eighth of a session's lifetime: half of a commit's cost is theirs.
-    fn keep(&self, slot: &Slot, now: Now) -> Keep {
-        let record = &slot.record;
-        if record.sessions.is_empty() {
-            return if record.is_erased() { Keep::Erase } else { Keep::Remainder };
-        }
-        let expires_at_unix_ms = record.expires_at(self.context(now));
-        let near = millis(self.settings.rules.session_ttl) / 8;
-        let stays = slot.filed_under > 0
-            && !slot.restore
-            && record.lists_version == slot.base_lists
-            && slot.filed_under.abs_diff(expires_at_unix_ms) < near
-            && slot.touched_at.abs_diff(now.unix_ms) < near;
-        if stays { Keep::Unmoved } else { Keep::Live { expires_at_unix_ms } }
-    }
-
-    fn settle(
-        &self,
-        shard: &Arc<Shard>,
-        fence: &Fence,
-        sent: Vec<Sent>,
-        answer: Result<Committed, crate::store::StoreError>,
-        now: Now,
-    ) -> Outcome {
-        match answer {
-            Ok(Committed::Done(statuses)) => {
-                shard.acknowledged(fence);
-                shard.takes_commits(true);
-                let mut outcome = Outcome::Done;
-                for (one, status) in sent.into_iter().zip(statuses) {
-                    if !self.settle_one(fence, one, status, now) {
-                        outcome = Outcome::Retry;
-                    }
-                }
-                return outcome;
-            }
-            Ok(Committed::Fenced { epoch }) => {
-                shard.stop_serving(fence.epoch);
-                self.tell_keeper(shard.id(), Event::CommitFenced { sent: fence.epoch, epoch });
-            }
-            Ok(Committed::RolledBack | Committed::Lost) => {
-                shard.stop_serving(fence.epoch);
-                self.tell_keeper(shard.id(), Event::StoreLost { sent: fence.epoch });
-            }
-            Ok(Committed::Stale { flush_seq }) => shard.skip_to(flush_seq),
-            Err(error) => {
-                shard.takes_commits(false);
-                tracing::debug!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
+    /// Settles what came back.
+    fn land(&self, landed: Landed) {
+        let now = clock::now();
+        let missing = std::iter::repeat_with(|| Err(StoreError::Timeout));
+        for (batch, answer) in landed.batches.into_iter().zip(landed.answers.into_iter().chain(missing)) {
+            let Batch { shard, fence, sent, _turn: turn } = batch;
+            self.meters.commit(sent.len(), landed.took, outcome_name(&answer));
+            let outcome = self.settle(&shard, &fence, sent, answer, now);
+            drop(turn);
+            self.flying.fetch_sub(1, Ordering::Relaxed);
+            match outcome {
+                Outcome::Done => shard.plan_rest(now.mono_ms),
+                Outcome::Retry => self.agenda.plan(shard.id(), now.mono_ms + RETRY_MS),
             }
         }
-        for one in sent {
-            one.cell.requeue(now.mono_ms);
-        }
-        Outcome::Retry
-    }
-
-    /// Whether the record needs no second try.
-    fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> bool {
-        match status {
-            RecordStatus::Applied | RecordStatus::Same | RecordStatus::Repaired | RecordStatus::Restored => {
-                self.committed(fence, &sent);
-                true
-            }
-            RecordStatus::Gone => {
-                sent.cell.with_slot(|slot| (slot.restore, slot.known) = (true, false));
-                sent.cell.requeue(now.mono_ms);
-                false
-            }
-            RecordStatus::Exists(stored) => {
-                self.merge(&sent.cell, &stored, now);
-                sent.cell.requeue(now.mono_ms);
-                false
-            }
-        }
-    }
-
-    fn committed(&self, fence: &Fence, sent: &Sent) {
-        let still_ended = sent.cell.with_slot(|slot| {
-            if slot.record.epoch != fence.epoch {
-                return false;
-            }
-            slot.base = slot.base.max(sent.version);
-            slot.base_lists = sent.lists_version;
-            (slot.known, slot.restore) = (true, false);
-            if let Keep::Live { expires_at_unix_ms } = sent.keep {
-                (slot.touched_at, slot.filed_under) = (sent.at, expires_at_unix_ms);
-            }
-            if sent.keep != Keep::Unmoved && slot.record.version == sent.version {
-                slot.record.ban_listed();
-            }
-            release_waiters(slot, sent.version);
-            for (id, cseq) in &sent.counters {
-                slot.told.retain(|(known, _)| known != id && slot.record.session(*known).is_some());
-                slot.told.push((*id, *cseq));
-            }
-            matches!(sent.keep, Keep::Remainder | Keep::Erase) && slot.record.version == sent.version
-        });
-        for (session, cseq) in &sent.counters {
-            let stamp = Stamp::new(fence.epoch, sent.version);
-            self.events.durable.put(*session, DurableUpTo { stamp, cseq: *cseq });
-        }
-        if still_ended {
-            sent.cell.shard().raise_version_max(sent.version);
-            let version = sent.version;
-            self.records.remove_if(sent.cell.player(), |slot| {
-                slot.record.sessions.is_empty() && slot.record.version == version && slot.waiters.is_empty()
-            });
-        }
-    }
-
-    /// A base-zero record met one of an older epoch: the version goes above both, the stored line becomes history.
-    fn merge(&self, cell: &Arc<Cell>, stored: &crate::store::StoredRecord, now: Now) {
-        let Ok(before) = Record::decode(stored) else {
-            tracing::error!(operation = "merge", player = %cell.player(), "the stored record cannot be read");
-            return;
-        };
-        let ended = cell.with_slot(|slot| {
-            slot.base = stored.version;
-            // Our own record, whose answer was lost: nobody is a stranger.
-            let ours = before.sessions.iter().any(|session| slot.record.session(session.id).is_some());
-            if ours {
-                slot.record.version = slot.record.version.max(stored.version).next();
-                return Vec::new();
-            }
-            let rooms = slot.record.rooms_version;
-            let ended = slot.record.merge(before, self.context(now));
-            self.hold_ban(cell.shard(), cell.player(), &slot.record, now);
-            // Sessions of the stored record that stay can be taken up again here.
-            slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
-            cell.tell_rooms_moved(slot, rooms, &self.events);
-            ended
-        });
-        self.ended(cell, ended);
-        self.arm(cell, now);
     }
 
     /// Commits all that is dirty, for a stop; says whether nothing was left.
@@ -328,7 +140,7 @@ impl Home {
         let until = tokio::time::Instant::now() + deadline;
         loop {
             let waiting: Vec<_> = self.shards.iter().filter(|shard| shard.dirty_records() > 0).collect();
-            if waiting.is_empty() && self.commits.available_permits() == self.settings.commits_in_flight_max {
+            if waiting.is_empty() && self.flying.load(Ordering::Relaxed) == 0 {
                 return true;
             }
             if tokio::time::Instant::now() >= until {
@@ -338,41 +150,10 @@ impl Home {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-
-    /// How long the store keeps a remainder: a ban, for as long as it lasts.
-    fn remembered_for(&self, record: &Record, now: Now) -> Duration {
-        self.settings.remember.max(record.barred_for(now.unix_ms).saturating_add(SLACK))
-    }
-
-    /// The remainder of a player whose live record the store remembers though it had ended (a store that went back).
-    pub(super) fn remainder_of(
-        &self,
-        player: PlayerId,
-        stored: &crate::store::StoredRecord,
-        epoch: crate::ids::Epoch,
-        now: Now,
-    ) -> Option<CommitRecord> {
-        let mut record = Record::decode(stored).ok()?;
-        record.take_over(epoch);
-        record.end_all(self.context(now));
-        Some(CommitRecord {
-            player,
-            base: stored.version,
-            version: record.version,
-            keep: Keep::Remainder,
-            ttl: self.remembered_for(&record, now),
-            restore: true,
-            known: true,
-            p: record.encode_p(),
-            w: None,
-            ban: record.ban_mark(now.unix_ms, true),
-            events: Vec::new(),
-        })
-    }
 }
 
 /// The outcome of a commit as a label.
-const fn outcome_name(answer: &Result<Committed, crate::store::StoreError>) -> &'static str {
+const fn outcome_name(answer: &Result<Committed, StoreError>) -> &'static str {
     match answer {
         Ok(Committed::Done(_)) => "done",
         Ok(Committed::Fenced { .. }) => "fenced",
@@ -380,15 +161,5 @@ const fn outcome_name(answer: &Result<Committed, crate::store::StoreError>) -> &
         Ok(Committed::RolledBack) => "rolled_back",
         Ok(Committed::Lost) => "lost",
         Err(_) => "unknown",
-    }
-}
-
-fn release_waiters(slot: &mut Slot, version: Version) {
-    for (wanted, waiter) in std::mem::take(&mut slot.waiters) {
-        if wanted <= version {
-            let _ = waiter.send(Durability::Committed);
-        } else {
-            slot.waiters.push((wanted, waiter));
-        }
     }
 }

@@ -337,6 +337,8 @@ impl Home {
             let Some(page) = answered(shard, "repair", page) else { return false };
             cursor = page.next.clone();
             all &= self.shrink_ghosts(shard, page).await;
+            // A batch of its own that fell due meanwhile was turned away.
+            shard.plan_rest(clock::now().mono_ms);
             if cursor.is_none() {
                 break;
             }

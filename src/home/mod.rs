@@ -10,8 +10,10 @@ pub mod records;
 pub mod shard;
 pub mod ticket;
 
+mod agenda;
 mod bans;
 mod barring;
+mod batch;
 mod entering;
 mod erasure;
 mod expiry;
@@ -23,9 +25,10 @@ mod opening;
 mod reading;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{self, Now};
 use crate::events::{Coalescing, EndReason, Events, LinkEnd, PresenceView, SessionEnded};
@@ -125,7 +128,9 @@ pub struct Home {
     seen: Coalescing<PlayerId, Vec<u128>>,
     shards: Vec<Arc<Shard>>,
     expiry: expiry::Expiry,
-    commits: Semaphore,
+    agenda: Arc<agenda::Agenda>,
+    /// Commits in flight.
+    flying: AtomicUsize,
     loading: Vec<tokio::sync::Mutex<()>>,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
     meters: meters::Meters,
@@ -133,7 +138,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// Builds the room and starts its tasks: keeper, expiry, and one flush task a shard.
+    /// Builds the room and starts its tasks: keeper, expiry, flush.
     ///
     /// # Errors
     /// The text says what about the cluster's configuration cannot be used.
@@ -150,12 +155,16 @@ impl Home {
         let tickets = TicketKey::from_secret(&cluster.ticket_secret)
             .ok_or("the cluster's ticket secret is shorter than 16 bytes")?;
         let (reports, mail) = mpsc::channel(REPORTS_MAX);
+        let agenda = Arc::new(agenda::Agenda::new(cluster.shards, settings.flush_interval));
+        let shards = placement.all().map(|shard| Arc::new(Shard::new(shard, Arc::clone(&agenda)))).collect();
         let home = Arc::new(Self {
+            agenda,
+            shards,
             records: Records::new(settings.hot_records_max),
             bans: bans::Bans::new(settings.bans_max),
             entering: Arc::default(),
             seen: Coalescing::default(),
-            commits: Semaphore::new(settings.commits_in_flight_max),
+            flying: AtomicUsize::new(0),
             settings,
             placement,
             owner,
@@ -163,7 +172,6 @@ impl Home {
             tickets,
             store,
             events,
-            shards: placement.all().map(|shard| Arc::new(Shard::new(shard))).collect(),
             expiry: expiry::Expiry::new(),
             loading: (0..LOADING_LINES).map(|_| tokio::sync::Mutex::new(())).collect(),
             reports,
@@ -173,9 +181,7 @@ impl Home {
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
         tasks.spawn_vital("expiry", Arc::clone(&home).run_expiry());
         tasks.spawn_vital("seen", Arc::clone(&home).run_seen());
-        for shard in &home.shards {
-            tasks.spawn_vital("flush", Arc::clone(&home).run_flush(Arc::clone(shard)));
-        }
+        tasks.spawn_vital("flush", Arc::clone(&home).run_flush());
         Ok(home)
     }
 

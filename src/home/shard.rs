@@ -1,5 +1,5 @@
 //! What the parts of `home` share about one shard: whether it may answer, its fence, and its dirty records.
-//! `keeper` writes the first two, `flush` drains the third. Never holds a record's lock while it takes its own.
+//! `keeper` writes the first two, `flush` drains the third when the agenda says so. Never holds a record's lock while it takes its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::agenda::Agenda;
 use super::lease::State;
 use super::records::Cell;
 use crate::ids::{Epoch, FlushSeq, Generation, ShardId, Version};
@@ -48,6 +49,8 @@ struct Dirty {
     queue: VecDeque<Arc<Cell>>,
     urgent: bool,
     since_ms: u64,
+    /// How many were waiting when the shard fell due, and have not gone out since.
+    due: usize,
 }
 
 /// One shard.
@@ -61,9 +64,9 @@ pub struct Shard {
     dirty: Mutex<Dirty>,
     commits_fail: AtomicBool,
     /// One batch of the shard at a time, whoever sends it.
-    pub(super) commit_turn: tokio::sync::Mutex<()>,
-    /// Wakes the flush task.
-    flush_wake: Notify,
+    pub(super) commit_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Where its flush is planned.
+    agenda: Arc<Agenda>,
     /// Wakes those who wait for the shard to serve.
     serving_changed: Notify,
 }
@@ -71,7 +74,7 @@ pub struct Shard {
 impl Shard {
     /// A shard that serves nobody.
     #[must_use]
-    pub fn new(id: ShardId) -> Self {
+    pub(super) fn new(id: ShardId, agenda: Arc<Agenda>) -> Self {
         Self {
             id,
             serving_until_ms: AtomicU64::new(0),
@@ -80,8 +83,8 @@ impl Shard {
             last_epoch: AtomicU64::new(Epoch::ZERO.number()),
             dirty: Mutex::default(),
             commits_fail: AtomicBool::new(false),
-            commit_turn: tokio::sync::Mutex::new(()),
-            flush_wake: Notify::new(),
+            commit_turn: Arc::default(),
+            agenda,
             serving_changed: Notify::new(),
         }
     }
@@ -127,7 +130,7 @@ impl Shard {
         if self.serving_until_ms.swap(mono_ms, Ordering::AcqRel) != mono_ms {
             self.serving_changed.notify_waiters();
             if mono_ms > 0 {
-                self.flush_wake.notify_one();
+                self.plan_rest(crate::clock::now().mono_ms);
             }
         }
     }
@@ -206,31 +209,49 @@ impl Shard {
     /// Queues a record that is not queued yet.
     pub(super) fn enqueue(&self, cell: Arc<Cell>, urgent: bool, now_ms: u64) {
         let mut dirty = self.dirty.lock();
-        let wake = dirty.queue.is_empty() || (urgent && !dirty.urgent);
-        if dirty.queue.is_empty() {
+        let is_first = dirty.queue.is_empty();
+        if is_first {
             dirty.since_ms = now_ms;
         }
         dirty.queue.push_back(cell);
-        dirty.urgent |= urgent;
+        let hurries = urgent && !std::mem::replace(&mut dirty.urgent, true);
         drop(dirty);
-        if wake {
-            self.flush_wake.notify_one();
+        if hurries {
+            self.agenda.hurry(self.id);
+        } else if is_first {
+            self.agenda.pace(self.id, now_ms);
         }
     }
 
     /// Somebody waits for what is queued already.
     pub(super) fn hurry(&self) {
-        let mut dirty = self.dirty.lock();
-        if !std::mem::replace(&mut dirty.urgent, true) {
-            drop(dirty);
-            self.flush_wake.notify_one();
+        if !std::mem::replace(&mut self.dirty.lock().urgent, true) {
+            self.agenda.hurry(self.id);
+        }
+    }
+
+    /// Plans what is still dirty: at once what was due before or what somebody waits for, the rest in its own time.
+    pub(super) fn plan_rest(&self, now_ms: u64) {
+        let dirty = self.dirty.lock();
+        let (is_urgent, is_due, since_ms) = (dirty.urgent, dirty.due > 0, dirty.since_ms);
+        let is_clean = dirty.queue.is_empty();
+        drop(dirty);
+        match () {
+            () if is_clean => {}
+            () if is_urgent => self.agenda.hurry(self.id),
+            () if is_due => self.agenda.plan(self.id, now_ms),
+            () => self.agenda.pace(self.id, since_ms),
         }
     }
 
     /// Takes at most `most` records, the oldest first.
     pub(super) fn take_dirty(&self, most: usize, now_ms: u64) -> Vec<Arc<Cell>> {
         let mut dirty = self.dirty.lock();
+        if dirty.due == 0 {
+            dirty.due = dirty.queue.len();
+        }
         let count = most.min(dirty.queue.len());
+        dirty.due = dirty.due.saturating_sub(count);
         let taken = dirty.queue.drain(..count).collect();
         if dirty.queue.is_empty() {
             dirty.urgent = false;
@@ -247,6 +268,7 @@ impl Shard {
     /// Puts records back that did not fit, the oldest first again.
     pub(super) fn put_back(&self, cells: Vec<Arc<Cell>>) {
         let mut dirty = self.dirty.lock();
+        dirty.due += cells.len();
         for cell in cells.into_iter().rev() {
             dirty.queue.push_front(cell);
         }
@@ -265,18 +287,6 @@ impl Shard {
         (!dirty.queue.is_empty()).then_some(dirty.since_ms)
     }
 
-    pub(super) fn is_urgent(&self) -> bool {
-        self.dirty.lock().urgent
-    }
-
-    pub(super) fn wake_flush(&self) {
-        self.flush_wake.notify_one();
-    }
-
-    pub(super) async fn flush_woken(&self) {
-        self.flush_wake.notified().await;
-    }
-
     pub(super) fn forget_dirty(&self) {
         *self.dirty.lock() = Dirty::default();
     }
@@ -288,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_last_epoch_outlives_the_loss_of_the_shard_and_never_falls() {
-        let shard = Shard::new(ShardId::FIRST);
+        let shard = Shard::new(ShardId::FIRST, Arc::new(Agenda::new(1, Duration::from_secs(1))));
         assert_eq!(shard.last_epoch(), Epoch::ZERO);
         let held = |epoch| {
             let (generation, flush_seq, version_max) = Default::default();

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
 
 pub use self::open::{OpenError, OpenOptions, open};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
@@ -34,7 +35,7 @@ pub const EVENTS_MAX: u64 = 10_000;
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Why the store did not answer. All of them mean *unknown*, never *failed*: a timed-out script may still run later.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No answer within the deadline. The call may still take effect.
     #[error("the store did not answer in time")]
@@ -409,6 +410,11 @@ pub trait Store: Send + Sync + 'static {
     fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released>;
     /// Writes one batch behind the fence, or nothing.
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed>;
+    /// Writes batches of different shards together, each behind its own fence, at least one: an answer each, in their
+    /// order. None waits for what another finds.
+    fn commit_all(&self, commits: Vec<Commit>) -> BoxFuture<'_, Vec<Result<Committed, StoreError>>> {
+        Box::pin(join_all(commits.into_iter().map(|commit| self.commit(commit))))
+    }
     /// Reads players of one shard (at most 256 a call), in the order asked; `None` for those not stored.
     fn load_players(
         &self,

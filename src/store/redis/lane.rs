@@ -70,6 +70,29 @@ impl Request<'_> {
     }
 }
 
+/// Scripts by their hashes in one pipeline; those that the server does not know once more, by their bodies. An error that
+/// is one script's own is its value.
+async fn exchange_all(
+    connection: &mut MultiplexedConnection,
+    calls: &[ScriptCall<'_>],
+) -> RedisResult<Vec<Value>> {
+    let send = async |connection: &mut MultiplexedConnection, commands: Vec<Cmd>| {
+        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+        let count = commands.len();
+        commands.into_iter().for_each(|command| _ = pipeline.add_command(command));
+        connection.send_packed_commands(&pipeline, 0, count).await
+    };
+    let mut values = send(connection, calls.iter().map(ScriptCall::by_hash).collect()).await?;
+    let is_unknown = |value: &Value| matches!(value, Value::ServerError(error) if is_unknown_script(&error.clone().into()));
+    let unknown = values.iter().zip(calls).filter(|(value, _)| is_unknown(value));
+    let again: Vec<_> = unknown.map(|(_, call)| call.by_body()).collect();
+    if !again.is_empty() {
+        let bodies = send(connection, again).await?;
+        values.iter_mut().filter(|value| is_unknown(value)).zip(bodies).for_each(|(value, new)| *value = new);
+    }
+    Ok(values)
+}
+
 /// A connection in use.
 struct Held {
     connection: MultiplexedConnection,
@@ -94,6 +117,26 @@ impl Lane {
     /// Runs a script.
     pub(super) async fn eval(&self, repeat: Repeat, call: &ScriptCall<'_>) -> Result<Value, StoreError> {
         self.call(repeat, Request::Script(call)).await
+    }
+
+    /// Runs scripts that are independent of each other, sent together and never twice; an answer each, in their order.
+    pub(super) async fn eval_all(&self, calls: &[ScriptCall<'_>]) -> Vec<Result<Value, StoreError>> {
+        let all = async {
+            let mut held = self.hold().await?;
+            let exchange = exchange_all(&mut held.connection, calls);
+            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+            self.heard(held.serial, answer).map(|values| (held.serial, values))
+        };
+        match all.await {
+            Ok((serial, values)) => {
+                let one = |value: Value| match value {
+                    Value::ServerError(error) => self.heard(serial, Ok(Err(error.into()))),
+                    value => Ok(value),
+                };
+                values.into_iter().map(one).collect()
+            }
+            Err(error) => vec![Err(error); calls.len()],
+        }
     }
 
     async fn call(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, StoreError> {
@@ -159,11 +202,11 @@ impl Lane {
         Held { connection, serial: slot.serial }
     }
 
-    fn heard(
+    fn heard<T>(
         &self,
         serial: u64,
-        answer: Result<RedisResult<Value>, tokio::time::error::Elapsed>,
-    ) -> Result<Value, StoreError> {
+        answer: Result<RedisResult<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T, StoreError> {
         let (outcome, replaces) = match answer {
             Ok(Ok(value)) => (Ok(value), false),
             Ok(Err(error)) => {

@@ -13,6 +13,7 @@ mod unfenced;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use redis::Cmd;
 
 use self::lane::{Deadlines, Lane};
@@ -195,10 +196,25 @@ impl Store for RedisStore {
 
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {
         Box::pin(async move {
-            commit.check()?;
+            let answer = self.commit_all(vec![commit]).await.pop();
+            answer.unwrap_or_else(|| Err(StoreError::Corrupt("a commit without an answer".into())))
+        })
+    }
+
+    fn commit_all(&self, commits: Vec<Commit>) -> BoxFuture<'_, Vec<Result<Committed, StoreError>>> {
+        Box::pin(async move {
             #[cfg(feature = "sabotage")]
-            let commit = self.adopt(commit).await?;
-            self.scripts.commit(&self.commits, &self.keys(commit.shard), &commit).await
+            let commits = self.adopt_all(commits).await;
+            let mut answers: Vec<_> = commits.iter().map(|commit| commit.check().err().map(Err)).collect();
+            let checked: Vec<_> = commits
+                .iter()
+                .zip(&answers)
+                .filter(|(_, refused)| refused.is_none())
+                .map(|(commit, _)| commit)
+                .collect();
+            let mut sent = self.scripts.commit_all(&self.commits, &self.layout, &checked).await.into_iter();
+            answers.iter_mut().filter(|refused| refused.is_none()).for_each(|answer| *answer = sent.next());
+            answers.into_iter().map(|answer| answer.unwrap_or(Err(StoreError::Timeout))).collect()
         })
     }
 

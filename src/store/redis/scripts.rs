@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, RedisWrite};
+use redis::{Cmd, RedisWrite, Value};
 
 use super::lane::{Lane, Repeat};
 use super::reply::{Reply, corrupt};
@@ -166,24 +166,24 @@ impl Scripts {
         }
     }
 
-    pub(super) async fn commit(
+    /// Batches of different shards, sent together; an answer each, in their order.
+    pub(super) async fn commit_all(
         &self,
         lane: &Lane,
-        keys: &ShardKeys,
-        commit: &Commit,
-    ) -> Result<Committed, StoreError> {
-        let bans = usize::from(bans_of(commit).next().is_some());
-        let key_count = COMMIT_KEYS + commit.records.len() + moving(commit).count() + bans;
-        let arguments = |command: &mut Cmd| write_commit(command, keys, commit);
-        let mut reply = Reply::of(lane.eval(Repeat::Never, &self.commit.with(key_count, &arguments)).await?)?;
-        match reply.word()?.as_str() {
-            "done" => statuses(&mut reply, commit.records.len()).map(Committed::Done),
-            "fenced" => Ok(Committed::Fenced { epoch: Epoch::of(reply.number()?) }),
-            "stale" => Ok(Committed::Stale { flush_seq: FlushSeq::of(reply.number()?) }),
-            "rolled_back" => Ok(Committed::RolledBack),
-            "lost" => Ok(Committed::Lost),
-            other => Err(corrupt(other)),
-        }
+        layout: &Layout,
+        commits: &[&Commit],
+    ) -> Vec<Result<Committed, StoreError>> {
+        let keys = commits.iter().map(|commit| layout.shard(commit.shard));
+        let arguments: Vec<_> = commits
+            .iter()
+            .zip(keys)
+            .map(|(commit, keys)| move |command: &mut Cmd| write_commit(command, &keys, commit))
+            .collect();
+        let calls = commits.iter().zip(&arguments);
+        let calls: Vec<_> =
+            calls.map(|(commit, write)| self.commit.with(commit_keys(commit), write)).collect();
+        let answers = lane.eval_all(&calls).await;
+        commits.iter().zip(answers).map(|(commit, answer)| committed(answer?, commit)).collect()
     }
 
     pub(super) async fn queue_add(
@@ -265,6 +265,24 @@ fn grant(reply: &mut Reply) -> Result<Grant, StoreError> {
         version_max: Version::of(reply.hex()?),
         previous_owner: Some(reply.word()?).filter(|name| !name.is_empty()).map(|name| Owner::named(&name)),
     })
+}
+
+/// How many keys a commit names.
+fn commit_keys(commit: &Commit) -> usize {
+    let bans = usize::from(bans_of(commit).next().is_some());
+    COMMIT_KEYS + commit.records.len() + moving(commit).count() + bans
+}
+
+fn committed(answer: Value, commit: &Commit) -> Result<Committed, StoreError> {
+    let mut reply = Reply::of(answer)?;
+    match reply.word()?.as_str() {
+        "done" => statuses(&mut reply, commit.records.len()).map(Committed::Done),
+        "fenced" => Ok(Committed::Fenced { epoch: Epoch::of(reply.number()?) }),
+        "stale" => Ok(Committed::Stale { flush_seq: FlushSeq::of(reply.number()?) }),
+        "rolled_back" => Ok(Committed::RolledBack),
+        "lost" => Ok(Committed::Lost),
+        other => Err(corrupt(other)),
+    }
 }
 
 /// KEYS and ARGV of `commit.lua`, straight into the command's buffer.

@@ -11,8 +11,17 @@ use crate::sabotage::{Guard, is_off};
 use crate::store::{Commit, Renewed, StoreError};
 
 impl RedisStore {
+    /// Each commit as the present holder of its shard would send it; as it is, if that cannot be found out.
+    pub(super) async fn adopt_all(&self, commits: Vec<Commit>) -> Vec<Commit> {
+        let mut adopted = Vec::with_capacity(commits.len());
+        for commit in commits {
+            adopted.push(self.adopt(commit.clone()).await.unwrap_or(commit));
+        }
+        adopted
+    }
+
     /// The commit as the present holder of the shard would send it.
-    pub(super) async fn adopt(&self, mut commit: Commit) -> Result<Commit, StoreError> {
+    async fn adopt(&self, mut commit: Commit) -> Result<Commit, StoreError> {
         if is_off(Guard::Fence) {
             let mut meta = self.meta(commit.shard).await?;
             commit.epoch = Epoch::of(meta.number()?);

@@ -1,0 +1,305 @@
+//! One batch of one shard: dirty records gathered behind the shard's fence, and what becomes of each when the answer
+//! comes. An outcome that is unknown leaves records dirty; they go out under the next number. Called by `flush`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Home;
+use super::lease::Event;
+use super::record::{Record, millis};
+use super::records::{Cell, Durability, Slot};
+use super::shard::{Fence, Shard};
+use crate::clock::Now;
+use crate::events::DurableUpTo;
+use crate::ids::{PlayerId, SessionId, Stamp, Version};
+use crate::store::{
+    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, RecordStatus, StoreError,
+    StoredRecord,
+};
+
+/// Kept by the store beyond every logical expiry.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// One record on its way.
+pub(super) struct Sent {
+    cell: Arc<Cell>,
+    version: Version,
+    lists_version: Version,
+    keep: Keep,
+    /// When it was gathered (Unix ms).
+    at: u64,
+    counters: Vec<(SessionId, u64)>,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All settled.
+    Done,
+    /// Unknown, or some must go again: wait a little.
+    Retry,
+}
+
+impl Home {
+    /// Records behind the shard's fence.
+    pub(super) fn batch(&self, shard: &Shard, fence: &Fence, records: Vec<CommitRecord>) -> Commit {
+        Commit {
+            shard: shard.id(),
+            owner: self.owner.clone(),
+            epoch: fence.epoch,
+            generation: fence.generation,
+            flush_seq: fence.flush_seq,
+            // Zero never lies above what is stored: the guard is off, to prove that a checker notices.
+            flush_seq_acked: if self.settings.lost_writes_unchecked {
+                crate::ids::FlushSeq::ZERO
+            } else {
+                fence.flush_seq_acked
+            },
+            records,
+        }
+    }
+
+    /// Takes dirty records, the oldest first, as many as one commit may carry.
+    pub(super) fn gather(&self, shard: &Shard, fence: &Fence, now: Now) -> (Vec<Sent>, Vec<CommitRecord>) {
+        let mut cells = shard.take_dirty(COMMIT_RECORDS_MAX, now.mono_ms).into_iter();
+        let (mut sent, mut records, mut bytes) = (Vec::new(), Vec::<CommitRecord>::new(), 0);
+        while let Some(cell) = cells.next() {
+            let Some((one, record)) = self.snapshot(&cell, fence, now) else { continue };
+            bytes += record.bytes();
+            if !records.is_empty() && bytes > COMMIT_BYTES_MAX {
+                cell.with_slot(|slot| slot.queued = true);
+                shard.put_back(std::iter::once(cell).chain(cells).collect());
+                break;
+            }
+            sent.push(one);
+            records.push(record);
+        }
+        (sent, records)
+    }
+
+    fn snapshot(&self, cell: &Arc<Cell>, fence: &Fence, now: Now) -> Option<(Sent, CommitRecord)> {
+        cell.with_slot(|slot| {
+            slot.queued = false;
+            if slot.gone || slot.record.epoch != fence.epoch {
+                return None;
+            }
+            let keep = self.keep(slot, now);
+            if keep != Keep::Unmoved {
+                // Known again when the answer comes: until then, either may be stored.
+                slot.filed_under = 0;
+            }
+            let record = &slot.record;
+            let (ttl, w) = match keep {
+                Keep::Live { .. } => {
+                    let lists_moved = record.lists_version != slot.base_lists || slot.restore;
+                    (self.settings.rules.session_ttl * 2 + SLACK, lists_moved.then(|| record.encode_w()))
+                }
+                Keep::Unmoved | Keep::Remainder | Keep::Erase => (self.remembered_for(record, now), None),
+            };
+            let told =
+                |id: SessionId| slot.told.iter().find(|(known, _)| *known == id).map_or(0, |(_, cseq)| *cseq);
+            let counters = record.sessions.iter().filter(|session| session.cseq > told(session.id));
+            let sent = Sent {
+                cell: Arc::clone(cell),
+                version: record.version,
+                lists_version: record.lists_version,
+                keep,
+                at: now.unix_ms,
+                counters: counters.map(|session| (session.id, session.cseq)).collect(),
+            };
+            let record = CommitRecord {
+                player: cell.player().clone(),
+                base: slot.base,
+                version: record.version,
+                keep,
+                ttl,
+                restore: slot.restore,
+                known: !slot.known,
+                p: record.encode_p(),
+                w,
+                ban: record.ban_mark(now.unix_ms, slot.restore),
+                events: Vec::new(),
+            };
+            Some((sent, record))
+        })
+    }
+
+    /// What the store must do for this record. Its expiry, its place in the index and its watches are left alone while
+    /// they say the truth to an eighth of a session's lifetime: half of a commit's cost is theirs.
+    fn keep(&self, slot: &Slot, now: Now) -> Keep {
+        let record = &slot.record;
+        if record.sessions.is_empty() {
+            return if record.is_erased() { Keep::Erase } else { Keep::Remainder };
+        }
+        let expires_at_unix_ms = record.expires_at(self.context(now));
+        let near = millis(self.settings.rules.session_ttl) / 8;
+        let stays = slot.filed_under > 0
+            && !slot.restore
+            && record.lists_version == slot.base_lists
+            && slot.filed_under.abs_diff(expires_at_unix_ms) < near
+            && slot.touched_at.abs_diff(now.unix_ms) < near;
+        if stays { Keep::Unmoved } else { Keep::Live { expires_at_unix_ms } }
+    }
+
+    /// Sees to all that follows from a batch's answer.
+    pub(super) fn settle(
+        &self,
+        shard: &Arc<Shard>,
+        fence: &Fence,
+        sent: Vec<Sent>,
+        answer: Result<Committed, StoreError>,
+        now: Now,
+    ) -> Outcome {
+        match answer {
+            Ok(Committed::Done(statuses)) => {
+                shard.acknowledged(fence);
+                shard.takes_commits(true);
+                let mut outcome = Outcome::Done;
+                for (one, status) in sent.into_iter().zip(statuses) {
+                    if !self.settle_one(fence, one, status, now) {
+                        outcome = Outcome::Retry;
+                    }
+                }
+                return outcome;
+            }
+            Ok(Committed::Fenced { epoch }) => {
+                shard.stop_serving(fence.epoch);
+                self.tell_keeper(shard.id(), Event::CommitFenced { sent: fence.epoch, epoch });
+            }
+            Ok(Committed::RolledBack | Committed::Lost) => {
+                shard.stop_serving(fence.epoch);
+                self.tell_keeper(shard.id(), Event::StoreLost { sent: fence.epoch });
+            }
+            Ok(Committed::Stale { flush_seq }) => shard.skip_to(flush_seq),
+            Err(error) => {
+                shard.takes_commits(false);
+                tracing::debug!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
+            }
+        }
+        for one in sent {
+            one.cell.requeue(now.mono_ms);
+        }
+        Outcome::Retry
+    }
+
+    /// Whether the record needs no second try.
+    fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> bool {
+        match status {
+            RecordStatus::Applied | RecordStatus::Same | RecordStatus::Repaired | RecordStatus::Restored => {
+                self.committed(fence, &sent);
+                true
+            }
+            RecordStatus::Gone => {
+                sent.cell.with_slot(|slot| (slot.restore, slot.known) = (true, false));
+                sent.cell.requeue(now.mono_ms);
+                false
+            }
+            RecordStatus::Exists(stored) => {
+                self.merge(&sent.cell, &stored, now);
+                sent.cell.requeue(now.mono_ms);
+                false
+            }
+        }
+    }
+
+    fn committed(&self, fence: &Fence, sent: &Sent) {
+        let still_ended = sent.cell.with_slot(|slot| {
+            if slot.record.epoch != fence.epoch {
+                return false;
+            }
+            slot.base = slot.base.max(sent.version);
+            slot.base_lists = sent.lists_version;
+            (slot.known, slot.restore) = (true, false);
+            if let Keep::Live { expires_at_unix_ms } = sent.keep {
+                (slot.touched_at, slot.filed_under) = (sent.at, expires_at_unix_ms);
+            }
+            if sent.keep != Keep::Unmoved && slot.record.version == sent.version {
+                slot.record.ban_listed();
+            }
+            release_waiters(slot, sent.version);
+            for (id, cseq) in &sent.counters {
+                slot.told.retain(|(known, _)| known != id && slot.record.session(*known).is_some());
+                slot.told.push((*id, *cseq));
+            }
+            matches!(sent.keep, Keep::Remainder | Keep::Erase) && slot.record.version == sent.version
+        });
+        for (session, cseq) in &sent.counters {
+            let stamp = Stamp::new(fence.epoch, sent.version);
+            self.events.durable.put(*session, DurableUpTo { stamp, cseq: *cseq });
+        }
+        if still_ended {
+            sent.cell.shard().raise_version_max(sent.version);
+            let version = sent.version;
+            self.records.remove_if(sent.cell.player(), |slot| {
+                slot.record.sessions.is_empty() && slot.record.version == version && slot.waiters.is_empty()
+            });
+        }
+    }
+
+    /// A base-zero record met one of an older epoch: the version goes above both, the stored line becomes history.
+    fn merge(&self, cell: &Arc<Cell>, stored: &StoredRecord, now: Now) {
+        let Ok(before) = Record::decode(stored) else {
+            tracing::error!(operation = "merge", player = %cell.player(), "the stored record cannot be read");
+            return;
+        };
+        let ended = cell.with_slot(|slot| {
+            slot.base = stored.version;
+            // Our own record, whose answer was lost: nobody is a stranger.
+            let ours = before.sessions.iter().any(|session| slot.record.session(session.id).is_some());
+            if ours {
+                slot.record.version = slot.record.version.max(stored.version).next();
+                return Vec::new();
+            }
+            let rooms = slot.record.rooms_version;
+            let ended = slot.record.merge(before, self.context(now));
+            self.hold_ban(cell.shard(), cell.player(), &slot.record, now);
+            // Sessions of the stored record that stay can be taken up again here.
+            slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
+            cell.tell_rooms_moved(slot, rooms, &self.events);
+            ended
+        });
+        self.ended(cell, ended);
+        self.arm(cell, now);
+    }
+
+    /// How long the store keeps a remainder: a ban, for as long as it lasts.
+    fn remembered_for(&self, record: &Record, now: Now) -> Duration {
+        self.settings.remember.max(record.barred_for(now.unix_ms).saturating_add(SLACK))
+    }
+
+    /// The remainder of a player whose live record the store remembers though it had ended (a store that went back).
+    pub(super) fn remainder_of(
+        &self,
+        player: PlayerId,
+        stored: &StoredRecord,
+        epoch: crate::ids::Epoch,
+        now: Now,
+    ) -> Option<CommitRecord> {
+        let mut record = Record::decode(stored).ok()?;
+        record.take_over(epoch);
+        record.end_all(self.context(now));
+        Some(CommitRecord {
+            player,
+            base: stored.version,
+            version: record.version,
+            keep: Keep::Remainder,
+            ttl: self.remembered_for(&record, now),
+            restore: true,
+            known: true,
+            p: record.encode_p(),
+            w: None,
+            ban: record.ban_mark(now.unix_ms, true),
+            events: Vec::new(),
+        })
+    }
+}
+
+fn release_waiters(slot: &mut Slot, version: Version) {
+    for (wanted, waiter) in std::mem::take(&mut slot.waiters) {
+        if wanted <= version {
+            let _ = waiter.send(Durability::Committed);
+        } else {
+            slot.waiters.push((wanted, waiter));
+        }
+    }
+}
