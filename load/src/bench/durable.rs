@@ -9,7 +9,7 @@ use protocol::request::{Ack, Ping, Request, StatePatch};
 use protocol::{Text, Value};
 
 use super::cores::{self, Cores};
-use super::figure::{Findings, Goal, Rounds};
+use super::figure::{Findings, Goal, Rounds, quantile};
 use super::frames::{Frame, next_frame};
 use super::process::{Hearth, Persistence, Redis, Resp};
 use super::swarm::UPGRADE;
@@ -44,12 +44,12 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
         if round == 0 {
             continue;
         }
-        typical.floor(at(&mut trips, 0.5));
-        typical.ours(at(&mut acks, 0.5));
-        slow.floor(at(&mut trips, 0.99));
-        slow.ours(at(&mut acks, 0.99));
-        ping.floor(at(&mut trips, 0.5));
-        ping.ours(at(&mut pings, 0.5));
+        typical.floor(quantile(&mut trips, 0.5));
+        typical.ours(quantile(&mut acks, 0.5));
+        slow.floor(quantile(&mut trips, 0.99));
+        slow.ours(quantile(&mut acks, 0.99));
+        ping.floor(quantile(&mut trips, 0.5));
+        ping.ours(quantile(&mut pings, 0.5));
     }
     Ok(Findings {
         bench: "durable",
@@ -66,13 +66,6 @@ fn round_trip(resp: &mut Resp) -> Result<f64, BenchError> {
     let began = Instant::now();
     resp.command(&[b"SET", b"{bench.s0}:round-trip", &[b'7'; 200], b"PX", b"3660000"])?;
     Ok(began.elapsed().as_secs_f64() * 1e6)
-}
-
-/// The value below which this share lies.
-fn at(times: &mut [f64], share: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    let place = (times.len() as f64 * share) as usize;
-    times.get(place.min(times.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// One blocking link with a session.

@@ -36,14 +36,23 @@ impl Series {
     }
 }
 
-/// What is wanted of a row's median.
+/// The value below which this share of them lies; NaN where there is none. Sorts them.
+pub fn quantile(times: &mut [f64], share: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let place = (times.len() as f64 * share) as usize;
+    times.get(place.min(times.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}
+
+/// What is wanted of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// Ours over the floor is at most this.
+    /// Ours over the floor is at most this, in the median.
     Ratio(f64),
-    /// Ours is at most this, in the row's unit.
+    /// Ours is at most this in the median, in the row's unit.
     Ours(f64),
+    /// Ours is at most this in every round: once is a miss.
+    Never(f64),
     /// Told for comparison.
     None,
 }
@@ -65,7 +74,7 @@ pub struct Row {
     pub ratio: Option<Series>,
     /// The goal.
     pub goal: Goal,
-    /// Whether the median meets it.
+    /// Whether it is met.
     pub met: Option<bool>,
 }
 
@@ -106,6 +115,7 @@ impl Rounds {
         let met = match self.goal {
             Goal::Ratio(most) => Some(ratio.as_ref().is_some_and(|ratio| ratio.median <= most)),
             Goal::Ours(most) => Some(ours.median <= most),
+            Goal::Never(most) => Some(ours.max <= most),
             Goal::None => None,
         };
         let floor = (!self.floor.is_empty()).then(|| Series::of(self.floor));
@@ -152,6 +162,7 @@ impl Findings {
             let goal = match row.goal {
                 Goal::Ratio(most) => format!("ratio at most {most}"),
                 Goal::Ours(most) => format!("ours at most {most} {}", row.unit),
+                Goal::Never(most) => format!("ours at most {most} {} in every round", row.unit),
                 Goal::None => continue,
             };
             let _ =
@@ -183,6 +194,23 @@ mod tests {
         let odd = Series::of(vec![3.0, 1.0, 2.0]);
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
         assert_eq!(Series::of(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
+    }
+
+    #[test]
+    fn a_quantile_lies_where_it_should() {
+        let mut times: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let told = [0.0, 0.5, 0.99, 1.0].map(|share| quantile(&mut times, share));
+        assert_eq!(told, [1.0, 51.0, 100.0, 100.0]);
+        assert!(quantile(&mut [], 0.5).is_nan());
+    }
+
+    #[test]
+    fn what_must_never_be_is_judged_by_the_worst_round() {
+        for (rounds, met) in [([0.0, 0.0, 0.0], true), ([0.0, 1.0, 0.0], false)] {
+            let mut lost = Rounds::of("lost", "messages", "", Goal::Never(0.0));
+            rounds.into_iter().for_each(|count| lost.ours(count));
+            assert_eq!(lost.row().met, Some(met), "{rounds:?}");
+        }
     }
 
     #[test]
