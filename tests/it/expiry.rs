@@ -97,6 +97,22 @@ on_both_stores! {
     }
 }
 
+#[tokio::test]
+async fn a_player_is_remembered_for_so_many_days_after_her_last_session_and_no_longer() {
+    use crate::harness::server::StoreKind;
+    const DAY_MS: i64 = 86_400_000;
+    let mut server = Server::on(StoreKind::Redis).with("home.remember_days", 2).start();
+    let mut ann = server.login("ann").await;
+    ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
+    // Answered when the store has it.
+    ann.ask("logout", json!({})).await.unwrap();
+    let redis = server.redis();
+    let keys: Vec<String> = redis.query(&["KEYS", "*:p:ann"]);
+    let [record] = keys.as_slice() else { panic!("one record: {keys:?}") };
+    let left_ms: i64 = redis.query(&["PTTL", record]);
+    assert!((2 * DAY_MS - 60_000..=2 * DAY_MS).contains(&left_ms), "{left_ms}");
+}
+
 /// The store's own expiry is no more than a backstop, and a touch keeps it away from a session that is here.
 #[tokio::test]
 async fn a_touch_keeps_the_record_of_an_idle_player_in_redis() {

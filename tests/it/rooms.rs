@@ -588,6 +588,33 @@ on_both_stores! {
         assert_eq!(ann.room_members(ROOM, None, None).await.unwrap().count, 1);
     }
 
+    async fn no_more_talk_waits_for_the_next_tick_than_a_room_may_hold(kind) {
+        const MOST: usize = 4;
+        const SAID: usize = 30;
+        let starting = Server::on(kind).with("presence.tick_ms", 1_000).with("limits.room_send_burst", 1_000);
+        let server = starting.with("rooms.messages_waiting_max", MOST).start();
+        let mut ann = server.login("ann").await;
+        ann.does("room.join", json!({"room": ROOM})).await;
+        let mut asked = Vec::new();
+        for n in 0..SAID {
+            asked.push(ann.feed("room.send", json!({"room": ROOM, "data": n})).await);
+        }
+        ann.pings().await;
+        let mut taken = 0;
+        for reference in asked {
+            match ann.answer(reference).await {
+                Ok(_) => taken += 1,
+                Err(refused) => assert_eq!((&refused["code"], &refused["temporary"]), (&json!("overloaded"), &json!(true))),
+            }
+        }
+        // A tick may fall between them, two cannot.
+        assert!((MOST..=2 * MOST).contains(&taken), "{taken}");
+        for _ in 0..taken {
+            ann.wait_for_push("message").await;
+        }
+        ann.does("room.send", json!({"room": ROOM, "data": "again"})).await;
+    }
+
     async fn joins_and_talk_have_their_rates(kind) {
         // Of so many at once a second's allowance is a small part, and a pause of this machine gives back no more.
         const ALL: usize = 60;
