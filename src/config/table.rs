@@ -142,8 +142,9 @@ section! {
         /// The address that clients are told to connect to, where it is not `client_addr`: behind a proxy or a
         /// name, such as `wss://play.example.com/v1/connect`.
         public_url: Option<PublicUrl> = "public_url";
-        /// One service key with every scope, to begin with. Without it the service API takes no key. Secret: set
-        /// it as HEARTH_SERVICE_KEY rather than in a file.
+        /// One service key with every scope, to begin with. Without it the service API takes no key. One shorter than
+        /// 16 bytes is taken, with a warning at start: it can be guessed. Secret: set it as HEARTH_SERVICE_KEY rather
+        /// than in a file.
         service_key: Option<Secret> = "service_key";
     }
     with {
@@ -189,7 +190,8 @@ section! {
         jwt_key_file: Option<PathBuf> = "jwt_key_file";
         /// Several public keys as a JSON Web Key Set (RFC 7517), instead of `jwt_key_file`: RSA, EC (P-256, P-384)
         /// and OKP (Ed25519), found by a token's `kid`, each with its one algorithm. Read again when it changes, so
-        /// that keys come and go without a restart; while it cannot be read, the keys that were read stay.
+        /// that keys come and go without a restart; while it cannot be read, the keys that were read stay. In a set
+        /// of one key alone a token may do without a `kid`; one that it has must still be that key's.
         jwks_file: Option<PathBuf> = "jwks_file";
         /// The `iss` that a token must carry; without it none is asked for.
         jwt_issuer: Option<String> = "jwt_issuer";
@@ -212,8 +214,8 @@ section! {
     /// `scopes` (a list of `read`, `push`, `write`, `admin`) and `exp`; it is never good for a player, nor a player's
     /// for a service.
     ServiceAuth ["service"] {
-        /// Service keys with their names and scopes, as a TOML file; `hearth service-key` prints entries for it. Read
-        /// again when it changes: a key that is taken out stops at once. While it cannot be read, the keys that were
+        /// Service keys with their names and scopes, as a TOML file such as `config/service-keys.toml`; `hearth
+        /// service-key` prints entries for it. A secret has at least 16 bytes. Read again when it changes: a key that is taken out stops at once. While it cannot be read, the keys that were
         /// read stay.
         keys_file: Option<PathBuf> = "keys_file";
         /// The one algorithm of services' JWTs: HS256 (with `jwt_secret`), RS256, ES256 or EdDSA (with

@@ -140,6 +140,20 @@ fn environment_and_flags_are_judged_by_name_too() {
 }
 
 #[test]
+fn a_text_in_quotes_is_the_text_also_where_no_quotes_are_needed() {
+    let flags = [
+        ("node_id", "\"n1\""),
+        ("store", "\"embedded:/data\""),
+        ("session.login_policy", "\"many(2)\""),
+        ("auth.jwt_secret", "\"a secret may begin and end with a quote\""),
+    ];
+    let settings = Settings::from_sources(&sources(None, &[], &flags)).expect("good settings");
+    assert_eq!((settings.node_id.as_str(), settings.store.to_string().as_str()), ("n1", "embedded:/data"));
+    assert_eq!(settings.auth.jwt_secret.as_ref().map(|secret| secret.expose().len()), Some(41));
+    assert!(Settings::from_sources(&sources(None, &[], &[("node_id", "\"n1")])).is_err());
+}
+
+#[test]
 fn a_missing_file_is_a_fault() {
     let error = Settings::from_sources(&sources(Some("/nowhere/hearth.toml".as_ref()), &[], &[]))
         .expect_err("no file");

@@ -39,7 +39,8 @@ impl Raw {
 
     pub(super) fn text(&self) -> Result<&str, String> {
         match self {
-            Self::Loose(text) | Self::Text(text) => Ok(text),
+            Self::Loose(text) => Ok(unquoted(text)),
+            Self::Text(text) => Ok(text),
             other => Err(format!("must be text in quotes, not {}", other.kind())),
         }
     }
@@ -55,6 +56,11 @@ impl Raw {
             other => Err(format!("must be a whole number, not {}", other.kind())),
         }
     }
+}
+
+/// The text within the quotes that the file's form asks for: whoever copies a line into a flag brings them along.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
 }
 
 /// A type that a setting can have. A message says what the value must be; the setting's name is put before it.
@@ -205,7 +211,11 @@ impl fmt::Debug for Secret {
 
 impl Read for Secret {
     fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
-        String::read(raw, leaf).map(Self)
+        match raw {
+            // Quotes may be part of it.
+            Raw::Loose(secret) if !secret.is_empty() => Ok(Self(secret.clone())),
+            raw => String::read(raw, leaf).map(Self),
+        }
     }
 }
 

@@ -149,6 +149,22 @@ mod tests {
     }
 
     #[test]
+    fn the_example_opens_nothing_until_keys_are_put_in_and_is_good_then() {
+        let example = include_str!("../../../config/service-keys.toml");
+        assert!(parse(example.as_bytes()).expect("a good file").is_empty());
+        let filled: Vec<&str> = example
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '\n'])).unwrap_or(line))
+            .collect();
+        let filled = filled
+            .join("\n")
+            .replace("<64 hex digits>", SHA256_OF_ABC)
+            .replace("<at least 16 bytes>", "0123456789abcdef");
+        let keys = parse(filled.as_bytes()).expect("a good file");
+        assert_eq!(keys.iter().map(|key| key.identity.name()).collect::<Vec<_>>(), ["shop", "matchmaker"]);
+    }
+
+    #[test]
     fn a_fault_names_its_place_and_no_secret() {
         const SECRET: &str = "s3cret-s3cret-s3cret";
         let entry = |lines: &str| format!("[[keys]]\n{lines}\n");
