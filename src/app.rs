@@ -38,6 +38,8 @@ use crate::telemetry::metrics::Recorded;
 const DURABLE_WAIT: Duration = Duration::from_secs(2);
 /// How long the start waits for the leases of an owner that is still there, beyond one lease TTL.
 const OWNED_WAIT: Duration = Duration::from_secs(4);
+/// How often a node that serves nothing yet looks whether it does.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long company has to leave.
 const COMPANY_STOP: Duration = Duration::from_secs(5);
 /// How long links have to say goodbye.
@@ -143,10 +145,12 @@ pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError
         // Before anybody is told that the server is ready: a stop that comes at that moment must be an orderly one.
         let asked_to_stop = AskedToStop::listen()?;
         let house = House::build(settings).await?;
-        house.announce();
-        company(&house.addresses(), &house.company);
+        let begun = || {
+            house.announce();
+            company(&house.addresses(), &house.company);
+        };
         // A vital task that died leaves nothing to be trusted: the process ends at once, and says nothing more.
-        house.live(asked_to_stop).await?;
+        house.live(asked_to_stop, begun).await?;
         if house.stop().await { Ok(()) } else { Err(ServeError::Unflushed) }
     })
 }
@@ -159,6 +163,8 @@ struct House {
     sessions: Arc<Sessions>,
     client_addr: SocketAddr,
     service_addr: SocketAddr,
+    /// Shards that were not ours yet when the start had waited long enough.
+    waiting: usize,
     /// What is not the server's own.
     company: Tasks,
     /// The service API.
@@ -303,6 +309,7 @@ impl House {
             sessions,
             client_addr,
             service_addr,
+            waiting,
             company: Tasks::new(),
             counter,
             door,
@@ -335,17 +342,35 @@ impl House {
             env!("CARGO_PKG_VERSION"),
             self.settings.store,
         );
-        if self.settings.dev_tokens_taken() {
-            tracing::warn!(
-                operation = "start",
-                "development tokens are on: anybody on this machine can be any player"
-            );
-        }
     }
 
-    /// Until a signal comes or a vital task dies.
-    async fn live(&self, mut asked_to_stop: AskedToStop) -> Result<(), ServeError> {
+    /// Waits until this node serves anything, and says so if that takes long: another node has the store.
+    async fn serving(&self) {
+        let shards = self.home.shards().len();
+        if self.waiting < shards {
+            return;
+        }
+        tracing::warn!(operation = "start", shards, "waiting: another node holds every shard of this store");
+        let _ = writeln!(
+            std::io::stdout(),
+            "hearth {} waits: another node holds all {shards} shards of {}, and this one serves nobody before they are free",
+            env!("CARGO_PKG_VERSION"),
+            self.settings.store,
+        );
+        while self.home.wait_owned(LOOK_AGAIN).await == shards {}
+    }
+
+    /// Until a signal comes or a vital task dies; `begun` is called once there is something to be served.
+    async fn live(&self, mut asked_to_stop: AskedToStop, begun: impl FnOnce()) -> Result<(), ServeError> {
+        let begins = async {
+            self.serving().await;
+            begun();
+            std::future::pending().await
+        };
         tokio::select! {
+            // First of all, so that what has begun is told before a stop.
+            biased;
+            ended = begins => ended,
             () = asked_to_stop.asked() => Ok(()),
             () = self.door.failed() => Err(ServeError::TaskDied),
             () = self.counter.failed() => Err(ServeError::TaskDied),

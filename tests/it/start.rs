@@ -84,6 +84,41 @@ async fn a_stop_tells_those_who_have_not_logged_in_and_waits_for_nobody_else() {
     drop(silent);
 }
 
+/// Lines that it says on standard output, from the first on.
+fn says(child: &mut std::process::Child) -> impl Iterator<Item = String> + use<> {
+    use std::io::BufRead as _;
+    std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
+}
+
+#[tokio::test]
+async fn a_second_server_on_a_store_says_that_it_waits_and_is_ready_once_it_serves() {
+    let mut first = Server::on(StoreKind::Redis).with_lease(1_000).start();
+    let url = first.store_url();
+    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"));
+    second.args(["--client-addr", "127.0.0.1:0", "--service-addr", "127.0.0.1:0", "--store", &url]);
+    for setting in [
+        "node_id=second",
+        "cluster.name=test",
+        "cluster.shards=16",
+        "home.lease_ttl_ms=1000",
+        "redis.response_timeout_ms=250",
+        "redis.connect_timeout_ms=250",
+    ] {
+        second.args(["--set", setting]);
+    }
+    let mut second = second.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut lines = says(&mut second);
+    let waits = lines.next().unwrap();
+    assert!(waits.contains("waits") && waits.contains("16") && !waits.contains("ready"), "{waits}");
+    assert!(first.stop_gracefully().success());
+    let ready = lines.next().unwrap();
+    assert!(ready.contains("is ready"), "{ready}");
+    let url = lines.next().unwrap().trim().strip_prefix("clients").unwrap().trim().to_owned();
+    crate::harness::player::Player::connect(&url, crate::harness::socket::Encoding::Json).await.login("ann").await;
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
 #[tokio::test]
 async fn an_unreachable_redis_is_told_in_one_line() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
