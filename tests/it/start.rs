@@ -106,7 +106,8 @@ async fn a_second_server_on_a_store_says_that_it_waits_and_is_ready_once_it_serv
     ] {
         second.args(["--set", setting]);
     }
-    let mut second = second.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut second =
+        second.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut lines = says(&mut second);
     let waits = lines.next().unwrap();
     assert!(waits.contains("waits") && waits.contains("16") && !waits.contains("ready"), "{waits}");
@@ -114,7 +115,10 @@ async fn a_second_server_on_a_store_says_that_it_waits_and_is_ready_once_it_serv
     let ready = lines.next().unwrap();
     assert!(ready.contains("is ready"), "{ready}");
     let url = lines.next().unwrap().trim().strip_prefix("clients").unwrap().trim().to_owned();
-    crate::harness::player::Player::connect(&url, crate::harness::socket::Encoding::Json).await.login("ann").await;
+    crate::harness::player::Player::connect(&url, crate::harness::socket::Encoding::Json)
+        .await
+        .login("ann")
+        .await;
     second.kill().unwrap();
     second.wait().unwrap();
 }
