@@ -28,6 +28,10 @@ const LOGINS: usize = 256;
 const STATE_BYTES: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The server's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// A session and the number of its last change.

@@ -1,9 +1,11 @@
 //! A record as the store keeps it: `p`, and `w` (watches and rooms), MessagePack arrays behind a format number.
 //! Pure; called by `home::flush`, `home::keeper` and `home::opening`. A remainder is a `p` without sessions.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bars::{Ban, Bars};
 use super::document::{Blob, Document};
@@ -34,13 +36,43 @@ pub enum StoredError {
     Room(#[from] RoomNameError),
 }
 
+/// What a body is likely to fit into: of 200 bytes, as records are, in one allocation.
+const BODY_BYTES: usize = 256;
+
+/// Bytes that are opaque here, borrowed while they are written.
+struct Opaque<'a>(Cow<'a, [u8]>);
+
+impl Serialize for Opaque<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Opaque<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Cow::Owned(Blob::deserialize(deserializer)?.0.into_vec())))
+    }
+}
+
+impl<'a> From<&'a [u8]> for Opaque<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<Opaque<'_>> for Box<[u8]> {
+    fn from(opaque: Opaque<'_>) -> Self {
+        opaque.0.into_owned().into_boxed_slice()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
-struct StoredP {
+struct StoredP<'a> {
     format: u32,
-    history: History,
-    view: StoredView,
-    sessions: Vec<StoredSession>,
-    state: Document,
+    history: Cow<'a, History>,
+    view: StoredView<'a>,
+    sessions: Vec<StoredSession<'a>>,
+    state: Cow<'a, Document>,
     state_stamp: (u64, u64),
     bars: Option<StoredBars>,
 }
@@ -60,43 +92,43 @@ struct StoredBan {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredView {
+struct StoredView<'a> {
     status: Status,
-    activity: Option<Blob>,
-    devices: Vec<Box<str>>,
+    activity: Option<Opaque<'a>>,
+    devices: Cow<'a, [Box<str>]>,
     ver: (u64, u64),
     last_seen_unix_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredSession {
-    id: Blob,
-    device: Box<str>,
+struct StoredSession<'a> {
+    id: Opaque<'a>,
+    device: Cow<'a, str>,
     ticket_n: u64,
     cseq: u64,
     status: Status,
     idle: bool,
-    activity: Option<Blob>,
+    activity: Option<Opaque<'a>>,
     visibility: u8,
     token_expires_at: u64,
     /// 0 attached, 1 detached since, 2 pending until.
     link: (u8, u64),
     active_at: u64,
-    grants: Vec<Box<str>>,
+    grants: Vec<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredW {
+struct StoredW<'a> {
     format: u32,
     /// One list a session, in the order of `p`'s sessions.
-    watches: Vec<Vec<Box<str>>>,
-    rooms: Vec<StoredMembership>,
+    watches: Vec<Vec<Cow<'a, str>>>,
+    rooms: Vec<StoredMembership<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredMembership {
-    room: Box<str>,
-    meta: Option<Blob>,
+struct StoredMembership<'a> {
+    room: Cow<'a, str>,
+    meta: Option<Opaque<'a>>,
     /// By their places among `p`'s sessions.
     sessions: Vec<usize>,
     by_service: bool,
@@ -108,16 +140,16 @@ impl Record {
     pub fn encode_p(&self) -> Bytes {
         let stored = StoredP {
             format: FORMAT,
-            history: self.history.clone(),
+            history: Cow::Borrowed(&self.history),
             view: StoredView {
                 status: self.view.status,
-                activity: self.view.activity.clone().map(Blob),
-                devices: self.view.devices.clone(),
+                activity: self.view.activity.as_deref().map(Opaque::from),
+                devices: Cow::Borrowed(&self.view.devices),
                 ver: pair(self.view.ver),
                 last_seen_unix_ms: self.view.last_seen_unix_ms,
             },
             sessions: self.sessions.iter().map(StoredSession::of).collect(),
-            state: self.state.clone(),
+            state: Cow::Borrowed(&self.state),
             state_stamp: pair(self.state_stamp),
             bars: self
                 .bars
@@ -134,19 +166,15 @@ impl Record {
         if self.rooms.is_empty() && self.sessions.iter().all(|session| session.watches.is_empty()) {
             return Bytes::new();
         }
-        let list = |session: &Session| session.watches.iter().map(|player| player.as_str().into()).collect();
         let place_of = |id: &SessionId| self.sessions.iter().position(|session| session.id == *id);
-        let membership = |membership: &Membership| StoredMembership {
-            room: membership.room.as_str().into(),
-            meta: membership.meta.as_deref().map(|meta| Blob(meta.into())),
+        let rooms = self.rooms.iter().map(|membership| StoredMembership {
+            room: Cow::Borrowed(membership.room.as_str()),
+            meta: membership.meta.as_deref().map(Opaque::from),
             sessions: membership.sessions.iter().filter_map(place_of).collect(),
             by_service: membership.by_service,
-        };
-        encoded(&StoredW {
-            format: FORMAT,
-            watches: self.sessions.iter().map(list).collect(),
-            rooms: self.rooms.iter().map(membership).collect(),
-        })
+        });
+        let watches = self.sessions.iter().map(|session| names(session.watches.iter().map(PlayerId::as_str)));
+        encoded(&StoredW { format: FORMAT, watches: watches.collect(), rooms: rooms.collect() })
     }
 
     /// Reads what the store holds, as it stood under the epoch that wrote it.
@@ -171,14 +199,14 @@ impl Record {
         Ok(Self {
             epoch: stored.epoch,
             version: stored.version,
-            history: p.history,
+            history: p.history.into_owned(),
             sessions,
-            state: p.state,
+            state: p.state.into_owned(),
             state_stamp: stamp(p.state_stamp),
             view: PresenceView {
                 status: p.view.status,
-                activity: p.view.activity.map(|blob| blob.0),
-                devices: p.view.devices,
+                activity: p.view.activity.map(Box::from),
+                devices: p.view.devices.into_owned(),
                 ver: stamp(p.view.ver),
                 last_seen_unix_ms: p.view.last_seen_unix_ms,
             },
@@ -203,7 +231,7 @@ impl StoredBars {
 
     fn into_bars(self) -> Result<Box<Bars>, StoredError> {
         let ban = self.ban.map(|ban| {
-            let cut = ban.cut.into_iter().map(session_id).collect::<Result<_, _>>()?;
+            let cut = ban.cut.iter().map(|id| session_id(&id.0)).collect::<Result<_, _>>()?;
             Ok::<_, StoredError>(Ban { until: ban.until, reason: ban.reason.into(), since: ban.since, cut })
         });
         let (ban, revoked_before) = (ban.transpose()?, self.revoked_before);
@@ -221,8 +249,8 @@ fn read<T: DeserializeOwned>(stored: &[u8]) -> Result<T, StoredError> {
     }
 }
 
-fn session_id(id: Blob) -> Result<SessionId, StoredError> {
-    let id: [u8; 16] = (*id.0).try_into().map_err(|_| broken("a session id has 16 bytes"))?;
+fn session_id(id: &[u8]) -> Result<SessionId, StoredError> {
+    let id: [u8; 16] = id.try_into().map_err(|_| broken("a session id has 16 bytes"))?;
     Ok(SessionId::from_bytes(id))
 }
 
@@ -230,16 +258,16 @@ fn broken(what: &str) -> StoredError {
     StoredError::Broken(serde::de::Error::custom(what))
 }
 
-impl StoredSession {
-    fn of(session: &Session) -> Self {
+impl<'a> StoredSession<'a> {
+    fn of(session: &'a Session) -> Self {
         Self {
-            id: Blob(session.id.as_bytes().to_vec().into_boxed_slice()),
-            device: session.device.clone(),
+            id: Opaque(Cow::Borrowed(session.id.as_bytes())),
+            device: Cow::Borrowed(&session.device),
             ticket_n: session.ticket_n,
             cseq: session.cseq,
             status: session.status,
             idle: session.idle,
-            activity: session.activity.clone().map(Blob),
+            activity: session.activity.as_deref().map(Opaque::from),
             visibility: match session.visibility {
                 Visibility::Full => 0,
                 Visibility::Status => 1,
@@ -252,20 +280,20 @@ impl StoredSession {
                 LinkState::Pending { until } => (2, until),
             },
             active_at: session.active_at,
-            grants: session.grants.iter().map(|grant| grant.as_str().into()).collect(),
+            grants: names(session.grants.iter().map(RoomPattern::as_str)),
         }
     }
 
     fn into_session(self) -> Result<Session, StoredError> {
         Ok(Session {
-            id: session_id(self.id)?,
-            device: self.device,
+            id: session_id(&self.id.0)?,
+            device: self.device.into(),
             ticket_n: self.ticket_n,
             ticket_settled: false,
             cseq: self.cseq,
             status: self.status,
             idle: self.idle,
-            activity: self.activity.map(|blob| blob.0),
+            activity: self.activity.map(Box::from),
             visibility: match self.visibility {
                 0 => Visibility::Full,
                 1 => Visibility::Status,
@@ -290,12 +318,12 @@ impl StoredSession {
     }
 }
 
-impl StoredMembership {
+impl StoredMembership<'_> {
     fn into_membership(self, sessions: &[Session]) -> Result<Membership, StoredError> {
         let id = |place: &usize| sessions.get(*place).map(|session| session.id);
         Ok(Membership {
             room: RoomName::parse(&self.room)?,
-            meta: self.meta.map(|meta| meta.0.into()),
+            meta: self.meta.map(|meta| meta.0.into_owned().into()),
             sessions: self.sessions.iter().filter_map(id).collect(),
             by_service: self.by_service,
         })
@@ -303,8 +331,16 @@ impl StoredMembership {
 }
 
 fn encoded(value: &impl Serialize) -> Bytes {
+    let mut body = Vec::with_capacity(BODY_BYTES);
     // These types hold nothing that MessagePack cannot say.
-    rmp_serde::to_vec(value).map(Bytes::from).unwrap_or_default()
+    value
+        .serialize(&mut rmp_serde::Serializer::new(&mut body))
+        .map(|()| Bytes::from(body))
+        .unwrap_or_default()
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Cow<'a, str>> {
+    names.map(Cow::Borrowed).collect()
 }
 
 const fn pair(stamp: Stamp) -> (u64, u64) {

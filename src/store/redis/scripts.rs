@@ -38,7 +38,7 @@ impl Script {
     }
 
     fn with<'a>(&'a self, keys: usize, arguments: &'a (dyn Fn(&mut Cmd) + Sync)) -> ScriptCall<'a> {
-        ScriptCall { script: self, keys, arguments }
+        ScriptCall { script: self, keys, arguments, size: Size::default() }
     }
 }
 
@@ -47,6 +47,14 @@ pub(super) struct ScriptCall<'a> {
     script: &'a Script,
     keys: usize,
     arguments: &'a (dyn Fn(&mut Cmd) + Sync),
+    size: Size,
+}
+
+/// How much a call is likely to hold, so that its buffer does not grow and move.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    arguments: usize,
+    bytes: usize,
 }
 
 impl ScriptCall<'_> {
@@ -59,8 +67,8 @@ impl ScriptCall<'_> {
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(verb);
-        command.arg(script).arg(self.keys);
+        let mut command = Cmd::with_capacity(self.size.arguments, self.size.bytes + script.len());
+        command.arg(verb).arg(script).arg(self.keys);
         (self.arguments)(&mut command);
         command
     }
@@ -180,8 +188,11 @@ impl Scripts {
             .map(|(commit, keys)| move |command: &mut Cmd| write_commit(command, &keys, commit))
             .collect();
         let calls = commits.iter().zip(&arguments);
-        let calls: Vec<_> =
-            calls.map(|(commit, write)| self.commit.with(commit_keys(commit), write)).collect();
+        let call = |(commit, write)| ScriptCall {
+            size: size_of(commit),
+            ..self.commit.with(commit_keys(commit), write)
+        };
+        let calls: Vec<_> = calls.map(|(commit, write)| call((*commit, write))).collect();
         let answers = lane.eval_all(&calls).await;
         commits.iter().zip(answers).map(|(commit, answer)| committed(answer?, commit)).collect()
     }
@@ -265,6 +276,19 @@ fn grant(reply: &mut Reply) -> Result<Grant, StoreError> {
         version_max: Version::of(reply.hex()?),
         previous_owner: Some(reply.word()?).filter(|name| !name.is_empty()).map(|name| Owner::named(&name)),
     })
+}
+
+/// About what a commit's command takes: exact for records that are unmoved, as most are.
+fn size_of(commit: &Commit) -> Size {
+    const FIXED: usize = 512;
+    let record = |record: &CommitRecord| {
+        let moved = if record.keep == Keep::Unmoved { 0 } else { 128 };
+        record.bytes() + record.player.as_str().len() + 128 + moved
+    };
+    Size {
+        arguments: 24 + 6 * commit.records.len(),
+        bytes: FIXED + commit.records.iter().map(record).sum::<usize>(),
+    }
 }
 
 /// How many keys a commit names.
