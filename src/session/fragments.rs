@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::Error as WsError;
 
+use super::gulp::Gulp;
 use crate::clock;
 
 /// How far a message may be stretched.
@@ -52,6 +53,20 @@ pub struct WholeMessages<S> {
     is_given_up: bool,
 }
 
+impl<S> WholeMessages<Gulp<S>> {
+    /// The socket for another to read on, as it stands; what is left in its place reads nothing and writes nothing.
+    pub(super) fn hand_over(&mut self) -> Self {
+        Self {
+            inner: self.inner.hand_over(),
+            fragments_max: self.fragments_max,
+            timeout_ms: self.timeout_ms,
+            scan: std::mem::take(&mut self.scan),
+            began_ms: self.began_ms,
+            is_given_up: self.is_given_up,
+        }
+    }
+}
+
 impl<S> WholeMessages<S> {
     /// Watches a socket from its first WebSocket frame on.
     pub fn new(inner: S, bounds: MessageBounds) -> Self {
@@ -64,6 +79,11 @@ impl<S> WholeMessages<S> {
             began_ms: 0,
             is_given_up: false,
         }
+    }
+
+    /// Whether something has begun to come and not ended.
+    pub(super) const fn is_amid(&self) -> bool {
+        self.scan.is_amid()
     }
 
     /// What is under it, for those who are done with frames.

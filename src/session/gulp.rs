@@ -19,7 +19,8 @@ thread_local! {
 /// A socket that is read in gulps.
 #[derive(Debug)]
 pub struct Gulp<S> {
-    inner: S,
+    /// None once another has taken the socket.
+    inner: Option<S>,
     /// What was read and not handed on yet; most often nothing.
     rest: Option<Box<Rest>>,
 }
@@ -33,7 +34,12 @@ struct Rest {
 impl<S> Gulp<S> {
     /// A socket of which nothing was read yet, or nothing is left.
     pub const fn new(inner: S) -> Self {
-        Self { inner, rest: None }
+        Self { inner: Some(inner), rest: None }
+    }
+
+    /// The socket, with what was read of it and not handed on.
+    pub(super) const fn hand_over(&mut self) -> Self {
+        Self { inner: self.inner.take(), rest: self.rest.take() }
     }
 }
 
@@ -46,6 +52,16 @@ impl Rest {
         self.given += piece.len();
         self.given >= self.bytes.len()
     }
+}
+
+impl<S: Unpin> Gulp<S> {
+    fn socket(&mut self) -> Option<Pin<&mut S>> {
+        self.inner.as_mut().map(Pin::new)
+    }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gulp<S> {
@@ -61,6 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gulp<S> {
             }
             return Poll::Ready(Ok(()));
         }
+        let Some(inner) = inner else { return Poll::Ready(Ok(())) };
         SHARED.with_borrow_mut(|shared| {
             let mut gulp = ReadBuf::new(shared);
             ready!(Pin::new(inner).poll_read(cx, &mut gulp))?;
@@ -77,7 +94,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gulp<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gulp<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.socket().map_or_else(gone, |socket| socket.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -85,19 +102,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gulp<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        self.socket().map_or_else(gone, |socket| socket.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.socket().map_or_else(gone, |socket| socket.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        self.socket().map_or_else(gone, |socket| socket.poll_shutdown(cx))
     }
 }
 
@@ -119,6 +136,24 @@ mod tests {
         }
         assert!(got == sent);
         assert!(socket.rest.is_none(), "an idle link holds nothing");
+    }
+
+    #[tokio::test]
+    async fn a_socket_moves_with_what_was_read_and_not_handed_on() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut socket = Gulp::new(server);
+        client.write_all(b"one two").await.expect("room");
+        let mut bytes = [0; 4];
+        socket.read_exact(&mut bytes).await.expect("four bytes");
+        let mut moved = socket.hand_over();
+        assert_eq!(socket.read(&mut bytes).await.expect("the end"), 0);
+        assert!(socket.write_all(b"x").await.is_err() && socket.flush().await.is_err());
+        client.write_all(b"!").await.expect("room");
+        moved.read_exact(&mut bytes).await.expect("four bytes");
+        assert_eq!(&bytes, b"two!");
+        moved.write_all(b"heard").await.expect("room");
+        client.read_exact(&mut bytes).await.expect("four bytes");
+        assert_eq!(&bytes, b"hear");
     }
 
     #[tokio::test]

@@ -3,12 +3,12 @@
 //! `gate` once `ready` is known; ends by itself, and then the session's time starts to run.
 
 use std::future::Future;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
+use futures_util::SinkExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::reply::ErrorBody;
 use protocol::request::Op;
 use protocol::{CloseCode, DecodeError, Encoding, ErrorCode, decode_request};
@@ -29,12 +29,10 @@ use crate::clock::{self, Now};
 use crate::hub::{Control, LinkNo, Mailbox};
 use crate::ids::PlayerId;
 
+mod reading;
 mod writing;
 
-/// Bytes of answers after which no more frames are carried out before they are written.
-const BATCH_BYTES_MAX: usize = 64 * 1024;
-/// Frames carried out before their answers are written.
-const BATCH_FRAMES_MAX: usize = 64;
+use reading::Event;
 
 /// A socket that a link can live on.
 pub trait LinkSocket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -42,6 +40,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> LinkSocket for S {}
 
 /// What a client is heard and spoken to through.
 pub type ClientSocket<S> = WebSocketStream<WholeMessages<Gulp<S>>>;
+
+/// What a socket has to say: nothing more, a fault, or a message.
+type Heard = Option<Result<Message, WsError>>;
 
 type Later = Pin<Box<dyn Future<Output = (u32, Answer)> + Send>>;
 
@@ -57,6 +58,11 @@ pub struct Link<S> {
     waiting: Option<Box<FuturesUnordered<Later>>>,
     pong_due: bool,
     batch_began: Option<std::time::Instant>,
+    wake_ups: u8,
+    /// The socket was asked in this very turn of the task, and had nothing: it calls when it has.
+    is_drained: bool,
+    /// The WebSocket library's read buffer may be larger than it was made.
+    is_swollen: bool,
     is_settled: bool,
     is_leaving: bool,
     place: Option<OwnedSemaphorePermit>,
@@ -105,6 +111,10 @@ impl<S: LinkSocket> Link<S> {
             waiting: None,
             pong_due: false,
             batch_began: None,
+            wake_ups: 0,
+            is_drained: false,
+            // A token is long.
+            is_swollen: true,
             is_settled: false,
             is_leaving: false,
             place: None,
@@ -209,17 +219,15 @@ impl<S: LinkSocket> Link<S> {
         self.me.attachment.as_ref()
     }
 
+    /// What waits while the link is idle is one small future: all that is rare is boxed.
     async fn serve(&mut self, mailbox: &Mailbox, link: LinkNo) -> Closed {
         loop {
             if let Some(closed) = self.deliver(mailbox, link).await {
                 return closed;
             }
-            let may_read = self.may_read();
-            let outcome = tokio::select! {
-                biased;
-                () = mailbox.woken(link) => None,
-                Some((reference, answer)) = next_of(&mut self.waiting) => self.answer(reference, answer),
-                frame = self.ws.next(), if may_read => self.frames(frame, mailbox, link).await,
+            let outcome = match poll_fn(|cx| self.poll_event(mailbox, link, cx)).await {
+                Event::Done(outcome) => outcome,
+                Event::Unserved(first) => Box::pin(self.held(first, mailbox, link)).await,
             };
             if let Some(closed) = outcome {
                 // What was answered before the end is still said.
@@ -227,54 +235,6 @@ impl<S: LinkSocket> Link<S> {
                 return said.filter(|_| matches!(closed, Closed::SessionGone)).unwrap_or(closed);
             }
         }
-    }
-
-    /// Whether one more command may wait for the store; else the link is not read.
-    fn may_read(&self) -> bool {
-        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.len());
-        waiting < self.sessions.settings.durable_in_flight_max
-    }
-
-    /// Carries out what one wake-up brought.
-    async fn frames(
-        &mut self,
-        first: Option<Result<Message, WsError>>,
-        mailbox: &Mailbox,
-        link: LinkNo,
-    ) -> Option<Closed> {
-        let mut now = clock::now();
-        mailbox.heard(now.mono_ms);
-        let shard = Arc::clone(self.me()?.cell.shard());
-        self.batch_began = Some(std::time::Instant::now());
-        let mut held_in_vain = false;
-        if !shard.serves(now.mono_ms) {
-            held_in_vain = !Box::pin(self.hold(&shard, mailbox, link)).await;
-            now = clock::now();
-        }
-        let mut next = Some(first);
-        for _ in 0..BATCH_FRAMES_MAX {
-            let frame = match next.take() {
-                None => self.at_hand().await,
-                first => first,
-            };
-            let Some(frame) = frame else { break };
-            if let Some(closed) = self.frame(frame, now, held_in_vain, mailbox) {
-                return Some(closed);
-            }
-            if !self.may_read() || self.outbox.bytes() > BATCH_BYTES_MAX {
-                break;
-            }
-        }
-        None
-    }
-
-    /// The next frame, if it is here already. Asks with the task's own waker: another one, which calls nobody, would
-    /// have to be taken back before the link sleeps.
-    fn at_hand(&mut self) -> impl Future<Output = Option<Option<Result<Message, WsError>>>> {
-        std::future::poll_fn(|cx| match self.ws.poll_next_unpin(cx) {
-            Poll::Ready(frame) => Poll::Ready(Some(frame)),
-            Poll::Pending => Poll::Ready(None),
-        })
     }
 
     /// Waits for the shard to answer again, at most the hold time; control goes out meanwhile.
@@ -322,6 +282,7 @@ impl<S: LinkSocket> Link<S> {
             Some(Ok(Message::Text(text))) => (Encoding::Json, bytes::Bytes::from(text)),
         };
         let (spoken, bytes) = bytes;
+        self.is_swollen |= bytes.len() > self.ws.get_config().read_buffer_size;
         let encoding = self.outbox.encoding();
         let decode = || {
             if spoken == encoding { decode_request(encoding, &bytes) } else { Err(wrong_kind_of_frame()) }
@@ -414,59 +375,6 @@ impl<S: LinkSocket> Link<S> {
         });
         self.waiting.get_or_insert_default().push(later);
     }
-
-    /// Writes what is in the outbox and the mailbox, if it may still be said.
-    async fn deliver(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
-        let shard = Arc::clone(self.me()?.cell.shard());
-        let mut may_push = shard.serves(clock::now().mono_ms);
-        // Answers are on their way but may not leave: they wait like requests do, or are never said.
-        if !may_push && self.speaks_for_home && !self.outbox.is_empty() {
-            if !Box::pin(self.hold(&shard, mailbox, link)).await {
-                self.outbox.clear();
-                return Some(Closed::ByServer(closing_of(
-                    CloseCode::GoingAway,
-                    "the home cannot answer now",
-                )));
-            }
-            may_push = shard.serves(clock::now().mono_ms);
-        }
-        let taken =
-            mailbox.take(link, self.sessions.hub.settings(), may_push, |frame| self.outbox.add_frame(frame));
-        if let Some(closed) = writing::ended_by(&taken) {
-            self.outbox.clear();
-            return Some(closed);
-        }
-        let mut closing = None;
-        for control in taken.control {
-            match control {
-                // Our own logout's notice: its answer, which waits for the commit, is the last word.
-                Control::Close(last) if self.is_leaving && last.code == CloseCode::Done.number() => {}
-                Control::Close(last) => closing = Some(Closed::ByServer(last)),
-                control => self.outbox.add_control(&control),
-            }
-        }
-        if !self.outbox.is_empty() || self.pong_due {
-            self.speaks_for_home = false;
-            if closing.is_some() {
-                // Who does not read is not waited for: a server that stops has no time for it.
-                let _ = tokio::time::timeout(GOODBYE, self.write_out(mailbox, link)).await;
-            } else if let Some(unwritten) = self.write_out(mailbox, link).await {
-                return Some(self.closed_unwritten(&unwritten, mailbox, link));
-            }
-        }
-        if let Some(began) = self.batch_began.take() {
-            self.sessions.meters.applied(began.elapsed());
-        }
-        closing
-    }
-}
-
-async fn next_of(waiting: &mut Option<Box<FuturesUnordered<Later>>>) -> Option<(u32, Answer)> {
-    let done = waiting.as_mut()?.next().await;
-    if waiting.as_ref().is_some_and(|waiting| waiting.is_empty()) {
-        *waiting = None;
-    }
-    done
 }
 
 fn wrong_kind_of_frame() -> DecodeError {

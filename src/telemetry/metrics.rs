@@ -163,7 +163,7 @@ table! {
     RESUMES: Counter "hearth_resumes_total", Count;
     /// Commands by `op` and `outcome`: ok, dup, or an error code.
     COMMANDS: Counter "hearth_commands_total", Count;
-    /// From a command's frame to its ack, by `level`: applied, durable.
+    /// From a command's frame to its ack, by `level`: applied (of every sixteenth wake-up of a link), durable.
     ACK_SECONDS: Histogram "hearth_ack_seconds", Seconds, SECONDS;
     /// Refused for being too fast, by `kind`: frame, state, presence, watch, query, send, room, connect, login, service.
     RATE_LIMITED: Counter "hearth_rate_limited_total", Count;

@@ -2,6 +2,7 @@
 //! decides what may be said; pongs, which the WebSocket library owes by itself, go first.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::Sink as _;
@@ -12,11 +13,21 @@ use super::{Link, LinkSocket};
 use crate::clock;
 use crate::hub::{Control, GivenUp, LinkNo, Mailbox, Taken};
 use crate::session::outbox::Outbox;
-use crate::session::parting::{Closed, closed_by, closing_of};
+use crate::session::parting::{Closed, GOODBYE, closed_by, closing_of};
+
+/// What there is to write.
+enum Gathered {
+    /// All that may be said is in the outbox; perhaps an end follows.
+    Ready(Option<Closed>),
+    /// Nothing more may be said.
+    End(Closed),
+    /// Answers may not leave yet.
+    Unserved,
+}
 
 /// Why something was not written, or not all of it.
 #[derive(Debug)]
-pub(super) enum Unwritten {
+enum Unwritten {
     /// The mailbox says why.
     Stopped,
     /// The socket's error.
@@ -24,7 +35,7 @@ pub(super) enum Unwritten {
 }
 
 /// Whether what the mailbox gave ends the link whatever else is to be said.
-pub(super) fn ended_by(taken: &Taken) -> Option<Closed> {
+fn ended_by(taken: &Taken) -> Option<Closed> {
     let (code, reason) = match taken.given_up {
         _ if taken.displaced => (CloseCode::Moved, "resumed on another link"),
         Some(GivenUp::Silent) => (CloseCode::NoSignOfLife, "no sign of life"),
@@ -35,6 +46,72 @@ pub(super) fn ended_by(taken: &Taken) -> Option<Closed> {
 }
 
 impl<S: LinkSocket> Link<S> {
+    /// Writes what is in the outbox and the mailbox, if it may still be said.
+    pub(super) async fn deliver(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
+        let gathered = match self.gather(mailbox, link, true) {
+            Gathered::Unserved => Box::pin(self.gather_later(mailbox, link)).await,
+            gathered => gathered,
+        };
+        let closing = match gathered {
+            Gathered::Ready(closing) => closing,
+            Gathered::End(closed) => return Some(closed),
+            Gathered::Unserved => None,
+        };
+        if !self.outbox.is_empty() || self.pong_due {
+            self.speaks_for_home = false;
+            if closing.is_some() {
+                // Who does not read is not waited for: a server that stops has no time for it.
+                let written = tokio::time::timeout(GOODBYE, self.write_out(mailbox, link));
+                let _ = Box::pin(written).await;
+            } else if let Some(unwritten) = self.write_out(mailbox, link).await {
+                return Some(self.closed_unwritten(&unwritten, mailbox, link));
+            }
+        }
+        if let Some(began) = self.batch_began.take() {
+            self.sessions.meters.applied(began.elapsed());
+        }
+        closing
+    }
+
+    /// Answers are on their way but may not leave: they wait like requests do, or are never said.
+    async fn gather_later(&mut self, mailbox: &Mailbox, link: LinkNo) -> Gathered {
+        // What the socket brings meanwhile calls for this wait, not for the next read.
+        self.is_drained = false;
+        let Some(shard) = self.me().map(|me| Arc::clone(me.cell.shard())) else {
+            return Gathered::Ready(None);
+        };
+        if self.hold(&shard, mailbox, link).await {
+            return self.gather(mailbox, link, false);
+        }
+        self.outbox.clear();
+        Gathered::End(Closed::ByServer(closing_of(CloseCode::GoingAway, "the home cannot answer now")))
+    }
+
+    /// Puts what the mailbox has, and what of it may be said, in the outbox.
+    fn gather(&mut self, mailbox: &Mailbox, link: LinkNo, may_wait: bool) -> Gathered {
+        let Some(me) = self.me() else { return Gathered::Ready(None) };
+        let may_push = me.cell.shard().serves(clock::now().mono_ms);
+        if may_wait && !may_push && self.speaks_for_home && !self.outbox.is_empty() {
+            return Gathered::Unserved;
+        }
+        let taken =
+            mailbox.take(link, self.sessions.hub.settings(), may_push, |frame| self.outbox.add_frame(frame));
+        if let Some(closed) = ended_by(&taken) {
+            self.outbox.clear();
+            return Gathered::End(closed);
+        }
+        let mut closing = None;
+        for control in taken.control {
+            match control {
+                // Our own logout's notice: its answer, which waits for the commit, is the last word.
+                Control::Close(last) if self.is_leaving && last.code == CloseCode::Done.number() => {}
+                Control::Close(last) => closing = Some(Closed::ByServer(last)),
+                control => self.outbox.add_control(&control),
+            }
+        }
+        Gathered::Ready(closing)
+    }
+
     /// Writes control alone: what may not be said yet waits beside it. False when the link must end.
     pub(super) async fn say_control(
         &mut self,
@@ -62,12 +139,14 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// Writes what is in the outbox; gives up when the mailbox says so.
-    pub(super) async fn write_out(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Unwritten> {
+    async fn write_out(&mut self, mailbox: &Mailbox, link: LinkNo) -> Option<Unwritten> {
         let (mut is_stuck, mut was_woken) = (false, false);
         let written = std::future::poll_fn(|cx| {
             if let Poll::Ready(written) = self.poll_written(cx) {
                 return Poll::Ready(Some(written));
             }
+            // What the socket brings meanwhile calls for this write, not for the next read.
+            self.is_drained = false;
             if !std::mem::replace(&mut is_stuck, true) {
                 mailbox.writing(clock::now().mono_ms.max(1));
             }
@@ -93,7 +172,7 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// How the link ends after a write that came to nothing.
-    pub(super) fn closed_unwritten(&self, unwritten: &Unwritten, mailbox: &Mailbox, link: LinkNo) -> Closed {
+    fn closed_unwritten(&self, unwritten: &Unwritten, mailbox: &Mailbox, link: LinkNo) -> Closed {
         if let Unwritten::Broken(error) = unwritten {
             return closed_by(error);
         }
