@@ -93,16 +93,25 @@ impl Pending {
         Some(push)
     }
 
-    /// What the next frame carries: as many presence items in a row as fit, or one message.
+    /// What the next frame carries: as many presence items in a row as fit, or one message. Most often that is all there
+    /// is, and then the list itself.
     pub(super) fn next_joined(&mut self) -> Option<Vec<Arc<Push>>> {
-        let first = self.pop_front()?;
-        let (mut bytes, mut pushes) = (first.bytes(), vec![first]);
-        while pushes.len() < JOIN_ITEMS_MAX && joins(&pushes, self.queue.front(), bytes) {
-            let Some(next) = self.pop_front() else { break };
-            bytes += next.bytes();
-            pushes.push(next);
+        let first = self.queue.front()?;
+        let (mut count, mut bytes) = (1, first.bytes());
+        if first.presence().is_some() {
+            let fitting = self.queue.iter().skip(1).take(JOIN_ITEMS_MAX - 1).take_while(|next| {
+                bytes += next.bytes();
+                next.presence().is_some() && bytes <= JOIN_BYTES_MAX
+            });
+            count += fitting.count();
         }
-        Some(pushes)
+        let joined: Vec<_> = if count == self.queue.len() {
+            std::mem::take(&mut self.queue).into()
+        } else {
+            self.queue.drain(..count).collect()
+        };
+        self.bytes = self.bytes.saturating_sub(joined.iter().map(|push| push.bytes()).sum());
+        Some(joined)
     }
 
     /// Whether a message that the store keeps is among them.
@@ -136,12 +145,6 @@ impl Pending {
             *self = Self::default();
         }
     }
-}
-
-fn joins(pushes: &[Arc<Push>], next: Option<&Arc<Push>>, bytes: usize) -> bool {
-    let is_presence = |push: &Arc<Push>| push.presence().is_some();
-    pushes.first().is_some_and(is_presence)
-        && next.is_some_and(|next| is_presence(next) && bytes + next.bytes() <= JOIN_BYTES_MAX)
 }
 
 #[cfg(test)]
