@@ -46,26 +46,21 @@ impl Document {
         self.0.iter().map(|(key, value)| (&**key, &*value.0))
     }
 
-    /// Writes a key.
-    pub fn set(&mut self, key: &str, value: Box<[u8]>) {
+    /// Writes a key; what it held.
+    pub fn set(&mut self, key: &str, value: Box<[u8]>) -> Option<Box<[u8]>> {
         match self.place(key) {
-            Ok(at) => {
-                if let Some((_, old)) = self.0.get_mut(at) {
-                    old.0 = value;
-                }
-            }
+            Ok(at) => self.0.get_mut(at).map(|(_, old)| std::mem::replace(&mut old.0, value)),
             Err(at) => {
                 self.0.reserve_exact(1);
                 self.0.insert(at, (key.into(), Blob(value)));
+                None
             }
         }
     }
 
-    /// Removes a key, if it is there.
-    pub fn unset(&mut self, key: &str) {
-        if let Ok(at) = self.place(key) {
-            self.0.remove(at);
-        }
+    /// Removes a key, if it is there; what it held.
+    pub fn unset(&mut self, key: &str) -> Option<Box<[u8]>> {
+        self.place(key).ok().map(|at| self.0.remove(at).1.0)
     }
 
     /// The size of the whole as a MessagePack map, within a few bytes.

@@ -1,6 +1,5 @@
 //! `state.get` and `state.patch`: the player's small shared state. Pure; part of the record.
 
-use super::document::Document;
 use super::{Admission, Context, Record, Refusal};
 use crate::ids::{SessionId, Stamp};
 
@@ -50,9 +49,12 @@ impl Record {
             self.touch_activity(ctx, id)?;
             return Ok(self.patched(Admission::Repeat, self.present_counts(patch)));
         }
-        let (state, counted) = self.patched_state(ctx, patch)?;
-        self.accept(ctx, id, cseq)?;
-        Ok(self.take_state(state, counted))
+        let done = self.patch_state(ctx, patch)?;
+        if let Err(refusal) = self.accept(ctx, id, cseq) {
+            self.undo(done.before);
+            return Err(refusal);
+        }
+        Ok(self.stand_at(done))
     }
 
     /// The same from a service: without a session's counter.
@@ -63,17 +65,31 @@ impl Record {
         if self.sessions.is_empty() {
             return Err(Refusal::NoSession);
         }
-        let (state, counted) = self.patched_state(ctx, patch)?;
+        let done = self.patch_state(ctx, patch)?;
         self.version = self.version.next();
-        Ok(self.take_state(state, counted))
+        Ok(self.stand_at(done))
     }
 
-    fn take_state(&mut self, state: Document, counted: Vec<(Box<str>, i64)>) -> Patched {
-        if self.state != state {
-            self.state = state;
+    /// The state stands at the present version now, if it is another one than before.
+    fn stand_at(&mut self, done: Done<'_>) -> Patched {
+        let mut before = done.before;
+        // What a key held before its first step stands first among its own.
+        before.sort_by_key(|(key, _)| *key);
+        before.dedup_by_key(|(key, _)| *key);
+        if before.iter().any(|(key, value)| self.state.get(key) != value.as_deref()) {
             self.state_stamp = self.stamp();
         }
-        self.patched(Admission::New, counted)
+        self.patched(Admission::New, done.counted)
+    }
+
+    /// Takes the steps back, the latest first.
+    fn undo(&mut self, before: Vec<Step<'_>>) {
+        for (key, value) in before.into_iter().rev() {
+            match value {
+                Some(value) => drop(self.state.set(key, value)),
+                None => drop(self.state.unset(key)),
+            }
+        }
     }
 
     fn patched(&self, admission: Admission, counted: Vec<(Box<str>, i64)>) -> Patched {
@@ -85,46 +101,62 @@ impl Record {
         patch.incr.iter().filter_map(|(key, _)| Some(((*key).into(), present(key)?))).collect()
     }
 
-    #[allow(clippy::type_complexity, reason = "the new state and what incr made, used once above")]
-    fn patched_state(
-        &self,
-        ctx: Context<'_>,
-        patch: &Patch<'_>,
-    ) -> Result<(Document, Vec<(Box<str>, i64)>), Refusal> {
+    /// Carries the patch out in place; whatever is refused leaves the state as it was.
+    fn patch_state<'a>(&mut self, ctx: Context<'_>, patch: &Patch<'a>) -> Result<Done<'a>, Refusal> {
         if patch.if_state.is_some_and(|seen| seen != self.state_stamp) {
             return Err(Refusal::StateConflict { state_stamp: self.state_stamp });
         }
         // What is written alone must fit: a flood of keys is refused before it costs anything.
         let written: usize = patch.set.iter().map(|(key, value)| key.len() + 2 + value.len()).sum();
         if written > ctx.rules.state_bytes_max {
-            return Err(Refusal::TooLarge(
-                "the state would pass its limit (`state_bytes` among the limits that `ready` names)",
-            ));
+            return Err(TOO_LARGE);
         }
-        let mut state = self.state.clone();
+        let steps = patch.set.len() + patch.unset.len() + patch.incr.len();
+        let mut done =
+            Done { before: Vec::with_capacity(steps), counted: Vec::with_capacity(patch.incr.len()) };
+        if let Err(refusal) = self.take_steps(ctx, patch, &mut done) {
+            self.undo(done.before);
+            return Err(refusal);
+        }
+        Ok(done)
+    }
+
+    fn take_steps<'a>(
+        &mut self,
+        ctx: Context<'_>,
+        patch: &Patch<'a>,
+        done: &mut Done<'a>,
+    ) -> Result<(), Refusal> {
         for (key, value) in &patch.set {
-            state.set(checked_key(key)?, value.clone());
+            done.before.push((key, self.state.set(checked_key(key)?, value.clone())));
         }
         for key in &patch.unset {
-            state.unset(key);
+            done.before.push((key, self.state.unset(key)));
         }
-        let mut counted = Vec::with_capacity(patch.incr.len());
         for (key, by) in &patch.incr {
-            let before = match state.get(checked_key(key)?) {
+            let before = match self.state.get(checked_key(key)?) {
                 None => 0,
                 Some(value) => read_integer(value).ok_or(Refusal::BadRequest("incr needs an integer"))?,
             };
             let after = before.checked_add(*by).ok_or(Refusal::BadRequest("incr passes the range of i64"))?;
-            state.set(key, write_integer(after));
-            counted.push(((*key).into(), after));
+            done.before.push((key, self.state.set(key, write_integer(after))));
+            done.counted.push(((*key).into(), after));
         }
-        if state.encoded_bytes() > ctx.rules.state_bytes_max {
-            return Err(Refusal::TooLarge(
-                "the state would pass its limit (`state_bytes` among the limits that `ready` names)",
-            ));
-        }
-        Ok((state, counted))
+        if self.state.encoded_bytes() > ctx.rules.state_bytes_max { Err(TOO_LARGE) } else { Ok(()) }
     }
+}
+
+const TOO_LARGE: Refusal =
+    Refusal::TooLarge("the state would pass its limit (`state_bytes` among the limits that `ready` names)");
+
+/// A key that was written or removed, with what it held.
+type Step<'a> = (&'a str, Option<Box<[u8]>>);
+
+/// What a patch has done to the state.
+struct Done<'a> {
+    before: Vec<Step<'a>>,
+    /// What `incr` made of its keys.
+    counted: Vec<(Box<str>, i64)>,
 }
 
 fn checked_key(key: &str) -> Result<&str, Refusal> {

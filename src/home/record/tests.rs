@@ -126,6 +126,39 @@ fn a_refused_change_uses_no_counter_and_changes_nothing() {
 }
 
 #[test]
+fn a_patch_that_is_refused_late_takes_all_its_steps_back() {
+    let mut story = Story::begin();
+    let id = story.login();
+    let ctx = story.ctx();
+    let text = || rmp_serde::to_vec("text").unwrap().into_boxed_slice();
+    let first = Patch { set: vec![("a", Box::new([1])), ("b", text())], ..Patch::default() };
+    story.record.patch(ctx, id, &first, None).unwrap();
+    let before = story.record.clone();
+    let set = vec![("a", Box::<[u8]>::from([2])), ("a", Box::new([3])), ("c", Box::new([4])), ("b", text())];
+    let refused = Patch { set, unset: vec!["a", "a", "x"], incr: vec![("a", 1), ("b", 1)], if_state: None };
+    assert!(matches!(story.record.patch(ctx, id, &refused, None), Err(Refusal::BadRequest(_))));
+    assert_eq!(story.record, before);
+}
+
+#[test]
+fn a_patch_that_leads_back_to_the_same_state_moves_no_state_stamp() {
+    let mut story = Story::begin();
+    let id = story.login();
+    let ctx = story.ctx();
+    let at = |set: u8, incr| Patch {
+        set: vec![("a", Box::new([set]))],
+        incr: vec![("a", incr)],
+        ..Patch::default()
+    };
+    let first = story.record.patch(ctx, id, &at(1, 1), None).unwrap();
+    let same = story.record.patch(ctx, id, &at(5, -3), None).unwrap();
+    assert_eq!(same.state_stamp, first.state_stamp);
+    assert!(same.stamp.version > first.stamp.version);
+    let other = story.record.patch(ctx, id, &at(5, -2), None).unwrap();
+    assert_eq!(other.state_stamp, other.stamp);
+}
+
+#[test]
 fn if_state_refuses_what_another_session_changed() {
     let mut story = Story::begin();
     let id = story.login();
