@@ -22,3 +22,4 @@ pub mod store;
 pub mod tasks;
 pub mod telemetry;
 pub mod wheel;
+pub mod wire;

@@ -13,9 +13,9 @@ use super::body::{JsonBody, PathPlayer};
 use super::door::Admin;
 use super::kick::checked_reason;
 use super::problem::Problem;
-use super::words::wire_stamp;
 use crate::clock;
 use crate::home::record::bars::Ban;
+use crate::wire::wire_stamp;
 
 #[derive(Deserialize)]
 pub(super) struct Asked<'a> {

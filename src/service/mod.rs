@@ -47,9 +47,9 @@ use crate::ids::{SessionId, Stamp};
 use crate::limits::KeyLimits;
 use crate::maintenance::Maintenance;
 use crate::presence::Presence;
+use crate::wire::wire_stamp;
 use fresh::Fresh;
 use problem::Problem;
-use words::wire_stamp;
 
 /// Most bytes of a request's body.
 const BODY_BYTES_MAX: usize = 256 * 1024;

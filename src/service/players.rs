@@ -21,13 +21,14 @@ use super::body::PathPlayer;
 use super::door::{Admin, Reader};
 use super::problem::Problem;
 use super::sessions::SessionView;
-use super::words::{stamp_of_text, state_of, wire_stamp};
+use super::words::{stamp_of_text, state_of};
 use crate::clock;
 use crate::events::EndReason;
 use crate::home::history::Verdict;
 use crate::home::record::{Record, Refusal};
 use crate::home::{BanAtErasure, HomeError};
 use crate::ids::{PlayerId, Stamp};
+use crate::wire::wire_stamp;
 
 /// The longest that a caller may wait for a stamp.
 const WAIT_MS_MAX: u64 = 10_000;

@@ -1,5 +1,5 @@
-//! Every refusal of the service API: RFC 9457 problem details with the wire's own codes. The one place where the
-//! house's errors become HTTP statuses. Never carries a key, a ticket or a payload.
+//! Every refusal of the service API: RFC 9457 problem details with the wire's own codes. The one place where codes
+//! become HTTP statuses. Never carries a key, a ticket or a payload.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,14 +7,11 @@ use protocol::reply::ErrorBody;
 use protocol::{ErrorCode, Stamp as WireStamp};
 use serde::Serialize;
 
-use super::words::wire_stamp;
 use crate::home::HomeError;
 use crate::home::record::Refusal;
 use crate::ids::{IdError, RoomNameError};
 use crate::limits::RateLimited;
-
-/// When to try again after a refusal that names no time of its own.
-const RETRY_AFTER_MS: u64 = 1_000;
+use crate::wire::{RETRY_AFTER_MS, error_of};
 
 /// Why a call was refused.
 #[derive(Debug)]
@@ -71,23 +68,11 @@ impl From<ErrorBody> for Problem {
 
 impl From<HomeError> for Problem {
     fn from(error: HomeError) -> Self {
-        let body = ErrorBody::new(code_of(&error), error.to_string());
         match error {
+            // A service asks for a player's sessions, it has none itself.
             HomeError::Refused(Refusal::NoSession) => Self::not_found("the player has no session"),
-            HomeError::Refused(Refusal::CseqGap { expected }) => {
-                ErrorBody { expected: Some(expected), ..body }.into()
-            }
-            HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
-                ErrorBody { state_stamp: Some(wire_stamp(state_stamp)), ..body }.into()
-            }
-            HomeError::NotHome { retry_after_ms } => body.after(retry_after_ms).into(),
-            HomeError::Store(_) | HomeError::NotDurable | HomeError::Overloaded => {
-                body.after(RETRY_AFTER_MS).into()
-            }
-            HomeError::Refused(Refusal::Banned { reason }) => {
-                ErrorBody { reason: Some(reason.as_ref().into()), ..body }.into()
-            }
-            HomeError::Refused(_) | HomeError::Corrupt => body.into(),
+            HomeError::Refused(Refusal::Kicked { .. }) => Self::not_found(error.to_string()),
+            error => error_of(&error).into(),
         }
     }
 }
@@ -108,31 +93,6 @@ impl From<RateLimited> for Problem {
     fn from(limited: RateLimited) -> Self {
         let body = ErrorBody::new(ErrorCode::RateLimited, "too many requests with this key");
         body.after(u64::from(limited.retry_after_ms)).into()
-    }
-}
-
-const fn code_of(error: &HomeError) -> ErrorCode {
-    match error {
-        HomeError::Refused(refusal) => match refusal {
-            Refusal::NoSession | Refusal::Kicked { .. } => ErrorCode::NotFound,
-            Refusal::NotResumable => ErrorCode::NotResumable,
-            Refusal::CseqGap { .. } => ErrorCode::CseqGap,
-            Refusal::StateConflict { .. } => ErrorCode::StateConflict,
-            Refusal::TooLarge(_) => ErrorCode::TooLarge,
-            Refusal::BadRequest(_) => ErrorCode::BadRequest,
-            Refusal::SessionLimit => ErrorCode::SessionLimit,
-            Refusal::TokenExpired | Refusal::TokenRevoked => ErrorCode::TokenExpired,
-            Refusal::Banned { .. } => ErrorCode::Banned,
-            Refusal::NotBanned => ErrorCode::NotFound,
-            Refusal::Behind => ErrorCode::Behind,
-            Refusal::Forbidden(_) => ErrorCode::Forbidden,
-            Refusal::RoomFull => ErrorCode::RoomFull,
-            Refusal::TooMuchTalk => ErrorCode::Overloaded,
-        },
-        HomeError::NotHome { .. } => ErrorCode::NotHome,
-        HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
-        HomeError::Overloaded => ErrorCode::Overloaded,
-        HomeError::Corrupt => ErrorCode::Internal,
     }
 }
 

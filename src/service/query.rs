@@ -14,11 +14,12 @@ use super::Service;
 use super::body::{AnyBody, answer_encoding, players_of};
 use super::door::Reader;
 use super::problem::Problem;
-use super::words::{wire_stamp, wire_status};
+use super::words::wire_status;
 use crate::clock;
 use crate::events::{PresenceView, Status};
 use crate::home::{Glance, Lookup};
 use crate::ids::PlayerId;
+use crate::wire::wire_stamp;
 
 /// How often those are looked for who turned cold between a look into memory and the answer.
 const ROUNDS_MAX: usize = 3;

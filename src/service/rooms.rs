@@ -19,7 +19,6 @@ use super::door::{Pusher, Reader, Writer};
 use super::messages::{MESSAGE_BYTES_MAX, checked_key, text_of};
 use super::problem::Problem;
 use super::repeats::message_id;
-use super::words::wire_stamp;
 use crate::clock;
 use crate::home::record::Refusal;
 use crate::home::record::rooms::Meta;
@@ -27,6 +26,7 @@ use crate::home::{Applied, Cell, HomeError};
 use crate::hub::{Push, PushKind};
 use crate::ids::RoomName;
 use crate::presence::NoPlace;
+use crate::wire::wire_stamp;
 
 /// Stands before the room in the id of a message to one: no player's id begins so.
 const TO_ROOM: &str = "\u{1}room:";

@@ -16,12 +16,13 @@ use super::Service;
 use super::body::{JsonBody, PathSession, player_of};
 use super::door::{Reader, Writer};
 use super::problem::Problem;
-use super::words::{status_of, write_value};
+use super::words::status_of;
 use crate::clock;
 use crate::events::{EndReason, Status};
 use crate::home::record::state::Patch;
 use crate::home::record::{Context, LinkState, Refusal, Session, millis};
 use crate::home::{HomeError, Login, Opened};
+use crate::wire::write_value;
 
 /// The device of a session whose maker names none.
 const DEVICE: &str = "other";

@@ -12,9 +12,9 @@ use super::Service;
 use super::body::{JsonBody, PathPlayer};
 use super::door::Writer;
 use super::problem::Problem;
-use super::words::{house_stamp, wire_stamp, write_value};
 use crate::clock;
 use crate::home::record::state::Patch;
+use crate::wire::{house_stamp, wire_stamp, write_value};
 
 /// `PATCH /v1/players/{player}/state`
 pub(super) async fn change(

@@ -14,13 +14,13 @@ use super::Service;
 use super::body::{JsonBody, PathPlayer, players_of};
 use super::door::Writer;
 use super::problem::Problem;
-use super::words::wire_stamp;
 use crate::clock;
 use crate::home::record::watches::{ListMoved, WatchList};
 use crate::home::{Cell, Lookup};
 use crate::hub::Push;
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
+use crate::wire::wire_stamp;
 
 /// Between two looks at those who could not be looked at, and after how many it is given up: their home is gone for
 /// long, and their next change is pushed like any other.

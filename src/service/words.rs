@@ -1,22 +1,16 @@
-//! Between the house's words and the wire's: stamps, states, statuses. Pure; called by the calls of this room.
+//! What services say and hear, in the house's words: stamps of a query, states, statuses. Pure; called by the calls of
+//! this room. What players say, too, is `wire`'s.
 
 use std::collections::BTreeMap;
 
+use protocol::Value;
 use protocol::request::Status as WireStatus;
-use protocol::{Stamp as WireStamp, Value};
 
 use crate::events::Status;
 use crate::home::record::Session;
 use crate::home::record::document::Document;
-use crate::ids::{Epoch, Stamp, Version};
-
-pub(super) const fn wire_stamp(stamp: Stamp) -> WireStamp {
-    (stamp.epoch.number(), stamp.version.number())
-}
-
-pub(super) const fn house_stamp((epoch, version): WireStamp) -> Stamp {
-    Stamp::new(Epoch::of(epoch), Version::of(version))
-}
+use crate::ids::Stamp;
+use crate::wire::{house_stamp, read_value};
 
 /// A stamp as a query carries it: `E.V`.
 pub(super) fn stamp_of_text(text: &str) -> Option<Stamp> {
@@ -24,16 +18,9 @@ pub(super) fn stamp_of_text(text: &str) -> Option<Stamp> {
     Some(house_stamp((epoch.parse().ok()?, version.parse().ok()?)))
 }
 
-/// A value as a record keeps it.
-pub(super) fn write_value(value: &Value) -> Box<[u8]> {
-    // Every value of the wire serialises.
-    rmp_serde::to_vec(value).unwrap_or_default().into_boxed_slice()
-}
-
 /// A whole state as services see it.
 pub(super) fn state_of(document: &Document) -> BTreeMap<String, Value> {
-    let read = |packed: &[u8]| rmp_serde::from_slice(packed).unwrap_or_default();
-    document.entries().map(|(key, value)| (key.to_owned(), read(value))).collect()
+    document.entries().map(|(key, value)| (key.to_owned(), read_value(value))).collect()
 }
 
 /// What others see of a player.

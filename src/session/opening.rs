@@ -7,7 +7,6 @@ use std::sync::Arc;
 use protocol::reply::{ErrorBody, Ready, Rollback};
 use protocol::{CloseCode, ErrorCode};
 
-use super::words::{error_of, wire_stamp};
 use super::{Attachment, Sessions, Vouched};
 use crate::clock;
 use crate::events::{PresenceView, Status};
@@ -15,6 +14,7 @@ use crate::home::record::{Record, Refusal};
 use crate::home::{HomeError, Login, Lookup, Resume};
 use crate::hub::Push;
 use crate::ids::{Epoch, IdError, PlayerId, SessionId, Stamp, Version};
+use crate::wire::{error_of, wire_stamp};
 
 /// How often players are looked for again who could not be told.
 const FOLLOW_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -57,7 +57,7 @@ impl From<HomeError> for EnterError {
             }
             _ => None,
         };
-        Self { body: error_of(&error, None), close }
+        Self { body: error_of(&error), close }
     }
 }
 

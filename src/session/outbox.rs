@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::io::AsyncWrite;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::words::wire_stamp;
 use crate::hub::{Control, Frame, Mode, Push, PushKind};
+use crate::wire::wire_stamp;
 
 /// Room for the answers of a usual wake-up without growing.
 const USUAL_BYTES: usize = 256;

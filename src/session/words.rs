@@ -1,5 +1,5 @@
-//! The house's words in the wire's, and back: stamps, statuses, values, errors. The one place where an error of the
-//! house becomes a code. Pure; called by `dispatch`, `opening` and `link`.
+//! What requests and answers of a link say, in the house's words: presences, lists of players, activities, statuses.
+//! Pure; called by `dispatch` and `gate`. What services say, too, is `wire`'s.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,9 +8,8 @@ use protocol::reply::{Changed, ErrorBody, Presences};
 use protocol::{Stamp as WireStamp, Text, Value, limits};
 
 use crate::events::{PresenceView, Status};
-use crate::home::HomeError;
-use crate::home::record::Refusal;
-use crate::ids::{Epoch, PlayerId, Stamp, Version};
+use crate::ids::{PlayerId, Stamp};
+use crate::wire::{wire_stamp, write_value};
 
 /// In the order asked, wherever each was found: else the order would tell who is hidden and who is not here.
 pub(super) fn presences(
@@ -71,56 +70,6 @@ pub(super) fn applied_only(changed: &Changed, message: &str) -> ErrorBody {
     }
 }
 
-/// The house's error in the wire's words.
-pub(super) fn error_of(error: &HomeError, retry_after_ms: Option<u64>) -> ErrorBody {
-    let code = match error {
-        HomeError::Refused(refusal) => match refusal {
-            Refusal::NoSession | Refusal::NotResumable => ErrorCode::NotResumable,
-            Refusal::CseqGap { .. } => ErrorCode::CseqGap,
-            Refusal::StateConflict { .. } => ErrorCode::StateConflict,
-            Refusal::TooLarge(_) => ErrorCode::TooLarge,
-            Refusal::BadRequest(_) => ErrorCode::BadRequest,
-            Refusal::SessionLimit => ErrorCode::SessionLimit,
-            Refusal::TokenExpired | Refusal::TokenRevoked => ErrorCode::TokenExpired,
-            Refusal::Banned { .. } => ErrorCode::Banned,
-            Refusal::NotBanned => ErrorCode::NotFound,
-            Refusal::Behind => ErrorCode::Behind,
-            Refusal::Forbidden(_) | Refusal::Kicked { .. } => ErrorCode::Forbidden,
-            Refusal::RoomFull => ErrorCode::RoomFull,
-            Refusal::TooMuchTalk => ErrorCode::Overloaded,
-        },
-        HomeError::NotHome { .. } => ErrorCode::NotHome,
-        HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
-        HomeError::Overloaded => ErrorCode::Overloaded,
-        HomeError::Corrupt => ErrorCode::Internal,
-    };
-    let mut body = ErrorBody::new(code, error.to_string());
-    body.retry_after_ms = retry_after_ms;
-    match error {
-        HomeError::Refused(Refusal::CseqGap { expected }) => body.expected = Some(*expected),
-        HomeError::Refused(Refusal::StateConflict { state_stamp }) => {
-            body.state_stamp = Some(wire_stamp(*state_stamp));
-        }
-        HomeError::Refused(Refusal::Banned { reason } | Refusal::Kicked { reason, .. }) => {
-            body.reason = Some(reason.as_ref().into())
-        }
-        HomeError::NotHome { retry_after_ms } => body.retry_after_ms = Some(*retry_after_ms),
-        HomeError::Store(_) | HomeError::Overloaded | HomeError::Refused(Refusal::TooMuchTalk) => {
-            body.retry_after_ms = Some(1000)
-        }
-        _ => {}
-    }
-    body
-}
-
-pub(super) fn wire_stamp(stamp: Stamp) -> WireStamp {
-    (stamp.epoch.number(), stamp.version.number())
-}
-
-pub(super) const fn house_stamp((epoch, version): WireStamp) -> Stamp {
-    Stamp::new(Epoch::of(epoch), Version::of(version))
-}
-
 /// A status that a client may set.
 #[must_use]
 pub const fn house_status(status: protocol::request::Status) -> Option<Status> {
@@ -133,12 +82,4 @@ pub const fn house_status(status: protocol::request::Status) -> Option<Status> {
         Wire::Busy => Some(Status::Busy),
         Wire::Playing => Some(Status::Playing),
     }
-}
-
-pub(super) fn write_value(value: &Value) -> Box<[u8]> {
-    rmp_serde::to_vec(value).unwrap_or_default().into_boxed_slice()
-}
-
-pub(super) fn read_value(packed: &[u8]) -> Value {
-    rmp_serde::from_slice(packed).unwrap_or_default()
 }

@@ -12,12 +12,12 @@ use protocol::reply::{Changed, ErrorBody, Pong, Refreshed};
 use protocol::request::{Ack, Request};
 
 use super::answer::{Answer, Body, Waiting};
-use super::words::error_of;
 use super::{Attachment, Sessions, TokenRefused, Vouched};
 use crate::clock::Now;
 use crate::events::EndReason;
 use crate::home::HomeError;
 use crate::home::record::{Admission, Refusal};
+use crate::wire::error_of;
 
 type Carried = Result<Answer, HomeError>;
 
@@ -56,7 +56,7 @@ impl Sessions {
         match carried {
             Ok(answer) => answer,
             Err(HomeError::Refused(Refusal::NoSession)) => Answer::Gone,
-            Err(error) => Answer::Error(Box::new(error_of(&error, None))),
+            Err(error) => Answer::Error(Box::new(error_of(&error))),
         }
     }
 

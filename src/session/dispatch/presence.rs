@@ -14,8 +14,9 @@ use crate::home::record::presence::PresenceChange;
 use crate::hub::Mailbox;
 use crate::ids::{PlayerId, Stamp};
 use crate::session::answer::{Answer, Body, Waiting};
-use crate::session::words::{house_status, packed_activity, player_list, presences, wire_stamp};
+use crate::session::words::{house_status, packed_activity, player_list, presences};
 use crate::session::{Attachment, Sessions};
+use crate::wire::wire_stamp;
 
 impl Sessions {
     pub(super) fn presence_set(&self, me: &Attachment, now: Now, set: &PresenceSet<'_>) -> Carried {

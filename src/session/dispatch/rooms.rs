@@ -15,8 +15,8 @@ use crate::home::{Applied, HomeError};
 use crate::ids::RoomName;
 use crate::presence::NoPlace;
 use crate::session::answer::{Answer, Body};
-use crate::session::words::wire_stamp;
 use crate::session::{Attachment, Sessions};
+use crate::wire::wire_stamp;
 
 impl Sessions {
     pub(super) fn room_join(&self, me: &Attachment, now: Now, join: &RoomJoin<'_>) -> Carried {

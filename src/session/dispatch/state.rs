@@ -10,8 +10,9 @@ use crate::clock::Now;
 use crate::home::history::Verdict;
 use crate::home::record::state::Patch;
 use crate::session::answer::{Answer, Body};
-use crate::session::words::{house_stamp, read_value, rolled_back, wire_stamp, write_value};
+use crate::session::words::rolled_back;
 use crate::session::{Attachment, Sessions};
+use crate::wire::{house_stamp, read_value, wire_stamp, write_value};
 
 impl Sessions {
     pub(super) fn state_get(&self, me: &Attachment, now: Now, get: &StateGet<'_>) -> Carried {
