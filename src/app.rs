@@ -1,35 +1,36 @@
 //! The composition root: builds the rooms bottom-up, tells where they are, and stops them top-down in the mirrored
 //! order. `cli` calls it; nobody else sees it. Holds no policy: every decision is a setting or a room's.
 
+mod outside;
 pub mod settings;
+mod stored;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outside::{Outside, shortfalls_of};
+use stored::Stored;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use crate::clock;
-use crate::config::{Settings, StoreTarget};
+use crate::config::Settings;
 use crate::events::Events;
-use crate::files::{self, Watched};
+use crate::files;
 use crate::gate::auth::{AuthError, Authenticator};
-use crate::gate::listener::{self, Gate};
+use crate::gate::listener::Gate;
 use crate::gate::origin::OriginPolicy;
-use crate::gate::tls::Certificates;
 use crate::home::Home;
 use crate::home::record;
 use crate::hub::Hub;
 use crate::ids::Owner;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
-use crate::maintenance::{Closed, Maintenance};
 use crate::presence::Presence;
-use crate::service::{self, Condition, Keys, Service, ServiceSettings};
-use crate::session::{Sessions, TokenRefused};
-use crate::store::{self, ClusterConfig, OpenError, OpenOptions, Shortfall, Store, StoreError};
+use crate::service::{self, Condition, Service, ServiceSettings};
+use crate::session::{Sessions, TokenCheck, TokenRefused};
+use crate::store::{OpenError, Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry;
 use crate::telemetry::metrics::Recorded;
@@ -198,49 +199,22 @@ impl AskedToStop {
 
 impl House {
     async fn build(settings: Settings) -> Result<Self, ServeError> {
-        // Before any room makes its handles.
+        // One statement a room, bottom-up. Metrics come before any room makes its handles.
         let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
-        // What can fail without a trace comes first: keys, certificates, addresses.
-        let auth = Arc::new(Authenticator::from_settings(&settings)?);
-        let tls = Certificates::from_settings(&settings.tls)?;
-        let keys = Keys::from_settings(&settings)?;
-        let watched: Vec<Arc<dyn Watched>> = auth
-            .file()
-            .into_iter()
-            .chain(keys.files())
-            .chain(tls.clone().map(|tls| tls as Arc<dyn Watched>))
-            .collect();
-        let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
-        let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
-        let services = bind("service_addr", settings.service_addr, settings.link.backlog)?;
-        let service_addr = services.local_addr().unwrap_or(settings.service_addr);
-
-        let store = open_store(&settings).await?;
-        let shortfalls = checked_shortfalls(&settings, &store).await?;
-        let cluster = agreed_cluster(&settings, &store).await?;
-
-        let maintenance = Arc::new(stored_maintenance(&store).await?);
+        let outside = Outside::from_settings(&settings)?;
+        let Stored { store, shortfalls, cluster, maintenance } = Stored::open(&settings).await?;
         let events = Arc::new(Events::default());
         let (door, links, upper, lower) = (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
-        let owner = Owner::boot(settings.node_id.as_str());
         let home = Home::start(
             settings::home_settings(&settings),
             cluster,
-            owner,
+            Owner::boot(settings.node_id.as_str()),
             Arc::clone(&store),
             Arc::clone(&events),
             lower.clone(),
         )
         .map_err(ServeError::Cluster)?;
-        let waiting = home.wait_owned(settings.home.lease_ttl + OWNED_WAIT).await;
-        if waiting > 0 {
-            tracing::warn!(
-                operation = "start",
-                shards = waiting,
-                "another node still holds shards; they follow"
-            );
-        }
-
+        let waiting = owned(&settings, &home).await;
         let hub = Hub::start(settings::hub_settings(&settings), &upper);
         let presence = Presence::start(
             Arc::clone(&hub),
@@ -249,44 +223,38 @@ impl House {
             settings::room_ground(&home),
             &upper,
         );
-        let rates = Arc::new(Rates::from_settings(&settings.limits));
-        let token_auth = Arc::clone(&auth);
         let sessions = Sessions::start(
             settings::session_settings(&settings),
             Arc::clone(&home),
             Arc::clone(&hub),
             Arc::clone(&presence),
             events,
-            rates,
-            Box::new(move |token, now| match token_auth.verify(token, now) {
-                Ok(identity) => Ok(identity.into()),
-                Err(AuthError::Invalid) => Err(TokenRefused::Invalid),
-                Err(AuthError::Expired) => Err(TokenRefused::Expired),
-            }),
+            Arc::new(Rates::from_settings(&settings.limits)),
+            token_check(Arc::clone(&outside.auth)),
             &upper,
         );
-        let gate = Arc::new(Gate {
-            upgrade: settings::upgrade(&settings),
-            auth,
-            origins: OriginPolicy::from_settings(&settings),
-            tls,
+        let gate = Gate {
+            auth: outside.auth,
+            tls: outside.tls,
             maintenance: Arc::clone(&maintenance),
-            addresses: AddressLimits::from_settings(&settings.limits),
             sessions: Arc::clone(&sessions),
             links: links.clone(),
+            upgrade: settings::upgrade(&settings),
+            origins: OriginPolicy::from_settings(&settings),
+            addresses: AddressLimits::from_settings(&settings.limits),
             links_max: settings.link.links_max,
             handshakes_max: settings.link.handshakes_max,
-        });
-        door.spawn_vital("accept", gate.run(clients, door.clone()));
+        };
+        door.spawn_vital("accept", Arc::new(gate).run(outside.clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         let service = Service::new(
             ServiceSettings {
                 node_id: settings.node_id.to_string(),
-                client_url: client_url(&settings, client_addr),
-                keys,
+                client_url: client_url(&settings, outside.client_addr),
+                keys: outside.keys,
                 credentials_ttl: CREDENTIALS_TTL,
                 shortfalls,
-                shortfalls_now: shortfalls_of(watched.clone()),
+                shortfalls_now: shortfalls_of(outside.watched.clone()),
             },
             Arc::clone(&home),
             Arc::clone(&hub),
@@ -296,19 +264,15 @@ impl House {
             Box::new(move || recorded.render()),
             condition([door.clone(), upper.clone(), lower.clone()]),
         );
-        upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
-        upper.spawn_vital("looks", Arc::clone(&service).keep_looking(upper.clone()));
-        upper.spawn_vital("files", files::watch(watched, upper.clone()));
-        let counter = Tasks::new();
-        let at_counter = counter.clone();
-        counter.spawn_vital("service", async move { service::serve(services, service, &at_counter).await });
+        upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
+        let counter = at_counter(service, outside.services, &upper);
         Ok(Self {
             settings,
             store,
             home,
             sessions,
-            client_addr,
-            service_addr,
+            client_addr: outside.client_addr,
+            service_addr: outside.service_addr,
             waiting,
             company: Tasks::new(),
             counter,
@@ -414,6 +378,34 @@ fn client_url(settings: &Settings, addr: SocketAddr) -> String {
     public.unwrap_or_else(|| format!("{scheme}://{addr}/v1/connect"))
 }
 
+/// Waits a while for all shards; says how many are not ours then.
+async fn owned(settings: &Settings, home: &Home) -> usize {
+    let waiting = home.wait_owned(settings.home.lease_ttl + OWNED_WAIT).await;
+    if waiting > 0 {
+        tracing::warn!(operation = "start", shards = waiting, "another node still holds shards; they follow");
+    }
+    waiting
+}
+
+/// Begins to answer services, and what that needs from time to time.
+fn at_counter(service: Arc<Service>, listener: TcpListener, upper: &Tasks) -> Tasks {
+    upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
+    upper.spawn_vital("looks", Arc::clone(&service).keep_looking(upper.clone()));
+    let counter = Tasks::new();
+    let stopping = counter.clone();
+    counter.spawn_vital("service", async move { service::serve(listener, service, &stopping).await });
+    counter
+}
+
+/// What a token on a live link is worth.
+fn token_check(auth: Arc<Authenticator>) -> Box<TokenCheck> {
+    Box::new(move |token, now| match auth.verify(token, now) {
+        Ok(identity) => Ok(identity.into()),
+        Err(AuthError::Invalid) => Err(TokenRefused::Invalid),
+        Err(AuthError::Expired) => Err(TokenRefused::Expired),
+    })
+}
+
 /// How the process is, by the tasks of its floors; the first floor is the first to stop.
 fn condition(floors: [Tasks; 3]) -> Box<dyn Fn() -> Condition + Send + Sync> {
     Box::new(move || {
@@ -424,16 +416,6 @@ fn condition(floors: [Tasks; 3]) -> Box<dyn Fn() -> Condition + Send + Sync> {
         } else {
             Condition::Well
         }
-    })
-}
-
-/// What stands in the way of files that have changed.
-fn shortfalls_of(watched: Vec<Arc<dyn Watched>>) -> Box<dyn Fn() -> Vec<Shortfall> + Send + Sync> {
-    Box::new(move || {
-        let faults = watched.iter().filter_map(|file| file.fault());
-        faults
-            .map(|fault| Shortfall { setting: fault.setting, message: fault.message, fatal: false })
-            .collect()
     })
 }
 
@@ -448,74 +430,4 @@ async fn upkeep(recorded: Recorded, tasks: Tasks) {
             _ = ticks.tick() => recorded.upkeep(),
         }
     }
-}
-
-fn bind(setting: &'static str, addr: SocketAddr, backlog: u32) -> Result<TcpListener, ServeError> {
-    listener::bind(addr, backlog).map_err(|source| ServeError::Bind { addr, setting, source })
-}
-
-async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
-    let url = match &settings.store {
-        StoreTarget::Embedded { dir } => format!("embedded:{}", dir.display()),
-        StoreTarget::Redis { url } => url.expose().to_owned(),
-    };
-    let options = OpenOptions {
-        cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
-        connect_deadline: settings.redis.connect_timeout,
-        response_deadline: settings.redis.response_timeout,
-        ..OpenOptions::default()
-    };
-    Ok(store::open(&url, options).await?)
-}
-
-async fn checked_shortfalls(
-    settings: &Settings,
-    store: &Arc<dyn Store>,
-) -> Result<Vec<Shortfall>, ServeError> {
-    let shortfalls = store.shortfalls().await?;
-    for shortfall in &shortfalls {
-        tracing::warn!(operation = "start", setting = shortfall.setting, "{}", shortfall.message);
-    }
-    match shortfalls.iter().find(|shortfall| shortfall.fatal) {
-        Some(fatal) if !settings.redis.ignore_shortfalls => Err(ServeError::Shortfall(fatal.message.clone())),
-        _ => Ok(shortfalls),
-    }
-}
-
-/// Whether the server was closed for players when it stopped, and is to stay so.
-async fn stored_maintenance(store: &Arc<dyn Store>) -> Result<Maintenance, ServeError> {
-    let closed = store.notice().await?.and_then(|stored| match serde_json::from_slice::<Closed>(&stored) {
-        Ok(closed) => Some(closed),
-        Err(error) => {
-            tracing::warn!(operation = "start", status = %error, "a stored maintenance cannot be read: open");
-            None
-        }
-    });
-    if let Some(closed) = closed.as_ref().filter(|closed| !closed.is_over(clock::now())) {
-        tracing::warn!(operation = "start", until = closed.until, "closed for players, as before the start");
-    }
-    Ok(Maintenance::new(closed))
-}
-
-async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<ClusterConfig, ServeError> {
-    let proposal = ClusterConfig {
-        shards: settings.cluster.shards,
-        format_min: FORMAT,
-        format_max: FORMAT,
-        ticket_secret: rand::random::<[u8; 32]>().to_vec(),
-    };
-    let agreed = store.agree_config(proposal).await?;
-    if agreed.shards != settings.cluster.shards {
-        return Err(ServeError::Cluster(format!(
-            "cluster.shards is {}, but this cluster was made with {}: that is fixed, set it to {}",
-            settings.cluster.shards, agreed.shards, agreed.shards
-        )));
-    }
-    if agreed.format_min > FORMAT || agreed.format_max < FORMAT {
-        return Err(ServeError::Cluster(format!(
-            "the store's records have formats {} to {}, this version reads {FORMAT}: run the version that wrote them",
-            agreed.format_min, agreed.format_max
-        )));
-    }
-    Ok(agreed)
 }

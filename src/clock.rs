@@ -3,7 +3,7 @@
 //! clock moves no expiry. Leases use `mono_ms` alone.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,14 +22,20 @@ impl Now {
     }
 }
 
+/// Milliseconds of a duration, saturating.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Reads the clock.
 #[must_use]
 pub fn now() -> Now {
     static ANCHOR: OnceLock<(Instant, u64)> = OnceLock::new();
     let (boot, unix_ms) = ANCHOR.get_or_init(|| {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Instant::now(), u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
+        (Instant::now(), millis(unix))
     });
-    let mono_ms = u64::try_from(boot.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mono_ms = millis(boot.elapsed());
     Now { mono_ms, unix_ms: unix_ms.saturating_add(mono_ms) }
 }

@@ -66,7 +66,7 @@ pub(super) async fn tell(figures: Arc<Figures>, tasks: Tasks) {
 }
 
 fn line(before: Reading, now: Reading, took: Duration) -> String {
-    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    let took_ms = crate::clock::millis(took).max(1);
     let per_s = |now: u64, before: u64| grouped(now.saturating_sub(before).saturating_mul(1_000) / took_ms);
     format!(
         "players {:>5} · acks {:>6}/s · pushes {:>7}/s · resumes {:>6}",

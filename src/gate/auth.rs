@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::clock::Now;
+use crate::clock::{Now, millis};
 use crate::config::Settings;
 use crate::files::{Fault, Watched};
 use crate::ids::{PlayerId, RoomNameError, RoomPattern};
@@ -142,10 +142,6 @@ fn identity(claimed: Claimed<Claims>, rooms_max: usize) -> Result<Identity, Refu
     }
     let rooms = claims.rooms.iter().map(|claim| RoomPattern::parse(claim)).collect::<Result<_, _>>()?;
     Ok(Identity { player: PlayerId::parse(&claims.sub)?, expires_at_unix_ms, rooms, issued_at_unix_ms })
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use jsonwebtoken::{decode, decode_header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::clock::Now;
+use crate::clock::{Now, millis};
 use crate::config;
 use crate::files::{Fault, Named, Reread, Watched};
 pub use keys::algorithm;
@@ -102,7 +102,7 @@ impl Verifier {
         } else {
             return Ok(None);
         };
-        let leeway_ms = u64::try_from(jwt.leeway.as_millis()).unwrap_or(u64::MAX);
+        let leeway_ms = millis(jwt.leeway);
         Ok(Some(Self { keys, leeway_ms }))
     }
 

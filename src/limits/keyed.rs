@@ -101,11 +101,6 @@ impl KeyLimits {
     pub fn check_more(&self, key_id: &str, requests: usize, now: Now) -> Result<(), RateLimited> {
         self.requests.check_many(&self.hasher.hash_one(key_id), requests, now)
     }
-
-    /// Forgets keys that have been quiet; worth a call every minute or so.
-    pub fn forget_quiet(&self, now: Now) {
-        self.requests.forget_quiet(now);
-    }
 }
 
 /// What counts as one address.

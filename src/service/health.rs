@@ -16,8 +16,7 @@ use super::cluster::ShortfallView;
 use super::maintenance::View;
 use super::problem::Problem;
 use super::{Condition, Service};
-use crate::clock;
-use crate::home::record::millis;
+use crate::clock::{self, millis};
 
 /// How long the store may take for a write and a read.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::events::EndReason;
 
 /// Most bytes of a reason.
-const REASON_BYTES_MAX: usize = 256;
+pub(super) const REASON_BYTES_MAX: usize = 256;
 /// How far ahead of this node's clock a caller's may be.
 const AHEAD_MS_MAX: u64 = 60_000;
 /// A time below this was meant in seconds: it would revoke nothing.

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::Service;
 use super::body::JsonBody;
 use super::door::{Admin, Reader};
+use super::kick::REASON_BYTES_MAX;
 use super::problem::Problem;
 use crate::clock;
 use crate::hub::{Closing, Control};
@@ -22,8 +23,6 @@ use crate::maintenance::Closed;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::MAINTENANCE;
 
-/// Most bytes of a reason.
-const REASON_BYTES_MAX: usize = 256;
 /// Between two looks at the clock and at links that are still up.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Looks after which the store is told again, while there is something to tell: it may have lost it, or never had it.

@@ -17,10 +17,10 @@ use super::body::{JsonBody, PathSession, player_of};
 use super::door::{Reader, Writer};
 use super::problem::Problem;
 use super::words::status_of;
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::events::{EndReason, Status};
 use crate::home::record::state::Patch;
-use crate::home::record::{Context, LinkState, Refusal, Session, millis};
+use crate::home::record::{Context, LinkState, Refusal, Session};
 use crate::home::{HomeError, Login, Opened};
 use crate::wire::write_value;
 

@@ -180,14 +180,13 @@ impl Sessions {
 
     fn ready(&self, attachment: &Attachment, ticket: String, stamp: Stamp, token_expires_at: u64) -> Ready {
         let now = clock::now();
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Ready {
             session: attachment.session.to_string(),
             ticket,
             player: attachment.cell.player().as_str().to_owned(),
             stamp: wire_stamp(stamp),
-            heartbeat_ms: ms(self.settings.heartbeat),
-            resume_ms: ms(self.home.settings().rules.session_ttl),
+            heartbeat_ms: clock::millis(self.settings.heartbeat),
+            resume_ms: clock::millis(self.home.settings().rules.session_ttl),
             expires_in_ms: token_expires_at.saturating_sub(now.unix_ms),
             now_ms: now.unix_ms,
             node: self.settings.node.clone(),

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
+pub(crate) use crate::clock::millis;
 use crate::events::{EndReason, PresenceView, Status};
 use crate::home::history::History;
 use crate::ids::{Epoch, PlayerId, RoomPattern, SessionId, Stamp, Version};
@@ -388,12 +389,6 @@ impl Record {
     pub fn next_deadline(&self, ctx: Context<'_>) -> Option<u64> {
         self.sessions.iter().map(|session| session.next_deadline(ctx)).min()
     }
-}
-
-/// Milliseconds of a duration, saturating.
-#[must_use]
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,62 @@
+//! What a server needs from outside before any room is built: keys, certificates, addresses. Called by the composition
+//! root alone, first of all: whatever fails here has left no trace.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use super::ServeError;
+use crate::config::Settings;
+use crate::files::Watched;
+use crate::gate::auth::Authenticator;
+use crate::gate::listener;
+use crate::gate::tls::Certificates;
+use crate::service::Keys;
+use crate::store::Shortfall;
+
+/// All of it.
+pub(super) struct Outside {
+    pub(super) auth: Arc<Authenticator>,
+    pub(super) tls: Option<Arc<Certificates>>,
+    pub(super) keys: Keys,
+    /// The files that are read again when they change.
+    pub(super) watched: Vec<Arc<dyn Watched>>,
+    pub(super) clients: TcpListener,
+    pub(super) client_addr: SocketAddr,
+    pub(super) services: TcpListener,
+    pub(super) service_addr: SocketAddr,
+}
+
+impl Outside {
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self, ServeError> {
+        let auth = Arc::new(Authenticator::from_settings(settings)?);
+        let tls = Certificates::from_settings(&settings.tls)?;
+        let keys = Keys::from_settings(settings)?;
+        let watched = auth
+            .file()
+            .into_iter()
+            .chain(keys.files())
+            .chain(tls.clone().map(|tls| tls as Arc<dyn Watched>))
+            .collect();
+        let clients = bind("client_addr", settings.client_addr, settings.link.backlog)?;
+        let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
+        let services = bind("service_addr", settings.service_addr, settings.link.backlog)?;
+        let service_addr = services.local_addr().unwrap_or(settings.service_addr);
+        Ok(Self { auth, tls, keys, watched, clients, client_addr, services, service_addr })
+    }
+}
+
+fn bind(setting: &'static str, addr: SocketAddr, backlog: u32) -> Result<TcpListener, ServeError> {
+    listener::bind(addr, backlog).map_err(|source| ServeError::Bind { addr, setting, source })
+}
+
+/// What stands in the way of files that have changed.
+pub(super) fn shortfalls_of(watched: Vec<Arc<dyn Watched>>) -> Box<dyn Fn() -> Vec<Shortfall> + Send + Sync> {
+    Box::new(move || {
+        let faults = watched.iter().filter_map(|file| file.fault());
+        faults
+            .map(|fault| Shortfall { setting: fault.setting, message: fault.message, fatal: false })
+            .collect()
+    })
+}

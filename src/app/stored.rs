@@ -1,0 +1,94 @@
+//! What a server finds in its store before any room is built: whether it can be trusted, what the cluster has agreed on,
+//! whether it was closed for players. Called by the composition root alone.
+
+use std::sync::Arc;
+
+use super::{FORMAT, ServeError};
+use crate::clock;
+use crate::config::{Settings, StoreTarget};
+use crate::maintenance::{Closed, Maintenance};
+use crate::store::{self, ClusterConfig, OpenOptions, Shortfall, Store};
+
+/// All of it.
+pub(super) struct Stored {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) shortfalls: Vec<Shortfall>,
+    pub(super) cluster: ClusterConfig,
+    pub(super) maintenance: Arc<Maintenance>,
+}
+
+impl Stored {
+    pub(super) async fn open(settings: &Settings) -> Result<Self, ServeError> {
+        let store = open_store(settings).await?;
+        let shortfalls = checked_shortfalls(settings, &store).await?;
+        let cluster = agreed_cluster(settings, &store).await?;
+        let maintenance = Arc::new(stored_maintenance(&store).await?);
+        Ok(Self { store, shortfalls, cluster, maintenance })
+    }
+}
+
+async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
+    let url = match &settings.store {
+        StoreTarget::Embedded { dir } => format!("embedded:{}", dir.display()),
+        StoreTarget::Redis { url } => url.expose().to_owned(),
+    };
+    let options = OpenOptions {
+        cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        connect_deadline: settings.redis.connect_timeout,
+        response_deadline: settings.redis.response_timeout,
+        ..OpenOptions::default()
+    };
+    Ok(store::open(&url, options).await?)
+}
+
+async fn checked_shortfalls(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+) -> Result<Vec<Shortfall>, ServeError> {
+    let shortfalls = store.shortfalls().await?;
+    for shortfall in &shortfalls {
+        tracing::warn!(operation = "start", setting = shortfall.setting, "{}", shortfall.message);
+    }
+    match shortfalls.iter().find(|shortfall| shortfall.fatal) {
+        Some(fatal) if !settings.redis.ignore_shortfalls => Err(ServeError::Shortfall(fatal.message.clone())),
+        _ => Ok(shortfalls),
+    }
+}
+
+/// Whether the server was closed for players when it stopped, and is to stay so.
+async fn stored_maintenance(store: &Arc<dyn Store>) -> Result<Maintenance, ServeError> {
+    let closed = store.notice().await?.and_then(|stored| match serde_json::from_slice::<Closed>(&stored) {
+        Ok(closed) => Some(closed),
+        Err(error) => {
+            tracing::warn!(operation = "start", status = %error, "a stored maintenance cannot be read: open");
+            None
+        }
+    });
+    if let Some(closed) = closed.as_ref().filter(|closed| !closed.is_over(clock::now())) {
+        tracing::warn!(operation = "start", until = closed.until, "closed for players, as before the start");
+    }
+    Ok(Maintenance::new(closed))
+}
+
+async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<ClusterConfig, ServeError> {
+    let proposal = ClusterConfig {
+        shards: settings.cluster.shards,
+        format_min: FORMAT,
+        format_max: FORMAT,
+        ticket_secret: rand::random::<[u8; 32]>().to_vec(),
+    };
+    let agreed = store.agree_config(proposal).await?;
+    if agreed.shards != settings.cluster.shards {
+        return Err(ServeError::Cluster(format!(
+            "cluster.shards is {}, but this cluster was made with {}: that is fixed, set it to {}",
+            settings.cluster.shards, agreed.shards, agreed.shards
+        )));
+    }
+    if agreed.format_min > FORMAT || agreed.format_max < FORMAT {
+        return Err(ServeError::Cluster(format!(
+            "the store's records have formats {} to {}, this version reads {FORMAT}: run the version that wrote them",
+            agreed.format_min, agreed.format_max
+        )));
+    }
+    Ok(agreed)
+}
