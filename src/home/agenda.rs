@@ -40,12 +40,15 @@ struct Plan {
     queue: BTreeSet<(u64, ShardId)>,
     /// The same by shard.
     due: Vec<u64>,
+    /// Not before then, whoever hurries; by shard.
+    held: Vec<u64>,
 }
 
 impl Agenda {
     /// Nobody is due. A record waits for `interval` at most.
     pub(super) fn new(shards: u16, interval: Duration) -> Self {
-        let plan = Plan { queue: BTreeSet::new(), due: vec![NEVER; usize::from(shards)] };
+        let (due, held) = (vec![NEVER; usize::from(shards)], vec![AT_ONCE; usize::from(shards)]);
+        let plan = Plan { queue: BTreeSet::new(), due, held };
         Self { interval_ms: millis(interval).max(1), plan: Mutex::new(plan), moved: Notify::new() }
     }
 
@@ -61,19 +64,24 @@ impl Agenda {
         self.plan(shard, AT_ONCE);
     }
 
-    /// Plans a shard for then, unless it is planned for an earlier time.
+    /// Plans a shard for then, unless it is planned for an earlier time or held back.
     pub(super) fn plan(&self, shard: ShardId, due_ms: u64) {
         let mut plan = self.plan.lock();
-        let Some(due) = plan.due.get_mut(usize::from(shard.number())) else { return };
-        if *due <= due_ms {
-            return;
+        let (held, due) = plan.of(shard);
+        if held.max(due_ms) < due && plan.set(shard, held.max(due_ms)) {
+            drop(plan);
+            self.moved.notify_one();
         }
-        let before = std::mem::replace(due, due_ms);
-        plan.queue.remove(&(before, shard));
-        plan.queue.insert((due_ms, shard));
-        let is_first = plan.queue.first() == Some(&(due_ms, shard));
-        drop(plan);
-        if is_first {
+    }
+
+    /// Plans a shard for then and not before, whoever hurries: the store has just failed it.
+    pub(super) fn hold(&self, shard: ShardId, until_ms: u64) {
+        let mut plan = self.plan.lock();
+        if let Some(held) = plan.held.get_mut(usize::from(shard.number())) {
+            *held = until_ms;
+        }
+        if plan.set(shard, until_ms) {
+            drop(plan);
             self.moved.notify_one();
         }
     }
@@ -84,9 +92,9 @@ impl Agenda {
         let until = if turn == Turn::Urgent { AT_ONCE } else { now_ms };
         let (_, shard) = *plan.queue.first().filter(|(due_ms, _)| *due_ms <= until)?;
         plan.queue.pop_first();
-        if let Some(due) = plan.due.get_mut(usize::from(shard.number())) {
-            *due = NEVER;
-        }
+        let at = usize::from(shard.number());
+        plan.due.get_mut(at).into_iter().for_each(|due| *due = NEVER);
+        plan.held.get_mut(at).into_iter().for_each(|held| *held = AT_ONCE);
         Some(shard)
     }
 
@@ -108,6 +116,23 @@ impl Agenda {
                 (_, Turn::Urgent) | (None, _) => self.moved.notified().await,
             }
         }
+    }
+}
+
+impl Plan {
+    /// Until when a shard is held back, and when it is due.
+    fn of(&self, shard: ShardId) -> (u64, u64) {
+        let at = usize::from(shard.number());
+        (self.held.get(at).copied().unwrap_or(NEVER), self.due.get(at).copied().unwrap_or(AT_ONCE))
+    }
+
+    /// Moves a shard; whether it is the first now.
+    fn set(&mut self, shard: ShardId, due_ms: u64) -> bool {
+        let Some(due) = self.due.get_mut(usize::from(shard.number())) else { return false };
+        let before = std::mem::replace(due, due_ms);
+        self.queue.remove(&(before, shard));
+        self.queue.insert((due_ms, shard));
+        self.queue.first() == Some(&(due_ms, shard))
     }
 }
 
@@ -145,6 +170,20 @@ mod tests {
         assert_eq!(agenda.take(Turn::Anyone, 600), Some(a));
         assert_eq!(agenda.take(Turn::Anyone, 600), Some(b));
         assert_eq!(agenda.take(Turn::Anyone, 600), None);
+    }
+
+    #[test]
+    fn whom_the_store_has_just_failed_waits_however_much_somebody_hurries() {
+        let (agenda, [a, b, _]) = agenda();
+        agenda.hurry(a);
+        agenda.hold(a, 100);
+        agenda.hurry(a);
+        agenda.hurry(b);
+        assert_eq!(agenda.take(Turn::Anyone, 99), Some(b));
+        assert_eq!(agenda.take(Turn::Anyone, 99), None);
+        assert_eq!(agenda.take(Turn::Anyone, 100), Some(a));
+        agenda.hurry(a);
+        assert_eq!(agenda.take(Turn::Urgent, 100), Some(a));
     }
 
     #[tokio::test(start_paused = true)]

@@ -102,7 +102,7 @@ impl Home {
         let turn = Arc::clone(&shard.commit_turn).try_lock_owned().ok()?;
         // While the shard is taken again, its next epoch is on the way and everything will go out under that.
         if shard.lease().0 == State::Repair {
-            self.agenda.plan(shard.id(), now.mono_ms + RETRY_MS);
+            self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS);
             return None;
         }
         if shard.dirty_records() == 0 {
@@ -130,7 +130,7 @@ impl Home {
             self.flying.fetch_sub(1, Ordering::Relaxed);
             match outcome {
                 Outcome::Done => shard.plan_rest(now.mono_ms),
-                Outcome::Retry => self.agenda.plan(shard.id(), now.mono_ms + RETRY_MS),
+                Outcome::Retry => self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS),
             }
         }
     }
