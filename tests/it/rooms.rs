@@ -607,8 +607,8 @@ on_both_stores! {
                 Err(refused) => assert_eq!((&refused["code"], &refused["temporary"]), (&json!("overloaded"), &json!(true))),
             }
         }
-        // A tick may fall between them, two cannot.
-        assert!((MOST..=2 * MOST).contains(&taken), "{taken}");
+        // A tick may fall between them, and talk that finds none waiting goes at once; not as often as this.
+        assert!((MOST..SAID).contains(&taken), "{taken}");
         for _ in 0..taken {
             ann.wait_for_push("message").await;
         }
