@@ -15,6 +15,7 @@ pub mod jwt;
 pub mod limits;
 pub mod maintenance;
 pub mod presence;
+pub mod rig;
 pub mod sabotage;
 pub mod service;
 pub mod session;

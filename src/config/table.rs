@@ -134,8 +134,15 @@ section! {
         client_addr: SocketAddr = "client_addr" => "127.0.0.1:7700";
         /// Where game services, dashboards and the console connect. Keep it on a private network.
         service_addr: SocketAddr = "service_addr" => "127.0.0.1:7701";
-        /// What outlives the node: `embedded:DIR` (one node, no other program needed) or `redis://HOST:PORT`
-        /// (`rediss://` with TLS, `redis+unix:///PATH` for a socket; a password goes before the host: `:password@`).
+        /// What outlives the node: `embedded:DIR` (one node, no other program needed) or Redis, in one of its shapes:
+        ///
+        /// - one server: `redis://10.0.0.1:6379` (also `redis+unix:///PATH` for a socket);
+        /// - the master that sentinels name: `redis+sentinel://10.0.0.1:26379,10.0.0.2:26379,10.0.0.3:26379/mymaster`;
+        /// - a Redis Cluster, by some of its nodes: `redis+cluster://10.0.0.1:6379,10.0.0.2:6379,10.0.0.3:6379`.
+        ///
+        /// With TLS it is `rediss`, to sentinels, too. User and password go before the first host, `user:password@` or
+        /// `:password@`; those of the sentinels, if they want any, at the end: `?sentinel_user=…&sentinel_password=…`.
+        /// What is special in a URL is written as there (`%40` for `@`).
         store: StoreTarget = "store" => "embedded:./hearth-data";
         /// This node's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, different on every node of a cluster.
         node_id: Name = "node_id" => "node-1";

@@ -356,9 +356,9 @@ pub enum StoreTarget {
         /// Its data folder, made when missing.
         dir: PathBuf,
     },
-    /// One Redis server.
+    /// Redis, in any shape.
     Redis {
-        /// Its address; it may carry a password, so it is never shown: log [`StoreTarget`] with `Display`.
+        /// Its URL; it may carry a password, so it is never shown: log [`StoreTarget`] with `Display`.
         url: Secret,
     },
 }
@@ -389,8 +389,8 @@ impl fmt::Display for StoreTarget {
 
 impl Read for StoreTarget {
     fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
-        const KNOWN: &str =
-            "must be embedded:DIR or redis://HOST:PORT (also rediss:// with TLS, redis+unix:///PATH)";
+        const KNOWN: &str = "must be embedded:DIR, redis://HOST:PORT, redis+sentinel://HOST:PORT,…/MASTER or \
+                             redis+cluster://HOST:PORT,… (rediss with TLS; also redis+unix:///PATH)";
         let text = raw.text()?;
         if let Some(dir) = text.strip_prefix("embedded:") {
             let dir = Path::new(dir).to_path_buf();
@@ -401,12 +401,11 @@ impl Read for StoreTarget {
             };
         }
         match text.split_once("://") {
-            Some(("redis" | "rediss" | "redis+unix" | "unix", rest)) if !rest.is_empty() => {
-                Ok(Self::Redis { url: Secret::new(text) })
-            }
-            Some((scheme @ ("redis+sentinel" | "redis+cluster"), _)) => {
-                Err(format!("{scheme}:// is not built into this version yet; {KNOWN}"))
-            }
+            Some((
+                "redis" | "rediss" | "redis+unix" | "unix" | "redis+sentinel" | "rediss+sentinel"
+                | "redis+cluster" | "rediss+cluster",
+                rest,
+            )) if !rest.is_empty() => Ok(Self::Redis { url: Secret::new(text) }),
             // The text itself may hold a password.
             _ => Err(KNOWN.to_owned()),
         }

@@ -40,28 +40,22 @@ impl Default for OpenOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL names no store that we know.
-    #[error("the store {scheme:?} is not known: use embedded:DIR, redis://HOST:PORT or rediss://HOST:PORT")]
+    #[error(
+        "the store {scheme:?} is not known: use embedded:DIR, redis://HOST:PORT, redis+sentinel://HOST:PORT,…/MASTER or redis+cluster://HOST:PORT,… (rediss for TLS)"
+    )]
     UnknownScheme {
         /// What stands before the colon.
         scheme: String,
     },
-    /// The URL names a store that this version does not speak yet.
-    #[error(
-        "{scheme}:// is not supported yet: use redis:// with the address of a standalone server or of the master"
-    )]
-    NotYetSpoken {
-        /// What stands before the colon.
-        scheme: String,
-    },
     /// The URL cannot be read.
-    #[error(
-        "the store's {scheme} URL cannot be read ({reason}): write redis://[USER:PASSWORD@]HOST:PORT[/DB]"
-    )]
+    #[error("the store's {scheme} URL cannot be read ({reason}): write {form}")]
     BadUrl {
         /// What stands before the colon.
         scheme: String,
         /// What is wrong with the rest.
         reason: String,
+        /// How it is written.
+        form: &'static str,
     },
     /// A cluster on Redis needs a name.
     #[error("cluster.name is {name:?}, and with Redis it is required: {source}")]
@@ -112,7 +106,8 @@ fn in_process(pid: &str) -> String {
     if pid.is_empty() { String::new() } else { format!(" (process {pid})") }
 }
 
-/// Opens the store that `url` names: `embedded:DIR`, `redis://…`, `rediss://…` or `redis+unix://…`.
+/// Opens the store that `url` names: `embedded:DIR`, `redis://…`, `redis+unix://…`, `redis+sentinel://…` or
+/// `redis+cluster://…` (each but the socket also with TLS, as `rediss…`).
 ///
 /// It does not look at the server's settings: ask [`Store::shortfalls`] before serving.
 ///
@@ -158,13 +153,6 @@ mod tests {
         {
             let message = refused(url).await;
             assert!(message.contains("embedded:DIR") && message.contains("redis://"), "{url}: {message}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_not_spoken_yet_is_said_so() {
-        for url in ["redis+sentinel://:secret@a:26379/mymaster", "redis+cluster://:secret@a:7000"] {
-            assert!(refused(url).await.contains("not supported yet"));
         }
     }
 

@@ -1,4 +1,5 @@
-//! What an error of Redis means for the caller and for the connection: one table. Called by `lane` alone.
+//! What an error of Redis means for the caller and for the connection: one table. Called by all that
+//! talk to a server.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -10,6 +11,42 @@ pub(super) struct Judged {
     pub(super) error: StoreError,
     /// The connection must not be used again: it is broken, or leads to a server that is not the master (any more).
     pub(super) replaces_connection: bool,
+}
+
+/// An answer that did not come, and where it may be had instead.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) error: StoreError,
+    pub(super) redirection: Option<Redirection>,
+}
+
+/// What a node of a cluster says of a slot that it does not answer for. The request did not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Redirection {
+    /// The slot is another node's; `HOST:PORT` as the node wrote it.
+    Moved { slot: u16, to: String },
+    /// The slot is moving to another node, and these keys are there already.
+    Ask { to: String },
+}
+
+impl Failure {
+    /// A server's error and what it was judged to be.
+    pub(super) fn of(error: StoreError, of_server: &RedisError) -> Self {
+        let redirection = of_server.redirect_node().map(|(to, slot)| {
+            if of_server.kind() == ErrorKind::Server(ServerErrorKind::Ask) {
+                Redirection::Ask { to: to.to_owned() }
+            } else {
+                Redirection::Moved { slot, to: to.to_owned() }
+            }
+        });
+        Self { error, redirection }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self { error, redirection: None }
+    }
 }
 
 /// What the code at the start of a server's error says.
@@ -37,11 +74,14 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ("NOPERM", Meaning::Refused, "its ACL forbids this user a command or key"),
     ("CLUSTERDOWN", Meaning::Refused, "its cluster is down"),
     ("TRYAGAIN", Meaning::Refused, "a slot is being moved"),
-    ("MOVED", Meaning::Refused, "it is a node of a Redis Cluster, which redis:// does not speak"),
-    ("ASK", Meaning::Refused, "it is a node of a Redis Cluster, which redis:// does not speak"),
-    ("CROSSSLOT", Meaning::Refused, "it is a node of a Redis Cluster, which redis:// does not speak"),
+    ("MOVED", Meaning::Refused, CLUSTER_NODE),
+    ("ASK", Meaning::Refused, CLUSTER_NODE),
+    ("CROSSSLOT", Meaning::Refused, CLUSTER_NODE),
     ("WRONGTYPE", Meaning::Corrupt, "a key of this cluster's name holds something else"),
 ];
+
+/// Where a cluster is spoken to, such an error is followed and not told.
+const CLUSTER_NODE: &str = "it is a node of a Redis Cluster: use redis+cluster:// in the store's URL";
 
 /// Judges an error of a call. A script that stopped halfway, like any error without a row, is corrupt: it would stop
 /// there again.
@@ -165,6 +205,23 @@ mod tests {
         assert_eq!((heard(&judged.error), judged.replaces_connection), ("refused", true));
         let judged = judge(&RedisError::from((ErrorKind::UnexpectedReturnType, "no")));
         assert_eq!((heard(&judged.error), judged.replaces_connection), ("corrupt", false));
+    }
+
+    #[test]
+    fn a_redirection_is_read_and_nothing_else_is_one() {
+        let found = |line: &str| {
+            let error = server_error(line);
+            Failure::of(judge(&error).error, &error).redirection
+        };
+        let to = "127.0.0.1:6381".to_owned();
+        assert_eq!(
+            found("MOVED 3999 127.0.0.1:6381"),
+            Some(Redirection::Moved { slot: 3999, to: to.clone() })
+        );
+        assert_eq!(found("ASK 3999 127.0.0.1:6381"), Some(Redirection::Ask { to }));
+        for line in ["MOVED", "ERR MOVED 3999 127.0.0.1:6381", "TRYAGAIN Multiple keys request"] {
+            assert_eq!(found(line), None, "{line}");
+        }
     }
 
     #[test]

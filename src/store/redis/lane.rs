@@ -2,13 +2,15 @@
 //! and when it is replaced. Called by `RedisStore`. The client library reconnects by itself only in its connection
 //! manager, and then to the same server: replacing is ours.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 
-use super::errors::{is_unknown_script, judge};
+use super::endpoint::Endpoint;
+use super::errors::{Failure, is_unknown_script, judge};
 use super::scripts::ScriptCall;
 use crate::store::StoreError;
 
@@ -34,7 +36,7 @@ pub(super) struct Deadlines {
 /// One connection with one purpose.
 pub(super) struct Lane {
     name: &'static str,
-    client: Client,
+    endpoint: Arc<Endpoint>,
     deadlines: Deadlines,
     slot: Mutex<Slot>,
     /// Held while connecting: a thousand callers make one connection.
@@ -44,6 +46,8 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct Slot {
     connection: Option<MultiplexedConnection>,
+    /// The number of the server to which it leads.
+    endpoint_serial: u64,
     /// Which connection this is: a failure of an older one says nothing about it.
     serial: u64,
     timeouts_in_a_row: u32,
@@ -51,15 +55,16 @@ struct Slot {
 }
 
 /// What is sent.
-enum Request<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum Request<'a> {
     Command(&'a Cmd),
-    Script(&'a ScriptCall<'a>),
+    Script(ScriptCall<'a>),
 }
 
 impl Request<'_> {
     /// A script goes by its hash; where the server does not know it, with its body, on the same connection: two scripts
     /// of one caller never overtake each other.
-    async fn exchange(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+    async fn exchange(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         match self {
             Self::Command(command) => command.query_async(connection).await,
             Self::Script(call) => match call.by_hash().query_async(connection).await {
@@ -93,6 +98,23 @@ async fn exchange_all(
     Ok(values)
 }
 
+/// What a node is told that is to answer for a slot which is moving to it.
+async fn exchange_asking(connection: &mut MultiplexedConnection, request: Request<'_>) -> RedisResult<Value> {
+    let send = async |connection: &mut MultiplexedConnection, command: Cmd| {
+        let mut pipeline = redis::Pipeline::with_capacity(2);
+        pipeline.cmd("ASKING").add_command(command);
+        let mut values = connection.send_packed_commands(&pipeline, 0, 2).await?;
+        values.pop().unwrap_or(Value::Nil).extract_error()
+    };
+    match request {
+        Request::Command(command) => send(connection, command.clone()).await,
+        Request::Script(call) => match send(connection, call.by_hash()).await {
+            Err(error) if is_unknown_script(&error) => send(connection, call.by_body()).await,
+            answer => answer,
+        },
+    }
+}
+
 /// A connection in use.
 struct Held {
     connection: MultiplexedConnection,
@@ -100,8 +122,8 @@ struct Held {
 }
 
 impl Lane {
-    pub(super) fn new(name: &'static str, client: Client, deadlines: Deadlines) -> Self {
-        Self { name, client, deadlines, slot: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    pub(super) fn new(name: &'static str, endpoint: Arc<Endpoint>, deadlines: Deadlines) -> Self {
+        Self { name, endpoint, deadlines, slot: Mutex::default(), connecting: tokio::sync::Mutex::default() }
     }
 
     /// Connects now, to find out at start rather than at the first call.
@@ -109,18 +131,31 @@ impl Lane {
         self.hold().await.map(|_| ())
     }
 
-    /// Sends a command that may be sent twice, and waits for its answer.
-    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.call(Repeat::Once, Request::Command(command)).await
+    /// Sends one request and waits for its answer.
+    pub(super) async fn call(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, Failure> {
+        let mut sendings = if repeat == Repeat::Once { 2 } else { 1 };
+        loop {
+            let mut held = self.hold().await?;
+            let exchange = request.exchange(&mut held.connection);
+            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+            sendings -= 1;
+            match self.heard(held.serial, answer) {
+                Err(Failure { error: StoreError::Unreachable(_), .. }) if sendings > 0 => {}
+                answer => return answer,
+            }
+        }
     }
 
-    /// Runs a script.
-    pub(super) async fn eval(&self, repeat: Repeat, call: &ScriptCall<'_>) -> Result<Value, StoreError> {
-        self.call(repeat, Request::Script(call)).await
+    /// Sends a request to the node to which its slot is moving; once.
+    pub(super) async fn call_asking(&self, request: Request<'_>) -> Result<Value, Failure> {
+        let mut held = self.hold().await?;
+        let exchange = exchange_asking(&mut held.connection, request);
+        let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+        self.heard(held.serial, answer)
     }
 
     /// Runs scripts that are independent of each other, sent together and never twice; an answer each, in their order.
-    pub(super) async fn eval_all(&self, calls: &[ScriptCall<'_>]) -> Vec<Result<Value, StoreError>> {
+    pub(super) async fn call_all(&self, calls: &[ScriptCall<'_>]) -> Vec<Result<Value, Failure>> {
         let all = async {
             let mut held = self.hold().await?;
             let exchange = exchange_all(&mut held.connection, calls);
@@ -135,21 +170,7 @@ impl Lane {
                 };
                 values.into_iter().map(one).collect()
             }
-            Err(error) => vec![Err(error); calls.len()],
-        }
-    }
-
-    async fn call(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, StoreError> {
-        let mut sendings = if repeat == Repeat::Once { 2 } else { 1 };
-        loop {
-            let mut held = self.hold().await?;
-            let exchange = request.exchange(&mut held.connection);
-            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
-            sendings -= 1;
-            match self.heard(held.serial, answer) {
-                Err(StoreError::Unreachable(_)) if sendings > 0 => {}
-                answer => return answer,
-            }
+            Err(failure) => vec![Err(failure); calls.len()],
         }
     }
 
@@ -169,32 +190,36 @@ impl Lane {
             if let Some(held) = self.held()? {
                 return Ok(held);
             }
-            // The deadlines are ours: the library's response timeout of 500 ms would hide slow calls as errors.
-            let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-            let connection = self
-                .client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-                .map_err(|error| judge(&error).error)?;
-            Ok(self.put(connection))
+            let connected = self.endpoint.connect().await;
+            let (connection, endpoint_serial) = connected.inspect_err(|_| self.endpoint.suspect())?;
+            Ok(self.put(connection, endpoint_serial))
         };
         match tokio::time::timeout(self.deadlines.connect, connecting).await {
             Ok(held) => held,
-            Err(_) => Err(StoreError::Unreachable("connecting took too long".into())),
+            Err(_) => {
+                self.endpoint.suspect();
+                Err(StoreError::Unreachable("connecting took too long".into()))
+            }
         }
     }
 
     fn held(&self) -> Result<Option<Held>, StoreError> {
-        let slot = self.slot.lock();
+        let endpoint_serial = self.endpoint.serial();
+        let mut slot = self.slot.lock();
         if slot.is_closed {
             return Err(StoreError::Unreachable("the store is closed".into()));
+        }
+        if slot.endpoint_serial != endpoint_serial {
+            // What is on its way there may still be answered.
+            slot.connection = None;
         }
         Ok(slot.connection.clone().map(|connection| Held { connection, serial: slot.serial }))
     }
 
-    fn put(&self, connection: MultiplexedConnection) -> Held {
+    fn put(&self, connection: MultiplexedConnection, endpoint_serial: u64) -> Held {
         let mut slot = self.slot.lock();
         slot.serial += 1;
+        slot.endpoint_serial = endpoint_serial;
         slot.timeouts_in_a_row = 0;
         if !slot.is_closed {
             slot.connection = Some(connection.clone());
@@ -206,25 +231,26 @@ impl Lane {
         &self,
         serial: u64,
         answer: Result<RedisResult<T>, tokio::time::error::Elapsed>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, Failure> {
         let (outcome, replaces) = match answer {
             Ok(Ok(value)) => (Ok(value), false),
             Ok(Err(error)) => {
                 let judged = judge(&error);
-                (Err(judged.error), judged.replaces_connection)
+                (Err(Failure::of(judged.error, &error)), judged.replaces_connection)
             }
-            Err(_) => (Err(StoreError::Timeout), false),
+            Err(_) => (Err(StoreError::Timeout.into()), false),
         };
         let mut slot = self.slot.lock();
         if slot.serial != serial {
             return outcome;
         }
         match &outcome {
-            Err(StoreError::Timeout) => slot.timeouts_in_a_row += 1,
+            Err(Failure { error: StoreError::Timeout, .. }) => slot.timeouts_in_a_row += 1,
             _ => slot.timeouts_in_a_row = 0,
         }
         if (replaces || slot.timeouts_in_a_row >= TIMEOUTS_MAX) && slot.connection.take().is_some() {
-            let reason = outcome.as_ref().err();
+            let reason = outcome.as_ref().err().map(|failure| &failure.error);
+            self.endpoint.suspect();
             tracing::warn!(
                 operation = "store.connection",
                 lane = self.name,

@@ -1,11 +1,17 @@
 //! The Redis store: every write through a fenced Lua script, every call with a deadline. Opened by `store::open`.
 //! It decides nothing: the scripts compare, `home` decides.
 
+mod cluster;
+mod endpoint;
 mod errors;
 mod lane;
+mod lanes;
 mod reply;
+mod routes;
 mod scripts;
+mod sentinel;
 mod settings;
+mod slots;
 mod topology;
 #[cfg(feature = "sabotage")]
 mod unfenced;
@@ -13,11 +19,12 @@ mod unfenced;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use redis::Cmd;
 
-use self::lane::{Deadlines, Lane};
+use self::lanes::Purpose;
 use self::reply::Reply;
+use self::routes::Routes;
 use self::scripts::{Scripts, queued_message, stored_record};
 use self::settings::Settings;
 use super::layout::{Layout, ShardKeys};
@@ -34,42 +41,26 @@ const NOTICE: &str = "notice";
 /// What a probe writes is forgotten by itself.
 const PROBE_TTL_MS: u64 = 60_000;
 
-/// The store of a cluster on one Redis server.
+/// The store of a cluster on Redis, in any shape.
 pub struct RedisStore {
     layout: Layout,
     scripts: Scripts,
-    /// Leases never wait behind a batch.
-    leases: Lane,
-    commits: Lane,
-    reads: Lane,
+    routes: Routes,
 }
 
 impl RedisStore {
-    /// Connects to the server at `url`: `redis://`, `rediss://` or `redis+unix://`.
+    /// Connects to what `url` names: one server, the master that sentinels name, or the nodes of a cluster.
     ///
     /// # Errors
-    /// [`OpenError`] says what is wrong with the URL, the name or the server.
+    /// [`OpenError`] says what is wrong with the URL, the name or the servers.
     pub async fn open(url: &str, options: &OpenOptions) -> Result<Self, OpenError> {
         let layout = Layout::of_cluster(&options.cluster)
             .map_err(|source| OpenError::ClusterName { name: options.cluster.clone(), source })?;
-        let (client, address) = topology::standalone(url, options.redis_ca_pem.as_deref())?;
-        let deadlines = Deadlines { connect: options.connect_deadline, response: options.response_deadline };
-        let lane = |name| Lane::new(name, client.clone(), deadlines);
-        let store = Self {
-            layout,
-            scripts: Scripts::new(),
-            leases: lane("leases"),
-            commits: lane("commits"),
-            reads: lane("reads"),
-        };
-        for lane in [&store.leases, &store.commits, &store.reads] {
-            let connected = lane.connect().await;
-            connected.map_err(|source| OpenError::NoServer { address: address.clone(), source })?;
-        }
-        // A connection alone proves little: a server that wants a password lets anybody connect.
-        let asked = store.reads.query(&redis::cmd("PING")).await;
-        asked.map_err(|source| OpenError::NoServer { address, source })?;
-        Ok(store)
+        Ok(Self { layout, scripts: Scripts::new(), routes: Routes::open(url, options).await? })
+    }
+
+    async fn read(&self, key: &str, command: &Cmd) -> Result<Reply, StoreError> {
+        Reply::of(self.routes.query(Purpose::Reads, key, command).await?)
     }
 
     fn keys(&self, shard: ShardId) -> ShardKeys {
@@ -88,7 +79,7 @@ impl RedisStore {
         for player in players {
             command.arg(keys.record(player).concat()).arg(keys.watches(player).concat());
         }
-        let mut reply = Reply::of(self.reads.query(&command).await?)?;
+        let mut reply = self.read(&keys.meta(), &command).await?;
         players
             .iter()
             .map(|_| match (reply.bytes()?, reply.bytes()?) {
@@ -153,7 +144,7 @@ impl RedisStore {
         let mut command: Cmd = redis::cmd("ZRANGE");
         command.arg(index).arg(score).arg("+inf").arg("BYSCORE");
         command.arg("LIMIT").arg(0).arg(count).arg("WITHSCORES");
-        let mut reply = Reply::of(self.reads.query(&command).await?)?;
+        let mut reply = self.read(index, &command).await?;
         let mut names = Vec::with_capacity(reply.len() / 2);
         while reply.len() > 0 {
             names.push((reply.word()?, reply.number()?));
@@ -168,7 +159,7 @@ fn is_after(cursor: Option<&LiveCursor>, (name, score): &(String, u64)) -> bool 
 
 impl Store for RedisStore {
     fn lease_acquire(&self, request: AcquireRequest) -> StoreFuture<'_, Acquired> {
-        Box::pin(async move { self.scripts.lease_acquire(&self.leases, &self.layout, &request).await })
+        Box::pin(async move { self.scripts.lease_acquire(&self.routes, &self.layout, &request).await })
     }
 
     fn lease_renew(
@@ -180,7 +171,7 @@ impl Store for RedisStore {
     ) -> StoreFuture<'_, Renewed> {
         let owner = owner.clone();
         Box::pin(async move {
-            let answer = self.scripts.lease_renew(&self.leases, &self.keys(shard), &owner, epoch, ttl).await;
+            let answer = self.scripts.lease_renew(&self.routes, &self.keys(shard), &owner, epoch, ttl).await;
             #[cfg(feature = "sabotage")]
             let answer = self.unfenced(shard, answer?).await;
             answer
@@ -190,7 +181,7 @@ impl Store for RedisStore {
     fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released> {
         let owner = owner.clone();
         Box::pin(
-            async move { self.scripts.lease_release(&self.leases, &self.keys(shard), &owner, epoch).await },
+            async move { self.scripts.lease_release(&self.routes, &self.keys(shard), &owner, epoch).await },
         )
     }
 
@@ -212,7 +203,7 @@ impl Store for RedisStore {
                 .filter(|(_, refused)| refused.is_none())
                 .map(|(commit, _)| commit)
                 .collect();
-            let mut sent = self.scripts.commit_all(&self.commits, &self.layout, &checked).await.into_iter();
+            let mut sent = self.scripts.commit_all(&self.routes, &self.layout, &checked).await.into_iter();
             answers.iter_mut().filter(|refused| refused.is_none()).for_each(|answer| *answer = sent.next());
             answers.into_iter().map(|answer| answer.unwrap_or(Err(StoreError::Timeout))).collect()
         })
@@ -262,15 +253,16 @@ impl Store for RedisStore {
         Box::pin(async move {
             let keys = self.keys(shard);
             let (meta, queue) = (keys.meta(), keys.queue(&player));
-            self.scripts.queue_add(&self.commits, (&meta, &queue), &holder, &message, most).await
+            self.scripts.queue_add(&self.routes, (&meta, &queue), &holder, &message, most).await
         })
     }
 
     fn queue_read(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<QueuedMessage>> {
         Box::pin(async move {
+            let queue = self.keys(shard).queue(&player);
             let mut command = redis::cmd("LRANGE");
-            command.arg(self.keys(shard).queue(&player)).arg(0).arg(-1);
-            let mut reply = Reply::of(self.reads.query(&command).await?)?;
+            command.arg(&queue).arg(0).arg(-1);
+            let mut reply = self.read(&queue, &command).await?;
             let (mut messages, now_ms) = (Vec::with_capacity(reply.len()), clock::now().unix_ms);
             while reply.len() > 0 {
                 let message = reply.bytes()?.as_ref().and_then(queued_message);
@@ -294,7 +286,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let keys = self.keys(shard);
             let (meta, queue) = (keys.meta(), keys.queue(&player));
-            self.scripts.queue_remove(&self.commits, (&meta, &queue), &holder, &which).await
+            self.scripts.queue_remove(&self.routes, (&meta, &queue), &holder, &which).await
         })
     }
 
@@ -307,7 +299,7 @@ impl Store for RedisStore {
                 ("ticket_secret", proposal.ticket_secret),
             ];
             let key = self.layout.config();
-            let mut reply = self.scripts.config_agree(&self.leases, &key, &fields).await?;
+            let mut reply = self.scripts.config_agree(&self.routes, &key, &fields).await?;
             let too_big = |_| StoreError::Corrupt(format!("{key} holds a number that cannot be"));
             Ok(ClusterConfig {
                 shards: reply.number()?.try_into().map_err(too_big)?,
@@ -320,20 +312,22 @@ impl Store for RedisStore {
 
     fn notice(&self) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(async move {
+            let key = self.layout.config();
             let mut command = redis::cmd("HMGET");
-            command.arg(self.layout.config()).arg(NOTICE);
-            Reply::of(self.reads.query(&command).await?)?.bytes()
+            command.arg(&key).arg(NOTICE);
+            self.read(&key, &command).await?.bytes()
         })
     }
 
     fn set_notice(&self, notice: Option<Bytes>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
+            let key = self.layout.config();
             let mut command = redis::cmd(if notice.is_some() { "HSET" } else { "HDEL" });
-            command.arg(self.layout.config()).arg(NOTICE);
+            command.arg(&key).arg(NOTICE);
             if let Some(notice) = &notice {
                 command.arg(notice.as_ref());
             }
-            self.commits.query(&command).await.map(drop)
+            self.routes.query(Purpose::Commits, &key, &command).await.map(drop)
         })
     }
 
@@ -344,34 +338,24 @@ impl Store for RedisStore {
             let key = self.layout.probe();
             let mut write = redis::cmd("SET");
             write.arg(&key).arg(&nonce).arg("PX").arg(PROBE_TTL_MS);
-            self.commits.query(&write).await?;
+            self.routes.query(Purpose::Commits, &key, &write).await?;
             let mut read = redis::cmd("GET");
             read.arg(&key);
             // Another node's probe may have written meanwhile: that one read back proves as much.
-            let mut reply = Reply::of(self.commits.query(&read).await?)?;
+            let mut reply = Reply::of(self.routes.query(Purpose::Commits, &key, &read).await?)?;
             reply.number().map(|_| started.elapsed())
         })
     }
 
     fn shortfalls(&self) -> StoreFuture<'_, Vec<Shortfall>> {
         Box::pin(async move {
-            let mut reply = Reply::of(self.reads.query(&redis::cmd("INFO")).await?)?;
-            let info = reply.word()?;
-            let mut ask = redis::cmd("CONFIG");
-            ask.arg("GET").arg("appendfsync");
-            let appendfsync = match self.reads.query(&ask).await {
-                Ok(value) => {
-                    let mut reply = Reply::of(value)?;
-                    if reply.len() == 2 && reply.word()? == "appendfsync" {
-                        Some(reply.word()?)
-                    } else {
-                        None
-                    }
-                }
-                Err(StoreError::Refused(_) | StoreError::Corrupt(_)) => None,
-                Err(error) => return Err(error),
-            };
-            Ok(Settings::read(&info, appendfsync).shortfalls())
+            let servers = self.routes.servers();
+            let is_cluster = self.routes.is_cluster();
+            let asked = servers.iter().map(async |(at, lanes)| {
+                Ok((at.as_str(), Settings::ask(lanes.of(Purpose::Reads)).await?.shortfalls(is_cluster)))
+            });
+            let found: Result<Vec<_>, StoreError> = join_all(asked).await.into_iter().collect();
+            Ok(settings::together(found?))
         })
     }
 
@@ -380,9 +364,7 @@ impl Store for RedisStore {
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {
-        for lane in [&self.leases, &self.commits, &self.reads] {
-            lane.close();
-        }
+        self.routes.close();
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -23,6 +23,14 @@ impl Reply {
         self.0.len()
     }
 
+    /// The next value, a reply of its own.
+    pub(super) fn nested(&mut self) -> Result<Self, StoreError> {
+        match self.0.next() {
+            Some(Value::Array(values)) => Ok(Self(values.into_iter())),
+            other => Err(corrupt(&format!("{other:?}"))),
+        }
+    }
+
     /// The next value's bytes; `None` for nil.
     pub(super) fn bytes(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self.0.next() {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite, Value};
 
-use super::lane::{Lane, Repeat};
+use super::lane::Repeat;
+use super::lanes::Purpose;
 use super::reply::{Reply, corrupt};
+use super::routes::Routes;
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
@@ -37,14 +39,22 @@ impl Script {
         Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
     }
 
-    fn with<'a>(&'a self, keys: usize, arguments: &'a (dyn Fn(&mut Cmd) + Sync)) -> ScriptCall<'a> {
-        ScriptCall { script: self, keys, arguments, size: Size::default() }
+    fn with<'a>(
+        &'a self,
+        key: &'a str,
+        keys: usize,
+        arguments: &'a (dyn Fn(&mut Cmd) + Sync),
+    ) -> ScriptCall<'a> {
+        ScriptCall { script: self, key, keys, arguments, size: Size::default() }
     }
 }
 
 /// A script with its keys and arguments, which are written once more if the server asks for the body.
+#[derive(Clone, Copy)]
 pub(super) struct ScriptCall<'a> {
     script: &'a Script,
+    /// The first of its keys, which all lie in one slot.
+    key: &'a str,
     keys: usize,
     arguments: &'a (dyn Fn(&mut Cmd) + Sync),
     size: Size,
@@ -57,7 +67,11 @@ struct Size {
     bytes: usize,
 }
 
-impl ScriptCall<'_> {
+impl<'a> ScriptCall<'a> {
+    pub(super) const fn key(&self) -> &'a str {
+        self.key
+    }
+
     pub(super) fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }
@@ -100,7 +114,7 @@ impl Scripts {
 
     pub(super) async fn lease_acquire(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         layout: &Layout,
         request: &AcquireRequest,
     ) -> Result<Acquired, StoreError> {
@@ -113,7 +127,8 @@ impl Scripts {
                 .arg(request.floor.number())
                 .arg(layout::hex16(request.generation_if_new.number()));
         };
-        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.lease_acquire.with(1, &arguments)).await?)?;
+        let call = self.lease_acquire.with(&meta, 1, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "granted" => Ok(Acquired::Granted(grant(&mut reply)?)),
             "mine" => Ok(Acquired::AlreadyMine(grant(&mut reply)?)),
@@ -128,7 +143,7 @@ impl Scripts {
 
     pub(super) async fn lease_renew(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         keys: &ShardKeys,
         owner: &Owner,
         epoch: Epoch,
@@ -138,7 +153,8 @@ impl Scripts {
         let arguments = |command: &mut Cmd| {
             command.arg(&meta).arg(owner.as_str()).arg(epoch.number()).arg(ttl_ms(ttl));
         };
-        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.lease_renew.with(1, &arguments)).await?)?;
+        let call = self.lease_renew.with(&meta, 1, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "renewed" => Ok(Renewed::Renewed {
                 flush_seq: FlushSeq::of(reply.number()?),
@@ -156,7 +172,7 @@ impl Scripts {
 
     pub(super) async fn lease_release(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         keys: &ShardKeys,
         owner: &Owner,
         epoch: Epoch,
@@ -165,7 +181,8 @@ impl Scripts {
         let arguments = |command: &mut Cmd| {
             command.arg(&meta).arg(owner.as_str()).arg(epoch.number());
         };
-        let mut reply = Reply::of(lane.eval(Repeat::Never, &self.lease_release.with(1, &arguments)).await?)?;
+        let call = self.lease_release.with(&meta, 1, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Leases, Repeat::Never, call).await?)?;
         match reply.word()?.as_str() {
             "released" => Ok(Released::Released),
             "run_out" => Ok(Released::RunOut),
@@ -177,29 +194,31 @@ impl Scripts {
     /// Batches of different shards, sent together; an answer each, in their order.
     pub(super) async fn commit_all(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         layout: &Layout,
         commits: &[&Commit],
     ) -> Vec<Result<Committed, StoreError>> {
-        let keys = commits.iter().map(|commit| layout.shard(commit.shard));
+        let keys: Vec<_> = commits.iter().map(|commit| layout.shard(commit.shard)).collect();
+        let metas: Vec<_> = keys.iter().map(ShardKeys::meta).collect();
         let arguments: Vec<_> = commits
             .iter()
-            .zip(keys)
-            .map(|(commit, keys)| move |command: &mut Cmd| write_commit(command, &keys, commit))
+            .zip(&keys)
+            .map(|(commit, keys)| move |command: &mut Cmd| write_commit(command, keys, commit))
             .collect();
-        let calls = commits.iter().zip(&arguments);
-        let call = |(commit, write)| ScriptCall {
-            size: size_of(commit),
-            ..self.commit.with(commit_keys(commit), write)
-        };
-        let calls: Vec<_> = calls.map(|(commit, write)| call((*commit, write))).collect();
-        let answers = lane.eval_all(&calls).await;
+        let calls = commits.iter().zip(&metas).zip(&arguments);
+        let calls: Vec<_> = calls
+            .map(|((commit, meta), write)| ScriptCall {
+                size: size_of(commit),
+                ..self.commit.with(meta, commit_keys(commit), write)
+            })
+            .collect();
+        let answers = routes.eval_all(Purpose::Commits, &calls).await;
         commits.iter().zip(answers).map(|(commit, answer)| committed(answer?, commit)).collect()
     }
 
     pub(super) async fn queue_add(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         keys: (&str, &str),
         holder: &Holder,
         message: &QueuedMessage,
@@ -214,7 +233,8 @@ impl Scripts {
                 arg.write_all(body)
             });
         };
-        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.queue_add.with(2, &arguments)).await?)?;
+        let call = self.queue_add.with(keys.0, 2, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Commits, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "added" => Ok(QueueAdded::Added),
             "repeat" => Ok(QueueAdded::Repeat),
@@ -227,7 +247,7 @@ impl Scripts {
     /// Whether the shard was the holder's.
     pub(super) async fn queue_remove(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         keys: (&str, &str),
         holder: &Holder,
         which: &Which,
@@ -243,7 +263,8 @@ impl Scripts {
                 command.arg("all");
             }
         };
-        let mut reply = Reply::of(lane.eval(Repeat::Once, &self.queue_remove.with(2, &arguments)).await?)?;
+        let call = self.queue_remove.with(keys.0, 2, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Commits, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "removed" => Ok(true),
             "fenced" => Ok(false),
@@ -254,7 +275,7 @@ impl Scripts {
     /// The values in force of these fields, after those that were missing were written.
     pub(super) async fn config_agree(
         &self,
-        lane: &Lane,
+        routes: &Routes,
         key: &str,
         fields: &[(&str, Vec<u8>)],
     ) -> Result<Reply, StoreError> {
@@ -264,7 +285,8 @@ impl Scripts {
                 command.arg(field).arg(value.as_slice());
             }
         };
-        Reply::of(lane.eval(Repeat::Once, &self.config_agree.with(1, &arguments)).await?)
+        let call = self.config_agree.with(key, 1, &arguments);
+        Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::store::Shortfall;
+use super::lane::{Lane, Repeat, Request};
+use super::reply::Reply;
+use crate::store::{Shortfall, StoreError};
 
 /// The first version whose scripts can refuse a full or read-only server before their first line.
 const VERSION_MAJOR_MIN: u64 = 7;
@@ -17,6 +19,28 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Asks a server.
+    pub(super) async fn ask(lane: &Lane) -> Result<Self, StoreError> {
+        let info = redis::cmd("INFO");
+        let info = lane.call(Repeat::Once, Request::Command(&info)).await.map_err(|failure| failure.error)?;
+        let info = Reply::of(info)?.word()?;
+        let mut ask = redis::cmd("CONFIG");
+        ask.arg("GET").arg("appendfsync");
+        let appendfsync = match lane
+            .call(Repeat::Once, Request::Command(&ask))
+            .await
+            .map_err(|failure| failure.error)
+        {
+            Ok(value) => {
+                let mut reply = Reply::of(value)?;
+                if reply.len() == 2 && reply.word()? == "appendfsync" { Some(reply.word()?) } else { None }
+            }
+            Err(StoreError::Refused(_) | StoreError::Corrupt(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self::read(&info, appendfsync))
+    }
+
     /// From the text of INFO and from what CONFIG says, if it does.
     pub(super) fn read(info: &str, appendfsync: Option<String>) -> Self {
         let info = info.lines().filter_map(|line| line.trim_end().split_once(':'));
@@ -28,9 +52,22 @@ impl Settings {
         self.info.get(name).map(String::as_str)
     }
 
-    /// Where the settings fall short.
-    pub(super) fn shortfalls(&self) -> Vec<Shortfall> {
-        [self.version(), self.role(), self.eviction(), self.persistence()].into_iter().flatten().collect()
+    /// Where the settings of a server, or of a node of a cluster, fall short.
+    pub(super) fn shortfalls(&self, is_cluster: bool) -> Vec<Shortfall> {
+        let found =
+            [self.version(), self.role(), self.shape(is_cluster), self.eviction(), self.persistence()];
+        found.into_iter().flatten().collect()
+    }
+
+    /// A node of a cluster, spoken to as if it were alone, would send most requests away.
+    fn shape(&self, is_cluster: bool) -> Option<Shortfall> {
+        (!is_cluster && self.says("cluster_enabled") == Some("1")).then(|| Shortfall {
+            setting: "cluster-enabled".into(),
+            message:
+                "is yes: the server is a node of a Redis Cluster, use redis+cluster:// in the store's URL"
+                    .into(),
+            fatal: true,
+        })
     }
 
     fn version(&self) -> Option<Shortfall> {
@@ -97,6 +134,28 @@ impl Settings {
     }
 }
 
+/// What several servers fall short of, each thing once.
+pub(super) fn together(found: Vec<(&str, Vec<Shortfall>)>) -> Vec<Shortfall> {
+    let count = found.len();
+    let mut things: Vec<(Shortfall, Vec<&str>)> = Vec::new();
+    for (at, shortfalls) in found {
+        for shortfall in shortfalls {
+            match things.iter_mut().find(|(known, _)| *known == shortfall) {
+                Some((_, places)) => places.push(at),
+                None => things.push((shortfall, vec![at])),
+            }
+        }
+    }
+    let named = |(shortfall, places): (Shortfall, Vec<&str>)| {
+        if places.len() == count {
+            return shortfall;
+        }
+        let message = format!("at {}: {}", places.join(", "), shortfall.message);
+        Shortfall { message, ..shortfall }
+    };
+    things.into_iter().map(named).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +164,7 @@ mod tests {
 
     fn found(info: &str, appendfsync: Option<&str>) -> Vec<(String, bool)> {
         let settings = Settings::read(info, appendfsync.map(str::to_owned));
-        settings.shortfalls().into_iter().map(|shortfall| (shortfall.setting, shortfall.fatal)).collect()
+        settings.shortfalls(false).into_iter().map(|shortfall| (shortfall.setting, shortfall.fatal)).collect()
     }
 
     #[test]
@@ -120,6 +179,7 @@ mod tests {
             ("7.0.15", "6.2.14", "always", "redis_version", true),
             ("7.0.15", "unstable", "always", "redis_version", true),
             ("role:master", "role:slave", "always", "role", true),
+            ("role:master", "role:master\r\ncluster_enabled:1", "always", "cluster-enabled", true),
             ("noeviction", "allkeys-lru", "always", "maxmemory-policy", true),
             ("noeviction", "volatile-ttl", "always", "maxmemory-policy", true),
             ("aof_enabled:1", "aof_enabled:0", "always", "appendonly", false),
@@ -132,5 +192,21 @@ mod tests {
         }
         assert_eq!(found(GOOD, None), [("appendfsync".to_owned(), false)]);
         assert_eq!(found("", None).len(), 3, "a server that tells nothing is not trusted");
+    }
+
+    #[test]
+    fn what_all_servers_lack_is_said_once_and_what_some_lack_with_their_names() {
+        let short =
+            |setting: &str| Shortfall { setting: setting.into(), message: "is no".into(), fatal: false };
+        let found = vec![
+            ("a:1", vec![short("appendonly"), short("save")]),
+            ("b:1", vec![short("appendonly")]),
+            ("c:1", vec![short("appendonly"), short("save")]),
+        ];
+        let messages: Vec<_> = together(found).into_iter().map(|one| (one.setting, one.message)).collect();
+        let expected = [("appendonly", "is no"), ("save", "at a:1, c:1: is no")]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(messages, expected);
+        assert_eq!(together(vec![("", vec![short("appendonly")])])[0].message, "is no");
     }
 }

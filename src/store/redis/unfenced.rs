@@ -44,8 +44,8 @@ impl RedisStore {
     }
 
     async fn meta(&self, shard: ShardId) -> Result<Reply, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("HMGET").arg(self.keys(shard).meta()).arg(&["epoch", "holder", "gen", "f"]);
-        Reply::of(self.reads.query(&command).await?)
+        let (meta, mut command) = (self.keys(shard).meta(), Cmd::new());
+        command.arg("HMGET").arg(&meta).arg(&["epoch", "holder", "gen", "f"]);
+        self.read(&meta, &command).await
     }
 }

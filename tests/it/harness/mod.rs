@@ -6,6 +6,8 @@ pub(crate) mod metrics;
 pub(crate) mod patience;
 pub(crate) mod player;
 pub(crate) mod redis_server;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod redis_sets;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod socket;

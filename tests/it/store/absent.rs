@@ -9,25 +9,8 @@ use hearth::store::{
     RecordStatus, Which,
 };
 
-use super::fixture::{Fixture, Home, SHORT, live, player, remainder, restoring};
+use super::fixture::{Fixture, Home, SHORT, for_each_store, live, player, remainder, restoring};
 use crate::harness::patience::until;
-
-macro_rules! for_each_store {
-    ($($promise:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                super::$promise(&super::Fixture::embedded().await).await;
-            })*
-        }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                super::$promise(&super::Fixture::redis().await).await;
-            })*
-        }
-    };
-}
 
 for_each_store! {
     the_list_of_the_banned_moves_with_their_records

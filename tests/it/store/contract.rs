@@ -1,4 +1,5 @@
-//! The contract of a store: one text, run against the embedded store and against a real Redis. What a store must do
+//! The contract of a store: one text, run against the embedded store and against a real Redis in
+//! every shape. What a store must do
 //! is said here and nowhere else; the rules themselves are `hearth::store::judge`.
 
 use std::time::Duration;
@@ -10,26 +11,11 @@ use hearth::store::{
     Committed, Keep, LOAD_PLAYERS_MAX, RecordStatus, Released, Renewed, StoreError,
 };
 
-use super::fixture::{Fixture, Home, LONG, SHORT, live, player, remainder, request, restoring, shard};
+use super::fixture::{
+    Fixture, Home, LONG, SHORT, for_each_store, live, player, remainder, request, restoring, shard,
+};
 use super::random::it_agrees_with_the_rules_on_random_requests;
 use crate::harness::patience::until;
-
-macro_rules! for_each_store {
-    ($($promise:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                super::$promise(&super::Fixture::embedded().await).await;
-            })*
-        }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                super::$promise(&super::Fixture::redis().await).await;
-            })*
-        }
-    };
-}
 
 for_each_store! {
     a_free_shard_is_granted_above_its_floor

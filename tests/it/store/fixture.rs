@@ -1,6 +1,7 @@
 //! A store under test and a home that writes to it: the vocabulary of the store's stories.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,26 @@ use hearth::store::{
 use tempfile::TempDir;
 
 use crate::harness::redis_server::RedisServer;
+use crate::harness::redis_sets;
+
+/// Makes a test of each store, and of each shape of Redis, out of one promise.
+macro_rules! for_each_store {
+    ($($promise:ident)*) => {
+        for_each_store! { @on embedded: $($promise)* }
+        for_each_store! { @on redis: $($promise)* }
+        for_each_store! { @on sentinel: $($promise)* }
+        for_each_store! { @on cluster: $($promise)* }
+    };
+    (@on $store:ident: $($promise:ident)*) => {
+        mod $store {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                super::$promise(&super::Fixture::$store().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use for_each_store;
 
 /// Long enough to run out in no test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -35,6 +56,23 @@ impl Fixture {
 
     pub(crate) async fn redis() -> Self {
         Self::on(RedisServer::start()).await
+    }
+
+    /// On the master that the shared sentinels name, under a cluster's name of its own.
+    pub(crate) async fn sentinel() -> Self {
+        Self::under_a_new_name(&redis_sets::sentinels().url()).await
+    }
+
+    /// On the shared Redis Cluster, under a cluster's name of its own, so that the shards lie elsewhere each time.
+    pub(crate) async fn cluster() -> Self {
+        Self::under_a_new_name(&redis_sets::cluster().url()).await
+    }
+
+    async fn under_a_new_name(url: &str) -> Self {
+        static NAMES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("c{}", NAMES.fetch_add(1, Ordering::Relaxed));
+        let store = open(url, in_cluster(&name)).await.unwrap_or_else(|error| panic!("{error}"));
+        Self { store, server: None, _folder: None }
     }
 
     /// A store on this server.

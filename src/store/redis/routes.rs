@@ -1,0 +1,150 @@
+//! Which server a key's request goes to, whatever the shape: all of them to one server, or each to the node of the
+//! cluster that holds the key's slot. Called by `RedisStore` and by the scripts' wrappers.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::cluster::Cluster;
+use super::endpoint::Endpoint;
+use super::lane::{Deadlines, Repeat, Request};
+use super::lanes::{Lanes, Purpose};
+use super::scripts::ScriptCall;
+use super::sentinel::Sentinels;
+use super::topology::{self, Shape};
+use crate::store::{OpenError, OpenOptions, StoreError};
+use crate::tasks::Tasks;
+
+/// Where requests go.
+pub(super) struct Routes {
+    shape: Routed,
+    /// Ends the task that follows the servers, if there is one.
+    _watch: DropGuard,
+    stop: CancellationToken,
+}
+
+enum Routed {
+    One(Arc<Lanes>),
+    Cluster(Arc<Cluster>),
+}
+
+impl Routes {
+    /// Finds the servers that the URL names and connects to them.
+    pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<Self, OpenError> {
+        let target = topology::target(url, options.redis_ca_pem.as_deref())?;
+        let deadlines = Deadlines { connect: options.connect_deadline, response: options.response_deadline };
+        let stop = CancellationToken::new();
+        let opened = match target.shape {
+            Shape::Standalone(client) => one(Endpoint::Fixed(client), deadlines).await,
+            Shape::Sentinel { sentinels, master, to_sentinels, to_servers } => {
+                let clients: Result<Vec<_>, _> = sentinels
+                    .into_iter()
+                    .map(|at| to_sentinels.client(&at).map(|client| (at, client)))
+                    .collect();
+                let clients = clients.map_err(|error| OpenError::NoServer {
+                    address: target.shown.clone(),
+                    source: StoreError::Unreachable(error.to_string()),
+                })?;
+                let sentinels = Arc::new(Sentinels::new(master, clients, to_servers, deadlines.connect));
+                let opened = one(Endpoint::Master(Arc::clone(&sentinels)), deadlines).await;
+                if opened.is_ok() {
+                    Tasks::new().spawn("store.sentinels", sentinels.watch(stop.clone()));
+                }
+                opened
+            }
+            Shape::Cluster { seeds, to_nodes } => {
+                let cluster = Arc::new(Cluster::new(seeds, to_nodes, deadlines));
+                let opened = cluster.refresh().await;
+                if opened.is_ok() {
+                    Tasks::new().spawn("store.cluster", Arc::clone(&cluster).watch(stop.clone()));
+                }
+                opened.map(|()| Routed::Cluster(cluster))
+            }
+        };
+        let shape = opened.map_err(|source| OpenError::NoServer { address: target.shown, source })?;
+        Ok(Self { shape, _watch: stop.clone().drop_guard(), stop })
+    }
+
+    /// Sends a command on this key that may be sent twice, and waits for its answer.
+    pub(super) async fn query(
+        &self,
+        purpose: Purpose,
+        key: &str,
+        command: &Cmd,
+    ) -> Result<Value, StoreError> {
+        self.call(purpose, Repeat::Once, key, Request::Command(command)).await
+    }
+
+    /// Runs a script.
+    pub(super) async fn eval(
+        &self,
+        purpose: Purpose,
+        repeat: Repeat,
+        call: ScriptCall<'_>,
+    ) -> Result<Value, StoreError> {
+        self.call(purpose, repeat, call.key(), Request::Script(call)).await
+    }
+
+    /// Runs scripts that are independent of each other, sent together and none twice; an answer each, in their order.
+    pub(super) async fn eval_all(
+        &self,
+        purpose: Purpose,
+        calls: &[ScriptCall<'_>],
+    ) -> Vec<Result<Value, StoreError>> {
+        match &self.shape {
+            Routed::One(lanes) => {
+                let answers = lanes.of(purpose).call_all(calls).await;
+                answers.into_iter().map(|answer| answer.map_err(|failure| failure.error)).collect()
+            }
+            Routed::Cluster(cluster) => cluster.call_all(purpose, calls).await,
+        }
+    }
+
+    /// The lanes to each server that is written to now.
+    pub(super) fn servers(&self) -> Vec<(String, Arc<Lanes>)> {
+        match &self.shape {
+            Routed::One(lanes) => vec![(String::new(), Arc::clone(lanes))],
+            Routed::Cluster(cluster) => cluster.masters(),
+        }
+    }
+
+    /// Whether the servers are nodes of a cluster.
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self.shape, Routed::Cluster(_))
+    }
+
+    /// Lets go of all connections; later calls are refused.
+    pub(super) fn close(&self) {
+        self.stop.cancel();
+        match &self.shape {
+            Routed::One(lanes) => lanes.close(),
+            Routed::Cluster(cluster) => cluster.close(),
+        }
+    }
+
+    async fn call(
+        &self,
+        purpose: Purpose,
+        repeat: Repeat,
+        key: &str,
+        request: Request<'_>,
+    ) -> Result<Value, StoreError> {
+        match &self.shape {
+            Routed::One(lanes) => {
+                lanes.of(purpose).call(repeat, request).await.map_err(|failure| failure.error)
+            }
+            Routed::Cluster(cluster) => cluster.call(purpose, repeat, key, request).await,
+        }
+    }
+}
+
+async fn one(endpoint: Endpoint, deadlines: Deadlines) -> Result<Routed, StoreError> {
+    let lanes = Lanes::new(endpoint, deadlines);
+    lanes.connect().await?;
+    // A connection alone proves little: a server that wants a password lets anybody connect.
+    let ping = redis::cmd("PING");
+    let asked = lanes.of(Purpose::Reads).call(Repeat::Once, Request::Command(&ping)).await;
+    asked.map_err(|failure| failure.error)?;
+    Ok(Routed::One(Arc::new(lanes)))
+}
