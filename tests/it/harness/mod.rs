@@ -1,6 +1,8 @@
 //! What the stories are told with: one file an idea. Knows how to start, hurt and end real servers; promises nothing.
 
 pub(crate) mod both_stores;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod certificates;
 #[allow(dead_code, reason = "tests/faults and tests/hostile look, through this same file")]
 pub(crate) mod metrics;
 pub(crate) mod patience;

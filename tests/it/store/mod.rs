@@ -2,9 +2,12 @@
 //! inside.
 
 mod absent;
+mod cluster;
 mod contract;
 mod embedded;
 mod fixture;
 mod random;
 mod redis_faults;
 mod redis_layout;
+mod sentinel;
+mod writer;

@@ -12,6 +12,7 @@ use hearth::store::{
 };
 
 use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, request, restoring, shard};
+use crate::harness::certificates::Certificates;
 use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 
@@ -419,26 +420,13 @@ async fn the_ready_configuration_falls_short_of_nothing() {
 
 #[tokio::test]
 async fn a_redis_behind_tls_is_trusted_by_its_authority_alone() {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
-    let issuer = rcgen::Issuer::from_params(&authority, &authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-    let certificate_pem = certificate.signed_by(&key, &issuer).unwrap().pem();
-
-    let files = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = files.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_string_lossy().into_owned()
-    };
-    let (certificate, key) = (file("cert.pem", &certificate_pem), file("key.pem", &key.serialize_pem()));
-    let server = RedisServer::builder().behind_tls(&certificate, &key).start();
+    let certificates = Certificates::make();
+    let files = certificates.files();
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let server = RedisServer::builder().behind_tls(&path(&files.certificate), &path(&files.key)).start();
     let url = server.tls_url();
 
-    let trusting = OpenOptions { redis_ca_pem: Some(authority_pem.into_bytes()), ..in_cluster("c") };
+    let trusting = OpenOptions { redis_ca_pem: Some(certificates.authority()), ..in_cluster("c") };
     let store = open(&url, trusting).await.unwrap();
     let mut home = Home::ask(&store, request("a#1", LONG)).await;
     assert_eq!(home.commit_one(live("ann", 0, 1)).await, RecordStatus::Applied);
