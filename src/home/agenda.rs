@@ -1,7 +1,8 @@
 //! When each shard is to be flushed: at once if somebody waits, else when its oldest dirty record is one interval old.
-//! Shards put themselves in, the one flush task takes them out. Knows no record. Holds each shard at most once.
+//! Shards put themselves in, the one flush task takes them out. Knows no record. Holds each shard at most once, and
+//! starves none: those in a hurry go by the time at which they hurried, and whoever is overdue goes before them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,17 +15,13 @@ use crate::ids::ShardId;
 
 /// Parts of an interval: what falls due in one of them is flushed together, so that one write serves many shards.
 const PARTS: u64 = 8;
-/// Due before everything else.
-const AT_ONCE: u64 = 0;
-/// Not due at all.
-const NEVER: u64 = u64::MAX;
 
-/// Whose turn it may be.
+/// Who may be taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Anybody's.
+pub(super) enum Who {
+    /// Everybody who is due.
     Anyone,
-    /// Only of those in a hurry.
+    /// Those in a hurry, and those whose time was over an interval ago.
     Urgent,
 }
 
@@ -35,20 +32,31 @@ pub(super) struct Agenda {
     moved: Notify,
 }
 
+/// When something falls due (monotonic ms), and the order in which it was planned.
+type Due = (u64, u64);
+
+#[derive(Default)]
 struct Plan {
-    /// When (monotonic ms), and who; the first is next.
-    queue: BTreeSet<(u64, ShardId)>,
-    /// The same by shard.
-    due: Vec<u64>,
-    /// Not before then, whoever hurries; by shard.
-    held: Vec<u64>,
+    urgent: BTreeMap<Due, ShardId>,
+    paced: BTreeMap<Due, ShardId>,
+    /// By shard.
+    places: Vec<Place>,
+    planned: u64,
+}
+
+/// Where a shard stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    due: Option<Due>,
+    is_urgent: bool,
+    /// Not before then, whoever hurries.
+    held_until_ms: u64,
 }
 
 impl Agenda {
     /// Nobody is due. A record waits for `interval` at most.
     pub(super) fn new(shards: u16, interval: Duration) -> Self {
-        let (due, held) = (vec![NEVER; usize::from(shards)], vec![AT_ONCE; usize::from(shards)]);
-        let plan = Plan { queue: BTreeSet::new(), due, held };
+        let plan = Plan { places: vec![Place::default(); usize::from(shards)], ..Plan::default() };
         Self { interval_ms: millis(interval).max(1), plan: Mutex::new(plan), moved: Notify::new() }
     }
 
@@ -56,83 +64,119 @@ impl Agenda {
     pub(super) fn pace(&self, shard: ShardId, since_ms: u64) {
         let part = (self.interval_ms / PARTS).max(1);
         // Rounded down: together with others, and never later than one interval.
-        self.plan(shard, ((since_ms + self.interval_ms) / part * part).max(AT_ONCE + 1));
+        self.plan(shard, (since_ms + self.interval_ms) / part * part, false);
     }
 
-    /// Plans a shard that somebody waits for.
-    pub(super) fn hurry(&self, shard: ShardId) {
-        self.plan(shard, AT_ONCE);
+    /// Plans a shard that has been due since then.
+    pub(super) fn go_on(&self, shard: ShardId, since_ms: u64) {
+        self.plan(shard, since_ms, false);
     }
 
-    /// Plans a shard for then, unless it is planned for an earlier time or held back.
-    pub(super) fn plan(&self, shard: ShardId, due_ms: u64) {
-        let mut plan = self.plan.lock();
-        let (held, due) = plan.of(shard);
-        if held.max(due_ms) < due && plan.set(shard, held.max(due_ms)) {
-            drop(plan);
-            self.moved.notify_one();
-        }
+    /// Plans a shard that somebody waits for since then.
+    pub(super) fn hurry(&self, shard: ShardId, since_ms: u64) {
+        self.plan(shard, since_ms, true);
     }
 
     /// Plans a shard for then and not before, whoever hurries: the store has just failed it.
-    pub(super) fn hold(&self, shard: ShardId, until_ms: u64) {
+    pub(super) fn hold(&self, shard: ShardId, until_ms: u64, is_urgent: bool) {
         let mut plan = self.plan.lock();
-        if let Some(held) = plan.held.get_mut(usize::from(shard.number())) {
-            *held = until_ms;
-        }
-        if plan.set(shard, until_ms) {
-            drop(plan);
-            self.moved.notify_one();
-        }
+        let Some(place) = plan.take_out(shard) else { return };
+        let held = Place { held_until_ms: until_ms, ..place };
+        self.put(plan, shard, until_ms, Place { is_urgent: held.is_urgent | is_urgent, ..held });
     }
 
     /// Takes out the next who is due.
-    pub(super) fn take(&self, turn: Turn, now_ms: u64) -> Option<ShardId> {
+    pub(super) fn take(&self, who: Who, now_ms: u64) -> Option<ShardId> {
         let mut plan = self.plan.lock();
-        let until = if turn == Turn::Urgent { AT_ONCE } else { now_ms };
-        let (_, shard) = *plan.queue.first().filter(|(due_ms, _)| *due_ms <= until)?;
-        plan.queue.pop_first();
-        let at = usize::from(shard.number());
-        plan.due.get_mut(at).into_iter().for_each(|due| *due = NEVER);
-        plan.held.get_mut(at).into_iter().for_each(|held| *held = AT_ONCE);
+        let shard = plan.next(who, now_ms, self.interval_ms)?;
+        plan.take_out(shard)?;
+        // What held it is over, or it would not be due.
+        plan.place(shard)?.held_until_ms = 0;
         Some(shard)
     }
 
     /// Waits until somebody is due.
-    pub(super) async fn wait(&self, turn: Turn) {
+    pub(super) async fn wait(&self, who: Who) {
         loop {
-            let first = self.plan.lock().queue.first().map(|(due_ms, _)| *due_ms);
+            let first_ms = self.plan.lock().first_ms(who, self.interval_ms);
             let now_ms = clock::now().mono_ms;
-            match (first, turn) {
-                (Some(AT_ONCE), _) => return,
-                (Some(due_ms), Turn::Anyone) if due_ms <= now_ms => return,
-                (Some(due_ms), Turn::Anyone) => {
+            match first_ms {
+                Some(due_ms) if due_ms <= now_ms => return,
+                Some(due_ms) => {
                     let due = Instant::now() + Duration::from_millis(due_ms - now_ms);
                     tokio::select! {
                         () = self.moved.notified() => {}
                         () = tokio::time::sleep_until(due) => {}
                     }
                 }
-                (_, Turn::Urgent) | (None, _) => self.moved.notified().await,
+                None => self.moved.notified().await,
             }
+        }
+    }
+
+    /// Unless it is planned for an earlier time, and as urgently.
+    fn plan(&self, shard: ShardId, due_ms: u64, is_urgent: bool) {
+        let mut plan = self.plan.lock();
+        let Some(place) = plan.place(shard).copied() else { return };
+        let due_ms = due_ms.max(place.held_until_ms);
+        let is_better = |planned: Due| due_ms < planned.0 || (is_urgent && !place.is_urgent);
+        if place.due.is_none_or(is_better) {
+            plan.take_out(shard);
+            let due_ms = place.due.map_or(due_ms, |(planned_ms, _)| due_ms.min(planned_ms));
+            self.put(plan, shard, due_ms, Place { is_urgent: place.is_urgent | is_urgent, ..place });
+        }
+    }
+
+    fn put(&self, mut plan: parking_lot::MutexGuard<'_, Plan>, shard: ShardId, due_ms: u64, place: Place) {
+        plan.planned += 1;
+        let due = (due_ms, plan.planned);
+        let queue = if place.is_urgent { &mut plan.urgent } else { &mut plan.paced };
+        queue.insert(due, shard);
+        let is_first = queue.first_key_value().is_some_and(|(first, _)| *first == due);
+        if let Some(old) = plan.place(shard) {
+            *old = Place { due: Some(due), ..place };
+        }
+        drop(plan);
+        if is_first {
+            self.moved.notify_one();
         }
     }
 }
 
 impl Plan {
-    /// Until when a shard is held back, and when it is due.
-    fn of(&self, shard: ShardId) -> (u64, u64) {
-        let at = usize::from(shard.number());
-        (self.held.get(at).copied().unwrap_or(NEVER), self.due.get(at).copied().unwrap_or(AT_ONCE))
+    fn place(&mut self, shard: ShardId) -> Option<&mut Place> {
+        self.places.get_mut(usize::from(shard.number()))
     }
 
-    /// Moves a shard; whether it is the first now.
-    fn set(&mut self, shard: ShardId, due_ms: u64) -> bool {
-        let Some(due) = self.due.get_mut(usize::from(shard.number())) else { return false };
-        let before = std::mem::replace(due, due_ms);
-        self.queue.remove(&(before, shard));
-        self.queue.insert((due_ms, shard));
-        self.queue.first() == Some(&(due_ms, shard))
+    /// Takes a shard out of its queue; how it stood there.
+    fn take_out(&mut self, shard: ShardId) -> Option<Place> {
+        let place = self.place(shard)?;
+        let before = *place;
+        (place.due, place.is_urgent) = (None, false);
+        if let Some(due) = before.due {
+            self.urgent.remove(&due);
+            self.paced.remove(&due);
+        }
+        Some(before)
+    }
+
+    /// Overdue ones first, then those in a hurry, then whoever is due.
+    fn next(&self, who: Who, now_ms: u64, interval_ms: u64) -> Option<ShardId> {
+        let due = |queue: &BTreeMap<Due, ShardId>, by_ms: Option<u64>| {
+            let (&(due_ms, _), &shard) = queue.first_key_value()?;
+            (due_ms <= by_ms?).then_some(shard)
+        };
+        let overdue = due(&self.paced, now_ms.checked_sub(interval_ms));
+        let paced = || due(&self.paced, (who == Who::Anyone).then_some(now_ms));
+        overdue.or_else(|| due(&self.urgent, Some(now_ms))).or_else(paced)
+    }
+
+    /// When the first of them falls due.
+    fn first_ms(&self, who: Who, interval_ms: u64) -> Option<u64> {
+        let first = |queue: &BTreeMap<Due, ShardId>| queue.first_key_value().map(|((due_ms, _), _)| *due_ms);
+        let grace = if who == Who::Anyone { 0 } else { interval_ms };
+        let paced = first(&self.paced).map(|due_ms| due_ms + grace);
+        first(&self.urgent).into_iter().chain(paced).min()
     }
 }
 
@@ -150,51 +194,89 @@ mod tests {
         let (agenda, [a, b, c]) = agenda();
         agenda.pace(a, 1_003);
         agenda.pace(b, 1_009);
-        agenda.hurry(c);
-        assert_eq!(agenda.take(Turn::Anyone, 1_079), Some(c));
-        assert_eq!(agenda.take(Turn::Anyone, 1_079), None);
-        assert_eq!(agenda.take(Turn::Urgent, 1_080), None);
-        assert_eq!(agenda.take(Turn::Anyone, 1_080), Some(a));
-        assert_eq!(agenda.take(Turn::Anyone, 1_080), Some(b));
-        assert_eq!(agenda.take(Turn::Anyone, 9_000), None);
+        agenda.hurry(c, 1_010);
+        assert_eq!(agenda.take(Who::Anyone, 1_079), Some(c));
+        assert_eq!(agenda.take(Who::Anyone, 1_079), None);
+        assert_eq!(agenda.take(Who::Urgent, 1_080), None);
+        assert_eq!(agenda.take(Who::Anyone, 1_080), Some(a));
+        assert_eq!(agenda.take(Who::Anyone, 1_080), Some(b));
+        assert_eq!(agenda.take(Who::Anyone, 9_000), None);
     }
 
     #[test]
     fn a_shard_is_planned_once_for_the_earliest_time_asked() {
         let (agenda, [a, b, _]) = agenda();
-        agenda.plan(a, 500);
-        agenda.plan(a, 400);
-        agenda.plan(a, 600);
-        agenda.plan(b, 450);
-        assert_eq!(agenda.take(Turn::Anyone, 399), None);
-        assert_eq!(agenda.take(Turn::Anyone, 600), Some(a));
-        assert_eq!(agenda.take(Turn::Anyone, 600), Some(b));
-        assert_eq!(agenda.take(Turn::Anyone, 600), None);
+        agenda.go_on(a, 500);
+        agenda.go_on(a, 400);
+        agenda.go_on(a, 600);
+        agenda.go_on(b, 450);
+        assert_eq!(agenda.take(Who::Anyone, 399), None);
+        assert_eq!(agenda.take(Who::Anyone, 600), Some(a));
+        assert_eq!(agenda.take(Who::Anyone, 600), Some(b));
+        assert_eq!(agenda.take(Who::Anyone, 600), None);
     }
 
     #[test]
-    fn whom_the_store_has_just_failed_waits_however_much_somebody_hurries() {
-        let (agenda, [a, b, _]) = agenda();
-        agenda.hurry(a);
-        agenda.hold(a, 100);
-        agenda.hurry(a);
-        agenda.hurry(b);
-        assert_eq!(agenda.take(Turn::Anyone, 99), Some(b));
-        assert_eq!(agenda.take(Turn::Anyone, 99), None);
-        assert_eq!(agenda.take(Turn::Anyone, 100), Some(a));
-        agenda.hurry(a);
-        assert_eq!(agenda.take(Turn::Urgent, 100), Some(a));
+    fn a_hurry_moves_a_paced_shard_and_is_not_lost_to_a_later_pace() {
+        let (agenda, [a, ..]) = agenda();
+        agenda.pace(a, 1_000);
+        agenda.hurry(a, 1_010);
+        agenda.pace(a, 1_020);
+        assert_eq!(agenda.take(Who::Urgent, 1_010), Some(a));
+        assert_eq!(agenda.take(Who::Anyone, 9_000), None);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[test]
+    fn those_in_a_hurry_take_turns() {
+        let (agenda, [a, b, _]) = agenda();
+        agenda.hurry(a, 10);
+        agenda.hurry(b, 10);
+        for _ in 0..5 {
+            for shard in [a, b] {
+                assert_eq!(agenda.take(Who::Urgent, 10), Some(shard));
+                agenda.hurry(shard, 10);
+            }
+        }
+    }
+
+    #[test]
+    fn whom_the_store_has_just_failed_waits_and_is_urgent_still() {
+        let (agenda, [a, b, _]) = agenda();
+        agenda.hurry(a, 5);
+        agenda.hold(a, 100, false);
+        agenda.hurry(a, 6);
+        agenda.hurry(b, 7);
+        assert_eq!(agenda.take(Who::Anyone, 99), Some(b));
+        assert_eq!(agenda.take(Who::Anyone, 99), None);
+        assert_eq!(agenda.take(Who::Urgent, 100), Some(a));
+        agenda.hurry(a, 101);
+        assert_eq!(agenda.take(Who::Urgent, 101), Some(a));
+        agenda.hold(b, 200, true);
+        assert_eq!(agenda.take(Who::Urgent, 199), None);
+        assert_eq!(agenda.take(Who::Urgent, 200), Some(b));
+    }
+
+    #[test]
+    fn whoever_is_overdue_goes_before_those_in_a_hurry() {
+        let (agenda, [a, b, _]) = agenda();
+        agenda.go_on(a, 1_000);
+        agenda.hurry(b, 1_050);
+        assert_eq!(agenda.take(Who::Urgent, 1_079), Some(b));
+        agenda.hurry(b, 1_080);
+        assert_eq!(agenda.take(Who::Urgent, 1_080), Some(a));
+        assert_eq!(agenda.take(Who::Urgent, 1_080), Some(b));
+    }
+
+    #[tokio::test]
     async fn a_hurry_ends_the_wait_of_who_waits_for_those_in_a_hurry_only() {
         let (agenda, [a, b, _]) = agenda();
-        agenda.plan(a, 1);
+        agenda.go_on(a, u64::MAX / 2);
         let hurry = async {
             tokio::task::yield_now().await;
-            agenda.hurry(b);
+            agenda.hurry(b, 1);
         };
-        tokio::join!(agenda.wait(Turn::Urgent), hurry);
-        assert_eq!(agenda.take(Turn::Urgent, 1), Some(b));
+        let waiting = tokio::time::timeout(Duration::from_secs(20), agenda.wait(Who::Urgent));
+        assert!(tokio::join!(waiting, hurry).0.is_ok());
+        assert_eq!(agenda.take(Who::Urgent, 1), Some(b));
     }
 }

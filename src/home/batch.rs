@@ -32,11 +32,13 @@ pub(super) struct Sent {
 }
 
 /// What a batch came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
     /// All settled.
     Done,
-    /// Unknown, or some must go again: wait a little.
+    /// The store has lost some or has others: they go again, as they are to be now.
+    Again,
+    /// Unknown, or of no use: wait a little.
     Retry,
 }
 
@@ -68,7 +70,9 @@ impl Home {
             bytes += record.bytes();
             if !records.is_empty() && bytes > COMMIT_BYTES_MAX {
                 cell.with_slot(|slot| slot.queued = true);
-                shard.put_back(std::iter::once(cell).chain(cells).collect());
+                let rest: Vec<_> = std::iter::once(cell).chain(cells).collect();
+                let somebody_waits = rest.iter().any(|cell| cell.with_slot(|slot| !slot.waiters.is_empty()));
+                shard.put_back(rest, somebody_waits);
                 break;
             }
             sent.push(one);
@@ -156,9 +160,7 @@ impl Home {
                 shard.takes_commits(true);
                 let mut outcome = Outcome::Done;
                 for (one, status) in sent.into_iter().zip(statuses) {
-                    if !self.settle_one(fence, one, status, now) {
-                        outcome = Outcome::Retry;
-                    }
+                    outcome = outcome.max(self.settle_one(fence, one, status, now));
                 }
                 return outcome;
             }
@@ -182,22 +184,21 @@ impl Home {
         Outcome::Retry
     }
 
-    /// Whether the record needs no second try.
-    fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> bool {
+    fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> Outcome {
         match status {
             RecordStatus::Applied | RecordStatus::Same | RecordStatus::Repaired | RecordStatus::Restored => {
                 self.committed(fence, &sent);
-                true
+                Outcome::Done
             }
             RecordStatus::Gone => {
                 sent.cell.with_slot(|slot| (slot.restore, slot.known) = (true, false));
                 sent.cell.requeue(now.mono_ms);
-                false
+                Outcome::Again
             }
             RecordStatus::Exists(stored) => {
-                self.merge(&sent.cell, &stored, now);
+                let outcome = self.merge(&sent.cell, &stored, now);
                 sent.cell.requeue(now.mono_ms);
-                false
+                outcome
             }
         }
     }
@@ -237,10 +238,10 @@ impl Home {
     }
 
     /// A base-zero record met one of an older epoch: the version goes above both, the stored line becomes history.
-    fn merge(&self, cell: &Arc<Cell>, stored: &StoredRecord, now: Now) {
+    fn merge(&self, cell: &Arc<Cell>, stored: &StoredRecord, now: Now) -> Outcome {
         let Ok(before) = Record::decode(stored) else {
             tracing::error!(operation = "merge", player = %cell.player(), "the stored record cannot be read");
-            return;
+            return Outcome::Retry;
         };
         let ended = cell.with_slot(|slot| {
             slot.base = stored.version;
@@ -260,6 +261,7 @@ impl Home {
         });
         self.ended(cell, ended);
         self.arm(cell, now);
+        Outcome::Again
     }
 
     /// How long the store keeps a remainder: a ban, for as long as it lasts.

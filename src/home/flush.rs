@@ -4,7 +4,7 @@
 //! then cost one wake-up, one write and one read instead of as many as there are shards.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Home;
-use super::agenda::Turn;
+use super::agenda::Who;
 use super::batch::{Outcome, Sent};
 use super::lease::State;
 use super::shard::{Fence, Shard};
@@ -23,10 +23,11 @@ use crate::store::{COMMIT_BYTES_MAX, Commit, CommitRecord, Committed, StoreError
 
 /// How long a shard waits after an outcome that is unknown.
 const RETRY_MS: u64 = 100;
-/// Most commits that are sent together, and most records in them: more gains nothing, and who is in a hurry waits
-/// behind them.
+/// Most commits that are sent together, and most records in them: more gains nothing.
 const BUNDLE_COMMITS_MAX: usize = 64;
 const BUNDLE_RECORDS_MAX: usize = 256;
+/// Records in flight above which only those in a hurry go: they would wait behind the others, 3 to 5 us for each.
+const PACED_RECORDS_MAX: usize = 1_024;
 
 /// A batch on its way.
 struct Batch {
@@ -34,7 +35,7 @@ struct Batch {
     fence: Fence,
     sent: Vec<Sent>,
     /// Nobody else sends a batch of this shard.
-    _turn: OwnedMutexGuard<()>,
+    _only: OwnedMutexGuard<()>,
 }
 
 /// Batches that came back, or did not.
@@ -44,44 +45,61 @@ struct Landed {
     took: Duration,
 }
 
+/// Batches in the hands of the flush task, for those who wait until there are none.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    commits: AtomicUsize,
+    /// How often one was begun: whoever looks twice and finds the same has missed none.
+    begun: AtomicU64,
+}
+
 impl Home {
     /// The task.
     pub(super) async fn run_flush(self: Arc<Self>) {
-        let mut flights: FuturesUnordered<BoxFuture<'static, Landed>> = FuturesUnordered::new();
+        let (mut flights, mut records) = (FuturesUnordered::<BoxFuture<'static, Landed>>::new(), 0);
         loop {
-            let turn = self.turn();
+            let who = self.who_may_go(records);
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
-                Some(landed) = flights.next() => self.land(landed),
-                () = self.agenda.wait(turn.unwrap_or(Turn::Urgent)), if turn.is_some() => {}
-            }
-            while let Some(flight) = self.take_off() {
-                flights.push(flight);
+                Some(landed) = flights.next() => records -= self.land(landed),
+                () = self.agenda.wait(who.unwrap_or(Who::Urgent)), if who.is_some() => {
+                    // One flight, and then again through the select, which is what sends it.
+                    if let Some((flight, loaded)) = self.take_off(records) {
+                        flights.push(flight);
+                        records += loaded;
+                    }
+                }
             }
         }
     }
 
     /// Who may be flushed now. Half of the commits in flight are kept for those in a hurry.
-    fn turn(&self) -> Option<Turn> {
-        let (flying, most) = (self.flying.load(Ordering::Relaxed), self.settings.commits_in_flight_max);
-        match flying {
-            _ if flying < most.div_ceil(2) => Some(Turn::Anyone),
-            _ if flying < most => Some(Turn::Urgent),
-            _ => None,
+    fn who_may_go(&self, records: usize) -> Option<Who> {
+        let commits = self.in_flight.commits.load(Ordering::Relaxed);
+        let most = self.settings.commits_in_flight_max;
+        if commits >= most {
+            return None;
         }
+        let is_roomy = commits < most.div_ceil(2) && records < PACED_RECORDS_MAX;
+        Some(if is_roomy { Who::Anyone } else { Who::Urgent })
     }
 
-    /// Sends the batches of those who are due, as many as go together.
-    fn take_off(self: &Arc<Self>) -> Option<BoxFuture<'static, Landed>> {
+    /// Sends the batches of those who are due, as many as go together, with the number of their records.
+    fn take_off(self: &Arc<Self>, records: usize) -> Option<(BoxFuture<'static, Landed>, usize)> {
         let now = clock::now();
-        let (mut batches, mut commits, mut records, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
-        while commits.len() < BUNDLE_COMMITS_MAX && records < BUNDLE_RECORDS_MAX && bytes < COMMIT_BYTES_MAX {
-            let Some(shard) = self.turn().and_then(|turn| self.agenda.take(turn, now.mono_ms)) else { break };
-            let Some((batch, commit)) = self.board(shard, now) else { continue };
-            records += commit.records.len();
+        let (mut batches, mut commits, mut loaded, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
+        while commits.len() < BUNDLE_COMMITS_MAX && loaded < BUNDLE_RECORDS_MAX && bytes < COMMIT_BYTES_MAX {
+            let who = self.who_may_go(records + loaded);
+            let Some(shard) = who.and_then(|who| self.agenda.take(who, now.mono_ms)) else { break };
+            // Before the records leave their queue: somebody may be looking whether all is stored.
+            self.in_flight.begin();
+            let Some((batch, commit)) = self.board(shard, now) else {
+                self.in_flight.end();
+                continue;
+            };
+            loaded += commit.records.len();
             bytes += commit.records.iter().map(CommitRecord::bytes).sum::<usize>();
-            self.flying.fetch_add(1, Ordering::Relaxed);
             batches.push(batch);
             commits.push(commit);
         }
@@ -89,20 +107,21 @@ impl Home {
             return None;
         }
         let (home, started) = (Arc::clone(self), Instant::now());
-        Some(Box::pin(async move {
+        let flight = async move {
             let answers = home.store.commit_all(commits).await;
             Landed { batches, answers, took: started.elapsed() }
-        }))
+        };
+        Some((Box::pin(flight), loaded))
     }
 
     /// The next batch of a shard. Nobody's turn is lost: a shard whose batch is in flight is planned again when it lands,
     /// one without a fence when it gets one.
     fn board(&self, shard: ShardId, now: Now) -> Option<(Batch, Commit)> {
         let shard = self.shards.get(usize::from(shard.number()))?;
-        let turn = Arc::clone(&shard.commit_turn).try_lock_owned().ok()?;
+        let only = Arc::clone(&shard.commit_turn).try_lock_owned().ok()?;
         // While the shard is taken again, its next epoch is on the way and everything will go out under that.
         if shard.lease().0 == State::Repair {
-            self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS);
+            self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS, shard.is_urgent());
             return None;
         }
         if shard.dirty_records() == 0 {
@@ -115,40 +134,69 @@ impl Home {
             return None;
         }
         let commit = self.batch(shard, &fence, records);
-        Some((Batch { shard: Arc::clone(shard), fence, sent, _turn: turn }, commit))
+        Some((Batch { shard: Arc::clone(shard), fence, sent, _only: only }, commit))
     }
 
-    /// Settles what came back.
-    fn land(&self, landed: Landed) {
-        let now = clock::now();
+    /// Settles what came back; how many records that were.
+    fn land(&self, landed: Landed) -> usize {
+        let (now, mut records) = (clock::now(), 0);
         let missing = std::iter::repeat_with(|| Err(StoreError::Timeout));
         for (batch, answer) in landed.batches.into_iter().zip(landed.answers.into_iter().chain(missing)) {
-            let Batch { shard, fence, sent, _turn: turn } = batch;
+            let Batch { shard, fence, sent, _only: only } = batch;
+            records += sent.len();
             self.meters.commit(sent.len(), landed.took, outcome_name(&answer));
             let outcome = self.settle(&shard, &fence, sent, answer, now);
-            drop(turn);
-            self.flying.fetch_sub(1, Ordering::Relaxed);
-            match outcome {
-                Outcome::Done => shard.plan_rest(now.mono_ms),
-                Outcome::Retry => self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS),
+            drop(only);
+            shard.landed(outcome == Outcome::Done);
+            if outcome == Outcome::Retry {
+                self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS, shard.is_urgent());
+            } else {
+                shard.plan_rest(now.mono_ms);
             }
+            self.in_flight.end();
         }
+        records
     }
 
     /// Commits all that is dirty, for a stop; says whether nothing was left.
     pub async fn flush_all(&self, deadline: Duration) -> bool {
         let until = tokio::time::Instant::now() + deadline;
-        loop {
-            let waiting: Vec<_> = self.shards.iter().filter(|shard| shard.dirty_records() > 0).collect();
-            if waiting.is_empty() && self.flying.load(Ordering::Relaxed) == 0 {
-                return true;
-            }
+        while !self.is_all_stored() {
             if tokio::time::Instant::now() >= until {
                 return false;
             }
-            waiting.into_iter().for_each(|shard| shard.hurry());
+            let now_ms = clock::now().mono_ms;
+            self.shards.iter().for_each(|shard| shard.hurry(now_ms));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        true
+    }
+
+    /// Whether nothing is dirty, neither in a queue nor in flight.
+    fn is_all_stored(&self) -> bool {
+        let begun = self.in_flight.begun();
+        self.in_flight.is_none()
+            && self.shards.iter().all(|shard| shard.dirty_records() == 0)
+            && self.in_flight.begun() == begun
+    }
+}
+
+impl InFlight {
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.commits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.commits.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    fn is_none(&self) -> bool {
+        self.commits.load(Ordering::SeqCst) == 0
     }
 }
 

@@ -309,7 +309,7 @@ impl Home {
             });
             cell.requeue(now_ms);
         }
-        shard.hurry();
+        shard.hurry(now_ms);
         self.meters.repaired();
     }
 

@@ -25,7 +25,6 @@ mod opening;
 mod reading;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -129,8 +128,7 @@ pub struct Home {
     shards: Vec<Arc<Shard>>,
     expiry: expiry::Expiry,
     agenda: Arc<agenda::Agenda>,
-    /// Commits in flight.
-    flying: AtomicUsize,
+    in_flight: flush::InFlight,
     loading: Vec<tokio::sync::Mutex<()>>,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
     meters: meters::Meters,
@@ -164,7 +162,7 @@ impl Home {
             bans: bans::Bans::new(settings.bans_max),
             entering: Arc::default(),
             seen: Coalescing::default(),
-            flying: AtomicUsize::new(0),
+            in_flight: flush::InFlight::default(),
             settings,
             placement,
             owner,

@@ -202,7 +202,7 @@ impl Cell {
         if enqueue {
             self.shard.enqueue(Arc::clone(self), true, now_ms);
         } else {
-            self.shard.hurry();
+            self.shard.hurry(now_ms);
         }
         receiver
     }

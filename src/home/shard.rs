@@ -47,8 +47,11 @@ impl Fence {
 #[derive(Default)]
 struct Dirty {
     queue: VecDeque<Arc<Cell>>,
-    urgent: bool,
+    /// How many were waiting when somebody last hurried, and have not gone out since.
+    urgent: usize,
     since_ms: u64,
+    /// Since when what is in flight was dirty.
+    flying_since_ms: Option<u64>,
     /// How many were waiting when the shard fell due, and have not gone out since.
     due: usize,
 }
@@ -214,33 +217,48 @@ impl Shard {
             dirty.since_ms = now_ms;
         }
         dirty.queue.push_back(cell);
-        let hurries = urgent && !std::mem::replace(&mut dirty.urgent, true);
+        if urgent {
+            dirty.urgent = dirty.queue.len();
+        }
         drop(dirty);
-        if hurries {
-            self.agenda.hurry(self.id);
+        if urgent {
+            self.agenda.hurry(self.id, now_ms);
         } else if is_first {
             self.agenda.pace(self.id, now_ms);
         }
     }
 
     /// Somebody waits for what is queued already.
-    pub(super) fn hurry(&self) {
-        if !std::mem::replace(&mut self.dirty.lock().urgent, true) {
-            self.agenda.hurry(self.id);
+    pub(super) fn hurry(&self, now_ms: u64) {
+        let mut dirty = self.dirty.lock();
+        dirty.urgent = dirty.queue.len();
+        let hurries = dirty.urgent > 0;
+        drop(dirty);
+        if hurries {
+            self.agenda.hurry(self.id, now_ms);
         }
     }
 
     /// Plans what is still dirty: at once what was due before or what somebody waits for, the rest in its own time.
     pub(super) fn plan_rest(&self, now_ms: u64) {
         let dirty = self.dirty.lock();
-        let (is_urgent, is_due, since_ms) = (dirty.urgent, dirty.due > 0, dirty.since_ms);
+        let (is_urgent, is_due, since_ms) = (dirty.urgent > 0, dirty.due > 0, dirty.since_ms);
         let is_clean = dirty.queue.is_empty();
         drop(dirty);
         match () {
             () if is_clean => {}
-            () if is_urgent => self.agenda.hurry(self.id),
-            () if is_due => self.agenda.plan(self.id, now_ms),
+            () if is_urgent => self.agenda.hurry(self.id, now_ms),
+            () if is_due => self.agenda.go_on(self.id, now_ms),
             () => self.agenda.pace(self.id, since_ms),
+        }
+    }
+
+    /// A batch has come back. What must go again has been dirty since it first was.
+    pub(super) fn landed(&self, all_settled: bool) {
+        let mut dirty = self.dirty.lock();
+        let since_ms = dirty.flying_since_ms.take();
+        if let Some(since_ms) = since_ms.filter(|_| !all_settled && !dirty.queue.is_empty()) {
+            dirty.since_ms = dirty.since_ms.min(since_ms);
         }
     }
 
@@ -252,9 +270,12 @@ impl Shard {
         }
         let count = most.min(dirty.queue.len());
         dirty.due = dirty.due.saturating_sub(count);
+        dirty.urgent = dirty.urgent.saturating_sub(count);
+        if count > 0 {
+            dirty.flying_since_ms = Some(dirty.since_ms);
+        }
         let taken = dirty.queue.drain(..count).collect();
         if dirty.queue.is_empty() {
-            dirty.urgent = false;
             // Between bursts the queue gives its memory back.
             if dirty.queue.capacity() > 1024 {
                 dirty.queue = VecDeque::new();
@@ -266,9 +287,10 @@ impl Shard {
     }
 
     /// Puts records back that did not fit, the oldest first again.
-    pub(super) fn put_back(&self, cells: Vec<Arc<Cell>>) {
+    pub(super) fn put_back(&self, cells: Vec<Arc<Cell>>, somebody_waits: bool) {
         let mut dirty = self.dirty.lock();
         dirty.due += cells.len();
+        dirty.urgent += if somebody_waits || dirty.urgent > 0 { cells.len() } else { 0 };
         for cell in cells.into_iter().rev() {
             dirty.queue.push_front(cell);
         }
@@ -284,7 +306,13 @@ impl Shard {
     #[must_use]
     pub fn dirty_since_ms(&self) -> Option<u64> {
         let dirty = self.dirty.lock();
-        (!dirty.queue.is_empty()).then_some(dirty.since_ms)
+        let waiting = (!dirty.queue.is_empty()).then_some(dirty.since_ms);
+        waiting.into_iter().chain(dirty.flying_since_ms).min()
+    }
+
+    /// Whether somebody waits for what is dirty.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.dirty.lock().urgent > 0
     }
 
     pub(super) fn forget_dirty(&self) {

@@ -106,7 +106,12 @@ impl Pending {
             count += fitting.count();
         }
         let joined: Vec<_> = if count == self.queue.len() {
-            std::mem::take(&mut self.queue).into()
+            let mut all: Vec<_> = std::mem::take(&mut self.queue).into();
+            // What a backlog has swollen must not stay so large until it is seen.
+            if all.capacity() > 2 * all.len().max(8) {
+                all.shrink_to_fit();
+            }
+            all
         } else {
             self.queue.drain(..count).collect()
         };

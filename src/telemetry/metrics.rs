@@ -177,7 +177,7 @@ table! {
     SHARDS: Gauge "hearth_shards", Count;
     /// Records a commit carried.
     FLUSH_BATCH_RECORDS: Histogram "hearth_flush_batch_records", Count, RECORDS;
-    /// How long a commit took, by `outcome`.
+    /// How long a commit took, by `outcome`, with those of other shards that were sent together with it.
     COMMIT_SECONDS: Histogram "hearth_commit_seconds", Seconds, SECONDS;
     /// Commits by `outcome`: done, fenced, stale, rolled_back, lost, or the store's error.
     COMMITS: Counter "hearth_commits_total", Count;

@@ -107,7 +107,11 @@ impl Record {
             return Err(Refusal::StateConflict { state_stamp: self.state_stamp });
         }
         // What is written alone must fit: a flood of keys is refused before it costs anything.
-        let written: usize = patch.set.iter().map(|(key, value)| key.len() + 2 + value.len()).sum();
+        let set = patch.set.iter().map(|(key, value)| key.len() + 2 + value.len());
+        // The shortest number takes a byte.
+        let counted =
+            patch.incr.iter().map(|(key, _)| if self.state.get(key).is_none() { key.len() + 3 } else { 0 });
+        let written: usize = set.chain(counted).sum();
         if written > ctx.rules.state_bytes_max {
             return Err(TOO_LARGE);
         }

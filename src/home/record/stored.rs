@@ -1,5 +1,5 @@
 //! A record as the store keeps it: `p`, and `w` (watches and rooms), MessagePack arrays behind a format number.
-//! Pure; called by `home::flush`, `home::keeper` and `home::opening`. A remainder is a `p` without sessions.
+//! Pure; called by `home::batch`, `home::keeper` and `home::opening`. A remainder is a `p` without sessions.
 
 use std::borrow::Cow;
 

@@ -75,7 +75,10 @@ impl<S: LinkSocket> Link<S> {
     /// Frames came while the shard does not answer: they wait for it, at most the hold time.
     pub(super) async fn held(&mut self, first: Heard, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
         mailbox.heard(clock::now().mono_ms);
-        self.batch_began = Some(std::time::Instant::now());
+        // As seldom as others are timed: else those who were held would seem more than they are.
+        if self.wake_ups.is_multiple_of(TIMED_EVERY) {
+            self.batch_began = Some(std::time::Instant::now());
+        }
         let shard = Arc::clone(self.me()?.cell.shard());
         let in_vain = !self.hold(&shard, mailbox, link).await;
         let mut first = Some(first);

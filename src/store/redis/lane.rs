@@ -20,7 +20,7 @@ const TIMEOUTS_MAX: u32 = 2;
 /// What a broken connection means for a call: whether it reached the server is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// The caller hears of it: a batch's number is never sent twice.
+    /// The caller hears of it.
     Never,
     /// Sent once more on a new connection: it says the same twice. A restart of the server stays invisible.
     Once,
@@ -154,7 +154,7 @@ impl Lane {
         self.heard(held.serial, answer)
     }
 
-    /// Runs scripts that are independent of each other, sent together and never twice; an answer each, in their order.
+    /// Runs scripts that are independent of each other, sent together and never twice (a batch's number is used once); an answer each, in their order.
     pub(super) async fn call_all(&self, calls: &[ScriptCall<'_>]) -> Vec<Result<Value, Failure>> {
         let all = async {
             let mut held = self.hold().await?;

@@ -58,6 +58,7 @@ for_each_store! {
     players_are_loaded_in_the_order_asked
     a_batch_has_its_limits
     many_shards_commit_at_once
+    batches_sent_together_are_answered_each_by_its_own
     the_first_configuration_wins
     what_operators_said_stands_beside_the_configuration
     the_probe_writes_and_reads
@@ -660,6 +661,33 @@ async fn a_batch_has_its_limits(fixture: &Fixture) {
     let twice = home.try_commit(vec![live("ann", 0, 1), live("bea", 0, 1), live("ann", 1, 2)]).await;
     assert!(matches!(twice, Err(StoreError::Refused(_))), "{twice:?}");
     assert_eq!(home.load("ann").await, None);
+}
+
+async fn batches_sent_together_are_answered_each_by_its_own(fixture: &Fixture) {
+    let mut homes = Vec::new();
+    for number in 20..24 {
+        homes.push(
+            Home::ask(&fixture.store, AcquireRequest { shard: shard(number), ..request("a#1", LONG) }).await,
+        );
+    }
+    let [good, twice, fenced, other] = homes.try_into().unwrap_or_else(|_| panic!("four"));
+    let (mut good, mut twice, mut fenced, mut other) = (good, twice, fenced, other);
+    let lost = fenced.batch(vec![live("cat", 0, 1)]);
+    let heir = fenced.succeeded_by("b#1").await;
+    let together = vec![
+        good.batch(vec![live("ann", 0, 1), live("amy", 0, 1)]),
+        twice.batch(vec![live("bob", 0, 1), live("bob", 0, 2)]),
+        lost,
+        other.batch(vec![live("dan", 3, 4)]),
+    ];
+    let answers = fixture.store.commit_all(together).await;
+    let applied = |count| Committed::Done(vec![RecordStatus::Applied; count]);
+    assert_eq!(answers.len(), 4);
+    assert_eq!(answers[0].as_ref().unwrap(), &applied(2));
+    assert!(matches!(answers[1], Err(StoreError::Refused(_))), "{:?}", answers[1]);
+    assert_eq!(answers[2].as_ref().unwrap(), &Committed::Fenced { epoch: heir.grant.epoch });
+    assert_eq!(answers[3].as_ref().unwrap(), &Committed::Done(vec![RecordStatus::Gone]));
+    assert!(fixture.store.commit_all(Vec::new()).await.is_empty());
 }
 
 async fn many_shards_commit_at_once(fixture: &Fixture) {

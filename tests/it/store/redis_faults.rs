@@ -238,6 +238,16 @@ async fn forgotten_scripts_are_invisible() {
     forget();
     let again = fixture.store.lease_acquire(request("a#1", LONG)).await.unwrap();
     assert!(matches!(again, Acquired::AlreadyMine(_)));
+    let mut others = Vec::new();
+    for number in 20..23 {
+        let asked = AcquireRequest { shard: shard(number), ..request("a#1", LONG) };
+        others.push(Home::ask(&fixture.store, asked).await);
+    }
+    forget();
+    let together = others.iter_mut().map(|home| home.batch(vec![live("ann", 0, 1)])).collect();
+    for answer in fixture.store.commit_all(together).await {
+        assert_eq!(answer.unwrap(), Committed::Done(vec![RecordStatus::Applied]));
+    }
     forget();
     let released = fixture.store.lease_release(home.shard, &home.owner, home.grant.epoch).await.unwrap();
     assert_eq!(released, Released::Released);
