@@ -16,21 +16,21 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
+use crate::cluster::{JoinError, Members};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::files;
 use crate::gate::auth::{AuthError, Authenticator};
 use crate::gate::listener::Gate;
 use crate::gate::origin::OriginPolicy;
-use crate::home::Home;
 use crate::home::record;
+use crate::home::{Home, MOVED_WITHIN};
 use crate::hub::Hub;
-use crate::ids::Owner;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Service, ServiceSettings};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
-use crate::store::{OpenError, Store, StoreError};
+use crate::store::{Formats, OpenError, Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry;
 use crate::telemetry::metrics::Recorded;
@@ -54,7 +54,8 @@ const CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How often histograms are tidied.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The storage formats that this version reads and writes.
-const FORMAT: u32 = record::stored::FORMAT;
+const FORMATS: Formats =
+    Formats { min: record::stored::FORMAT, max: record::stored::FORMAT, writes: record::stored::FORMAT };
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,17 @@ pub enum ServeError {
     /// The cluster was made otherwise.
     #[error("{0}")]
     Cluster(String),
+    /// The node cannot be a member of the cluster.
+    #[error("{0}")]
+    Join(#[from] JoinError),
+    /// A newer process has this node's name.
+    #[error(
+        "another process was started as node {node}: this one has ended; give each node a node_id of its own"
+    )]
+    Superseded {
+        /// The name.
+        node: String,
+    },
     /// The metrics recorder or the runtime did not start.
     #[error("cannot start: {0}")]
     Start(String),
@@ -102,8 +114,12 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File(_) | Self::Cluster(_) => 64,
-            Self::Bind { .. }
+            Self::File(_)
+            | Self::Cluster(_)
+            | Self::Superseded { .. }
+            | Self::Join(JoinError::Formats { .. } | JoinError::Full) => 64,
+            Self::Join(JoinError::Store(_))
+            | Self::Bind { .. }
             | Self::Store(_)
             | Self::StoreSilent(_)
             | Self::Shortfall(_)
@@ -151,15 +167,22 @@ pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError
             company(&house.addresses(), &house.company);
         };
         // A vital task that died leaves nothing to be trusted: the process ends at once, and says nothing more.
-        house.live(asked_to_stop, begun).await?;
-        if house.stop().await { Ok(()) } else { Err(ServeError::Unflushed) }
+        let superseded = house.live(asked_to_stop, begun).await?;
+        let node = house.node.clone();
+        match (house.stop(!superseded).await, superseded) {
+            (false, _) => Err(ServeError::Unflushed),
+            (true, true) => Err(ServeError::Superseded { node }),
+            (true, false) => Ok(()),
+        }
     })
 }
 
 /// Every room, with the tasks of each floor.
 struct House {
     settings: Settings,
+    node: String,
     store: Arc<dyn Store>,
+    members: Arc<Members>,
     home: Arc<Home>,
     sessions: Arc<Sessions>,
     client_addr: SocketAddr,
@@ -205,10 +228,14 @@ impl House {
         let Stored { store, shortfalls, cluster, maintenance } = Stored::open(&settings).await?;
         let events = Arc::new(Events::default());
         let (door, links, upper, lower) = (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
+        let node = settings.node_name(outside.client_addr.port());
+        telemetry::logs::name_node(&node);
+        let url = client_url(&settings, outside.client_addr);
+        let members = stored::join(&settings, &node, url, &store, &lower).await?;
         let home = Home::start(
             settings::home_settings(&settings),
             cluster,
-            Owner::boot(settings.node_id.as_str()),
+            Arc::clone(&members),
             Arc::clone(&store),
             Arc::clone(&events),
             lower.clone(),
@@ -224,7 +251,7 @@ impl House {
             &upper,
         );
         let sessions = Sessions::start(
-            settings::session_settings(&settings),
+            settings::session_settings(&settings, &node),
             Arc::clone(&home),
             Arc::clone(&hub),
             Arc::clone(&presence),
@@ -249,7 +276,7 @@ impl House {
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         let service = Service::new(
             ServiceSettings {
-                node_id: settings.node_id.to_string(),
+                node_id: node.clone(),
                 client_url: client_url(&settings, outside.client_addr),
                 keys: outside.keys,
                 credentials_ttl: CREDENTIALS_TTL,
@@ -262,13 +289,15 @@ impl House {
             KeyLimits::from_settings(&settings.limits),
             maintenance,
             Box::new(move || recorded.render()),
-            condition([door.clone(), upper.clone(), lower.clone()]),
+            condition([door.clone(), upper.clone(), lower.clone()], Arc::clone(&members)),
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
         let counter = at_counter(service, outside.services, &upper);
         Ok(Self {
             settings,
+            node,
             store,
+            members,
             home,
             sessions,
             client_addr: outside.client_addr,
@@ -299,10 +328,17 @@ impl House {
         } else {
             ""
         };
+        let waits = match self.waiting {
+            0 => String::new(),
+            waiting => format!(
+                "\n  waits for {waiting} of its {} shards, which other nodes hold still",
+                self.home.shards_placed().len()
+            ),
+        };
         // Who closed our standard output does not want to know.
         let _ = writeln!(
             std::io::stdout(),
-            "hearth {} is ready\n  clients  {clients}\n  services {services}\n  store    {}{dev}",
+            "hearth {} is ready\n  clients  {clients}\n  services {services}\n  store    {}{dev}{waits}",
             env!("CARGO_PKG_VERSION"),
             self.settings.store,
         );
@@ -310,22 +346,23 @@ impl House {
 
     /// Waits until this node serves anything, and says so if that takes long: another node has the store.
     async fn serving(&self) {
-        let shards = self.home.shards().len();
-        if self.waiting < shards {
+        let shards = self.home.shards_placed().len();
+        if self.waiting < shards || shards == 0 {
             return;
         }
-        tracing::warn!(operation = "start", shards, "waiting: another node holds every shard of this store");
+        tracing::warn!(operation = "start", shards, "waiting: others hold every shard that is placed here");
         let _ = writeln!(
             std::io::stdout(),
-            "hearth {} waits: another node holds all {shards} shards of {}, and this one serves nobody before they are free",
+            "hearth {} waits: another node holds all {shards} shards of this one's in {}, which serves nobody before they are free",
             env!("CARGO_PKG_VERSION"),
             self.settings.store,
         );
-        while self.home.wait_owned(LOOK_AGAIN).await == shards {}
+        while self.home.wait_owned(LOOK_AGAIN).await >= self.home.shards_placed().len().max(1) {}
     }
 
-    /// Until a signal comes or a vital task dies; `begun` is called once there is something to be served.
-    async fn live(&self, mut asked_to_stop: AskedToStop, begun: impl FnOnce()) -> Result<(), ServeError> {
+    /// Until a signal comes, a vital task dies, or a newer process has this node's name: says whether that was it.
+    /// `begun` is called once there is something to be served.
+    async fn live(&self, mut asked_to_stop: AskedToStop, begun: impl FnOnce()) -> Result<bool, ServeError> {
         let begins = async {
             self.serving().await;
             begun();
@@ -335,7 +372,8 @@ impl House {
             // First of all, so that what has begun is told before a stop.
             biased;
             ended = begins => ended,
-            () = asked_to_stop.asked() => Ok(()),
+            () = asked_to_stop.asked() => Ok(false),
+            () = self.members.superseded() => Ok(true),
             () = self.door.failed() => Err(ServeError::TaskDied),
             () = self.counter.failed() => Err(ServeError::TaskDied),
             () = self.upper.failed() => Err(ServeError::TaskDied),
@@ -343,11 +381,23 @@ impl House {
         }
     }
 
-    /// Top-down: no new links, a goodbye to the old, the last flush, the leases, the store.
+    /// Gives all shards to the other nodes, if there are any; their players are told where to go, and have a moment for
+    /// it.
+    async fn hand_over(&self) {
+        let left = self.home.hand_over(self.settings.cluster.drain).await;
+        self.sessions.see_off(MOVED_WITHIN).await;
+        let shards = self.home.shards().len();
+        tracing::info!(operation = "stop", left, shards, "shards were handed over");
+    }
+
+    /// Top-down: the shards to other nodes, unless a newer process of this one takes them; no new links, a goodbye to the old, the last flush, the leases, the store.
     /// Says whether all that was changed is stored.
-    async fn stop(self) -> bool {
+    async fn stop(self, hands_over: bool) -> bool {
         tracing::info!(operation = "stop", "stopping");
         self.company.stop(COMPANY_STOP).await;
+        if hands_over && !self.settings.cluster.drain.is_zero() {
+            self.hand_over().await;
+        }
         self.door.stop(TASKS_STOP).await;
         self.sessions.close_all().await;
         self.links.stop(LINKS_STOP).await;
@@ -358,6 +408,9 @@ impl House {
         self.lower.stop(TASKS_STOP).await;
         if all_flushed {
             self.home.release().await;
+            if let Err(error) = self.members.leave().await {
+                tracing::warn!(operation = "stop", status = %error, "the others were not told");
+            }
         } else {
             tracing::error!(
                 operation = "stop",
@@ -407,11 +460,11 @@ fn token_check(auth: Arc<Authenticator>) -> Box<TokenCheck> {
 }
 
 /// How the process is, by the tasks of its floors; the first floor is the first to stop.
-fn condition(floors: [Tasks; 3]) -> Box<dyn Fn() -> Condition + Send + Sync> {
+fn condition(floors: [Tasks; 3], members: Arc<Members>) -> Box<dyn Fn() -> Condition + Send + Sync> {
     Box::new(move || {
         if floors.iter().any(Tasks::has_failed) {
             Condition::Failed
-        } else if floors.iter().any(Tasks::is_stopping) {
+        } else if members.drains() || floors.iter().any(Tasks::is_stopping) {
             Condition::Stopping
         } else {
             Condition::Well

@@ -66,7 +66,7 @@ struct SettingFlags {
     /// embedded:DIR or redis://HOST:PORT [env: HEARTH_STORE] [default: embedded:./hearth-data]
     #[arg(long, global = true, value_name = "STORE")]
     store: Option<String>,
-    /// This node's name [env: HEARTH_NODE_ID] [default: node-1]
+    /// This node's name [env: HEARTH_NODE_ID] [default: host and client port]
     #[arg(long, global = true, value_name = "NAME")]
     node_id: Option<String>,
     /// Any other setting, such as session.ttl_ms=5000; may be repeated
@@ -242,7 +242,9 @@ fn start_logs(settings: &Settings, err: &mut dyn Write) {
         LogFormat::Text => Lines::Text,
         LogFormat::Json => Lines::Json,
     };
-    if let Err(error) = logs::start(lines, settings.log.level.as_str(), settings.node_id.as_str()) {
+    // A port that the system chooses is not known yet: then `app` names the node.
+    let node = settings.node_name(settings.client_addr.port());
+    if let Err(error) = logs::start(lines, settings.log.level.as_str(), &node) {
         let _ = writeln!(err, "hearth: nothing will be logged: {error}");
     }
 }

@@ -170,12 +170,25 @@ pub struct SessionEnded {
 }
 
 /// A link must close though its session stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEnd {
     /// The token ran out on the live link.
     TokenExpired,
     /// Another node serves the player now.
     Moved,
+    /// The player is handed over to this node: the link hears of it first, and closes a little later.
+    HandedOver(Arc<NewHome>),
+}
+
+/// Where a player is served from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewHome {
+    /// The node.
+    pub node: Box<str>,
+    /// Where clients connect to it.
+    pub url: Box<str>,
+    /// How long the old link stays.
+    pub within_ms: u64,
 }
 
 /// Everything of a session up to here is durable.

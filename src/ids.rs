@@ -244,6 +244,18 @@ impl Owner {
         Self(Arc::from(text))
     }
 
+    /// The node, whichever its boot.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.0.rsplit_once('#').map_or(&*self.0, |(node, _)| node)
+    }
+
+    /// The boot, whichever its node; empty if it names none.
+    #[must_use]
+    pub fn boot_id(&self) -> &str {
+        self.0.rsplit_once('#').map_or("", |(_, boot)| boot)
+    }
+
     /// `node_id#boot_id`.
     #[must_use]
     pub fn as_str(&self) -> &str {

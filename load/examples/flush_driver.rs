@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hearth::app::settings::home_settings;
 use hearth::clock;
+use hearth::cluster::Members;
 use hearth::config::Settings;
 use hearth::events::{Events, Status};
 use hearth::home::record::state::Patch;
@@ -57,9 +58,9 @@ async fn drive(url: &str, settings: &Settings) -> Result<(), Failure> {
         ClusterConfig { shards: SHARDS, format_min: FORMAT, format_max: FORMAT, ticket_secret: vec![7; 32] };
     let cluster = store.agree_config(proposal).await?;
     let tasks = Tasks::new();
-    let owner = Owner::boot("flush-driver");
+    let members = Members::alone(Owner::boot("flush-driver"), Arc::clone(&store));
     let events = Arc::new(Events::default());
-    let home = Home::start(home_settings(settings), cluster, owner, store, events, tasks.clone())?;
+    let home = Home::start(home_settings(settings), cluster, members, store, events, tasks.clone())?;
     if home.wait_owned(PATIENCE).await > 0 {
         return Err("the shards do not come".into());
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::DURABLE_WAIT;
+use crate::cluster::MemberSettings;
 use crate::config::{LoginPolicy, Settings};
 use crate::gate::upgrade::Upgrade;
 use crate::home::record::{self, Rules};
@@ -59,6 +60,10 @@ fn room_grants(settings: &Settings) -> Vec<RoomPattern> {
     grants.iter().filter_map(|grant| RoomPattern::parse(grant.as_str()).ok()).collect()
 }
 
+pub(super) fn member_settings(settings: &Settings) -> MemberSettings {
+    MemberSettings { ttl: settings.member_ttl() }
+}
+
 pub(super) fn room_settings(settings: &Settings) -> RoomSettings {
     RoomSettings {
         tick: settings.presence.tick,
@@ -103,7 +108,7 @@ pub(super) const fn upgrade(settings: &Settings) -> Upgrade {
     }
 }
 
-pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
+pub(super) fn session_settings(settings: &Settings, node: &str) -> SessionSettings {
     let limits = [
         ("frame_bytes", settings.link.frame_bytes_max),
         ("fragments", usize::try_from(settings.link.fragments_max).unwrap_or(usize::MAX)),
@@ -120,7 +125,7 @@ pub(super) fn session_settings(settings: &Settings) -> SessionSettings {
     ];
     let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     SessionSettings {
-        node: settings.node_id.to_string(),
+        node: node.to_owned(),
         heartbeat: settings.link.heartbeat,
         frame_bytes_max: settings.link.frame_bytes_max,
         durable_in_flight_max: settings.link.durable_in_flight_max,

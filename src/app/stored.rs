@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{FORMAT, ServeError};
+use super::{FORMATS, ServeError, settings};
 use crate::clock;
+use crate::cluster::{JoinError, Member, Members, Says};
 use crate::config::{Settings, StoreTarget};
+use crate::ids::Owner;
 use crate::maintenance::{Closed, Maintenance};
 use crate::store::{self, ClusterConfig, OpenOptions, Shortfall, Store};
+use crate::tasks::Tasks;
 
 /// All of it.
 pub(super) struct Stored {
@@ -25,6 +28,19 @@ impl Stored {
         let maintenance = Arc::new(stored_maintenance(&store).await?);
         Ok(Self { store, shortfalls, cluster, maintenance })
     }
+}
+
+/// Makes this process a member of the cluster that the store keeps.
+pub(super) async fn join(
+    settings: &Settings,
+    node: &str,
+    url: String,
+    store: &Arc<dyn Store>,
+    tasks: &Tasks,
+) -> Result<Arc<Members>, JoinError> {
+    let says = Says { url, formats: FORMATS, ..Says::default() };
+    let me = Member { owner: Owner::boot(node), says };
+    Members::join(settings::member_settings(settings), me, Arc::clone(store), tasks).await
 }
 
 async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
@@ -73,8 +89,8 @@ async fn stored_maintenance(store: &Arc<dyn Store>) -> Result<Maintenance, Serve
 async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<ClusterConfig, ServeError> {
     let proposal = ClusterConfig {
         shards: settings.cluster.shards,
-        format_min: FORMAT,
-        format_max: FORMAT,
+        format_min: FORMATS.writes,
+        format_max: FORMATS.writes,
         ticket_secret: rand::random::<[u8; 32]>().to_vec(),
     };
     let agreed = store.agree_config(proposal).await?;
@@ -84,11 +100,6 @@ async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<C
             settings.cluster.shards, agreed.shards, agreed.shards
         )));
     }
-    if agreed.format_min > FORMAT || agreed.format_max < FORMAT {
-        return Err(ServeError::Cluster(format!(
-            "the store's records have formats {} to {}, this version reads {FORMAT}: run the version that wrote them",
-            agreed.format_min, agreed.format_max
-        )));
-    }
+    agreed.admits(FORMATS).map_err(ServeError::Cluster)?;
     Ok(agreed)
 }

@@ -2,6 +2,7 @@
 //! them, `app` hands each room what it needs. The only place that reads the environment; never starts anything.
 
 mod choices;
+mod host;
 mod jwt;
 mod manual;
 mod relations;

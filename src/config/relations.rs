@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::choices::DevTokens;
+use super::host;
 use super::jwt::{self, SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN};
 use super::sources::Reader;
 use super::table::Settings;
@@ -34,6 +35,18 @@ impl Settings {
         self.auth.jwt().has_key()
     }
 
+    /// How long this node counts as alive without a heartbeat.
+    #[must_use]
+    pub fn member_ttl(&self) -> Duration {
+        self.cluster.member_ttl.unwrap_or(self.home.lease_ttl / 6 * 5)
+    }
+
+    /// This node's name, where clients connect to this port.
+    #[must_use]
+    pub fn node_name(&self, client_port: u16) -> String {
+        self.node_id.as_ref().map_or_else(|| host::node_name(client_port), |name| name.as_str().to_owned())
+    }
+
     /// What is allowed but should be said loudly at start, a line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -48,6 +61,12 @@ impl Settings {
                  auth.jwt_key_file or auth.jwks_file"
                     .into(),
             );
+        }
+        if self.store.is_redis() && self.public_url.is_none() && self.client_addr.ip().is_unspecified() {
+            lines.push(format!(
+                "public_url: not set while client_addr is {}: other nodes cannot send players here",
+                self.client_addr
+            ));
         }
         let short = |secret: &Option<super::Secret>, min: usize| {
             secret.as_ref().is_some_and(|secret| secret.expose().len() < min)
@@ -153,6 +172,15 @@ fn times(settings: &Settings, reader: &mut Reader) {
         reader.relation(
             &["home.flush_interval_ms", "home.lease_ttl_ms"],
             &format!("must not exceed a third of home.lease_ttl_ms ({})", home.lease_ttl.as_millis()),
+        );
+    }
+    if settings.member_ttl() > home.lease_ttl {
+        reader.relation(
+            &["cluster.member_ttl_ms", "home.lease_ttl_ms"],
+            &format!(
+                "must not exceed home.lease_ttl_ms ({}): a dead node's shards would wait for their next home",
+                home.lease_ttl.as_millis()
+            ),
         );
     }
     let response = settings.redis.response_timeout;

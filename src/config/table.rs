@@ -144,10 +144,12 @@ section! {
         /// `:password@`; those of the sentinels, if they want any, at the end: `?sentinel_user=…&sentinel_password=…`.
         /// What is special in a URL is written as there (`%40` for `@`).
         store: StoreTarget = "store" => "embedded:./hearth-data";
-        /// This node's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, different on every node of a cluster.
-        node_id: Name = "node_id" => "node-1";
+        /// This node's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, different on every node of a cluster: the older of two
+        /// processes of one name ends. Without it the host's name and the client port, such as `play-3-7700`.
+        node_id: Option<Name> = "node_id";
         /// The address that clients are told to connect to, where it is not `client_addr`: behind a proxy or a
-        /// name, such as `wss://play.example.com/v1/connect`.
+        /// name, such as `wss://play.example.com/v1/connect`. Where a cluster has several nodes each needs its own:
+        /// it is where players of this node are sent.
         public_url: Option<PublicUrl> = "public_url";
         /// One service key with every scope, to begin with. Without it the service API takes no key. One shorter than
         /// 16 bytes is taken, with a warning at start: it can be guessed. Secret: set it as HEARTH_SERVICE_KEY rather
@@ -177,6 +179,13 @@ section! {
         name: Option<Name> = "name";
         /// How many partitions the players fall into. Fixed when the cluster is first started.
         shards: u16 = "shards" => 256, 1..=4096;
+        /// How long a node counts as alive without a heartbeat; it says one six times as often, and at least once a
+        /// second. Without it five sixths of `home.lease_ttl_ms`, so that who is to take over a dead node's shards knows
+        /// of it when their leases end.
+        member_ttl: Option<Duration> = "member_ttl_ms", 250..=60_000;
+        /// How long a node that is asked to stop hands its shards over to the others, before it stops as if it were
+        /// alone. 0: not at all.
+        drain: Duration = "drain_ms" => 5_000, 0..=600_000;
     }
 }
 

@@ -53,7 +53,7 @@ fn flags_beat_the_environment_which_beats_the_file() {
     assert_eq!(settings.session.ttl, Duration::from_secs(3));
     assert_eq!(settings.session.pending, Duration::from_secs(2));
     assert_eq!(settings.session.replay_frames_max, 1);
-    assert_eq!(settings.node_id.as_str(), "file");
+    assert_eq!(settings.node_name(1), "file");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn what_a_command_chooses_gives_way_to_flags_alone() {
     let mut sources = sources(Some(&file), &environment, &[("node_id", "flag")]);
     sources.chosen = vec![("node_id", "chosen".into()), ("store", "embedded:chosen".into())];
     let settings = Settings::from_sources(&sources).expect("good settings");
-    assert_eq!(settings.node_id.as_str(), "flag");
+    assert_eq!(settings.node_name(1), "flag");
     assert_eq!(settings.store, StoreTarget::Embedded { dir: "chosen".into() });
 }
 
@@ -88,7 +88,7 @@ fn the_file_can_be_named_in_the_environment() {
     let path = file.to_str().expect("UTF-8");
     let settings =
         Settings::from_sources(&sources(None, &[(FILE_VARIABLE, path)], &[])).expect("good settings");
-    assert_eq!(settings.node_id.as_str(), "named");
+    assert_eq!(settings.node_name(1), "named");
 }
 
 #[test]
@@ -148,7 +148,10 @@ fn a_text_in_quotes_is_the_text_also_where_no_quotes_are_needed() {
         ("auth.jwt_secret", "\"a secret may begin and end with a quote\""),
     ];
     let settings = Settings::from_sources(&sources(None, &[], &flags)).expect("good settings");
-    assert_eq!((settings.node_id.as_str(), settings.store.to_string().as_str()), ("n1", "embedded:/data"));
+    assert_eq!(
+        (settings.node_name(1).as_str(), settings.store.to_string().as_str()),
+        ("n1", "embedded:/data")
+    );
     assert_eq!(settings.auth.jwt_secret.as_ref().map(|secret| secret.expose().len()), Some(41));
     assert!(Settings::from_sources(&sources(None, &[], &[("node_id", "\"n1")])).is_err());
 }

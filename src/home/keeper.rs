@@ -1,5 +1,5 @@
-//! The thin shell around the lease machines: one task ticks every shard's machine, sends what it asks for to the store
-//! and hands the answers back. A shard stops answering before anything else happens to it.
+//! The thin shell around the lease machines: one task ticks every shard's machine, sends what they ask for to the store,
+//! many together, and hands the answers back. A shard stops answering before anything else happens to it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,36 +11,47 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::Home;
-use super::history::Verdict;
 use super::lease::{Action, Event, Lease, State};
-use super::record::Record;
-use super::records::{Cell, Durability};
 use super::shard::{Fence, Shard};
+use super::wishes::Wishes;
 use crate::clock;
-use crate::events::{LinkEnd, RollbackNotice};
-use crate::ids::{Epoch, PlayerId, ShardId, Stamp};
-use crate::store::{
-    AcquireRequest, COMMIT_RECORDS_MAX, Committed, Grant, LOAD_PLAYERS_MAX, LivePage, Renewed, StoreError,
-    StoredRecord,
-};
+use crate::cluster::Holds;
+use crate::ids::{Epoch, ShardId};
+use crate::store::{AcquireRequest, COMMIT_RECORDS_MAX, Renewed, StoreError};
 
 /// How often the machines tick.
 const TICK: Duration = Duration::from_millis(50);
-/// Live records a page of a load.
-const LOAD_PAGE: usize = 256;
-/// How long the store is left alone before what it could not take or tell after a loss is tried again.
-const MEND_AGAIN: Duration = Duration::from_secs(1);
+/// Most lease calls that go together: more would keep those of others waiting.
+const CALLS_MAX: usize = 256;
+/// Most shards that are drained at a time.
+const DRAINS_MAX: usize = 16;
+/// Ticks that a shard's dirty records may take to fit into one commit before it is drained anyway.
+const TIDY_TICKS_MAX: u32 = 20;
+/// How long a shard is left alone after a drain that came to nothing.
+const DRAIN_AGAIN_MS: u64 = 1_000;
+/// Ticks between two times that the others are told what this node holds.
+const HOLDS_TICKS: u32 = 10;
 
-type Call = Pin<Box<dyn Future<Output = (usize, Option<Event>)> + Send>>;
+type Call = Pin<Box<dyn Future<Output = Vec<(usize, Event)>> + Send>>;
+
+/// When a shard may be drained.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    not_before_ms: u64,
+    tidy_ticks: u32,
+}
 
 /// All leases of this node, and the calls under way: at most one lease call and one piece of work a shard.
 struct Keeper {
     home: Arc<Home>,
     leases: Vec<Lease>,
+    wishes: Wishes,
+    turns: Vec<Turn>,
     /// Whether a shard was last told to serve.
     told_serving: Vec<bool>,
     calls: FuturesUnordered<Call>,
     is_troubled: bool,
+    ticks: u32,
 }
 
 impl Home {
@@ -49,11 +60,14 @@ impl Home {
         let ttl_ms = super::record::millis(self.settings.lease_ttl);
         let now_ms = clock::now().mono_ms;
         let mut keeper = Keeper {
-            home: Arc::clone(&self),
             leases: self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect(),
+            wishes: Wishes::new(Arc::clone(&self.members), self.placement, ttl_ms),
+            turns: vec![Turn::default(); self.shards.len()],
             told_serving: vec![false; self.shards.len()],
+            home: Arc::clone(&self),
             calls: FuturesUnordered::new(),
             is_troubled: false,
+            ticks: 0,
         };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,8 +78,8 @@ impl Home {
                 // Bad news first: a tick must not let a shard answer that a batch has found lost.
                 Some((shard, event)) = reports.recv() => keeper.step(usize::from(shard.number()), event),
                 _ = ticks.tick() => keeper.tick(),
-                Some((at, event)) = keeper.calls.next() => {
-                    if let Some(event) = event {
+                Some(events) = keeper.calls.next() => {
+                    for (at, event) in events {
                         keeper.step(at, event);
                     }
                 }
@@ -77,16 +91,106 @@ impl Home {
 impl Keeper {
     fn tick(&mut self) {
         let now_ms = clock::now().mono_ms;
+        if self.wishes.look(now_ms) {
+            for (lease, wish) in self.leases.iter_mut().zip(self.wishes.all()) {
+                lease.wish(*wish, now_ms);
+            }
+        }
+        let (mut wanted, mut held) = (Vec::new(), Vec::new());
         for at in 0..self.leases.len() {
             let Some(lease) = self.leases.get_mut(at) else { continue };
             let action = lease.tick(now_ms);
             self.publish(at);
-            self.act(at, action);
+            match action {
+                Some(Action::Acquire { floor }) => wanted.push((at, floor)),
+                Some(Action::Renew) => held.push(at),
+                action => self.act(at, action),
+            }
         }
+        self.acquire(&wanted);
+        self.renew(&held);
+        self.drain(now_ms);
         self.tell_trouble();
+        self.tell_holds(now_ms);
         self.home.meters.lease_states(self.leases.iter().map(Lease::state));
         let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
         self.home.meters.records(self.home.records.len(), dirty);
+    }
+
+    /// Asks for shards, many in one call.
+    fn acquire(&mut self, wanted: &[(usize, Epoch)]) {
+        for wanted in wanted.chunks(CALLS_MAX) {
+            let (home, wanted) = (Arc::clone(&self.home), wanted.to_vec());
+            self.calls.push(Box::pin(async move { home.acquire_all(wanted).await }));
+        }
+    }
+
+    /// Extends leases, many in one call.
+    fn renew(&mut self, held: &[usize]) {
+        for held in held.chunks(CALLS_MAX) {
+            let (home, held) = (Arc::clone(&self.home), held.to_vec());
+            self.calls.push(Box::pin(async move { home.renew_all(held).await }));
+        }
+    }
+
+    /// Begins to give away what is placed elsewhere, a few shards at a time. What is dirty is committed first while the
+    /// shard still answers, so that its last commit is a short one.
+    fn drain(&mut self, now_ms: u64) {
+        if !self.wishes.may_drain(now_ms) {
+            return;
+        }
+        let mut under_way = self.leases.iter().filter(|lease| lease.state() == State::Draining).count();
+        for at in 0..self.leases.len() {
+            if under_way >= DRAINS_MAX {
+                return;
+            }
+            let is_ours = self.leases.get(at).is_some_and(|lease| lease.state() == State::Owned);
+            if !is_ours || !self.wishes.is_elsewhere(at) || !self.is_drained_now(at, now_ms) {
+                continue;
+            }
+            self.step(at, Event::Drain);
+            under_way +=
+                usize::from(self.leases.get(at).is_some_and(|lease| lease.state() == State::Draining));
+        }
+    }
+
+    /// Whether it is this shard's turn: if not, it is made ready for it.
+    fn is_drained_now(&mut self, at: usize, now_ms: u64) -> bool {
+        let (Some(turn), Some(shard)) = (self.turns.get_mut(at), self.home.shards.get(at)) else {
+            return false;
+        };
+        if now_ms < turn.not_before_ms {
+            return false;
+        }
+        if shard.dirty_records() > COMMIT_RECORDS_MAX && turn.tidy_ticks < TIDY_TICKS_MAX {
+            turn.tidy_ticks += 1;
+            shard.hurry(now_ms);
+            return false;
+        }
+        *turn = Turn::default();
+        true
+    }
+
+    /// What the others are to know of this node, for people.
+    fn tell_holds(&mut self, now_ms: u64) {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks % HOLDS_TICKS != 1 {
+            return;
+        }
+        let (home, mut holds) = (&self.home, Holds::default());
+        for (lease, shard) in self.leases.iter().zip(&home.shards) {
+            if !matches!(lease.state(), State::Free | State::Fenced) {
+                let epoch = lease.epoch().number();
+                let (lowest, highest) = if holds.shards == 0 { (epoch, epoch) } else { holds.epochs };
+                holds.epochs = (lowest.min(epoch), highest.max(epoch));
+                holds.shards += 1;
+            }
+            let lag_ms = shard.dirty_since_ms().map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+            holds.flush_lag_ms = holds.flush_lag_ms.max(lag_ms);
+            holds.records_dirty += u64::try_from(shard.dirty_records()).unwrap_or(u64::MAX);
+        }
+        holds.records_hot = u64::try_from(home.records.len()).unwrap_or(u64::MAX);
+        home.members.holds(holds);
     }
 
     /// One line when shards begin to miss their store, and one when all are back; each shard's own story is at debug.
@@ -130,8 +234,12 @@ impl Keeper {
         else {
             return;
         };
-        shard.serve_until(lease.serving_until_ms());
         shard.set_lease(lease.state(), lease.epoch());
+        shard.serve_until(lease.serving_until_ms());
+        // A drain is over in a moment, and its links are told where to go rather than that they must wait.
+        if lease.state() == State::Draining {
+            return;
+        }
         // Compared with what was told last, not with the shard: that one stops serving by itself when time is up.
         let serving = lease.serving_until_ms() > 0;
         if std::mem::replace(told, serving) != serving {
@@ -144,29 +252,33 @@ impl Keeper {
         let home = Arc::clone(&self.home);
         let call: Call = match action {
             None => return,
-            Some(Action::Acquire { floor }) => Box::pin(async move {
-                let sent_at_ms = clock::now().mono_ms;
-                let answer = answered(&shard, "acquire", home.acquire(&shard, floor).await);
-                (at, Some(Event::Acquired { sent_at_ms, answer }))
-            }),
-            Some(Action::Renew) => Box::pin(async move { (at, Some(home.renew(&shard).await)) }),
+            Some(Action::Acquire { floor }) => return self.acquire(&[(at, floor)]),
+            Some(Action::Renew) => return self.renew(&[at]),
             Some(Action::Load(grant)) => Box::pin(async move {
                 let complete = home.load(&shard, &grant).await;
-                (at, Some(Event::Loaded { epoch: grant.epoch, complete }))
+                vec![(at, Event::Loaded { epoch: grant.epoch, complete })]
             }),
             Some(Action::Restore(grant)) => {
                 home.restore(&shard, &grant);
                 Box::pin(async move {
                     home.mend_store(&shard, grant.epoch).await;
-                    (at, None)
+                    Vec::new()
                 })
             }
             Some(Action::Free) => {
                 let cells = home.free(&shard);
                 Box::pin(async move {
                     home.tell_fenced(cells).await;
-                    (at, Some(Event::Freed))
+                    vec![(at, Event::Freed)]
                 })
+            }
+            Some(Action::Drain) => {
+                if let Some(turn) = self.turns.get_mut(at) {
+                    turn.not_before_ms = clock::now().mono_ms.saturating_add(DRAIN_AGAIN_MS);
+                }
+                Box::pin(
+                    async move { home.drain(&shard).await.map(|event| (at, event)).into_iter().collect() },
+                )
             }
         };
         self.calls.push(call);
@@ -174,7 +286,11 @@ impl Keeper {
 }
 
 /// The answer, if there was one; an error is logged and means unknown.
-fn answered<T>(shard: &Shard, operation: &'static str, answer: Result<T, StoreError>) -> Option<T> {
+pub(super) fn answered<T>(
+    shard: &Shard,
+    operation: &'static str,
+    answer: Result<T, StoreError>,
+) -> Option<T> {
     answer
         .inspect_err(
             |error| tracing::warn!(operation, shard = shard.id().number(), status = %error, "lease call"),
@@ -183,28 +299,58 @@ fn answered<T>(shard: &Shard, operation: &'static str, answer: Result<T, StoreEr
 }
 
 impl Home {
-    async fn acquire(&self, shard: &Shard, floor: Epoch) -> Result<crate::store::Acquired, StoreError> {
-        let request = AcquireRequest {
+    async fn acquire_all(&self, wanted: Vec<(usize, Epoch)>) -> Vec<(usize, Event)> {
+        let sent_at_ms = clock::now().mono_ms;
+        let wanted: Vec<_> =
+            wanted.into_iter().filter_map(|(at, floor)| Some((at, self.shards.get(at)?, floor))).collect();
+        let request = |shard: &Shard, floor| AcquireRequest {
             shard: shard.id(),
             owner: self.owner.clone(),
             ttl: self.settings.lease_ttl,
             floor,
             generation_if_new: crate::ids::Generation::of(rand::random::<u64>() >> 12),
         };
-        self.store.lease_acquire(request).await
+        let requests = wanted.iter().map(|(_, shard, floor)| request(shard, *floor)).collect();
+        let answers = self.store.lease_acquire_all(requests).await.into_iter().map(Some);
+        let event = |answer| Event::Acquired { sent_at_ms, answer };
+        wanted
+            .iter()
+            .zip(answers.chain(std::iter::repeat(None)))
+            .map(|((at, shard, _), answer)| {
+                (*at, event(answer.and_then(|answer| answered(shard, "acquire", answer))))
+            })
+            .collect()
     }
 
-    async fn renew(&self, shard: &Shard) -> Event {
-        let sent_at_ms = clock::now().mono_ms;
-        let Some(fence) = shard.fence() else {
-            return Event::Renewed { sent_at_ms, answer: None, consistent: true };
-        };
-        let ttl = self.settings.lease_ttl;
-        let call = self.store.lease_renew(shard.id(), &self.owner, fence.epoch, ttl);
+    async fn renew_all(&self, held: Vec<usize>) -> Vec<(usize, Event)> {
+        let (sent_at_ms, ttl) = (clock::now().mono_ms, self.settings.lease_ttl);
+        let held: Vec<_> = held
+            .into_iter()
+            .filter_map(|at| self.shards.get(at).map(|shard| (at, shard, shard.fence())))
+            .collect();
+        let leases: Vec<_> = held
+            .iter()
+            .filter_map(|(_, shard, fence)| fence.as_ref().map(|fence| (shard.id(), fence.epoch)))
+            .collect();
+        let count = leases.len();
+        let call = self.store.lease_renew_all(&self.owner, leases, ttl);
         // A sixth of the TTL: a late answer is no answer.
-        let answer = tokio::time::timeout(ttl / 6, call).await.unwrap_or(Err(StoreError::Timeout));
-        let answer = answered(shard, "renew", answer);
-        let consistent = match answer {
+        let answers = tokio::time::timeout(ttl / 6, call).await;
+        let late = |_| std::iter::repeat_with(|| Err(StoreError::Timeout)).take(count).collect();
+        let mut answers = answers.unwrap_or_else(late).into_iter();
+        held.into_iter()
+            .map(|(at, shard, fence)| {
+                let answer = fence.as_ref().and_then(|_| answers.next());
+                let answer = answer.and_then(|answer| answered(shard, "renew", answer));
+                let consistent = fence.is_none_or(|fence| self.is_consistent(answer, &fence));
+                (at, Event::Renewed { sent_at_ms, answer, consistent })
+            })
+            .collect()
+    }
+
+    /// Whether a renewal found what was acknowledged.
+    fn is_consistent(&self, answer: Option<Renewed>, fence: &Fence) -> bool {
+        match answer {
             Some(
                 Renewed::Renewed { flush_seq, generation } | Renewed::Regranted { flush_seq, generation },
             ) => {
@@ -212,233 +358,6 @@ impl Home {
                     || (flush_seq >= fence.flush_seq_acked && generation == fence.generation)
             }
             _ => true,
-        };
-        Event::Renewed { sent_at_ms, answer, consistent }
-    }
-
-    /// Reads the shard's live records into memory, under the new epoch; says whether all are there.
-    async fn load(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
-        shard.set_fence(Some(Fence::of(grant)));
-        let mut cursor = None;
-        loop {
-            match self.store.load_live(shard.id(), cursor, LOAD_PAGE).await {
-                Ok(_) if shard.fence().is_none_or(|fence| fence.epoch != grant.epoch) => return false,
-                Ok(page) => {
-                    if page.missing > 0 {
-                        tracing::warn!(
-                            operation = "load",
-                            shard = shard.id().number(),
-                            missing = page.missing
-                        );
-                    }
-                    self.take_in(shard, grant, page.records);
-                    cursor = page.next;
-                    if cursor.is_none() {
-                        return self.load_bans(shard, grant).await;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
-                    return false;
-                }
-            }
         }
-    }
-
-    /// Reads the shard's bans into memory; says whether all are there.
-    async fn load_bans(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
-        let mut cursor = None;
-        loop {
-            let page = match self.store.load_banned(shard.id(), cursor, LOAD_PAGE).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
-                    return false;
-                }
-            };
-            if shard.fence().is_none_or(|fence| fence.epoch != grant.epoch) {
-                return false;
-            }
-            let now = clock::now();
-            for (player, stored) in page.records {
-                match Record::decode(&stored) {
-                    Ok(record) => self.hold_ban(shard, &player, &record, now),
-                    Err(error) => {
-                        tracing::error!(operation = "load", %player, status = %error, "a ban cannot be read");
-                    }
-                }
-            }
-            cursor = page.next;
-            if cursor.is_none() {
-                return true;
-            }
-        }
-    }
-
-    fn take_in(&self, shard: &Arc<Shard>, grant: &Grant, records: Vec<(PlayerId, StoredRecord)>) {
-        let now = clock::now();
-        for (player, stored) in records {
-            match Record::decode(&stored) {
-                Ok(mut record) => {
-                    record.take_over(grant.epoch);
-                    record.detach_all(now);
-                    let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
-                    let cell = Arc::new(Cell::new(player, Arc::clone(shard), record, stored.version, now));
-                    let cell = self.records.insert(cell);
-                    sessions.into_iter().for_each(|session| self.records.index(session, &cell));
-                    self.arm(&cell, now);
-                    cell.tell_rooms(&self.events);
-                }
-                Err(error) => {
-                    tracing::error!(operation = "load", %player, status = %error, "a record cannot be read");
-                }
-            }
-        }
-    }
-
-    /// The store lost writes: every hot record is held under the new epoch and goes out again, whatever is stored.
-    fn restore(&self, shard: &Arc<Shard>, grant: &Grant) {
-        tracing::warn!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
-        shard.set_fence(Some(Fence::of(grant)));
-        shard.forget_dirty();
-        let now_ms = clock::now().mono_ms;
-        for cell in self.records.of_shard(shard) {
-            cell.with_slot(|slot| {
-                slot.record.take_over(grant.epoch);
-                (slot.restore, slot.known, slot.queued) = (true, false, false);
-            });
-            cell.requeue(now_ms);
-        }
-        shard.hurry(now_ms);
-        self.meters.repaired();
-    }
-
-    /// What a store that lost writes says of those who are not in memory is put right: tried until the store has taken
-    /// it all, for it has just been in trouble, or until the shard is taken anew.
-    async fn mend_store(&self, shard: &Arc<Shard>, epoch: Epoch) {
-        let (mut ghosts_ended, mut bans) = (false, self.bans.of_shard(shard.id(), clock::now().unix_ms));
-        while shard.is_under(epoch) {
-            ghosts_ended = ghosts_ended || self.end_ghosts(shard, epoch).await;
-            bans = self.put_back_bans(shard, bans).await;
-            if ghosts_ended && bans.is_empty() {
-                return;
-            }
-            tokio::time::sleep(MEND_AGAIN).await;
-        }
-    }
-
-    /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.
-    /// Says whether all are ended.
-    async fn end_ghosts(&self, shard: &Arc<Shard>, epoch: Epoch) -> bool {
-        let agreed = answered(shard, "repair", self.store.agree_config(self.cluster.clone()).await);
-        let (mut all, mut cursor) = (agreed.is_some(), None);
-        while shard.is_under(epoch) {
-            let page = self.store.load_live(shard.id(), cursor, COMMIT_RECORDS_MAX).await;
-            let Some(page) = answered(shard, "repair", page) else { return false };
-            cursor = page.next.clone();
-            all &= self.shrink_ghosts(shard, page).await;
-            // A batch of its own that fell due meanwhile was turned away.
-            shard.plan_rest(clock::now().mono_ms);
-            if cursor.is_none() {
-                break;
-            }
-        }
-        all
-    }
-
-    async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) -> bool {
-        let _turn = shard.commit_turn.lock().await;
-        let Some(fence) = shard.next_batch() else { return false };
-        let now = clock::now();
-        // Who is banned ends with her ban put back: a remainder made of what is stored would lack it.
-        let is_ghost = |player: &PlayerId| {
-            self.records.player(player).is_none() && self.bans.of_player(player, now.unix_ms).is_none()
-        };
-        let records: Vec<_> = page
-            .records
-            .into_iter()
-            .filter(|(player, _)| is_ghost(player))
-            .filter_map(|(player, stored)| self.remainder_of(player, &stored, fence.epoch, now))
-            .collect();
-        if records.is_empty() {
-            return true;
-        }
-        let commit = self.batch(shard, &fence, records);
-        // Whoever is not written for a reason of her own is found by her expiry.
-        matches!(answered(shard, "repair", self.store.commit(commit).await), Some(Committed::Done(_)))
-    }
-
-    /// Lets a shard's memory go; those who wait are told.
-    fn free(&self, shard: &Arc<Shard>) -> Vec<Arc<Cell>> {
-        shard.serve_until(0);
-        shard.set_fence(None);
-        shard.forget_dirty();
-        self.bans.forget_shard(shard.id());
-        let cells = self.records.of_shard(shard);
-        for cell in &cells {
-            self.records.remove_if(cell.player(), |slot| {
-                for (_, waiter) in slot.waiters.drain(..) {
-                    let _ = waiter.send(Durability::Fenced);
-                }
-                true
-            });
-            cell.with_slot(|slot| {
-                slot.record.sessions.iter().for_each(|session| self.records.unindex(session.id))
-            });
-            cell.tell_rooms(&self.events);
-        }
-        cells
-    }
-
-    /// Tells the links of a lost shard what survived, as far as the store can say, and closes them.
-    async fn tell_fenced(&self, cells: Vec<Arc<Cell>>) {
-        for cells in cells.chunks(LOAD_PLAYERS_MAX) {
-            let Some(shard) = cells.first().map(|cell| cell.shard().id()) else { return };
-            let players = cells.iter().map(|cell| cell.player().clone()).collect();
-            let loaded = self.store.load_players(shard, players).await.unwrap_or_default();
-            let stored = loaded.into_iter().chain(std::iter::repeat(None));
-            for (cell, stored) in cells.iter().zip(stored) {
-                self.tell_one_fenced(cell, stored.as_ref());
-            }
-        }
-    }
-
-    fn tell_one_fenced(&self, cell: &Cell, stored: Option<&StoredRecord>) {
-        let (from, sessions) = cell.with_slot(|slot| {
-            let sessions = std::mem::take(&mut slot.record.sessions);
-            (slot.record.stamp(), sessions)
-        });
-        let survived = stored.and_then(|stored| Record::decode(stored).ok());
-        for session in sessions {
-            let rolled_back = match &survived {
-                None => Some(RollbackNotice { from, to: None, cseq: 0 }),
-                Some(record) => rollback(record, from, session.id, session.cseq),
-            };
-            self.events.sessions.update(session.id, |event| {
-                (event.rolled_back, event.link_end) = (rolled_back, Some(LinkEnd::Moved));
-                event.watched = session.watches;
-            });
-        }
-    }
-}
-
-/// What a session whose home was lost has to be told, if the stored record lies behind what she was acked.
-fn rollback(
-    record: &Record,
-    from: Stamp,
-    session: crate::ids::SessionId,
-    cseq: u64,
-) -> Option<RollbackNotice> {
-    let survived = record.session(session).map_or(0, |session| session.cseq.min(cseq));
-    match record.history.judge(record.stamp(), from) {
-        Verdict::Reached => None,
-        // Stored under our own epoch, but not all of it.
-        Verdict::Behind => Some(RollbackNotice { from, to: Some(record.stamp()), cseq: survived }),
-        Verdict::RolledBack(to) => Some(RollbackNotice { from, to: Some(to), cseq: survived }),
-        // The store has not seen our epoch: what it holds is what we inherited, at most.
-        Verdict::Unknown if from.version > record.version => {
-            Some(RollbackNotice { from, to: Some(record.stamp()), cseq: survived })
-        }
-        Verdict::Unknown => None,
     }
 }

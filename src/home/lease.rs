@@ -7,6 +7,8 @@ use crate::store::{Acquired, Grant, Renewed};
 
 /// How long to wait before asking again after a failure.
 const RETRY_MS: u64 = 250;
+/// How long to wait before asking again for a shard that its holder is about to give back.
+const POLL_MS: u64 = 100;
 
 /// Where a shard stands with this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum State {
     Repair,
     /// Somebody else has it: memory must be freed.
     Fenced,
+    /// About to be given back: no answers while the last changes are committed.
+    Draining,
 }
 
 impl State {
@@ -39,6 +43,7 @@ impl State {
             Self::Paused => "paused",
             Self::Repair => "repair",
             Self::Fenced => "fenced",
+            Self::Draining => "draining",
         }
     }
 }
@@ -83,6 +88,15 @@ pub enum Event {
     },
     /// [`Action::Free`] is done.
     Freed,
+    /// Another node is to have it.
+    Drain,
+    /// [`Action::Drain`] is done.
+    Drained {
+        /// The epoch that was drained.
+        epoch: Epoch,
+        /// Everything is committed, the lease given back and the memory free; else the shard goes on here.
+        released: bool,
+    },
 }
 
 /// What is to be done. At most one lease call of a shard is under way.
@@ -101,6 +115,19 @@ pub enum Action {
     Restore(Grant),
     /// Tell the clients and free the memory.
     Free,
+    /// Commit what is dirty, give the lease back, tell the clients where to go, and free the memory.
+    Drain,
+}
+
+/// Whether a shard is to be held here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// It is not: it is not asked for.
+    Unwanted,
+    /// It is.
+    Wanted,
+    /// It is, and its holder may give it back at any moment.
+    WantedSoon,
 }
 
 /// One shard's lease.
@@ -109,19 +136,21 @@ pub struct Lease {
     state: State,
     epoch: Epoch,
     ttl_ms: u64,
+    wish: Wish,
     valid_until_ms: u64,
     next_call_ms: u64,
     call_under_way: bool,
 }
 
 impl Lease {
-    /// A shard that is not ours; asks from `now_ms` on.
+    /// A shard that is not ours and is wanted; asks from `now_ms` on.
     #[must_use]
     pub const fn new(ttl_ms: u64, now_ms: u64) -> Self {
         Self {
             state: State::Free,
             epoch: Epoch::ZERO,
             ttl_ms,
+            wish: Wish::Wanted,
             valid_until_ms: 0,
             next_call_ms: now_ms,
             call_under_way: false,
@@ -149,6 +178,14 @@ impl Lease {
         }
     }
 
+    /// Says whether the shard is to be held here.
+    pub fn wish(&mut self, wish: Wish, now_ms: u64) {
+        let before = std::mem::replace(&mut self.wish, wish);
+        if wish != before && wish != Wish::Unwanted && self.state == State::Free {
+            self.next_call_ms = self.next_call_ms.min(now_ms);
+        }
+    }
+
     /// Lets time pass; the jitter (0 to 1) spreads renewals by ± 20 %.
     pub fn tick(&mut self, now_ms: u64) -> Option<Action> {
         if matches!(self.state, State::Owned | State::Unsure) && now_ms >= self.valid_until_ms {
@@ -157,15 +194,15 @@ impl Lease {
         if self.call_under_way || now_ms < self.next_call_ms {
             return None;
         }
-        self.call_under_way = true;
-        match self.state {
+        let action = match self.state {
+            State::Free if self.wish == Wish::Unwanted => None,
             State::Free | State::Repair => Some(Action::Acquire { floor: self.epoch }),
             State::Loading | State::Owned | State::Unsure | State::Paused => Some(Action::Renew),
-            State::Fenced => {
-                self.call_under_way = false;
-                None
-            }
-        }
+            // The drain is shorter than what is left of the lease, or it is aborted.
+            State::Fenced | State::Draining => None,
+        };
+        self.call_under_way = action.is_some();
+        action
     }
 
     /// Takes note of what happened. `jitter` is random, 0 to 1.
@@ -181,6 +218,9 @@ impl Lease {
             Event::CommitFenced { sent, .. } | Event::StoreLost { sent } if sent != self.epoch => None,
             // While the shard is taken again, the epoch in the way is our own next one; the answer to that call decides.
             Event::CommitFenced { .. } if self.state == State::Repair => None,
+            Event::Drained { epoch, .. } if epoch != self.epoch => None,
+            Event::Drained { released, .. } => self.drained(released, now_ms),
+            Event::Drain => self.drain(),
             Event::Loaded { complete, .. } => self.loaded(complete, now_ms),
             Event::CommitFenced { epoch, .. } => self.fence(epoch),
             Event::StoreLost { .. } => self.repair(now_ms),
@@ -220,7 +260,8 @@ impl Lease {
             Some(Acquired::Held { .. }) if self.state == State::Repair => self.fence(self.epoch),
             Some(Acquired::Held { remaining, .. }) => {
                 let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-                let wait_ms = remaining_ms.min(self.ttl_ms / 4).max(RETRY_MS / 5);
+                let longest_ms = if self.wish == Wish::WantedSoon { POLL_MS } else { self.ttl_ms / 4 };
+                let wait_ms = remaining_ms.min(longest_ms).max(RETRY_MS / 5);
                 self.next_call_ms = now_ms.saturating_add(spread(wait_ms, jitter));
                 None
             }
@@ -277,6 +318,30 @@ impl Lease {
         Some(Action::Free)
     }
 
+    /// Only a shard that has its store, and of which no answer is awaited: what a late renewal says would else be taken
+    /// for news of what comes after the drain.
+    fn drain(&mut self) -> Option<Action> {
+        if self.state != State::Owned || self.call_under_way {
+            return None;
+        }
+        self.state = State::Draining;
+        Some(Action::Drain)
+    }
+
+    fn drained(&mut self, released: bool, now_ms: u64) -> Option<Action> {
+        if self.state != State::Draining {
+            return None;
+        }
+        if released {
+            self.state = State::Free;
+            self.next_call_ms = now_ms.saturating_add(RETRY_MS);
+        } else {
+            self.state = State::Owned;
+            self.next_call_ms = now_ms;
+        }
+        None
+    }
+
     fn fence(&mut self, epoch: Epoch) -> Option<Action> {
         self.epoch = self.epoch.max(epoch);
         if matches!(self.state, State::Free | State::Fenced) {
@@ -288,7 +353,7 @@ impl Lease {
 
     fn repair(&mut self, now_ms: u64) -> Option<Action> {
         match self.state {
-            State::Owned | State::Unsure | State::Paused => {
+            State::Owned | State::Unsure | State::Paused | State::Draining => {
                 self.state = State::Repair;
                 self.next_call_ms = now_ms;
                 None
@@ -457,11 +522,88 @@ mod tests {
         assert_eq!(lease.tick(300), Some(Action::Acquire { floor: Epoch::of(7) }));
     }
 
+    #[test]
+    fn a_shard_that_is_not_wanted_is_not_asked_for() {
+        let mut lease = Lease::new(6000, 0);
+        lease.wish(Wish::Unwanted, 0);
+        assert_eq!(lease.tick(10_000), None);
+        lease.wish(Wish::Wanted, 10_000);
+        assert_eq!(lease.tick(10_000), Some(Action::Acquire { floor: Epoch::ZERO }));
+        let held = |owner| Acquired::Held { owner: Owner::named(owner), remaining: Duration::from_secs(6) };
+        lease.on(Event::Acquired { sent_at_ms: 10_000, answer: Some(held("b#1")) }, 10_000, 0.5);
+        assert_eq!(lease.tick(11_499), None);
+        assert!(lease.tick(11_500).is_some());
+        lease.on(Event::Acquired { sent_at_ms: 11_500, answer: Some(held("b#1")) }, 11_500, 0.5);
+        lease.wish(Wish::WantedSoon, 11_600);
+        assert!(lease.tick(11_600).is_some(), "its holder may give it back at any moment");
+        lease.on(Event::Acquired { sent_at_ms: 11_600, answer: Some(held("b#1")) }, 11_600, 0.5);
+        assert_eq!(lease.tick(11_699), None);
+        assert!(lease.tick(11_700).is_some());
+    }
+
+    #[test]
+    fn a_drained_shard_answers_nobody_and_is_free_when_all_is_committed() {
+        let mut lease = owned();
+        lease.wish(Wish::Unwanted, 100);
+        assert_eq!(lease.on(Event::Drain, 100, 0.5), Some(Action::Drain));
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Draining, 0));
+        assert_eq!(lease.on(Event::Drain, 101, 0.5), None, "once");
+        assert_eq!(lease.tick(2_500), None, "no renewal may follow the release");
+        let drained = |epoch, released| Event::Drained { epoch: Epoch::of(epoch), released };
+        assert_eq!(lease.on(drained(6, true), 150, 0.5), None);
+        assert_eq!(lease.state(), State::Draining, "another epoch's end is not this one's");
+        lease.on(drained(7, true), 200, 0.5);
+        assert_eq!(lease.state(), State::Free);
+        assert_eq!(lease.tick(60_000), None);
+        lease.wish(Wish::Wanted, 60_000);
+        assert_eq!(lease.tick(60_000), Some(Action::Acquire { floor: Epoch::of(7) }));
+    }
+
+    #[test]
+    fn a_drain_that_cannot_commit_leaves_the_shard_here() {
+        let mut lease = owned();
+        lease.on(Event::Drain, 100, 0.5);
+        lease.on(Event::Drained { epoch: Epoch::of(7), released: false }, 300, 0.5);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Owned, 5000));
+        assert_eq!(lease.tick(300), Some(Action::Renew));
+        // Its end, told once more, is no end of the drain that may follow.
+        lease.on(Event::Renewed { sent_at_ms: 300, answer: renewed(), consistent: true }, 310, 0.5);
+        lease.on(Event::Drained { epoch: Epoch::of(7), released: true }, 320, 0.5);
+        assert_eq!(lease.state(), State::Owned);
+    }
+
+    #[test]
+    fn nothing_is_drained_without_its_store_or_while_an_answer_is_awaited() {
+        let mut lease = owned();
+        lease.tick(2000);
+        assert_eq!(lease.on(Event::Drain, 2001, 0.5), None, "a renewal is under way");
+        lease.on(Event::Renewed { sent_at_ms: 2000, answer: None, consistent: true }, 2100, 0.5);
+        assert_eq!((lease.on(Event::Drain, 2101, 0.5), lease.state()), (None, State::Unsure));
+        lease.tick(5000);
+        assert_eq!((lease.on(Event::Drain, 5001, 0.5), lease.state()), (None, State::Paused));
+    }
+
+    #[test]
+    fn a_drain_that_meets_a_higher_epoch_or_a_store_gone_back_is_no_drain_any_more() {
+        let mut lease = owned();
+        lease.on(Event::Drain, 100, 0.5);
+        let met = Event::CommitFenced { sent: Epoch::of(7), epoch: Epoch::of(9) };
+        assert_eq!(lease.on(met, 110, 0.5), Some(Action::Free));
+        lease.on(Event::Drained { epoch: Epoch::of(7), released: false }, 120, 0.5);
+        assert_eq!(lease.state(), State::Fenced);
+        let mut lease = owned();
+        lease.on(Event::Drain, 100, 0.5);
+        lease.on(Event::StoreLost { sent: Epoch::of(7) }, 110, 0.5);
+        lease.on(Event::Drained { epoch: Epoch::of(7), released: false }, 120, 0.5);
+        assert_eq!(lease.state(), State::Repair);
+        assert_eq!(lease.tick(120), Some(Action::Acquire { floor: Epoch::of(7) }));
+    }
+
     proptest::proptest! {
         /// Whatever comes in whatever order: nobody is served past 5/6 of a TTL after the last good answer was
         /// asked for, and the epoch never falls.
         #[test]
-        fn no_order_of_events_serves_too_long(steps in proptest::collection::vec((0u8..8, 0u64..3000), 1..60)) {
+        fn no_order_of_events_serves_too_long(steps in proptest::collection::vec((0u8..12, 0u64..3000), 1..60)) {
             let (mut lease, mut now, mut epoch, mut good) = (Lease::new(6000, 0), 0u64, 1u64, None::<u64>);
             for (kind, pass) in steps {
                 let sent = now;
@@ -477,6 +619,9 @@ mod tests {
                     4 => Event::Renewed { sent_at_ms: sent, answer: None, consistent: true },
                     5 => Event::CommitFenced { sent: before, epoch: Epoch::of(epoch) },
                     6 => Event::StoreLost { sent: before },
+                    7 => Event::Drain,
+                    8 => Event::Drained { epoch: before, released: false },
+                    9 => Event::Drained { epoch: before, released: true },
                     _ => Event::Freed,
                 };
                 if matches!(kind, 0 | 3) {
@@ -484,6 +629,7 @@ mod tests {
                 }
                 lease.on(event, now, 0.5);
                 proptest::prop_assert!(lease.epoch() >= before);
+                proptest::prop_assert!(lease.state() != State::Draining || lease.serving_until_ms() == 0);
                 let bound = good.map_or(0, |sent| sent + 5000);
                 proptest::prop_assert!(lease.serving_until_ms() <= bound);
             }

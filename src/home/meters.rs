@@ -11,8 +11,16 @@ use crate::telemetry::metrics::{
 
 /// What becomes of commits, as labels.
 const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown"];
-const STATES: [State; 7] =
-    [State::Free, State::Loading, State::Owned, State::Unsure, State::Paused, State::Repair, State::Fenced];
+const STATES: [State; 8] = [
+    State::Free,
+    State::Loading,
+    State::Owned,
+    State::Unsure,
+    State::Paused,
+    State::Repair,
+    State::Fenced,
+    State::Draining,
+];
 
 /// The room's handles.
 pub(super) struct Meters {

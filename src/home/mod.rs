@@ -18,11 +18,17 @@ mod entering;
 mod erasure;
 mod expiry;
 mod flush;
+mod handover;
 mod keeper;
+mod loading;
+mod losing;
+mod mending;
 mod messages;
 mod meters;
 mod opening;
 mod reading;
+mod whereabouts;
+mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +36,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{self, Now};
+use crate::cluster::Members;
 use crate::events::{Coalescing, EndReason, Events, LinkEnd, PresenceView, SessionEnded};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, ShardId};
 use crate::store::{ClusterConfig, Store, StoreError};
@@ -38,10 +45,12 @@ use crate::tasks::Tasks;
 pub use barring::Barred;
 pub use entering::Entering;
 pub use erasure::BanAtErasure;
+pub use handover::MOVED_WITHIN;
 pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
+pub use whereabouts::Whereabouts;
 
 pub use crate::store::Shortfall;
 
@@ -53,6 +62,10 @@ use ticket::TicketKey;
 
 /// Cold loads wait their turn in this many lines, by player: one load a player at a time.
 const LOADING_LINES: usize = 256;
+/// How often who waits for shards looks where they are placed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often a stop looks whether all shards are handed over.
+const HANDED_OVER_LOOK: Duration = Duration::from_millis(20);
 /// Reports from flush tasks to the keeper: one for each shard that there can be.
 const REPORTS_MAX: usize = 4096;
 
@@ -116,6 +129,7 @@ pub struct Home {
     settings: HomeSettings,
     placement: Placement,
     owner: Owner,
+    members: Arc<Members>,
     cluster: ClusterConfig,
     tickets: TicketKey,
     store: Arc<dyn Store>,
@@ -123,6 +137,7 @@ pub struct Home {
     records: Records,
     bans: bans::Bans,
     entering: Arc<entering::Threshold>,
+    sightings: whereabouts::Sightings,
     /// Messages that were seen and are to be forgotten.
     seen: Coalescing<PlayerId, Vec<u128>>,
     shards: Vec<Arc<Shard>>,
@@ -143,7 +158,7 @@ impl Home {
     pub fn start(
         settings: HomeSettings,
         cluster: ClusterConfig,
-        owner: Owner,
+        members: Arc<Members>,
         store: Arc<dyn Store>,
         events: Arc<Events>,
         tasks: Tasks,
@@ -161,11 +176,13 @@ impl Home {
             records: Records::new(settings.hot_records_max),
             bans: bans::Bans::new(settings.bans_max),
             entering: Arc::default(),
+            sightings: whereabouts::Sightings::of(cluster.shards),
             seen: Coalescing::default(),
             in_flight: flush::InFlight::default(),
             settings,
             placement,
-            owner,
+            owner: members.me().clone(),
+            members,
             cluster,
             tickets,
             store,
@@ -183,15 +200,51 @@ impl Home {
         Ok(home)
     }
 
-    /// Waits until every shard serves, at most `deadline`; says how many do not.
+    /// Waits until every shard that is placed here serves, at most `deadline`; says how many do not.
     pub async fn wait_owned(&self, deadline: Duration) -> usize {
         let until = tokio::time::Instant::now() + deadline;
         let mut waiting = 0;
         for shard in &self.shards {
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
-            waiting += usize::from(!shard.wait_serving(left).await);
+            // Placed anew at each look: the cluster may change meanwhile.
+            while self.is_placed_here(shard.id()) {
+                let left = until.saturating_duration_since(tokio::time::Instant::now());
+                if shard.wait_serving(left.min(LOOK_AGAIN)).await {
+                    break;
+                }
+                if left.is_zero() {
+                    waiting += 1;
+                    break;
+                }
+            }
         }
         waiting
+    }
+
+    fn is_placed_here(&self, shard: ShardId) -> bool {
+        wishes::place(&self.members.snapshot(), shard) == wishes::Place::Here
+    }
+
+    /// The shards that are placed here: those that this node serves, or is to serve in a moment.
+    #[must_use]
+    pub fn shards_placed(&self) -> Vec<&Arc<Shard>> {
+        let snapshot = self.members.snapshot();
+        let is_here = |shard: &&Arc<Shard>| wishes::place(&snapshot, shard.id()) == wishes::Place::Here;
+        self.shards.iter().filter(is_here).collect()
+    }
+
+    /// Hands all shards over to the other nodes, before a stop, as long as there are any and at most `deadline`; says
+    /// how many are left here.
+    pub async fn hand_over(&self, deadline: Duration) -> usize {
+        self.members.drain();
+        let until = tokio::time::Instant::now() + deadline;
+        loop {
+            let held = self.shards.iter().filter(|shard| shard.fence().is_some()).count();
+            let has_heirs = self.members.snapshot().has_other_takers();
+            if held == 0 || !has_heirs || tokio::time::Instant::now() >= until {
+                return held;
+            }
+            tokio::time::sleep(HANDED_OVER_LOOK).await;
+        }
     }
 
     /// Gives every lease back, after the last flush.
@@ -357,11 +410,13 @@ impl Home {
     }
 
     /// Tells the keeper. Its channel is as deep as there can be shards with one batch in flight each, so a full one
-    /// means that the keeper is stuck; then the flush task's next try reports again.
-    fn tell_keeper(&self, shard: ShardId, event: lease::Event) {
-        if self.reports.try_send((shard, event)).is_err() {
+    /// means that the keeper is stuck; then the flush task's next try reports again. Says whether it was told.
+    fn tell_keeper(&self, shard: ShardId, event: lease::Event) -> bool {
+        let is_told = self.reports.try_send((shard, event)).is_ok();
+        if !is_told {
             tracing::warn!(operation = "keeper", shard = shard.number(), "the keeper is behind");
         }
+        is_told
     }
 
     fn loading_line(&self, player: &PlayerId) -> Option<&tokio::sync::Mutex<()>> {

@@ -1,5 +1,5 @@
-//! The only hashing in the house: which shard a player (or a room) belongs to. Pure; golden vectors in
-//! `protocol/vectors/hash.json` pin it, because every node of a cluster must agree for ever.
+//! The only hashing in the house: which shard a player (or a room) belongs to, and which node a shard. Pure; golden
+//! vectors in `protocol/vectors/hash.json` pin it, because every node of a cluster must agree for ever.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -48,6 +48,15 @@ impl Placement {
     }
 }
 
+/// On which of these nodes a shard is placed: where `xxh3-64("<node>/<shard>", seed 0)` is highest, and of two that tie
+/// the node whose name comes first. `None` without a node. A node that leaves or joins moves no shard but those that
+/// were on it or come to it. No node's name holds a slash, so no two pairs are hashed alike.
+#[must_use]
+pub fn node_of<'a>(shard: ShardId, nodes: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let weight = |node: &str| xxh3_64(format!("{node}/{shard}").as_bytes());
+    nodes.into_iter().max_by_key(|node| (weight(node), std::cmp::Reverse(*node)))
+}
+
 /// A remainder of a division by at most 4096 that is not below 4096.
 #[cold]
 fn unreachable_shard(number: u64) -> ShardId {
@@ -73,6 +82,55 @@ mod tests {
             checked += 1;
         }
         assert!(checked > 5);
+    }
+
+    #[test]
+    fn the_golden_vectors_of_nodes_hold() {
+        let vectors: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../protocol/vectors/rendezvous.json")).unwrap();
+        for vector in &vectors {
+            let nodes: Vec<&str> =
+                vector["nodes"].as_array().unwrap().iter().map(|node| node.as_str().unwrap()).collect();
+            for (number, node) in (0..).zip(vector["shards"].as_array().unwrap()) {
+                let shard = ShardId::numbered(number).unwrap();
+                assert_eq!(node_of(shard, nodes.iter().copied()), node.as_str(), "{shard} of {nodes:?}");
+            }
+        }
+        assert!(vectors.len() > 2);
+    }
+
+    #[test]
+    fn a_shard_is_on_the_same_node_in_whatever_order_they_are_named() {
+        assert_eq!(node_of(ShardId::FIRST, []), None);
+        let nodes = ["c", "a", "b"];
+        for shard in Placement::of(256).unwrap().all() {
+            let there = node_of(shard, nodes);
+            assert_eq!(node_of(shard, ["a", "b", "c"]), there);
+            // As a tie does: the same weight twice.
+            assert_eq!(node_of(shard, ["a", "b", "c", "c", "b", "a"]), there);
+        }
+    }
+
+    proptest::proptest! {
+        /// Whoever is there and whoever leaves or, read backwards, joins: no shard moves but hers, and hers are about her
+        /// share.
+        #[test]
+        fn who_leaves_or_joins_moves_her_own_shards_alone(
+            nodes in proptest::collection::btree_set("[a-z0-9._-]{1,12}", 2..12),
+            who in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+            let leaver = nodes[who.index(nodes.len())];
+            let mut hers = 0;
+            for shard in Placement::of(4096).unwrap().all() {
+                let before = node_of(shard, nodes.iter().copied()).unwrap();
+                let after = node_of(shard, nodes.iter().copied().filter(|node| *node != leaver)).unwrap();
+                hers += u32::from(before == leaver);
+                proptest::prop_assert!(before == after || before == leaver, "{} went from {} to {}", shard, before, after);
+            }
+            let share = 4096 / u32::try_from(nodes.len()).unwrap();
+            proptest::prop_assert!((share * 3 / 4..share * 5 / 4 + 1).contains(&hers), "{} of 4096, {} nodes", hers, nodes.len());
+        }
     }
 
     #[test]

@@ -104,6 +104,12 @@ impl Shard {
         *self.lease.lock()
     }
 
+    /// Whether it is about to be handed over: a moment's silence.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.lease().0 == State::Draining
+    }
+
     pub(super) fn set_lease(&self, state: State, epoch: Epoch) {
         *self.lease.lock() = (state, epoch);
     }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::kept::Kept;
 use super::pending::Pending;
 use super::{GivenUp, HubSettings, Push};
-use crate::events::{DurableUpTo, RollbackNotice};
+use crate::events::{DurableUpTo, NewHome, RollbackNotice};
 use crate::ids::{PlayerId, SessionId};
 use crate::limits::SessionLimits;
 
@@ -61,6 +61,8 @@ pub enum Control {
     RolledBack(RollbackNotice),
     /// Everything up to here is durable.
     Durable(DurableUpTo),
+    /// Another node serves the player now: the client finds it there.
+    Moved(Arc<NewHome>),
     /// The last word.
     Close(Closing),
 }

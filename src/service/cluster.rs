@@ -1,4 +1,5 @@
-//! `GET /v1/cluster`: this node, its store, and where each shard stands.
+//! `GET /v1/cluster`: the nodes, the store of this one, and where each shard stands: those of other nodes as far as the
+//! store and their heartbeats say.
 
 use std::sync::Arc;
 
@@ -9,9 +10,12 @@ use serde::Serialize;
 use super::Service;
 use super::door::Reader;
 use crate::clock;
+use crate::cluster::{Holds, Member, Seen};
 use crate::home::Shortfall;
 use crate::home::lease;
+use crate::home::record::millis;
 use crate::home::shard::Shard;
+use crate::ids::Owner;
 
 #[derive(Serialize)]
 pub(super) struct ClusterView {
@@ -25,8 +29,19 @@ pub(super) struct ClusterView {
 #[derive(Serialize)]
 struct NodeView {
     node: String,
+    boot: String,
     url: String,
-    uptime_ms: u64,
+    /// It hands its shards over and stops.
+    draining: bool,
+    /// How long ago it was heard of.
+    age_ms: u64,
+    /// The storage formats that it reads: the oldest, the newest; and the one that it writes.
+    formats: [u32; 3],
+    /// What it held at its last heartbeat.
+    holds: Holds,
+    /// Of the node that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -53,7 +68,7 @@ impl ShortfallView {
 #[derive(Serialize)]
 struct ShardView {
     shard: u16,
-    /// Absent while no node is known to hold it.
+    /// The node that holds it; absent while none is known to.
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
     epoch: u64,
@@ -65,30 +80,50 @@ struct ShardView {
 
 /// `GET /v1/cluster`
 pub(super) async fn cluster(State(service): State<Arc<Service>>, _: Reader) -> Json<ClusterView> {
+    let holders = service.home.holders().await;
     let now_ms = clock::now().mono_ms;
     let node = &service.settings.node_id;
+    let shards = service.home.shards().iter().zip(holders);
     Json(ClusterView {
         node: node.clone(),
-        nodes: vec![NodeView {
-            node: node.clone(),
-            url: service.settings.client_url.clone(),
-            uptime_ms: now_ms.saturating_sub(service.started_at_ms),
-        }],
+        nodes: nodes(&service, now_ms),
         store: StoreView {
             kind: service.home.store_kind(),
             shortfalls: service.settings.shortfalls.iter().map(ShortfallView::of).collect(),
         },
         records_hot: service.home.records().len(),
-        shards: service.home.shards().iter().map(|shard| shard_view(shard, node, now_ms)).collect(),
+        shards: shards.map(|(shard, holder)| shard_view(shard, holder.as_ref(), node, now_ms)).collect(),
     })
 }
 
-fn shard_view(shard: &Shard, node: &str, now_ms: u64) -> ShardView {
+fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
+    let cluster = service.home.cluster();
+    let since_ms = now_ms.saturating_sub(cluster.taken_at_ms());
+    let view = |seen: &Seen| {
+        let Seen { member: Member { owner, says }, age } = seen;
+        let is_me = owner == cluster.me();
+        NodeView {
+            node: owner.node().to_owned(),
+            boot: owner.boot_id().to_owned(),
+            // As it is told to clients, also before the first heartbeat.
+            url: if is_me { service.settings.client_url.clone() } else { says.url.clone() },
+            draining: says.drains,
+            age_ms: millis(*age).saturating_add(since_ms),
+            formats: [says.formats.min, says.formats.max, says.formats.writes],
+            holds: says.holds,
+            uptime_ms: is_me.then(|| now_ms.saturating_sub(service.started_at_ms)),
+        }
+    };
+    cluster.seen().iter().map(view).collect()
+}
+
+fn shard_view(shard: &Shard, holder: Option<&Owner>, node: &str, now_ms: u64) -> ShardView {
     let (state, epoch) = shard.lease();
     let is_ours = !matches!(state, lease::State::Free | lease::State::Fenced);
+    let holder = holder.map(Owner::node).filter(|holder| *holder != node);
     ShardView {
         shard: shard.id().number(),
-        home: is_ours.then(|| node.to_owned()),
+        home: if is_ours { Some(node.to_owned()) } else { holder.map(str::to_owned) },
         epoch: epoch.number(),
         state: state.name(),
         serving: shard.serves(now_ms),

@@ -86,7 +86,8 @@ impl Service {
     async fn judge(&self) -> Readiness {
         let probed = self.home.probe_store(PROBE_DEADLINE).await;
         let now_ms = clock::now().mono_ms;
-        let shards = self.home.shards();
+        // Those of other nodes are theirs to answer for.
+        let shards = self.home.shards_placed();
         let serving = shards.iter().filter(|shard| shard.serves(now_ms)).count();
         let now = (self.settings.shortfalls_now)();
         let mut reasons = Vec::new();

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::cluster::Members;
 use crate::config::{Secret, Settings};
 use crate::events::{EndReason, Events, Status};
 use crate::home::record::presence::PresenceChange;
@@ -82,6 +83,9 @@ impl Store for Sick {
     }
     fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released> {
         self.store.lease_release(shard, owner, epoch)
+    }
+    fn holders(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<store::Held>>> {
+        self.store.holders(shards)
     }
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {
         if self.takes_writes.load(Ordering::Relaxed) { self.store.commit(commit) } else { silent() }
@@ -282,7 +286,7 @@ impl House {
         let home = Home::start(
             home,
             cluster,
-            Owner::boot("node-1"),
+            Members::alone(Owner::boot("node-1"), Arc::clone(&store) as Arc<dyn Store>),
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&events),
             tasks.clone(),

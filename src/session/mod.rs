@@ -14,10 +14,13 @@ mod outbox;
 mod parting;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::clock::{self, Now};
 use crate::events::Events;
@@ -90,6 +93,8 @@ pub struct Sessions {
     rates: Arc<Rates>,
     token_check: Box<TokenCheck>,
     meters: meters::Meters,
+    /// Links of players who were handed over, and when they close: one a session that was here.
+    parting: Mutex<VecDeque<(Instant, Arc<Mailbox>)>>,
     /// Links that come now are closed at once.
     is_going_away: AtomicBool,
     tasks: Tasks,
@@ -118,6 +123,7 @@ impl Sessions {
             rates,
             token_check,
             meters: meters::Meters::new(),
+            parting: Mutex::default(),
             is_going_away: AtomicBool::new(false),
             tasks: tasks.clone(),
         });

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::CloseCode;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Sessions;
 use super::parting::closing_of;
@@ -42,6 +42,7 @@ impl Sessions {
                     }
                 }
                 _ = mode.tick() => {
+                    self.close_parted(Some(Instant::now()));
                     if !self.events.mode.take().is_empty() {
                         self.tell_mode();
                     }
@@ -69,11 +70,40 @@ impl Sessions {
             Some(LinkEnd::TokenExpired) => {
                 mailbox.tell(Control::Close(closing_of(CloseCode::TokenExpired, "the token has expired")));
             }
-            Some(LinkEnd::Moved) => {
-                let closing = closing_of(CloseCode::Moved, "another node serves the player now");
-                self.forget(session, &event.watched, closing);
+            Some(LinkEnd::Moved) => self.forget(session, &event.watched, moved()),
+            Some(LinkEnd::HandedOver(home)) => {
+                // Its mailbox is nobody's from here on: should the shard come back, its session gets another one.
+                let due = Instant::now() + Duration::from_millis(home.within_ms);
+                self.hub.remove(session);
+                mailbox.tell(Control::Moved(home));
+                for player in &event.watched {
+                    self.presence.unwatch(player, session);
+                }
+                if mailbox.is_linked() {
+                    self.parting.lock().push_back((due, mailbox));
+                }
             }
         }
+    }
+
+    /// Closes the links of players who were handed over long enough ago; all of them, if the node has no more time.
+    fn close_parted(&self, now: Option<Instant>) {
+        let due = |(due, _): &mut (Instant, Arc<Mailbox>)| now.is_none_or(|now| *due <= now);
+        loop {
+            // Not in the condition: the lock would be held while the mailbox is told.
+            let next = self.parting.lock().pop_front_if(due);
+            let Some((_, mailbox)) = next else { return };
+            mailbox.tell(Control::Close(moved()));
+        }
+    }
+
+    /// Waits until the links of all players who were handed over have had their time, at most `deadline`.
+    pub async fn see_off(&self, deadline: Duration) {
+        let until = Instant::now() + deadline;
+        while self.parting.lock().iter().any(|(_, mailbox)| mailbox.is_linked()) && Instant::now() < until {
+            tokio::time::sleep(CLOSE_PAUSE).await;
+        }
+        self.close_parted(None);
     }
 
     fn forget(&self, session: SessionId, watched: &[PlayerId], closing: Closing) {
@@ -90,8 +120,8 @@ impl Sessions {
         let placement = self.home.placement();
         for mailbox in self.hub.all() {
             let shard = placement.shard_of(mailbox.player());
-            let serves =
-                self.home.shards().get(usize::from(shard.number())).is_some_and(|shard| shard.serves(now_ms));
+            let shard = self.home.shards().get(usize::from(shard.number()));
+            let serves = shard.is_some_and(|shard| shard.serves(now_ms) || shard.is_draining());
             mailbox.tell_mode(if serves { Mode::Normal } else { Mode::Paused });
             if serves {
                 // A pause too short to be told may still have kept pushes back.
@@ -118,6 +148,10 @@ impl Sessions {
             mailbox.tell(going_away());
         }
     }
+}
+
+fn moved() -> Closing {
+    closing_of(CloseCode::Moved, "another node serves the player now")
 }
 
 fn going_away() -> Control {

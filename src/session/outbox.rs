@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use protocol::push::{Durable, Mode as WireMode, ModeChanged, RolledBack};
+use protocol::push::{Durable, Mode as WireMode, ModeChanged, Moved, RolledBack};
 use protocol::request::Op;
 use protocol::{Encoding, codec};
 use serde::Serialize;
@@ -102,6 +102,10 @@ impl Outbox {
             ),
             Control::Durable(durable) => {
                 self.add(Op::Durable, 0, &Durable { stamp: wire_stamp(durable.stamp), cseq: durable.cseq });
+            }
+            Control::Moved(home) => {
+                let (url, node) = (home.url.to_string(), home.node.to_string());
+                self.add(Op::Moved, 0, &Moved { url, node, within_ms: home.within_ms });
             }
             Control::Close(_) => {}
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::{
-    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Grant, Holder, Keep, Released, Renewed,
+    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Grant, Held, Holder, Keep, Released, Renewed,
 };
 
 /// A floor further ahead of the store's clock than this is a lie: epochs are Unix milliseconds plus a few.
@@ -114,6 +114,14 @@ pub fn renew(
         Renewed::Regranted { flush_seq, generation }
     };
     (renewed, Some(extended))
+}
+
+/// Who holds a shard, and for how long still.
+#[must_use]
+pub fn holder(meta: Option<&Meta>, now_ms: u64) -> Option<Held> {
+    let meta = meta?;
+    let remaining = Duration::from_millis(meta.until_ms.saturating_sub(now_ms));
+    Some(Held { owner: meta.holder.clone()?, remaining })
 }
 
 /// Gives a lease back. The meta to write comes along when it was ours.

@@ -50,6 +50,12 @@ impl Layout {
         format!("{}:cfg", self.cluster)
     }
 
+    /// `<cluster>:nodes`, a hash: live nodes by name, each `deadline heard-at owner what-it-says` (Unix ms, JSON).
+    #[must_use]
+    pub fn nodes(&self) -> String {
+        format!("{}:nodes", self.cluster)
+    }
+
     /// `<cluster>:probe`, a string: what readiness writes and reads back.
     #[must_use]
     pub fn probe(&self) -> String {
@@ -210,6 +216,7 @@ mod tests {
         assert_eq!(keys.record(&player("ann")).concat(), "{hearth.s17}:p:ann");
         assert_eq!(keys.watches(&player("ann")).concat(), "{hearth.s17}:w:ann");
         assert_eq!(layout.config(), "hearth:cfg");
+        assert_eq!(layout.nodes(), "hearth:nodes");
         assert_eq!(layout.probe(), "hearth:probe");
     }
 

@@ -5,6 +5,7 @@
 pub mod embedded;
 pub mod judge;
 pub mod layout;
+pub mod members;
 mod open;
 pub mod redis;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 
+pub use self::members::{Beat, Formats, Heartbeat, Held, Holds, Member, Says, Seen};
 pub use self::open::{OpenError, OpenOptions, open};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 
@@ -406,6 +408,39 @@ pub trait Store: Send + Sync + 'static {
         epoch: Epoch,
         ttl: Duration,
     ) -> StoreFuture<'_, Renewed>;
+    /// Asks for many shards together: an answer each, in their order.
+    fn lease_acquire_all(
+        &self,
+        requests: Vec<AcquireRequest>,
+    ) -> BoxFuture<'_, Vec<Result<Acquired, StoreError>>> {
+        Box::pin(join_all(requests.into_iter().map(|request| self.lease_acquire(request))))
+    }
+    /// Extends many leases together: an answer each, in their order.
+    fn lease_renew_all(
+        &self,
+        owner: &Owner,
+        leases: Vec<(ShardId, Epoch)>,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Vec<Result<Renewed, StoreError>>> {
+        let owner = owner.clone();
+        Box::pin(async move {
+            let renewals =
+                leases.into_iter().map(|(shard, epoch)| self.lease_renew(shard, &owner, epoch, ttl));
+            join_all(renewals).await
+        })
+    }
+    /// Who holds these shards, in their order; `None` where nobody does. Not for deciding who may write.
+    fn holders(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<Held>>>;
+    /// Says that a node lives, and hears who else does. A store of one node knows of nobody else.
+    fn heartbeat(&self, heartbeat: Heartbeat) -> StoreFuture<'_, Beat> {
+        let me = Seen { member: heartbeat.member, age: Duration::ZERO };
+        Box::pin(std::future::ready(Ok(Beat::Members(vec![me]))))
+    }
+    /// Says that a node has left; nothing is said of a newer process of its name.
+    fn leave(&self, owner: &Owner) -> StoreFuture<'_, ()> {
+        let _ = owner;
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Gives a lease back, only if it is ours.
     fn lease_release(&self, shard: ShardId, owner: &Owner, epoch: Epoch) -> StoreFuture<'_, Released>;
     /// Writes one batch behind the fence, or nothing.

@@ -9,6 +9,7 @@
 //! `warn` means that somebody should look, `error` that a promise was broken; one event a change of state.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -40,6 +41,14 @@ pub enum LogsError {
     /// Somebody else set the process's logs before.
     #[error("the logs of this process are set already")]
     Taken,
+}
+
+/// What the node is called, once that is known.
+static NODE: OnceLock<String> = OnceLock::new();
+
+/// Says what the node is called, where that was not known when the logs were started.
+pub fn name_node(node_id: &str) {
+    let _ = NODE.set(node_id.to_owned());
 }
 
 /// Starts the logs of this process, for good.
@@ -109,7 +118,7 @@ where
             ("timestamp", timestamp.as_str()),
             ("level", metadata.level().as_str()),
             ("service", SERVICE),
-            ("node", &self.node),
+            ("node", NODE.get().unwrap_or(&self.node)),
             ("target", metadata.target()),
         ] {
             line.insert(name.to_owned(), Value::from(value));

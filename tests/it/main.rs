@@ -10,6 +10,7 @@
 
 mod barred;
 mod broadcast;
+mod cluster;
 mod crash;
 mod demo;
 mod erasure;

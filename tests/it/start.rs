@@ -1,6 +1,7 @@
 //! What is promised about starting: all that is wrong is said at once, in lines that say what to do, and nothing runs.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use crate::harness::both_stores::on_both_stores;
 use crate::harness::redis_server::RedisServer;
@@ -90,28 +91,54 @@ fn says(child: &mut std::process::Child) -> impl Iterator<Item = String> + use<>
     std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok)
 }
 
-#[tokio::test]
-async fn a_second_server_on_a_store_says_that_it_waits_and_is_ready_once_it_serves() {
-    let mut first = Server::on(StoreKind::Redis).with_lease(1_000).start();
-    let url = first.store_url();
-    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"));
-    second.args(["--client-addr", "127.0.0.1:0", "--service-addr", "127.0.0.1:0", "--store", &url]);
+/// Somebody who is no member of the cluster and holds every shard, until the value is dropped.
+async fn stranger_on(url: &str) -> tokio::task::JoinSet<()> {
+    use hearth::store::{AcquireRequest, OpenOptions};
+    let store = hearth::store::open(url, OpenOptions { cluster: "test".into(), ..OpenOptions::default() });
+    let store = store.await.unwrap();
+    let ttl = Duration::from_secs(1);
+    let request = move |number| AcquireRequest {
+        shard: hearth::ids::ShardId::numbered(number).unwrap(),
+        owner: hearth::ids::Owner::named("stranger#1"),
+        ttl,
+        floor: hearth::ids::Epoch::ZERO,
+        generation_if_new: hearth::ids::Generation::of(1),
+    };
+    store.lease_acquire_all((0..16).map(request).collect()).await;
+    let mut stranger = tokio::task::JoinSet::new();
+    stranger.spawn(async move {
+        let mut ticks = tokio::time::interval(ttl / 5);
+        loop {
+            ticks.tick().await;
+            store.lease_acquire_all((0..16).map(request).collect()).await;
+        }
+    });
+    stranger
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_gets_no_shard_says_that_it_waits_and_is_ready_once_it_serves() {
+    let redis = RedisServer::start();
+    let stranger = stranger_on(&redis.url()).await;
+    let url = redis.url();
+    let mut server = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"));
+    server.args(["--client-addr", "127.0.0.1:0", "--service-addr", "127.0.0.1:0", "--store", &url]);
     for setting in [
-        "node_id=second",
         "cluster.name=test",
         "cluster.shards=16",
         "home.lease_ttl_ms=1000",
         "redis.response_timeout_ms=250",
         "redis.connect_timeout_ms=250",
     ] {
-        second.args(["--set", setting]);
+        server.args(["--set", setting]);
     }
-    let mut second =
-        second.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let mut lines = says(&mut second);
-    let waits = lines.next().unwrap();
+    let mut server =
+        server.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut lines = says(&mut server);
+    let (waits, mut lines) =
+        tokio::task::spawn_blocking(move || (lines.next().unwrap(), lines)).await.unwrap();
     assert!(waits.contains("waits") && waits.contains("16") && !waits.contains("ready"), "{waits}");
-    assert!(first.stop_gracefully().success());
+    drop(stranger);
     let ready = lines.next().unwrap();
     assert!(ready.contains("is ready"), "{ready}");
     let url = lines.next().unwrap().trim().strip_prefix("clients").unwrap().trim().to_owned();
@@ -119,8 +146,8 @@ async fn a_second_server_on_a_store_says_that_it_waits_and_is_ready_once_it_serv
         .await
         .login("ann")
         .await;
-    second.kill().unwrap();
-    second.wait().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Golden vectors of the one hash: xxh3-64, seed 0, over the UTF-8 bytes of a player or a room.
+//! Golden vectors of the one hash: xxh3-64, seed 0, over the UTF-8 bytes of a player, a room, or a node and a shard.
 //! The server's placement reads the same file; it decides on which node a player lives, so it never changes.
 
 use serde::{Deserialize, Serialize};
@@ -64,4 +64,35 @@ fn the_hash_of_a_name_never_changes() {
     golden("hash.json", &vectors);
     // The value that xxHash itself publishes for the empty input: this is that function, and no other of its name.
     assert_eq!(vectors[0].xxh3, "2d06800538d394c2");
+}
+
+/// Where the first shards are placed among these nodes.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct RendezvousVector {
+    nodes: Vec<String>,
+    /// The node of each shard, from 0 on.
+    shards: Vec<String>,
+}
+
+#[test]
+fn the_node_of_a_shard_never_changes() {
+    let groups: [&[&str]; 5] = [
+        &["node-1"],
+        &["node-1", "node-2"],
+        &["node-1", "node-2", "node-3"],
+        &["hearth-0.hearth", "hearth-1.hearth", "hearth-2.hearth", "hearth-3.hearth"],
+        &["eu_west-a-7700", "eu_west-b-7700", "z"],
+    ];
+    let node_of = |shard: usize, nodes: &[&str]| {
+        let weight = |node: &str| xxh3_64(format!("{node}/{shard}").as_bytes());
+        nodes.iter().max_by_key(|node| weight(node)).unwrap().to_string()
+    };
+    let vectors: Vec<RendezvousVector> = groups
+        .iter()
+        .map(|nodes| RendezvousVector {
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            shards: (0..32).map(|shard| node_of(shard, nodes)).collect(),
+        })
+        .collect();
+    golden("rendezvous.json", &vectors);
 }

@@ -22,9 +22,9 @@ use self::queues::{banned_names, read_queue};
 use self::tables::{ReadTables, WriteTables, read_cluster};
 use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX,
-    LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released, Renewed, Shortfall, Store,
-    StoreError, StoreFuture, StoredRecord, Which, judge,
+    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Held, Holder, LIVE_PAGE_MAX,
+    LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released, Renewed,
+    Shortfall, Store, StoreError, StoreFuture, StoredRecord, Which, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -189,6 +189,12 @@ impl Store for EmbeddedStore {
             metas.insert(shard, meta);
         }
         Box::pin(std::future::ready(Ok(released)))
+    }
+
+    fn holders(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<Held>>> {
+        let (metas, now_ms) = (self.shared.metas.lock(), clock::now().unix_ms);
+        let holders = shards.iter().map(|shard| judge::holder(metas.get(shard), now_ms)).collect();
+        Box::pin(std::future::ready(Ok(holders)))
     }
 
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {

@@ -6,6 +6,8 @@ mod endpoint;
 mod errors;
 mod lane;
 mod lanes;
+mod leases;
+mod members;
 mod reply;
 mod routes;
 mod scripts;
@@ -28,10 +30,11 @@ use self::routes::Routes;
 use self::scripts::{Scripts, queued_message, stored_record};
 use self::settings::Settings;
 use super::layout::{Layout, ShardKeys};
+use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX,
-    LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage, Released, Renewed, Shortfall,
-    Store, StoreError, StoreFuture, StoredRecord, Which,
+    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Held, Holder, LIVE_PAGE_MAX,
+    LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage, Released,
+    Renewed, Shortfall, Store, StoreError, StoreFuture, StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -183,6 +186,41 @@ impl Store for RedisStore {
         Box::pin(
             async move { self.scripts.lease_release(&self.routes, &self.keys(shard), &owner, epoch).await },
         )
+    }
+
+    fn lease_acquire_all(
+        &self,
+        requests: Vec<AcquireRequest>,
+    ) -> BoxFuture<'_, Vec<Result<Acquired, StoreError>>> {
+        Box::pin(async move { self.acquire_all(&requests).await })
+    }
+
+    fn lease_renew_all(
+        &self,
+        owner: &Owner,
+        leases: Vec<(ShardId, Epoch)>,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Vec<Result<Renewed, StoreError>>> {
+        let owner = owner.clone();
+        Box::pin(async move {
+            let answers = self.renew_all(&owner, &leases, ttl).await;
+            #[cfg(feature = "sabotage")]
+            let answers = self.unfenced_all(&leases, answers).await;
+            answers
+        })
+    }
+
+    fn holders(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<Held>>> {
+        Box::pin(async move { self.look_at_all(&shards).await })
+    }
+
+    fn heartbeat(&self, heartbeat: Heartbeat) -> StoreFuture<'_, Beat> {
+        Box::pin(async move { self.beat(&heartbeat).await })
+    }
+
+    fn leave(&self, owner: &Owner) -> StoreFuture<'_, ()> {
+        let owner = owner.clone();
+        Box::pin(async move { self.bid_farewell(&owner).await })
     }
 
     fn commit(&self, commit: Commit) -> StoreFuture<'_, Committed> {

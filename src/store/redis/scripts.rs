@@ -39,7 +39,7 @@ impl Script {
         Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
     }
 
-    fn with<'a>(
+    pub(super) fn with<'a>(
         &'a self,
         key: &'a str,
         keys: usize,
@@ -90,8 +90,10 @@ impl<'a> ScriptCall<'a> {
 
 /// All scripts, hashed once.
 pub(super) struct Scripts {
-    lease_acquire: Script,
-    lease_renew: Script,
+    pub(super) lease_acquire: Script,
+    pub(super) lease_renew: Script,
+    pub(super) lease_look: Script,
+    pub(super) members: Script,
     lease_release: Script,
     commit: Script,
     config_agree: Script,
@@ -104,6 +106,8 @@ impl Scripts {
         Self {
             lease_acquire: Script::new(include_str!("../lua/lease_acquire.lua")),
             lease_renew: Script::new(include_str!("../lua/lease_renew.lua")),
+            lease_look: Script::new(include_str!("../lua/lease_look.lua")),
+            members: Script::new(include_str!("../lua/members.lua")),
             lease_release: Script::new(include_str!("../lua/lease_release.lua")),
             commit: Script::new(include_str!("../lua/commit.lua")),
             config_agree: Script::new(include_str!("../lua/config_agree.lua")),
@@ -119,26 +123,9 @@ impl Scripts {
         request: &AcquireRequest,
     ) -> Result<Acquired, StoreError> {
         let meta = layout.shard(request.shard).meta();
-        let arguments = |command: &mut Cmd| {
-            command
-                .arg(&meta)
-                .arg(request.owner.as_str())
-                .arg(ttl_ms(request.ttl))
-                .arg(request.floor.number())
-                .arg(layout::hex16(request.generation_if_new.number()));
-        };
+        let arguments = |command: &mut Cmd| write_acquire(command, &meta, request);
         let call = self.lease_acquire.with(&meta, 1, &arguments);
-        let mut reply = Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?;
-        match reply.word()?.as_str() {
-            "granted" => Ok(Acquired::Granted(grant(&mut reply)?)),
-            "mine" => Ok(Acquired::AlreadyMine(grant(&mut reply)?)),
-            "held" => Ok(Acquired::Held {
-                owner: Owner::named(&reply.word()?),
-                remaining: Duration::from_millis(reply.number()?),
-            }),
-            "floor_poisoned" => Ok(Acquired::FloorPoisoned),
-            other => Err(corrupt(other)),
-        }
+        acquired(&mut Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?)
     }
 
     pub(super) async fn lease_renew(
@@ -154,20 +141,7 @@ impl Scripts {
             command.arg(&meta).arg(owner.as_str()).arg(epoch.number()).arg(ttl_ms(ttl));
         };
         let call = self.lease_renew.with(&meta, 1, &arguments);
-        let mut reply = Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?;
-        match reply.word()?.as_str() {
-            "renewed" => Ok(Renewed::Renewed {
-                flush_seq: FlushSeq::of(reply.number()?),
-                generation: Generation::of(reply.hex()?),
-            }),
-            "regranted" => Ok(Renewed::Regranted {
-                flush_seq: FlushSeq::of(reply.number()?),
-                generation: Generation::of(reply.hex()?),
-            }),
-            "fenced" => Ok(Renewed::Fenced { epoch: Epoch::of(reply.number()?) }),
-            "rolled_back" => Ok(Renewed::RolledBack),
-            other => Err(corrupt(other)),
-        }
+        renewed(&mut Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?)
     }
 
     pub(super) async fn lease_release(
@@ -287,6 +261,45 @@ impl Scripts {
         };
         let call = self.config_agree.with(key, 1, &arguments);
         Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)
+    }
+}
+
+/// KEYS and ARGV of `lease_acquire.lua`.
+pub(super) fn write_acquire(command: &mut Cmd, meta: &str, request: &AcquireRequest) {
+    command
+        .arg(meta)
+        .arg(request.owner.as_str())
+        .arg(ttl_ms(request.ttl))
+        .arg(request.floor.number())
+        .arg(layout::hex16(request.generation_if_new.number()));
+}
+
+pub(super) fn acquired(reply: &mut Reply) -> Result<Acquired, StoreError> {
+    match reply.word()?.as_str() {
+        "granted" => Ok(Acquired::Granted(grant(reply)?)),
+        "mine" => Ok(Acquired::AlreadyMine(grant(reply)?)),
+        "held" => Ok(Acquired::Held {
+            owner: Owner::named(&reply.word()?),
+            remaining: Duration::from_millis(reply.number()?),
+        }),
+        "floor_poisoned" => Ok(Acquired::FloorPoisoned),
+        other => Err(corrupt(other)),
+    }
+}
+
+pub(super) fn renewed(reply: &mut Reply) -> Result<Renewed, StoreError> {
+    match reply.word()?.as_str() {
+        "renewed" => Ok(Renewed::Renewed {
+            flush_seq: FlushSeq::of(reply.number()?),
+            generation: Generation::of(reply.hex()?),
+        }),
+        "regranted" => Ok(Renewed::Regranted {
+            flush_seq: FlushSeq::of(reply.number()?),
+            generation: Generation::of(reply.hex()?),
+        }),
+        "fenced" => Ok(Renewed::Fenced { epoch: Epoch::of(reply.number()?) }),
+        "rolled_back" => Ok(Renewed::RolledBack),
+        other => Err(corrupt(other)),
     }
 }
 
@@ -471,6 +484,6 @@ pub(super) fn queued_message(stored: &Bytes) -> Option<QueuedMessage> {
     })
 }
 
-fn ttl_ms(ttl: Duration) -> u64 {
+pub(super) fn ttl_ms(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(TTL_MS_MIN, TTL_MS_MAX)
 }

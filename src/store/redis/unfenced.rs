@@ -43,6 +43,22 @@ impl RedisStore {
         Ok(Renewed::Renewed { generation: Generation::of(meta.hex()?), flush_seq: FlushSeq::of(u64::MAX) })
     }
 
+    /// The same for many.
+    pub(super) async fn unfenced_all(
+        &self,
+        leases: &[(ShardId, Epoch)],
+        answers: Vec<Result<Renewed, StoreError>>,
+    ) -> Vec<Result<Renewed, StoreError>> {
+        let mut told = Vec::with_capacity(answers.len());
+        for ((shard, _), answer) in leases.iter().zip(answers) {
+            told.push(match answer {
+                Ok(answer) => self.unfenced(*shard, answer).await,
+                error => error,
+            });
+        }
+        told
+    }
+
     async fn meta(&self, shard: ShardId) -> Result<Reply, StoreError> {
         let (meta, mut command) = (self.keys(shard).meta(), Cmd::new());
         command.arg("HMGET").arg(&meta).arg(&["epoch", "holder", "gen", "f"]);

@@ -26,6 +26,8 @@ for_each_store! {
     a_poisoned_floor_is_refused
     a_lease_far_ahead_is_cut_to_one_ttl
     a_renewal_extends_the_lease
+    many_leases_are_asked_for_and_extended_together
+    who_holds_a_shard_is_seen_without_asking_for_it
     a_run_out_lease_is_regranted_while_nobody_has_come
     a_renewal_of_what_is_not_ours_is_fenced
     a_renewal_above_what_is_stored_means_a_store_gone_back
@@ -155,6 +157,50 @@ async fn a_lease_far_ahead_is_cut_to_one_ttl(fixture: &Fixture) {
         matches!(answer, Acquired::Granted(_)).then_some(())
     })
     .await;
+}
+
+async fn many_leases_are_asked_for_and_extended_together(fixture: &Fixture) {
+    let asked = |owner, numbers: [u16; 3]| {
+        numbers.map(|number| AcquireRequest { shard: shard(number), ..request(owner, LONG) }).to_vec()
+    };
+    fixture.store.lease_acquire(AcquireRequest { shard: shard(2), ..request("b#1", LONG) }).await.unwrap();
+    let answers = fixture.store.lease_acquire_all(asked("a#1", [1, 2, 3])).await;
+    let mut leases = Vec::new();
+    for (number, answer) in (1..).zip(answers) {
+        match answer.unwrap() {
+            Acquired::Granted(grant) if number != 2 => leases.push((shard(number), grant.epoch)),
+            Acquired::Held { owner, .. } if number == 2 => assert_eq!(owner.as_str(), "b#1"),
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    leases.insert(1, (shard(2), Epoch::of(1)));
+    let owner = Owner::named("a#1");
+    let answers: Vec<_> = fixture.store.lease_renew_all(&owner, leases, LONG).await;
+    let renewed: Vec<_> =
+        answers.iter().map(|answer| matches!(answer, Ok(Renewed::Renewed { .. }))).collect();
+    assert_eq!(renewed, [true, false, true], "{answers:?}");
+    assert!(matches!(answers[1], Ok(Renewed::Fenced { .. })), "{answers:?}");
+    assert!(fixture.store.lease_renew_all(&owner, Vec::new(), LONG).await.is_empty());
+}
+
+async fn who_holds_a_shard_is_seen_without_asking_for_it(fixture: &Fixture) {
+    let home = Home::take(fixture, "a#1").await;
+    fixture.store.lease_acquire(AcquireRequest { shard: shard(8), ..request("b#1", SHORT) }).await.unwrap();
+    let shards = vec![shard(7), shard(9)];
+    let seen = fixture.store.holders(shards.clone()).await.unwrap();
+    assert_eq!(seen.len(), 2);
+    let held = seen[0].clone().unwrap();
+    assert!(held.owner.as_str() == "a#1" && held.remaining <= LONG && held.remaining > LONG / 2, "{held:?}");
+    assert_eq!(seen[1], None, "nobody has ever asked for it");
+    until("the short lease runs out, and is still seen", async || {
+        let seen = fixture.store.holders(vec![shard(8)]).await.unwrap();
+        let held = seen[0].clone().unwrap();
+        assert_eq!(held.owner.as_str(), "b#1");
+        held.remaining.is_zero().then_some(())
+    })
+    .await;
+    fixture.store.lease_release(home.shard, &home.owner, home.grant.epoch).await.unwrap();
+    assert_eq!(fixture.store.holders(shards).await.unwrap(), [None, None]);
 }
 
 async fn a_renewal_extends_the_lease(fixture: &Fixture) {

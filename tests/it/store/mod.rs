@@ -6,6 +6,7 @@ mod cluster;
 mod contract;
 mod embedded;
 mod fixture;
+mod members;
 mod random;
 mod redis_faults;
 mod redis_layout;

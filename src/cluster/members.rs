@@ -1,0 +1,242 @@
+//! This node among the others: one task says at every heartbeat that it lives, and keeps what the store answers. While
+//! the store is away the last that was heard stays. Never decides who holds what: the store's leases do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::Snapshot;
+use crate::clock;
+use crate::ids::Owner;
+use crate::store::{Beat, Formats, Heartbeat, Holds, Member, Says, Seen, Store, StoreError};
+use crate::tasks::Tasks;
+
+/// The longest between two heartbeats.
+const BEAT_MAX: Duration = Duration::from_secs(1);
+/// Heartbeats that a node may miss before it is taken for dead, and one.
+const BEATS_PER_TTL: u32 = 6;
+
+/// What the room needs to know.
+#[derive(Debug, Clone)]
+pub struct MemberSettings {
+    /// How long a node counts as alive without a heartbeat.
+    pub ttl: Duration,
+}
+
+impl MemberSettings {
+    /// How often a node says that it lives.
+    #[must_use]
+    pub fn beat(&self) -> Duration {
+        (self.ttl / BEATS_PER_TTL).min(BEAT_MAX)
+    }
+}
+
+/// Why a node is not one of the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// As many nodes as there may be.
+    #[error("this cluster has {most} nodes already: that is the most there can be", most = crate::store::members::MEMBERS_MAX)]
+    Full,
+    /// It cannot live beside one that is there.
+    #[error(
+        "this version reads formats {} to {} and writes {}, node {node} reads {} to {} and writes {}: run a version \
+         between the two first", mine.min, mine.max, mine.writes, theirs.min, theirs.max, theirs.writes
+    )]
+    Formats {
+        /// The other node.
+        node: String,
+        /// Its formats.
+        theirs: Formats,
+        /// Ours.
+        mine: Formats,
+    },
+}
+
+/// The members of the cluster, this node among them.
+pub struct Members {
+    settings: MemberSettings,
+    me: Owner,
+    says: Mutex<Says>,
+    store: Arc<dyn Store>,
+    snapshot: watch::Sender<Snapshot>,
+    /// Asks for a heartbeat out of turn.
+    hurry: Notify,
+    superseded: CancellationToken,
+}
+
+impl Members {
+    /// Says for the first time that this node lives, hears who else does, and goes on so.
+    ///
+    /// # Errors
+    /// [`JoinError`]; the node is then no member.
+    pub async fn join(
+        settings: MemberSettings,
+        me: Member,
+        store: Arc<dyn Store>,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, JoinError> {
+        let heartbeat = Heartbeat { member: me.clone(), joins: true, ttl: settings.ttl };
+        let seen = match store.heartbeat(heartbeat).await? {
+            Beat::Members(seen) => seen,
+            Beat::Full | Beat::Superseded { .. } => return Err(JoinError::Full),
+        };
+        if let Err(error) = live_beside(&me, &seen) {
+            // Who cannot stay must not be waited for.
+            let _ = store.leave(&me.owner).await;
+            return Err(error);
+        }
+        let members = Self::of(settings, me, store);
+        members.hear(seen);
+        tasks.spawn_vital("heartbeat", Arc::clone(&members).run(tasks.clone()));
+        Ok(members)
+    }
+
+    /// A node that never hears of others: for tests and benches of what lies above.
+    #[must_use]
+    pub fn alone(me: Owner, store: Arc<dyn Store>) -> Arc<Self> {
+        let settings = MemberSettings { ttl: Duration::from_secs(5) };
+        Self::of(settings, Member { owner: me, says: Says::default() }, store)
+    }
+
+    fn of(settings: MemberSettings, me: Member, store: Arc<dyn Store>) -> Arc<Self> {
+        let Member { owner, says } = me.clone();
+        let (snapshot, _) = watch::channel(Snapshot::first(me, clock::now().mono_ms));
+        Arc::new(Self {
+            settings,
+            me: owner,
+            says: Mutex::new(says),
+            store,
+            snapshot,
+            hurry: Notify::new(),
+            superseded: CancellationToken::new(),
+        })
+    }
+
+    /// This process.
+    #[must_use]
+    pub const fn me(&self) -> &Owner {
+        &self.me
+    }
+
+    /// The cluster as it was last heard of.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Hears of every change: who comes, goes, or begins to leave.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.subscribe()
+    }
+
+    /// How often a node says that it lives: how long it takes at most until all know what one says.
+    #[must_use]
+    pub fn beat(&self) -> Duration {
+        self.settings.beat()
+    }
+
+    /// What this node holds, to be told with the next heartbeat.
+    pub fn holds(&self, holds: Holds) {
+        self.says.lock().holds = holds;
+    }
+
+    /// Whether this node leaves.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.says.lock().drains
+    }
+
+    /// From now on this node takes no shards: said at once, here and to the others.
+    pub fn drain(&self) {
+        self.says.lock().drains = true;
+        let present = self.snapshot();
+        let seen = present.seen().iter().cloned().map(|mut seen| {
+            seen.member.says.drains |= seen.member.owner == self.me;
+            seen
+        });
+        self.hear(seen.collect());
+        self.hurry.notify_one();
+    }
+
+    /// Says that this node has left. Its tasks must have ended, or the next heartbeat takes it back.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the others hear of it when its time is over.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        self.store.leave(&self.me).await
+    }
+
+    /// Resolves when a newer process has this node's name: this one must end.
+    pub async fn superseded(&self) {
+        self.superseded.cancelled().await;
+    }
+
+    fn hear(&self, seen: Vec<Seen>) {
+        self.snapshot.send_if_modified(|snapshot| {
+            let (next, changed) = snapshot.followed_by(seen, clock::now().mono_ms);
+            *snapshot = next;
+            if changed {
+                let nodes: Vec<_> = snapshot.takers().collect();
+                tracing::info!(operation = "members", ?nodes, "the cluster has changed");
+            }
+            changed
+        });
+    }
+
+    async fn run(self: Arc<Self>, tasks: Tasks) {
+        let mut ticks = tokio::time::interval(self.settings.beat());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_heard = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = tasks.stopping() => return,
+                () = self.hurry.notified() => {}
+                _ = ticks.tick() => {}
+            }
+            let says = self.says.lock().clone();
+            let member = Member { owner: self.me.clone(), says };
+            let heartbeat = Heartbeat { member, joins: false, ttl: self.settings.ttl };
+            let trouble = match self.store.heartbeat(heartbeat).await {
+                Ok(Beat::Members(seen)) => {
+                    self.hear(seen);
+                    None
+                }
+                Ok(Beat::Superseded { by }) => {
+                    tracing::error!(operation = "members", %by, "a newer process has this node's name: this one ends");
+                    self.superseded.cancel();
+                    return tasks.stopping().await;
+                }
+                Ok(Beat::Full) => Some("the cluster is full".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            // One line when it begins, and one when it is over.
+            if std::mem::replace(&mut is_heard, trouble.is_none()) != trouble.is_none() {
+                match trouble {
+                    Some(status) => {
+                        tracing::warn!(operation = "members", status, "this node's heartbeat is not heard");
+                    }
+                    None => tracing::info!(operation = "members", "this node's heartbeat is heard again"),
+                }
+            }
+        }
+    }
+}
+
+/// Whether this node can live beside all that are there.
+fn live_beside(me: &Member, seen: &[Seen]) -> Result<(), JoinError> {
+    let mine = me.says.formats;
+    let stranger = seen.iter().find(|seen| !mine.lives_beside(seen.member.says.formats));
+    stranger.map_or(Ok(()), |seen| {
+        let node = seen.member.owner.node().to_owned();
+        Err(JoinError::Formats { node, theirs: seen.member.says.formats, mine })
+    })
+}

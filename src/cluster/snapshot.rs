@@ -1,0 +1,120 @@
+//! The cluster at one moment. Pure; made by `Members`, read by everybody.
+
+use std::sync::Arc;
+
+use crate::ids::Owner;
+use crate::store::{Member, Seen};
+
+/// All live members, as they were last heard of.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    me: Owner,
+    seen: Arc<[Seen]>,
+    /// When it was taken (monotonic ms).
+    taken_at_ms: u64,
+    /// When somebody last came, went or began to leave (monotonic ms).
+    changed_at_ms: u64,
+}
+
+impl Snapshot {
+    /// Nobody but this node.
+    pub(super) fn first(me: Member, now_ms: u64) -> Self {
+        let owner = me.owner.clone();
+        let seen = Arc::from([Seen { member: me, age: std::time::Duration::ZERO }]);
+        Self { me: owner, seen, taken_at_ms: now_ms, changed_at_ms: now_ms }
+    }
+
+    /// These members, as this process sees them at the beginning: for tests of what lies above.
+    #[must_use]
+    pub fn of(me: Owner, seen: Vec<Seen>) -> Self {
+        Self { me, seen: seen.into(), taken_at_ms: 0, changed_at_ms: 0 }
+    }
+
+    /// What was heard now, after this; and whether it places shards otherwise, or moves somebody.
+    pub(super) fn followed_by(&self, mut seen: Vec<Seen>, now_ms: u64) -> (Self, bool) {
+        seen.sort_unstable_by(|one, other| one.member.owner.as_str().cmp(other.member.owner.as_str()));
+        let matters = |seen: &Seen| {
+            let Member { owner, says } = &seen.member;
+            (owner.clone(), says.drains, says.url.clone())
+        };
+        let changed = !seen.iter().map(matters).eq(self.seen.iter().map(matters));
+        let changed_at_ms = if changed { now_ms } else { self.changed_at_ms };
+        (Self { me: self.me.clone(), seen: seen.into(), taken_at_ms: now_ms, changed_at_ms }, changed)
+    }
+
+    /// All live members, this node among them, by name.
+    #[must_use]
+    pub fn seen(&self) -> &[Seen] {
+        &self.seen
+    }
+
+    /// This process.
+    #[must_use]
+    pub const fn me(&self) -> &Owner {
+        &self.me
+    }
+
+    /// When it was taken (monotonic ms).
+    #[must_use]
+    pub const fn taken_at_ms(&self) -> u64 {
+        self.taken_at_ms
+    }
+
+    /// When somebody last came, went or began to leave (monotonic ms).
+    #[must_use]
+    pub const fn changed_at_ms(&self) -> u64 {
+        self.changed_at_ms
+    }
+
+    /// The member that this process is, while it lives.
+    #[must_use]
+    pub fn member(&self, owner: &Owner) -> Option<&Member> {
+        self.seen.iter().map(|seen| &seen.member).find(|member| member.owner == *owner)
+    }
+
+    /// The member of this name.
+    #[must_use]
+    pub fn named(&self, node: &str) -> Option<&Member> {
+        self.seen.iter().map(|seen| &seen.member).find(|member| member.owner.node() == node)
+    }
+
+    /// The nodes that take shards: those that live and do not leave.
+    pub fn takers(&self) -> impl Iterator<Item = &str> {
+        let stays = |seen: &&Seen| !seen.member.says.drains;
+        self.seen.iter().filter(stays).map(|seen| seen.member.owner.node())
+    }
+
+    /// Whether another node takes shards.
+    #[must_use]
+    pub fn has_other_takers(&self) -> bool {
+        self.takers().any(|node| node != self.me.node())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Says;
+    use std::time::Duration;
+
+    fn seen(owner: &str, drains: bool, age_ms: u64) -> Seen {
+        let says = Says { url: format!("ws://{owner}"), drains, ..Says::default() };
+        Seen { member: Member { owner: Owner::named(owner), says }, age: Duration::from_millis(age_ms) }
+    }
+
+    #[test]
+    fn who_leaves_takes_no_shards_and_age_is_no_change() {
+        let first = Snapshot::first(seen("b#1", false, 0).member, 10);
+        let (two, changed) = first.followed_by(vec![seen("b#1", false, 0), seen("a#1", false, 0)], 20);
+        assert!(changed && two.has_other_takers());
+        assert_eq!(two.takers().collect::<Vec<_>>(), ["a", "b"]);
+        let (same, changed) = two.followed_by(vec![seen("a#1", false, 900), seen("b#1", false, 0)], 30);
+        assert_eq!((changed, same.changed_at_ms(), same.taken_at_ms()), (false, 20, 30));
+        let (leaving, changed) = same.followed_by(vec![seen("a#1", true, 0), seen("b#1", false, 0)], 40);
+        assert!(changed && !leaving.has_other_takers());
+        assert_eq!(leaving.takers().collect::<Vec<_>>(), ["b"]);
+        let (again, changed) = leaving.followed_by(vec![seen("a#2", false, 0), seen("b#1", false, 0)], 50);
+        assert!(changed && again.member(&Owner::named("a#1")).is_none());
+        assert_eq!(again.named("a").map(|member| member.owner.as_str()), Some("a#2"));
+    }
+}

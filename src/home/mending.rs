@@ -1,0 +1,89 @@
+//! What a store that lost writes is told again: every hot record under a new epoch, bans, and the end of those whom only
+//! the store still takes for alive. Called by `keeper`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Home;
+use super::keeper::answered;
+use super::shard::{Fence, Shard};
+use crate::clock;
+use crate::ids::{Epoch, PlayerId};
+use crate::store::{COMMIT_RECORDS_MAX, Committed, Grant, LivePage};
+
+/// How long the store is left alone before what it could not take or tell after a loss is tried again.
+const MEND_AGAIN: Duration = Duration::from_secs(1);
+
+impl Home {
+    /// The store lost writes: every hot record is held under the new epoch and goes out again, whatever is stored.
+    pub(super) fn restore(&self, shard: &Arc<Shard>, grant: &Grant) {
+        tracing::warn!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
+        shard.set_fence(Some(Fence::of(grant)));
+        shard.forget_dirty();
+        let now_ms = clock::now().mono_ms;
+        for cell in self.records.of_shard(shard) {
+            cell.with_slot(|slot| {
+                slot.record.take_over(grant.epoch);
+                (slot.restore, slot.known, slot.queued) = (true, false, false);
+            });
+            cell.requeue(now_ms);
+        }
+        shard.hurry(now_ms);
+        self.meters.repaired();
+    }
+
+    /// What a store that lost writes says of those who are not in memory is put right: tried until the store has taken
+    /// it all, for it has just been in trouble, or until the shard is taken anew.
+    pub(super) async fn mend_store(&self, shard: &Arc<Shard>, epoch: Epoch) {
+        let (mut ghosts_ended, mut bans) = (false, self.bans.of_shard(shard.id(), clock::now().unix_ms));
+        while shard.is_under(epoch) {
+            ghosts_ended = ghosts_ended || self.end_ghosts(shard, epoch).await;
+            bans = self.put_back_bans(shard, bans).await;
+            if ghosts_ended && bans.is_empty() {
+                return;
+            }
+            tokio::time::sleep(MEND_AGAIN).await;
+        }
+    }
+
+    /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.
+    /// Says whether all are ended.
+    async fn end_ghosts(&self, shard: &Arc<Shard>, epoch: Epoch) -> bool {
+        let agreed = answered(shard, "repair", self.store.agree_config(self.cluster.clone()).await);
+        let (mut all, mut cursor) = (agreed.is_some(), None);
+        while shard.is_under(epoch) {
+            let page = self.store.load_live(shard.id(), cursor, COMMIT_RECORDS_MAX).await;
+            let Some(page) = answered(shard, "repair", page) else { return false };
+            cursor = page.next.clone();
+            all &= self.shrink_ghosts(shard, page).await;
+            // A batch of its own that fell due meanwhile was turned away.
+            shard.plan_rest(clock::now().mono_ms);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        all
+    }
+
+    async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) -> bool {
+        let _turn = shard.commit_turn.lock().await;
+        let Some(fence) = shard.next_batch() else { return false };
+        let now = clock::now();
+        // Who is banned ends with her ban put back: a remainder made of what is stored would lack it.
+        let is_ghost = |player: &PlayerId| {
+            self.records.player(player).is_none() && self.bans.of_player(player, now.unix_ms).is_none()
+        };
+        let records: Vec<_> = page
+            .records
+            .into_iter()
+            .filter(|(player, _)| is_ghost(player))
+            .filter_map(|(player, stored)| self.remainder_of(player, &stored, fence.epoch, now))
+            .collect();
+        if records.is_empty() {
+            return true;
+        }
+        let commit = self.batch(shard, &fence, records);
+        // Whoever is not written for a reason of her own is found by her expiry.
+        matches!(answered(shard, "repair", self.store.commit(commit).await), Some(Committed::Done(_)))
+    }
+}

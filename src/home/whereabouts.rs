@@ -1,0 +1,201 @@
+//! Where a shard is served: here, at another node, or nowhere for the moment. The store's word on who holds it counts; how
+//! the members are placed counts where the store does not answer, or nobody holds it yet. For routing alone: who may
+//! write is the lease's to say.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::Home;
+use super::lease::State;
+use super::placement::node_of;
+use super::record::millis;
+use crate::clock;
+use crate::cluster::{Member, Snapshot};
+use crate::ids::{Owner, ShardId};
+use crate::store::Held;
+
+/// How long what the store said of a holder is good for.
+const GOOD_FOR_MS: u64 = 500;
+/// Longer than a dead node's lease: how much later somebody may ask again.
+const LATER_MS: u64 = 250;
+
+/// Where a shard is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// On this node, now or in a moment.
+    Here,
+    /// On that one.
+    At(Member),
+    /// Nowhere; ask again after this long.
+    Nowhere {
+        /// In ms.
+        retry_after_ms: u64,
+    },
+}
+
+/// What the store last said of each shard's holder; a shard is asked about once, however many want to know.
+#[derive(Default)]
+pub(super) struct Sightings {
+    by_shard: Vec<Mutex<Option<Sighting>>>,
+    all: Mutex<Option<Overview>>,
+}
+
+/// The holders of all shards.
+struct Overview {
+    at_ms: u64,
+    held: Arc<Vec<Option<Held>>>,
+}
+
+#[derive(Clone)]
+struct Sighting {
+    at_ms: u64,
+    /// `None`: the store did not answer.
+    holder: Option<Option<Held>>,
+}
+
+impl Sightings {
+    pub(super) fn of(shards: u16) -> Self {
+        Self { by_shard: (0..shards).map(|_| Mutex::default()).collect(), all: Mutex::default() }
+    }
+}
+
+impl Home {
+    /// Where a shard is served. Asks the store at most twice a second for a shard.
+    pub async fn whereabouts(&self, shard: ShardId) -> Whereabouts {
+        let is_ours = |state| !matches!(state, State::Free | State::Fenced | State::Draining);
+        if self.shard(shard).is_ok_and(|shard| is_ours(shard.lease().0)) {
+            return Whereabouts::Here;
+        }
+        let (holder, age_ms) = self.sighting(shard).await;
+        judge(&self.members.snapshot(), shard, holder.as_ref().map(Option::as_ref), age_ms)
+    }
+
+    /// What the store says of a shard's holder, and how long ago it said so.
+    async fn sighting(&self, shard: ShardId) -> (Option<Option<Held>>, u64) {
+        let Some(place) = self.sightings.by_shard.get(usize::from(shard.number())) else { return (None, 0) };
+        let mut sighting = place.lock().await;
+        let asked_ms = clock::now().mono_ms;
+        if let Some(known) = sighting.as_ref().filter(|known| asked_ms < known.at_ms + GOOD_FOR_MS) {
+            return (known.holder.clone(), asked_ms - known.at_ms);
+        }
+        let holder = match self.store.holders(vec![shard]).await {
+            Ok(holders) => holders.into_iter().next(),
+            Err(error) => {
+                tracing::debug!(operation = "whereabouts", shard = shard.number(), status = %error);
+                None
+            }
+        };
+        *sighting = Some(Sighting { at_ms: asked_ms, holder: holder.clone() });
+        (holder, 0)
+    }
+
+    /// Who holds each shard, as far as the store says; for people.
+    pub async fn holders(&self) -> Vec<Option<Owner>> {
+        let mut all = self.sightings.all.lock().await;
+        let now_ms = clock::now().mono_ms;
+        let known = all.as_ref().filter(|known| now_ms < known.at_ms + GOOD_FOR_MS);
+        let held = if let Some(known) = known {
+            Arc::clone(&known.held)
+        } else {
+            let held = Arc::new(self.store.holders(self.placement.all().collect()).await.unwrap_or_default());
+            *all = Some(Overview { at_ms: now_ms, held: Arc::clone(&held) });
+            held
+        };
+        let live = |held: &Held| (!held.remaining.is_zero()).then(|| held.owner.clone());
+        self.placement
+            .all()
+            .map(|shard| held.get(usize::from(shard.number()))?.as_ref().and_then(live))
+            .collect()
+    }
+
+    /// The cluster as it was last heard of.
+    #[must_use]
+    pub fn cluster(&self) -> Snapshot {
+        self.members.snapshot()
+    }
+}
+
+/// Where a shard is served, as members and the store's word of `age_ms` ago say (`None`: it did not answer).
+fn judge(snapshot: &Snapshot, shard: ShardId, holder: Option<Option<&Held>>, age_ms: u64) -> Whereabouts {
+    let placed = || match node_of(shard, snapshot.takers()) {
+        Some(node) if node == snapshot.me().node() => Whereabouts::Here,
+        Some(node) => {
+            snapshot.named(node).map_or(Whereabouts::Nowhere { retry_after_ms: LATER_MS }, |member| {
+                Whereabouts::At(member.clone())
+            })
+        }
+        None => Whereabouts::Nowhere { retry_after_ms: LATER_MS },
+    };
+    let Some(Some(held)) = holder else { return placed() };
+    let left_ms = millis(held.remaining).saturating_sub(age_ms);
+    match snapshot.member(&held.owner) {
+        _ if left_ms == 0 => placed(),
+        // It was ours a moment ago.
+        Some(member) if member.owner == *snapshot.me() => placed(),
+        Some(member) => Whereabouts::At(member.clone()),
+        None => Whereabouts::Nowhere { retry_after_ms: left_ms + LATER_MS },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Says, Seen};
+    use std::time::Duration;
+
+    fn member(owner: &str, drains: bool) -> Member {
+        let says = Says { url: format!("ws://{owner}"), drains, ..Says::default() };
+        Member { owner: Owner::named(owner), says }
+    }
+
+    /// The cluster as node `a` sees it.
+    fn cluster(others: &[Member]) -> Snapshot {
+        let seen = |member: &Member| Seen { member: member.clone(), age: Duration::ZERO };
+        let all: Vec<_> = [member("a#1", false)].iter().chain(others).map(seen).collect();
+        Snapshot::of(Owner::named("a#1"), all)
+    }
+
+    fn held(owner: &str, remaining_ms: u64) -> Held {
+        Held { owner: Owner::named(owner), remaining: Duration::from_millis(remaining_ms) }
+    }
+
+    /// A shard that is placed on this node of two.
+    fn placed_on(node: &str) -> ShardId {
+        let is_there = |shard: &ShardId| node_of(*shard, ["a", "b"]) == Some(node);
+        (0..64).filter_map(ShardId::numbered).find(is_there).unwrap()
+    }
+
+    #[test]
+    fn the_holder_is_where_the_store_says_wherever_it_is_placed() {
+        let (b, two) = (member("b#1", false), cluster(&[member("b#1", false)]));
+        for node in ["a", "b"] {
+            let holder = held("b#1", 3_000);
+            assert_eq!(judge(&two, placed_on(node), Some(Some(&holder)), 0), Whereabouts::At(b.clone()));
+        }
+        // It serves until it has handed over.
+        let leaving = cluster(&[member("b#1", true)]);
+        let told = judge(&leaving, placed_on("a"), Some(Some(&held("b#1", 3_000))), 0);
+        assert_eq!(told, Whereabouts::At(member("b#1", true)));
+    }
+
+    #[test]
+    fn what_nobody_holds_is_where_it_is_placed() {
+        let (b, two) = (member("b#1", false), cluster(&[member("b#1", false)]));
+        let (ran_out, ours) = (held("c#1", 400), held("a#1", 3_000));
+        for nobody in [None, Some(None), Some(Some(&ran_out)), Some(Some(&ours))] {
+            assert_eq!(judge(&two, placed_on("a"), nobody, 400), Whereabouts::Here, "{nobody:?}");
+            assert_eq!(judge(&two, placed_on("b"), nobody, 400), Whereabouts::At(b.clone()), "{nobody:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_dead_node_holds_is_nowhere_until_its_lease_ends() {
+        // An older process of b is not the one that lives.
+        for dead in ["c#1", "b#0"] {
+            let told =
+                judge(&cluster(&[member("b#1", false)]), placed_on("a"), Some(Some(&held(dead, 3_000))), 400);
+            assert_eq!(told, Whereabouts::Nowhere { retry_after_ms: 2_600 + LATER_MS }, "{dead}");
+        }
+    }
+}
