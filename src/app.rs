@@ -16,13 +16,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use crate::cluster::{JoinError, Members};
+use crate::cluster::pass::ClusterKey;
+use crate::cluster::{JoinError, Links, Members};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::files;
 use crate::gate::auth::{AuthError, Authenticator};
 use crate::gate::listener::Gate;
 use crate::gate::origin::OriginPolicy;
+use crate::gate::peers::Peers;
 use crate::home::record;
 use crate::home::{Home, MOVED_WITHIN};
 use crate::hub::Hub;
@@ -231,7 +233,10 @@ impl House {
         let node = settings.node_name(outside.client_addr.port());
         telemetry::logs::name_node(&node);
         let url = client_url(&settings, outside.client_addr);
-        let members = stored::join(&settings, &node, url, &store, &lower).await?;
+        let key = ClusterKey::from_secret(&cluster.ticket_secret).ok_or_else(|| {
+            ServeError::Cluster("the cluster's ticket secret is shorter than 16 bytes".into())
+        })?;
+        let members = stored::join(&settings, &node, (url, outside.peer_addr), &store, &lower).await?;
         let home = Home::start(
             settings::home_settings(&settings),
             cluster,
@@ -271,8 +276,17 @@ impl House {
             addresses: AddressLimits::from_settings(&settings.limits),
             links_max: settings.link.links_max,
             handshakes_max: settings.link.handshakes_max,
+            peers: Peers {
+                me: members.me().clone(),
+                links: Links::start(key.clone(), Arc::clone(&members), Vec::new(), &lower),
+                key,
+            },
         };
-        door.spawn_vital("accept", Arc::new(gate).run(outside.clients, door.clone()));
+        let gate = Arc::new(gate);
+        if let Some(peers) = outside.peers {
+            door.spawn_vital("accept_peers", Arc::clone(&gate).run_peers(peers, door.clone()));
+        }
+        door.spawn_vital("accept", gate.run(outside.clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         let service = Service::new(
             ServiceSettings {

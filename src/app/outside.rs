@@ -26,6 +26,10 @@ pub(super) struct Outside {
     pub(super) client_addr: SocketAddr,
     pub(super) services: TcpListener,
     pub(super) service_addr: SocketAddr,
+    /// Where other nodes connect, where there can be any.
+    pub(super) peers: Option<TcpListener>,
+    /// The address that they are told.
+    pub(super) peer_addr: Option<String>,
 }
 
 impl Outside {
@@ -43,8 +47,26 @@ impl Outside {
         let client_addr = clients.local_addr().unwrap_or(settings.client_addr);
         let services = bind("service_addr", settings.service_addr, settings.link.backlog)?;
         let service_addr = services.local_addr().unwrap_or(settings.service_addr);
-        Ok(Self { auth, tls, keys, watched, clients, client_addr, services, service_addr })
+        let peers = listen_to_peers(settings)?;
+        let peer_addr = peers.as_ref().and_then(|peers| told_to_peers(settings, peers));
+        Ok(Self { auth, tls, keys, watched, clients, client_addr, services, service_addr, peers, peer_addr })
     }
+}
+
+/// With the embedded store there is nobody else.
+fn listen_to_peers(settings: &Settings) -> Result<Option<TcpListener>, ServeError> {
+    if !settings.store.is_redis() {
+        return Ok(None);
+    }
+    let any_port = SocketAddr::new(settings.client_addr.ip(), 0);
+    bind("peer_addr", settings.peer_addr.unwrap_or(any_port), settings.link.backlog).map(Some)
+}
+
+/// The address that others reach it at, if one is known.
+fn told_to_peers(settings: &Settings, peers: &TcpListener) -> Option<String> {
+    let public = settings.peer_public_addr.as_ref().map(|addr| addr.as_str().to_owned());
+    let listened = peers.local_addr().ok().filter(|addr| !addr.ip().is_unspecified());
+    public.or_else(|| listened.map(|addr| addr.to_string()))
 }
 
 fn bind(setting: &'static str, addr: SocketAddr, backlog: u32) -> Result<TcpListener, ServeError> {

@@ -34,11 +34,11 @@ impl Stored {
 pub(super) async fn join(
     settings: &Settings,
     node: &str,
-    url: String,
+    (url, peer): (String, Option<String>),
     store: &Arc<dyn Store>,
     tasks: &Tasks,
 ) -> Result<Arc<Members>, JoinError> {
-    let says = Says { url, formats: FORMATS, ..Says::default() };
+    let says = Says { url, peer, formats: FORMATS, ..Says::default() };
     let me = Member { owner: Owner::boot(node), says };
     Members::join(settings::member_settings(settings), me, Arc::clone(store), tasks).await
 }

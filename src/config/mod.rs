@@ -21,7 +21,7 @@ pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{
     Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Rooms, ServiceAuth, Session, Settings, Tls,
 };
-pub use values::{AllowedOrigin, LogFilter, Name, PublicUrl, RoomGrant, Secret, StoreTarget};
+pub use values::{AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, RoomGrant, Secret, StoreTarget};
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

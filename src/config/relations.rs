@@ -68,6 +68,13 @@ impl Settings {
                 self.client_addr
             ));
         }
+        let peer_ip = self.peer_addr.unwrap_or(self.client_addr).ip();
+        if self.store.is_redis() && self.peer_public_addr.is_none() && peer_ip.is_unspecified() {
+            lines.push(format!(
+                "peer_public_addr: not set while other nodes are listened to on {peer_ip}: they cannot connect here, and \
+                 no player is carried to this node"
+            ));
+        }
         let short = |secret: &Option<super::Secret>, min: usize| {
             secret.as_ref().is_some_and(|secret| secret.expose().len() < min)
         };

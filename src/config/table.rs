@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 use super::sources::Reader;
-use super::values::{AllowedOrigin, LogFilter, Name, PublicUrl, RoomGrant, Secret, StoreTarget};
+use super::values::{AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, RoomGrant, Secret, StoreTarget};
 
 /// One setting as the manual and the sources see it.
 #[derive(Debug)]
@@ -151,6 +151,11 @@ section! {
         /// name, such as `wss://play.example.com/v1/connect`. Where a cluster has several nodes each needs its own:
         /// it is where players of this node are sent.
         public_url: Option<PublicUrl> = "public_url";
+        /// Where the other nodes of a cluster connect; never clients, and not needed with the embedded store. Without it
+        /// the address of `client_addr` and a free port. Keep it on a private network: it is not encrypted.
+        peer_addr: Option<SocketAddr> = "peer_addr";
+        /// The address that other nodes are told to connect to, where it is not `peer_addr`: `HOST:PORT`.
+        peer_public_addr: Option<PeerAddr> = "peer_public_addr";
         /// One service key with every scope, to begin with. Without it the service API takes no key. One shorter than
         /// 16 bytes is taken, with a warning at start: it can be guessed. Secret: set it as HEARTH_SERVICE_KEY rather
         /// than in a file.

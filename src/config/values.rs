@@ -276,6 +276,32 @@ impl Read for PublicUrl {
     }
 }
 
+/// An address that other nodes are told: `HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddr(String);
+
+impl PeerAddr {
+    /// The address as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Read for PeerAddr {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("must be such as 10.0.0.7:7702, not {text:?}"))
+        }
+    }
+}
+
 /// Web pages that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigin {

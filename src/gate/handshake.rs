@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use protocol::reply::{ErrorBody, Pong};
-use protocol::request::{Login, Op};
+use protocol::reply::{ErrorBody, Pong, Redirect};
+use protocol::request::{Login, Op, Resume};
 use protocol::{CloseCode, Encoding, ErrorCode, Request, decode_request, limits};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::Request as Upgraded;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -16,12 +17,15 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::auth::AuthError;
 use super::crowd::Patience;
 use super::listener::Gate;
+use super::relay::{Relay, Way};
+use super::routing;
 use super::upgrade::{NotUpgraded, Refusal, Taken, upgrade};
 use crate::clock;
 use crate::events::Status;
 use crate::session::{
     ClientSocket, Closing, EnterError, Entered, GOODBYE, Link, LinkSocket, closing_for, goodbye, house_status,
 };
+use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 
 /// Where clients connect.
@@ -37,15 +41,62 @@ const SUBPROTOCOL: &str = "sec-websocket-protocol";
 /// Why a connection came to nothing, for the metric.
 type Reason = &'static str;
 
-/// Upgrades, greets, and makes a link; `None` when the connection came to nothing.
+/// A connection that came to something: a link here, or the way to one elsewhere.
+pub(super) enum Greeted<S> {
+    Link(Box<Link<S>>),
+    Relay(Relay<S>),
+}
+
+impl<S: LinkSocket> Greeted<S> {
+    /// Gives it a task of its own.
+    pub(super) fn spawn(self, tasks: &Tasks, place: OwnedSemaphorePermit) {
+        match self {
+            Self::Link(link) => tasks.spawn("link", link.run(place)),
+            Self::Relay(relay) => tasks.spawn("relay", relay.run(place)),
+        }
+    }
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The client port.
+    Clients,
+    /// The peer port: another node brings her, so she is not carried any further.
+    Peers,
+}
+
+/// Upgrades and greets; `None` when the connection came to nothing.
 pub(super) async fn shake<S: LinkSocket>(
     gate: &Arc<Gate>,
     stream: S,
     ip: IpAddr,
     patience: &mut Patience,
-) -> Option<Link<S>> {
-    match greeted(gate, stream, ip, patience).await {
-        Ok(link) => Some(link),
+) -> Option<Greeted<S>> {
+    let judge = |request: &Upgraded| judge(gate, request);
+    let reason = match upgrade(stream, &gate.upgrade, patience.over(), judge).await {
+        Ok((ws, encoding)) => return greeted(gate, Door::Clients, (ws, encoding), ip, patience).await,
+        Err(NotUpgraded::Gone) => "gone",
+        Err(NotUpgraded::TimedOut) => "timeout",
+        Err(NotUpgraded::Refused(stream, refusal)) => {
+            patience.leaves(refusal.answer(stream)).await;
+            if refusal.is_timeout() { "timeout" } else { "upgrade" }
+        }
+    };
+    metrics::HANDSHAKE_FAILURES.with(&[("reason", reason)]).increment(1);
+    None
+}
+
+/// Greets whoever speaks WebSocket; `None` when the connection came to nothing.
+pub(super) async fn greeted<S: LinkSocket>(
+    gate: &Arc<Gate>,
+    door: Door,
+    client: (ClientSocket<S>, Encoding),
+    ip: IpAddr,
+    patience: &mut Patience,
+) -> Option<Greeted<S>> {
+    match enters(gate, door, client, ip, patience).await {
+        Ok(greeted) => Some(greeted),
         Err(reason) => {
             metrics::HANDSHAKE_FAILURES.with(&[("reason", reason)]).increment(1);
             None
@@ -53,29 +104,25 @@ pub(super) async fn shake<S: LinkSocket>(
     }
 }
 
-async fn greeted<S: LinkSocket>(
+async fn enters<S: LinkSocket>(
     gate: &Arc<Gate>,
-    stream: S,
+    door: Door,
+    (mut ws, encoding): (ClientSocket<S>, Encoding),
     ip: IpAddr,
     patience: &mut Patience,
-) -> Result<Link<S>, Reason> {
-    let judge = |request: &Upgraded| judge(gate, request);
-    let upgraded = upgrade(stream, &gate.upgrade, patience.over(), judge).await;
-    let (mut ws, encoding) = match upgraded {
-        Ok(upgraded) => upgraded,
-        Err(NotUpgraded::Gone) => return Err("gone"),
-        Err(NotUpgraded::TimedOut) => return Err("timeout"),
-        Err(NotUpgraded::Refused(stream, refusal)) => {
-            patience.leaves(refusal.answer(stream)).await;
-            return Err(if refusal.is_timeout() { "timeout" } else { "upgrade" });
-        }
-    };
+) -> Result<Greeted<S>, Reason> {
     for _ in 0..FRAMES_BEFORE_READY_MAX {
         let frame = frame(&mut ws, encoding, patience).await?;
-        match greet(gate, encoding, &frame, ip, patience).await {
+        match greet(gate, door, encoding, &frame, ip, patience).await {
             Greeting::Nothing => {}
             Greeting::Entered(reference, entered) => {
-                return Ok(Link::new(Arc::clone(&gate.sessions), ws, encoding, *entered, reference));
+                ws.get_mut().set_exact(false);
+                let sessions = Arc::clone(&gate.sessions);
+                return Ok(Greeted::Link(Box::new(Link::new(sessions, ws, encoding, *entered, reference))));
+            }
+            Greeting::Onward(way) => {
+                let relay = way.take(ws, &frame, encoding, gate.links.clone()).await;
+                return relay.map(Greeted::Relay).ok_or("gone");
             }
             Greeting::Say(frame) => {
                 if !patience.comes_back().await {
@@ -131,12 +178,14 @@ async fn frame<S: LinkSocket>(
 enum Greeting {
     Nothing,
     Entered(u32, Box<Entered>),
+    Onward(Way),
     Say(Message),
     Close(Message, Closing),
 }
 
 async fn greet(
     gate: &Gate,
+    door: Door,
     encoding: Encoding,
     frame: &Message,
     ip: IpAddr,
@@ -160,21 +209,23 @@ async fn greet(
             Greeting::Say(message(encoding, Op::Ok, reference, &Pong { t: ping.t, now_ms: now.unix_ms }))
         }
         Ok((reference, Request::Login(login))) => {
+            let asks = Asks { reference, encoding, door, ip, relay: login.relay == Some(true) };
             let outcome = match closed(gate) {
-                None => admit(gate, &login, ip, patience).await,
-                Some(refused) => Err(refused),
+                None => admit(gate, &login, &asks, patience).await,
+                Some(refused) => Err(NotIn::Refused(refused)),
             };
-            entered(encoding, reference, outcome, &metrics::LOGINS)
+            entered(&asks, outcome, &metrics::LOGINS)
         }
         Ok((reference, Request::Resume(resume))) => {
+            let asks = Asks { reference, encoding, door, ip, relay: resume.relay == Some(true) };
             let outcome = match closed(gate) {
                 None => {
                     patience.resumes();
-                    gate.sessions.resume(&resume).await
+                    come_back(gate, &resume, &asks).await
                 }
-                Some(refused) => Err(refused),
+                Some(refused) => Err(NotIn::Refused(refused)),
             };
-            entered(encoding, reference, outcome, &metrics::RESUMES)
+            entered(&asks, outcome, &metrics::RESUMES)
         }
         Ok((reference, _)) => {
             let body =
@@ -194,57 +245,100 @@ fn closed(gate: &Gate) -> Option<EnterError> {
     Some(EnterError { body, close: Some(CloseCode::Maintenance) })
 }
 
+/// Who asks to be let in, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asks {
+    pub(super) reference: u32,
+    pub(super) encoding: Encoding,
+    pub(super) door: Door,
+    pub(super) ip: IpAddr,
+    /// She cannot follow a redirect.
+    pub(super) relay: bool,
+}
+
+/// Why there is no session on this connection.
+pub(super) enum NotIn {
+    Refused(EnterError),
+    /// Her home is elsewhere, and she is told where.
+    Elsewhere(Redirect),
+    /// Her home is elsewhere, and this is the way.
+    Onward(Way),
+}
+
+impl From<EnterError> for NotIn {
+    fn from(refused: EnterError) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 async fn admit(
     gate: &Gate,
     login: &Login<'_>,
-    ip: IpAddr,
+    asks: &Asks,
     patience: &mut Patience,
-) -> Result<Entered, EnterError> {
+) -> Result<Entered, NotIn> {
     let now = clock::now();
-    if let Err(limited) = gate.addresses.login(ip, now) {
+    if let Err(limited) = gate.addresses.login(asks.ip, now) {
         let body = ErrorBody::new(ErrorCode::RateLimited, "too many logins from this address");
-        return Err(EnterError {
-            body: body.after(limited.retry_after_ms.into()),
-            close: Some(CloseCode::GoingAway),
-        });
+        let body = body.after(limited.retry_after_ms.into());
+        return Err(EnterError { body, close: Some(CloseCode::GoingAway) }.into());
     }
     let refuse = |code, message: &str, close| EnterError { body: ErrorBody::new(code, message), close };
     let device = login.device.as_ref().map_or("other", |device| device.as_str());
     if device.is_empty() || device.len() > limits::DEVICE_BYTES_MAX || device.chars().any(char::is_control) {
-        return Err(refuse(ErrorCode::BadRequest, "a device has 1 to 16 bytes", None));
+        return Err(refuse(ErrorCode::BadRequest, "a device has 1 to 16 bytes", None).into());
     }
     let status = match login.status.map(house_status) {
         None => Status::Online,
         Some(Some(status)) => status,
-        Some(None) => return Err(refuse(ErrorCode::BadRequest, "only the server says offline", None)),
+        Some(None) => return Err(refuse(ErrorCode::BadRequest, "only the server says offline", None).into()),
     };
-    match gate.auth.verify(login.token.as_str(), now) {
-        Ok(_) if !patience.logs_in() => {
-            let body = ErrorBody::new(ErrorCode::Overloaded, "too many logins wait for the store");
-            Err(EnterError { body: body.after(RETRY_LOGIN_MS), close: Some(CloseCode::GoingAway) })
+    let identity = gate.auth.verify(login.token.as_str(), now).map_err(|error| match error {
+        AuthError::Invalid => {
+            refuse(ErrorCode::Unauthorized, "the token is not good", Some(CloseCode::BadToken))
         }
-        Ok(identity) => gate.sessions.login(identity.into(), device, status).await,
-        Err(AuthError::Invalid) => {
-            Err(refuse(ErrorCode::Unauthorized, "the token is not good", Some(CloseCode::BadToken)))
+        AuthError::Expired => {
+            refuse(ErrorCode::TokenExpired, "the token has expired", Some(CloseCode::TokenExpired))
         }
-        Err(AuthError::Expired) => {
-            Err(refuse(ErrorCode::TokenExpired, "the token has expired", Some(CloseCode::TokenExpired)))
-        }
+    })?;
+    routing::way(gate, gate.sessions.shard_of(&identity.player), asks).await?;
+    if !patience.logs_in() {
+        let body = ErrorBody::new(ErrorCode::Overloaded, "too many logins wait for the store");
+        let body = body.after(RETRY_LOGIN_MS);
+        return Err(EnterError { body, close: Some(CloseCode::GoingAway) }.into());
     }
+    Ok(gate.sessions.login(identity.into(), device, status).await?)
 }
 
-fn entered(
-    encoding: Encoding,
-    reference: u32,
-    outcome: Result<Entered, EnterError>,
-    counter: &metrics::CounterName,
-) -> Greeting {
-    let told = outcome.as_ref().map_or_else(|refused| refused.body.code.name(), |_| "ok");
+/// A resume, at the home of the shard that the session's id carries.
+async fn come_back(gate: &Gate, resume: &Resume<'_>, asks: &Asks) -> Result<Entered, NotIn> {
+    // An id that is none is refused like a ticket that is not good.
+    if let Some(shard) = gate.sessions.shard_of_session(resume.session.as_str()) {
+        routing::way(gate, shard, asks).await?;
+    }
+    Ok(gate.sessions.resume(resume).await?)
+}
+
+fn entered(asks: &Asks, outcome: Result<Entered, NotIn>, counter: &metrics::CounterName) -> Greeting {
+    let Asks { reference, encoding, .. } = *asks;
+    let told = match &outcome {
+        Ok(_) => "ok",
+        Err(NotIn::Refused(refused)) => refused.body.code.name(),
+        Err(NotIn::Elsewhere(_)) => "redirect",
+        Err(NotIn::Onward(_)) => "relay",
+    };
     counter.with(&[("outcome", told)]).increment(1);
     match outcome {
         Ok(entered) => Greeting::Entered(reference, Box::new(entered)),
-        Err(EnterError { body, close: None }) => Greeting::Say(error(encoding, reference, &body)),
-        Err(EnterError { body, close: Some(code) }) => {
+        Err(NotIn::Elsewhere(redirect)) => {
+            let closing = close(CloseCode::Redirect, "the player's home is another node");
+            Greeting::Close(message(encoding, Op::Redirect, reference, &redirect), closing)
+        }
+        Err(NotIn::Onward(way)) => Greeting::Onward(way),
+        Err(NotIn::Refused(EnterError { body, close: None })) => {
+            Greeting::Say(error(encoding, reference, &body))
+        }
+        Err(NotIn::Refused(EnterError { body, close: Some(code) })) => {
             let reason = body.reason.as_deref().unwrap_or(&body.message);
             let closing = Closing { retry_after_ms: body.retry_after_ms, ..close(code, reason) };
             Greeting::Close(error(encoding, reference, &body), closing)

@@ -16,6 +16,7 @@ use super::auth::Authenticator;
 use super::crowd::{Crowd, Patience};
 use super::handshake;
 use super::origin::OriginPolicy;
+use super::peers::Peers;
 use super::tls::Certificates;
 use super::upgrade::Upgrade;
 use crate::clock;
@@ -26,7 +27,7 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 
 /// How long to wait when the system has no descriptor left.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+pub(super) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// How often quiet addresses are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -52,6 +53,8 @@ pub struct Gate {
     pub links_max: usize,
     /// Connections at a time that are not logged in yet.
     pub handshakes_max: usize,
+    /// How nodes know each other.
+    pub peers: Peers,
 }
 
 /// A listening socket with a backlog deeper than the usual 128: a reconnect storm must not lose a SYN.
@@ -147,7 +150,7 @@ impl Gate {
         permit: OwnedSemaphorePermit,
     ) {
         if let Some(link) = handshake::shake(self, stream, ip, patience).await {
-            self.links.spawn("link", link.run(permit));
+            link.spawn(&self.links, permit);
         }
     }
 }

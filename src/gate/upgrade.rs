@@ -141,7 +141,7 @@ pub async fn upgrade<S: LinkSocket, T>(
             if !matches!(said, Ok(Ok(()))) {
                 return Err(NotUpgraded::Gone);
             }
-            let watched = WholeMessages::new(Gulp::new(stream), bounds.message);
+            let watched = WholeMessages::new(Gulp::new(stream), bounds.message).exact(true);
             Ok((WebSocketStream::from_raw_socket(watched, Role::Server, Some(config(bounds))).await, known))
         }
         Err(refusal) => Err(NotUpgraded::Refused(stream, refusal)),

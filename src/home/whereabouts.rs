@@ -17,6 +17,8 @@ use crate::store::Held;
 
 /// How long what the store said of a holder is good for.
 const GOOD_FOR_MS: u64 = 500;
+/// For so long it is taken for good though somebody found otherwise.
+const FRESH_MS: u64 = 20;
 /// Longer than a dead node's lease: how much later somebody may ask again.
 const LATER_MS: u64 = 250;
 
@@ -61,10 +63,24 @@ impl Sightings {
 }
 
 impl Home {
-    /// Where a shard is served. Asks the store at most twice a second for a shard.
-    pub async fn whereabouts(&self, shard: ShardId) -> Whereabouts {
+    /// Whether this node is a shard's home, or is about to be.
+    #[must_use]
+    pub fn is_home_of(&self, shard: ShardId) -> bool {
         let is_ours = |state| !matches!(state, State::Free | State::Fenced | State::Draining);
-        if self.shard(shard).is_ok_and(|shard| is_ours(shard.lease().0)) {
+        self.shard(shard).is_ok_and(|shard| is_ours(shard.lease().0))
+    }
+
+    /// What the store said of a shard's holder has proved wrong. One that was heard a moment ago stays: many may find so.
+    pub async fn forget_whereabouts(&self, shard: ShardId) {
+        if let Some(place) = self.sightings.by_shard.get(usize::from(shard.number())) {
+            let now_ms = clock::now().mono_ms;
+            place.lock().await.take_if(|sighting| now_ms > sighting.at_ms + FRESH_MS);
+        }
+    }
+
+    /// Where a shard is served. Asks the store at most twice a second for a shard, unless its answer proves wrong.
+    pub async fn whereabouts(&self, shard: ShardId) -> Whereabouts {
+        if self.is_home_of(shard) {
             return Whereabouts::Here;
         }
         let (holder, age_ms) = self.sighting(shard).await;

@@ -31,6 +31,9 @@ struct NodeView {
     node: String,
     boot: String,
     url: String,
+    /// Where other nodes connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
     /// It hands its shards over and stops.
     draining: bool,
     /// How long ago it was heard of.
@@ -107,6 +110,7 @@ fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
             boot: owner.boot_id().to_owned(),
             // As it is told to clients, also before the first heartbeat.
             url: if is_me { service.settings.client_url.clone() } else { says.url.clone() },
+            peer: says.peer.clone(),
             draining: says.drains,
             age_ms: millis(*age).saturating_add(since_ms),
             formats: [says.formats.min, says.formats.max, says.formats.writes],

@@ -51,6 +51,8 @@ pub struct WholeMessages<S> {
     /// When the message that is on its way was seen to have begun; 0 while there is none.
     began_ms: u64,
     is_given_up: bool,
+    /// Hands on no byte behind the frame that is on its way.
+    is_exact: bool,
 }
 
 impl<S> WholeMessages<Gulp<S>> {
@@ -63,6 +65,7 @@ impl<S> WholeMessages<Gulp<S>> {
             scan: std::mem::take(&mut self.scan),
             began_ms: self.began_ms,
             is_given_up: self.is_given_up,
+            is_exact: self.is_exact,
         }
     }
 }
@@ -78,12 +81,30 @@ impl<S> WholeMessages<S> {
             scan: Scan::default(),
             began_ms: 0,
             is_given_up: false,
+            is_exact: false,
         }
     }
 
     /// Whether something has begun to come and not ended.
     pub(super) const fn is_amid(&self) -> bool {
         self.scan.is_amid()
+    }
+
+    /// Whether the library gets no byte behind the frame that it reads: before `ready`, so that the socket can be
+    /// handed to another reader between two frames without losing one. Costs a look at the buffer a piece of a frame.
+    pub const fn exact(mut self, is_exact: bool) -> Self {
+        self.is_exact = is_exact;
+        self
+    }
+
+    /// The same, of one that is in use.
+    pub const fn set_exact(&mut self, is_exact: bool) {
+        self.is_exact = is_exact;
+    }
+
+    /// What is under it, if no frame is on its way.
+    pub fn into_inner(self) -> Option<S> {
+        (!self.scan.is_amid()).then_some(self.inner)
     }
 
     /// What is under it, for those who are done with frames.
@@ -111,7 +132,7 @@ impl<S> WholeMessages<S> {
 
 /// Where in the stream of frames we are; RFC 6455, section 5.2.
 #[derive(Debug, Default)]
-struct Scan {
+pub struct Scan {
     at: At,
     /// Payload bytes still to come.
     left: u64,
@@ -142,7 +163,7 @@ enum At {
 
 impl Scan {
     /// Goes over what was read; whether a message, or a control frame outside of one, ended within it.
-    fn take(&mut self, mut read: &[u8]) -> bool {
+    pub fn take(&mut self, mut read: &[u8]) -> bool {
         let mut ended = false;
         while let [byte, rest @ ..] = read {
             if self.at == At::Payload {
@@ -199,8 +220,25 @@ impl Scan {
         is_final
     }
 
+    /// Whether the last frame was a close.
+    #[must_use]
+    pub const fn has_closed(&self) -> bool {
+        self.first & 0x0f == 8
+    }
+
+    /// How many bytes surely belong to the frame that is on its way, or to the head of the next.
+    fn owed(&self) -> usize {
+        match self.at {
+            At::First => 2,
+            At::Second => 1,
+            At::Length { more, .. } | At::Mask { more } => more.into(),
+            At::Payload => usize::try_from(self.left).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Whether something has begun and not ended.
-    const fn is_amid(&self) -> bool {
+    #[must_use]
+    pub const fn is_amid(&self) -> bool {
         self.is_fragmented || !matches!(self.at, At::First)
     }
 }
@@ -216,7 +254,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for WholeMessages<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        if self.is_exact {
+            let most = self.scan.owed().min(buf.remaining());
+            let mut piece = ReadBuf::new(buf.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
+            let read = piece.filled().len();
+            buf.advance(read);
+        } else {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        }
         let judged = match buf.filled().get(before..) {
             Some(read) if !self.is_given_up => self.judge(read),
             _ => Ok(()),
@@ -365,6 +411,26 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(5)).await;
         client.write_all(&second[2..3]).await.expect("room");
         assert_eq!(told(&mut socket).await, Some(Stretched::Time));
+    }
+
+    #[tokio::test]
+    async fn exactly_one_frame_is_handed_on_and_the_rest_is_whole() {
+        use crate::session::Gulp;
+        use tokio::io::AsyncWriteExt as _;
+        let (mut client, far) = tokio::io::duplex(1 << 20);
+        let bounds = MessageBounds { fragments_max: 4, timeout: Duration::from_secs(60) };
+        let mut socket = WholeMessages::new(Gulp::new(far), bounds).exact(true);
+        let (first, second) = (frame(FIN | TEXT, &[7; 300]), frame(FIN | PING, b"early"));
+        client.write_all(&[first.as_slice(), &second].concat()).await.expect("room");
+        let mut got = Vec::new();
+        while got.len() < first.len() {
+            let mut piece = [0; 256];
+            let read = socket.read(&mut piece).await.expect("more");
+            got.extend_from_slice(&piece[..read]);
+        }
+        assert_eq!(got, first);
+        let (_, rest) = socket.into_inner().expect("between two frames").into_parts().expect("ours");
+        assert_eq!(rest, second);
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl<S> Gulp<S> {
     pub(super) const fn hand_over(&mut self) -> Self {
         Self { inner: self.inner.take(), rest: self.rest.take() }
     }
+
+    /// The socket, and what was read of it and not handed on; `None` if another has it.
+    pub fn into_parts(self) -> Option<(S, Vec<u8>)> {
+        let rest = self.rest.map(|rest| rest.bytes.get(rest.given..).unwrap_or_default().to_vec());
+        Some((self.inner?, rest.unwrap_or_default()))
+    }
 }
 
 impl Rest {

@@ -26,15 +26,16 @@ use crate::clock::{self, Now};
 use crate::events::Events;
 use crate::home::{Cell, Home};
 use crate::hub::{Hub, LinkNo, Mailbox};
-use crate::ids::{PlayerId, RoomPattern, SessionId};
+use crate::ids::{PlayerId, RoomPattern, SessionId, ShardId};
 use crate::limits::Rates;
 use crate::presence::Presence;
 use crate::tasks::Tasks;
 
 pub use protocol::limits::PLAYERS_PER_CALL_MAX;
 
+pub use crate::home::Whereabouts;
 pub use crate::hub::Closing;
-pub use fragments::{MessageBounds, WholeMessages};
+pub use fragments::{MessageBounds, Scan, WholeMessages};
 pub use gulp::Gulp;
 pub use link::{ClientSocket, Link, LinkSocket};
 pub use opening::{EnterError, Entered};
@@ -141,6 +142,34 @@ impl Sessions {
     #[must_use]
     pub const fn settings(&self) -> &SessionSettings {
         &self.settings
+    }
+
+    /// Which shard a player belongs to.
+    #[must_use]
+    pub fn shard_of(&self, player: &PlayerId) -> ShardId {
+        self.home.placement().shard_of(player)
+    }
+
+    /// Which shard the id of a session carries; `None` if it is no such id.
+    #[must_use]
+    pub fn shard_of_session(&self, session: &str) -> Option<ShardId> {
+        SessionId::parse(session).ok().map(|session| session.shard())
+    }
+
+    /// Where a shard's home is.
+    pub async fn whereabouts(&self, shard: ShardId) -> Whereabouts {
+        self.home.whereabouts(shard).await
+    }
+
+    /// It is not where it was said to be: the store is asked anew.
+    pub async fn forget_whereabouts(&self, shard: ShardId) {
+        self.home.forget_whereabouts(shard).await;
+    }
+
+    /// Whether this node is a shard's home, or is about to be.
+    #[must_use]
+    pub fn is_home_of(&self, shard: ShardId) -> bool {
+        self.home.is_home_of(shard)
     }
 }
 

@@ -341,7 +341,9 @@ async fn a_node_that_cannot_store_its_last_changes_keeps_its_shards() {
         assert!(writer.writes(Duration::ZERO).await.is_none());
     }
     // Nothing may be written any more, while leases are renewed: a Redis that is full.
-    redis.query::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    let used: String = redis.query(&["INFO", "memory"]);
+    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().to_owned();
+    redis.query::<()>(&["CONFIG", "SET", "maxmemory", &used]);
     for (_, writer) in &mut writers {
         writer.sent += 1;
         writer.acked += 1;

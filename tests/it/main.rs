@@ -27,6 +27,7 @@ mod readme;
 mod replay;
 mod reviewed;
 mod rooms;
+mod routing;
 mod sessions;
 mod start;
 mod state;

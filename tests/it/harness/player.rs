@@ -74,10 +74,22 @@ impl Player {
     }
 
     pub(crate) async fn try_resume(&mut self, credentials: &Credentials) -> Result<(), Refused> {
+        self.resumes_as(credentials, false).await
+    }
+
+    /// The same, carried to her home if that is another node.
+    pub(crate) async fn try_resume_carried(&mut self, credentials: &Credentials) -> Result<(), Refused> {
+        self.resumes_as(credentials, true).await
+    }
+
+    async fn resumes_as(&mut self, credentials: &Credentials, relay: bool) -> Result<(), Refused> {
         let Credentials { session, ticket, last_seq, stamp, vers } = credentials;
         let mut body = json!({"session": session, "ticket": ticket, "last_seq": last_seq});
         if !stamp.is_null() {
             body["stamp"] = stamp.clone();
+        }
+        if relay {
+            body["relay"] = json!(true);
         }
         self.last_seq = *last_seq;
         self.vers = vers.clone();

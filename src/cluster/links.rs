@@ -1,0 +1,298 @@
+//! All peer links of this node: one to each other member, dialled by the one whose name comes first, dialled again when
+//! it ends. Rooms post letters and ask questions through it, and hear those of their own kind. Ownership and durability
+//! are the store's: what goes over these links can be lost, and is then told anew (`Correspondent::up`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::dial::{Asked, PEER_PATH, dial};
+use super::link::{Ended, Hears, SUBPROTOCOL, Wire, config, run};
+use super::pass::ClusterKey;
+use super::post::{Frame, Topic};
+use super::{Member, Members};
+use crate::ids::Owner;
+use crate::tasks::Tasks;
+
+/// Before a link is dialled again: twice as long each time, and ± 20 %.
+const REDIAL_MIN: Duration = Duration::from_millis(50);
+const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// Questions of one peer that are answered at a time; more wait in the link.
+const CALLS_SERVED_MAX: usize = 256;
+/// Questions of ours that wait for an answer, all peers together.
+const CALLS_ASKED_MAX: usize = 16_384;
+
+/// A room that speaks with its own kind on other nodes.
+pub trait Correspondent: Send + Sync {
+    /// A letter came. Must not block.
+    fn letter(&self, from: &Owner, body: Bytes);
+    /// A question came; `None` if it cannot be answered.
+    fn call(&self, from: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>>;
+    /// A link stands: no letter from before will come, and none of ours before now arrived for sure.
+    fn up(&self, peer: &Owner);
+    /// It does not stand any more.
+    fn down(&self, peer: &Owner);
+}
+
+/// Why a question has no answer. What was asked may have been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// There is no link to that node now.
+    #[error("there is no link to that node")]
+    NoLink,
+    /// It did not answer in time, or the link ended.
+    #[error("that node did not answer")]
+    NoAnswer,
+    /// It cannot answer this.
+    #[error("that node cannot answer this")]
+    Refused,
+    /// Too many questions wait.
+    #[error("too many questions wait for an answer")]
+    Overloaded,
+}
+
+struct Standing {
+    serial: u64,
+    wire: Arc<Wire>,
+}
+
+/// A question that waits, and on which link.
+type Asking = (u64, oneshot::Sender<Option<Bytes>>);
+
+/// All links.
+pub struct Links {
+    key: ClusterKey,
+    members: Arc<Members>,
+    rooms: RwLock<Vec<(Topic, Arc<dyn Correspondent>)>>,
+    standing: RwLock<HashMap<Owner, Standing>>,
+    dialling: Mutex<HashMap<Owner, ()>>,
+    asking: Mutex<HashMap<u64, Asking>>,
+    next: AtomicU64,
+    tasks: Tasks,
+}
+
+impl Links {
+    /// Links to all members that come, until the tasks stop. Rooms are introduced once, before.
+    #[must_use]
+    pub fn start(
+        key: ClusterKey,
+        members: Arc<Members>,
+        rooms: Vec<(Topic, Arc<dyn Correspondent>)>,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let links = Arc::new(Self {
+            key,
+            members,
+            rooms: RwLock::new(rooms),
+            standing: RwLock::default(),
+            dialling: Mutex::default(),
+            asking: Mutex::default(),
+            next: AtomicU64::new(1),
+            tasks: tasks.clone(),
+        });
+        tasks.spawn_vital("peers", Arc::clone(&links).dial_all());
+        links
+    }
+
+    /// Whether a link to this node stands.
+    #[must_use]
+    pub fn stands(&self, peer: &Owner) -> bool {
+        self.standing.read().contains_key(peer)
+    }
+
+    /// The nodes to which a link stands.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Owner> {
+        self.standing.read().keys().cloned().collect()
+    }
+
+    /// Posts a letter. `false`: there is no link, or the peer is too far behind; when it stands anew, both sides resync.
+    pub fn post(&self, to: &Owner, topic: Topic, body: Bytes) -> bool {
+        let wire = self.standing.read().get(to).map(|standing| Arc::clone(&standing.wire));
+        wire.is_some_and(|wire| wire.post(topic, body))
+    }
+
+    /// Asks a question and waits for the answer, at most `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn call(
+        &self,
+        to: &Owner,
+        topic: Topic,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let (serial, wire) = {
+            let standing = self.standing.read();
+            let standing = standing.get(to).ok_or(CallError::NoLink)?;
+            (standing.serial, Arc::clone(&standing.wire))
+        };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut asking = self.asking.lock();
+            if asking.len() >= CALLS_ASKED_MAX {
+                return Err(CallError::Overloaded);
+            }
+            asking.insert(id, (serial, sender));
+        }
+        wire.put(Frame::Call { id, topic, body });
+        let answer = tokio::time::timeout(deadline, receiver).await;
+        self.asking.lock().remove(&id);
+        match answer {
+            Ok(Ok(Some(body))) => Ok(body),
+            Ok(Ok(None)) => Err(CallError::Refused),
+            Ok(Err(_)) | Err(_) => Err(CallError::NoAnswer),
+        }
+    }
+
+    /// Takes a connection that another node opened.
+    pub fn accept<S>(self: &Arc<Self>, from: Owner, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let links = Arc::clone(self);
+        self.tasks.spawn("peer_link", async move {
+            let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
+            links.serve(from, ws).await;
+        });
+    }
+
+    /// Sees to it that every member that is ours to dial is being dialled.
+    async fn dial_all(self: Arc<Self>) {
+        let mut changes = self.members.changes();
+        loop {
+            let snapshot = changes.borrow_and_update().clone();
+            for seen in snapshot.seen() {
+                let owner = &seen.member.owner;
+                let is_ours = self.members.me().as_str() < owner.as_str() && seen.member.says.peer.is_some();
+                if is_ours && self.dialling.lock().insert(owner.clone(), ()).is_none() {
+                    let (links, owner) = (Arc::clone(&self), owner.clone());
+                    self.tasks.spawn("peer_dial", links.keep_dialling(owner));
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                changed = changes.changed() => if changed.is_err() { return self.tasks.stopping().await },
+            }
+        }
+    }
+
+    /// Keeps a link to this process, as long as it is a member.
+    async fn keep_dialling(self: Arc<Self>, peer: Owner) {
+        let mut wait = REDIAL_MIN;
+        while let Some(member) = self.member(&peer).filter(|_| !self.tasks.is_stopping()) {
+            let asked = Asked { path: PEER_PATH, subprotocol: SUBPROTOCOL, shard: "", client: "" };
+            match dial(&self.key, self.members.me(), &member, asked).await {
+                Ok(stream) => {
+                    wait = REDIAL_MIN;
+                    let ws = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config())).await;
+                    self.serve(peer.clone(), ws).await;
+                }
+                Err(error) => {
+                    tracing::debug!(operation = "peer_dial", to = %peer, status = %error);
+                    wait = (wait * 2).min(REDIAL_MAX);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))) => {}
+            }
+        }
+        self.dialling.lock().remove(&peer);
+    }
+
+    fn member(&self, peer: &Owner) -> Option<Member> {
+        self.members.snapshot().member(peer).cloned()
+    }
+
+    async fn serve<S>(self: &Arc<Self>, peer: Owner, ws: WebSocketStream<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (serial, wire) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(Wire::default()));
+        let standing = Standing { serial, wire: Arc::clone(&wire) };
+        if let Some(old) = self.standing.write().insert(peer.clone(), standing) {
+            old.wire.end(Ended::Replaced);
+            self.forget(&peer, old.serial);
+        }
+        tracing::info!(operation = "peer_link", %peer, "a peer link stands");
+        self.rooms.read().iter().for_each(|(_, room)| room.up(&peer));
+        let hears = Ear {
+            links: Arc::clone(self),
+            peer: peer.clone(),
+            wire: Arc::clone(&wire),
+            serial,
+            served: Arc::new(Semaphore::new(CALLS_SERVED_MAX)),
+        };
+        let ended = run(ws, &wire, &hears, &self.tasks).await;
+        tracing::info!(operation = "peer_link", %peer, status = %ended, "a peer link has ended");
+        let mut standing = self.standing.write();
+        if standing.get(&peer).is_some_and(|present| present.serial == serial) {
+            standing.remove(&peer);
+            drop(standing);
+            self.forget(&peer, serial);
+        }
+    }
+
+    /// Nothing comes over this link any more.
+    fn forget(&self, peer: &Owner, serial: u64) {
+        self.asking.lock().retain(|_, (asked_on, _)| *asked_on != serial);
+        self.rooms.read().iter().for_each(|(_, room)| room.down(peer));
+    }
+
+    fn room(&self, topic: Topic) -> Option<Arc<dyn Correspondent>> {
+        self.rooms.read().iter().find(|(known, _)| *known == topic).map(|(_, room)| Arc::clone(room))
+    }
+}
+
+/// Hears one link.
+struct Ear {
+    links: Arc<Links>,
+    peer: Owner,
+    wire: Arc<Wire>,
+    serial: u64,
+    served: Arc<Semaphore>,
+}
+
+impl Hears for Ear {
+    fn letter(&self, topic: Topic, body: Bytes) {
+        if let Some(room) = self.links.room(topic) {
+            room.letter(&self.peer, body);
+        }
+    }
+
+    fn call(&self, id: u64, topic: Topic, body: Bytes) {
+        let (Some(room), Ok(place)) = (self.links.room(topic), Arc::clone(&self.served).try_acquire_owned())
+        else {
+            // A room that is not there, or too many questions at a time: no answer is better than a late one.
+            return self.wire.put(Frame::Answer { id, body: None });
+        };
+        let (wire, answer) = (Arc::clone(&self.wire), room.call(self.peer.clone(), body));
+        self.links.tasks.spawn("peer_call", async move {
+            let body = answer.await;
+            wire.put(Frame::Answer { id, body });
+            drop(place);
+        });
+    }
+
+    fn answer(&self, id: u64, body: Option<Bytes>) {
+        let mut asking = self.links.asking.lock();
+        let is_of_this_link = asking.get(&id).is_some_and(|(asked_on, _)| *asked_on == self.serial);
+        if let Some((_, sender)) = is_of_this_link.then(|| asking.remove(&id)).flatten() {
+            let _ = sender.send(body);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What is to be said to one peer: mail, numbered from one in each life of the link, and calls' questions and answers.
+//! Pure. Bounded: mail that the peer has not seen fills at most so much, and past it the link begins anew, which both
+//! sides answer with a resync; a link that is slow must not eat the memory of a node.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Most letters that wait or are not seen yet, and most bytes of them.
+const LETTERS_MAX: usize = 65_536;
+const LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of mail in one frame, about.
+const FRAME_BYTES: usize = 64 * 1024;
+/// Letters after which the other side is told that they were seen, if nothing else goes there.
+const SEEN_EVERY: u64 = 256;
+
+/// Which room a body is for: rooms speak with their own kind on other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Topic {
+    /// Who watches whom, and what there is to see.
+    Presence,
+    /// Records at their home: reads, hand-over, salvage.
+    Home,
+}
+
+/// A letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) topic: Topic,
+    pub(super) body: Bytes,
+}
+
+/// What goes over a peer link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Frame {
+    /// Letters, the first of which has this number.
+    Mail { first: u64, letters: Vec<Letter> },
+    /// All letters up to this one were seen.
+    Seen { number: u64 },
+    /// A question.
+    Call { id: u64, topic: Topic, body: Bytes },
+    /// Its answer; none if nobody there could give one.
+    Answer { id: u64, body: Option<Bytes> },
+    /// A sign of life, to be answered in kind.
+    Ping,
+    /// The answer.
+    Pong,
+}
+
+/// The peer is behind by more than may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overflow;
+
+/// Letters out of order: some were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap;
+
+/// The outgoing side.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    waiting: VecDeque<Letter>,
+    waiting_bytes: usize,
+    /// Sizes of what was sent and is not seen, the oldest first.
+    unseen: VecDeque<usize>,
+    unseen_bytes: usize,
+    sent: u64,
+    seen: u64,
+    frames: VecDeque<Frame>,
+}
+
+impl Outgoing {
+    /// Puts a letter behind the others.
+    pub(super) fn post(&mut self, topic: Topic, body: Bytes) -> Result<(), Overflow> {
+        let bytes = self.waiting_bytes + self.unseen_bytes + body.len();
+        if self.waiting.len() + self.unseen.len() >= LETTERS_MAX || bytes > LETTER_BYTES_MAX {
+            return Err(Overflow);
+        }
+        self.waiting_bytes += body.len();
+        self.waiting.push_back(Letter { topic, body });
+        Ok(())
+    }
+
+    /// Puts a frame before all letters: calls wait for no mail.
+    pub(super) fn put(&mut self, frame: Frame) {
+        self.frames.push_back(frame);
+    }
+
+    /// The next frame to be sent.
+    pub(super) fn next(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.frames.pop_front() {
+            return Some(frame);
+        }
+        let (mut letters, mut bytes) = (Vec::new(), 0);
+        while bytes < FRAME_BYTES {
+            let Some(letter) = self.waiting.pop_front() else { break };
+            bytes += letter.body.len();
+            self.unseen.push_back(letter.body.len());
+            letters.push(letter);
+        }
+        if letters.is_empty() {
+            return None;
+        }
+        self.waiting_bytes -= bytes;
+        self.unseen_bytes += bytes;
+        let first = self.sent + 1;
+        self.sent += letters.len() as u64;
+        Some(Frame::Mail { first, letters })
+    }
+
+    /// The peer has seen all up to this number.
+    pub(super) fn seen(&mut self, number: u64) {
+        while self.seen < number.min(self.sent) {
+            self.seen += 1;
+            self.unseen_bytes -= self.unseen.pop_front().unwrap_or(0);
+        }
+    }
+}
+
+/// The incoming side.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    seen: u64,
+    told: u64,
+}
+
+impl Incoming {
+    /// Takes note of letters; what is to be told of it.
+    pub(super) fn take(&mut self, first: u64, count: usize) -> Result<Option<Frame>, Gap> {
+        if first != self.seen + 1 {
+            return Err(Gap);
+        }
+        self.seen += count as u64;
+        let is_due = self.seen - self.told >= SEEN_EVERY;
+        Ok(is_due.then(|| self.tell()))
+    }
+
+    /// What is not told yet, with the next sign of life.
+    pub(super) fn rest(&mut self) -> Option<Frame> {
+        (self.seen > self.told).then(|| self.tell())
+    }
+
+    fn tell(&mut self) -> Frame {
+        self.told = self.seen;
+        Frame::Seen { number: self.seen }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn body(bytes: usize) -> Bytes {
+        Bytes::from(vec![7; bytes])
+    }
+
+    #[test]
+    fn letters_keep_their_order_and_calls_go_before_them() {
+        let mut outgoing = Outgoing::default();
+        for length in 1..=3 {
+            outgoing.post(Topic::Presence, body(length)).unwrap();
+        }
+        outgoing.put(Frame::Ping);
+        assert_eq!(outgoing.next(), Some(Frame::Ping));
+        let Some(Frame::Mail { first: 1, letters }) = outgoing.next() else { panic!() };
+        assert_eq!(letters.iter().map(|letter| letter.body.len()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(outgoing.next(), None);
+    }
+
+    #[test]
+    fn what_is_not_seen_counts_until_it_is() {
+        let mut outgoing = Outgoing::default();
+        let half = LETTER_BYTES_MAX / 2;
+        outgoing.post(Topic::Home, body(half)).unwrap();
+        outgoing.next().unwrap();
+        outgoing.post(Topic::Home, body(half)).unwrap();
+        assert_eq!(outgoing.post(Topic::Home, body(1)), Err(Overflow));
+        outgoing.seen(1);
+        assert_eq!(outgoing.post(Topic::Home, body(half)), Ok(()));
+        // A number that was never given says nothing.
+        outgoing.seen(u64::MAX);
+        assert_eq!(outgoing.post(Topic::Home, body(1)), Err(Overflow));
+        let mut many = Outgoing::default();
+        for _ in 0..LETTERS_MAX {
+            many.post(Topic::Home, Bytes::new()).unwrap();
+        }
+        assert_eq!(many.post(Topic::Home, Bytes::new()), Err(Overflow));
+    }
+
+    #[test]
+    fn a_letter_that_is_missing_is_noticed() {
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.take(1, 3), Ok(None));
+        assert_eq!(incoming.rest(), Some(Frame::Seen { number: 3 }));
+        assert_eq!(incoming.rest(), None);
+        assert_eq!(incoming.take(5, 1), Err(Gap));
+        assert_eq!(incoming.take(3, 1), Err(Gap));
+        assert_eq!(incoming.take(4, 256), Ok(Some(Frame::Seen { number: 259 })));
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_is_posted_arrives_once_and_in_order(
+            steps in proptest::collection::vec((0_usize..40_000, any::<bool>()), 1..60),
+        ) {
+            let (mut outgoing, mut incoming) = (Outgoing::default(), Incoming::default());
+            let (mut posted, mut arrived) = (Vec::new(), Vec::new());
+            for (bytes, sends) in steps {
+                outgoing.post(Topic::Presence, body(bytes)).unwrap();
+                posted.push(bytes);
+                while let Some(Frame::Mail { first, letters }) = sends.then(|| outgoing.next()).flatten() {
+                    let told = incoming.take(first, letters.len()).unwrap();
+                    arrived.extend(letters.iter().map(|letter| letter.body.len()));
+                    if let Some(Frame::Seen { number }) = told.or_else(|| incoming.rest()) {
+                        outgoing.seen(number);
+                    }
+                }
+                prop_assert_eq!(&posted[..arrived.len()], &arrived[..]);
+            }
+            while let Some(Frame::Mail { letters, .. }) = outgoing.next() {
+                arrived.extend(letters.iter().map(|letter| letter.body.len()));
+            }
+            prop_assert_eq!(posted, arrived);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A client at the wrong node: told where her home is, or carried there, and served as if she had found it by herself.
+//! What other nodes may ask at the peer port, and nobody else.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::patience::until;
+use crate::harness::player::Player;
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::{Server, Starting};
+use crate::harness::service::Service;
+use crate::harness::socket::{Encoding, Heard, Socket};
+
+const KEY: &str = "the key of an operator";
+const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::MessagePack];
+
+fn node_on(redis: &RedisServer) -> Starting {
+    Server::on_url(&redis.url()).with_lease(1_200).with("service_key", KEY).with("cluster.shards", 16)
+}
+
+/// Two nodes that have shared the shards between them.
+async fn two_nodes(redis: &RedisServer) -> [Server; 2] {
+    let nodes = [node_on(redis).start(), node_on(redis).start()];
+    until("both serve", async || {
+        let (one, other) = (served_by(&nodes[0]).await, served_by(&nodes[1]).await);
+        (one.len() + other.len() == 16 && !one.is_empty() && !other.is_empty()).then_some(())
+    })
+    .await;
+    nodes
+}
+
+async fn served_by(node: &Server) -> Vec<u64> {
+    let (_, told) = Service::of(node, KEY).get("/v1/cluster").await;
+    let shards = told["shards"].as_array().unwrap().clone();
+    shards
+        .iter()
+        .filter(|shard| shard["serving"] == true)
+        .map(|shard| shard["shard"].as_u64().unwrap())
+        .collect()
+}
+
+/// Players whose home is this node.
+async fn players_of(node: &Server) -> impl Iterator<Item = String> + use<> {
+    let served = served_by(node).await;
+    let placement = hearth::home::placement::Placement::of(16).unwrap();
+    (0..).map(|number| format!("player-{number}")).filter(move |name| {
+        let player = hearth::ids::PlayerId::parse(name).unwrap();
+        served.contains(&u64::from(placement.shard_of(&player).number()))
+    })
+}
+
+/// What is answered to a first frame, and how the link ends if it does.
+async fn first_answer(
+    node: &Server,
+    encoding: Encoding,
+    op: &str,
+    body: Value,
+) -> (String, Value, Option<u16>) {
+    let mut socket = Socket::open(node.url(), encoding).await;
+    socket.send(op, 1, &body).await;
+    let Heard::Frame(answer) = socket.hear().await else { panic!("no answer") };
+    loop {
+        match socket.hear_within(std::time::Duration::from_secs(2)).await {
+            Some(Heard::Closed(code)) => return (answer.op, answer.body, code),
+            Some(Heard::Frame(frame)) => assert_eq!(frame.op, "bye"),
+            None => return (answer.op, answer.body, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_at_the_wrong_node_is_told_where_her_home_is() {
+    let redis = RedisServer::start();
+    let [here, there] = two_nodes(&redis).await;
+    let name = players_of(&there).await.next().unwrap();
+    for encoding in ENCODINGS {
+        let login = json!({"token": format!("dev:{name}")});
+        let (op, told, code) = first_answer(&here, encoding, "login", login).await;
+        assert_eq!((op.as_str(), code), ("redirect", Some(4002)), "{told}");
+        assert_eq!(told["url"], there.url());
+        let ann = there.login(&name).await;
+        let credentials = ann.drops();
+        let resume = json!({"session": credentials.session, "ticket": credentials.ticket, "last_seq": credentials.last_seq});
+        let (op, told, code) = first_answer(&here, encoding, "resume", resume).await;
+        assert_eq!((op.as_str(), code), ("redirect", Some(4002)), "{told}");
+        let mut ann = there.resume(&credentials).await;
+        ann.does("logout", json!({})).await;
+    }
+    // Whose token is bad is told so, and not where somebody lives.
+    let (op, told, _) = first_answer(&here, Encoding::Json, "login", json!({"token": "nonsense"})).await;
+    assert_eq!((op.as_str(), &told["code"]), ("error", &json!("unauthorized")));
+}
+
+#[tokio::test]
+async fn a_client_who_asks_for_it_is_carried_to_her_home() {
+    let redis = RedisServer::start();
+    let [here, there] = two_nodes(&redis).await;
+    let mut names = players_of(&there).await;
+    for encoding in ENCODINGS {
+        let (name, watched) = (names.next().unwrap(), names.next().unwrap());
+        let mut ann = Player::connect(here.url(), encoding).await;
+        ann.login_with(json!({"token": format!("dev:{name}"), "relay": true})).await;
+        // Many frames at once, and large ones, in both directions.
+        let mut asked = Vec::new();
+        for n in 1..=40 {
+            let body = json!({"set": {"n": n, "text": "x".repeat(1_500)}, "cseq": n});
+            asked.push(ann.feed("state.patch", body).await);
+        }
+        ann.pings().await;
+        for reference in asked {
+            ann.answer(reference).await.unwrap();
+        }
+        assert_eq!(ann.patch_durably(json!({"incr": {"n": 1}, "cseq": 41})).await["ack"], "durable");
+        assert_eq!(ann.state().await["n"], 41);
+        ann.watches(&[&watched]).await;
+        let bob = there.login(&watched).await;
+        ann.sees(&watched, "online").await;
+        drop(bob);
+        // The home sees one session of hers, attached.
+        let (_, told) = Service::of(&there, KEY).get(&format!("/v1/players/{name}")).await;
+        assert_eq!(told["sessions"].as_array().unwrap().len(), 1, "{told}");
+        let credentials = ann.drops();
+        let mut ann = Player::connect(here.url(), encoding).await;
+        ann.try_resume_carried(&credentials).await.unwrap();
+        assert_eq!(ann.state().await["n"], 41);
+        ann.does("logout", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_says_before_ready_is_carried_too() {
+    let redis = RedisServer::start();
+    let [here, there] = two_nodes(&redis).await;
+    let name = players_of(&there).await.next().unwrap();
+    let mut ann = Player::connect(here.url(), Encoding::MessagePack).await;
+    let mut asked = vec![ann.feed("login", json!({"token": format!("dev:{name}"), "relay": true})).await];
+    for t in 0..30 {
+        asked.push(ann.feed("ping", json!({"t": t})).await);
+    }
+    ann.pings().await;
+    for reference in asked {
+        ann.answer(reference).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn when_the_home_dies_a_carried_client_is_told_to_come_back() {
+    let redis = RedisServer::start();
+    let [here, mut there] = two_nodes(&redis).await;
+    let name = players_of(&there).await.next().unwrap();
+    let mut ann = Player::connect(here.url(), Encoding::Json).await;
+    ann.login_with(json!({"token": format!("dev:{name}"), "relay": true})).await;
+    ann.patch_durably(json!({"set": {"kept": true}})).await;
+    let credentials = ann.credentials();
+    there.kill9();
+    ann.expect_close(4000).await;
+    // The node that carried her is her home now, once the dead one's lease is over.
+    let mut ann = until("she is let in", async || {
+        let mut ann = Player::connect(here.url(), Encoding::Json).await;
+        ann.try_resume_carried(&credentials).await.ok().map(|()| ann)
+    })
+    .await;
+    assert_eq!(ann.state().await["kept"], true);
+}
+
+/// What the peer port says to a request with these headers: the status.
+async fn status_at(addr: &str, path: &str, headers: &str) -> u16 {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: hearth.v1.json\r\n{headers}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_peer_port_opens_to_members_and_the_client_port_to_no_node() {
+    let redis = RedisServer::start();
+    let [here, _there] = two_nodes(&redis).await;
+    let (_, told) = Service::of(&here, KEY).get("/v1/cluster").await;
+    let me =
+        told["nodes"].as_array().unwrap().iter().find(|node| node["node"] == told["node"]).unwrap().clone();
+    let peer = me["peer"].as_str().expect("an address for other nodes").to_owned();
+    let words = "hearth-node: a#1\r\nhearth-shard: 1\r\nhearth-client: 127.0.0.1\r\n";
+    for path in ["/v1/relay", "/v1/peer"] {
+        assert_eq!(status_at(&peer, path, "").await, 403, "{path}");
+        let forged = format!("{words}hearth-pass: 1700000000000.AAAA.AAAA\r\n");
+        assert_eq!(status_at(&peer, path, &forged).await, 403, "{path}");
+        assert_eq!(status_at(here.host(), path, &forged).await, 404, "{path}");
+    }
+    assert_eq!(status_at(&peer, "/v1/connect", "").await, 404);
+}
