@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::cluster::pass::ClusterKey;
-use crate::cluster::{JoinError, Links, Members};
+use crate::cluster::{JoinError, Links, Members, Topic};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::files;
@@ -30,7 +30,7 @@ use crate::home::{Home, MOVED_WITHIN};
 use crate::hub::Hub;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
-use crate::service::{self, Condition, Service, ServiceSettings};
+use crate::service::{self, Condition, Counter, Service, ServiceSettings};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
 use crate::store::{Formats, OpenError, Store, StoreError};
 use crate::tasks::Tasks;
@@ -237,6 +237,7 @@ impl House {
             ServeError::Cluster("the cluster's ticket secret is shorter than 16 bytes".into())
         })?;
         let members = stored::join(&settings, &node, (url, outside.peer_addr), &store, &lower).await?;
+        let peer_links = Links::new(key.clone(), Arc::clone(&members), &lower);
         let home = Home::start(
             settings::home_settings(&settings),
             cluster,
@@ -276,11 +277,7 @@ impl House {
             addresses: AddressLimits::from_settings(&settings.limits),
             links_max: settings.link.links_max,
             handshakes_max: settings.link.handshakes_max,
-            peers: Peers {
-                me: members.me().clone(),
-                links: Links::start(key.clone(), Arc::clone(&members), Vec::new(), &lower),
-                key,
-            },
+            peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
         };
         let gate = Arc::new(gate);
         if let Some(peers) = outside.peers {
@@ -300,12 +297,14 @@ impl House {
             Arc::clone(&home),
             Arc::clone(&hub),
             presence,
+            Arc::clone(&peer_links),
             KeyLimits::from_settings(&settings.limits),
             maintenance,
             Box::new(move || recorded.render()),
             condition([door.clone(), upper.clone(), lower.clone()], Arc::clone(&members)),
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
+        peer_links.open(vec![(Topic::Service, Counter::of(Arc::clone(&service)))]);
         let counter = at_counter(service, outside.services, &upper);
         Ok(Self {
             settings,

@@ -3,8 +3,8 @@
 //! are the store's: what goes over these links can be lost, and is then told anew (`Correspondent::up`).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,7 +72,8 @@ type Asking = (u64, oneshot::Sender<Option<Bytes>>);
 pub struct Links {
     key: ClusterKey,
     members: Arc<Members>,
-    rooms: RwLock<Vec<(Topic, Arc<dyn Correspondent>)>>,
+    /// Who hears; unset until all rooms are built, and until then no link stands.
+    rooms: OnceLock<Vec<(Topic, Arc<dyn Correspondent>)>>,
     standing: RwLock<HashMap<Owner, Standing>>,
     dialling: Mutex<HashMap<Owner, ()>>,
     asking: Mutex<HashMap<u64, Asking>>,
@@ -81,26 +82,26 @@ pub struct Links {
 }
 
 impl Links {
-    /// Links to all members that come, until the tasks stop. Rooms are introduced once, before.
+    /// No link yet: rooms are built upon this, and only then does it open.
     #[must_use]
-    pub fn start(
-        key: ClusterKey,
-        members: Arc<Members>,
-        rooms: Vec<(Topic, Arc<dyn Correspondent>)>,
-        tasks: &Tasks,
-    ) -> Arc<Self> {
-        let links = Arc::new(Self {
+    pub fn new(key: ClusterKey, members: Arc<Members>, tasks: &Tasks) -> Arc<Self> {
+        Arc::new(Self {
             key,
             members,
-            rooms: RwLock::new(rooms),
+            rooms: OnceLock::new(),
             standing: RwLock::default(),
             dialling: Mutex::default(),
             asking: Mutex::default(),
             next: AtomicU64::new(1),
             tasks: tasks.clone(),
-        });
-        tasks.spawn_vital("peers", Arc::clone(&links).dial_all());
-        links
+        })
+    }
+
+    /// Links to all members that come, until the tasks stop; these rooms hear what comes. To be called once.
+    pub fn open(self: &Arc<Self>, rooms: Vec<(Topic, Arc<dyn Correspondent>)>) {
+        if self.rooms.set(rooms).is_ok() {
+            self.tasks.spawn_vital("peers", Arc::clone(self).dial_all());
+        }
     }
 
     /// Whether a link to this node stands.
@@ -161,6 +162,10 @@ impl Links {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // Too early: the other node dials again.
+        if self.rooms.get().is_none() {
+            return;
+        }
         let links = Arc::clone(self);
         self.tasks.spawn("peer_link", async move {
             let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
@@ -229,7 +234,7 @@ impl Links {
             self.forget(&peer, old.serial);
         }
         tracing::info!(operation = "peer_link", %peer, "a peer link stands");
-        self.rooms.read().iter().for_each(|(_, room)| room.up(&peer));
+        self.rooms().iter().for_each(|(_, room)| room.up(&peer));
         let hears = Ear {
             links: Arc::clone(self),
             peer: peer.clone(),
@@ -250,11 +255,15 @@ impl Links {
     /// Nothing comes over this link any more.
     fn forget(&self, peer: &Owner, serial: u64) {
         self.asking.lock().retain(|_, (asked_on, _)| *asked_on != serial);
-        self.rooms.read().iter().for_each(|(_, room)| room.down(peer));
+        self.rooms().iter().for_each(|(_, room)| room.down(peer));
+    }
+
+    fn rooms(&self) -> &[(Topic, Arc<dyn Correspondent>)] {
+        self.rooms.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     fn room(&self, topic: Topic) -> Option<Arc<dyn Correspondent>> {
-        self.rooms.read().iter().find(|(known, _)| *known == topic).map(|(_, room)| Arc::clone(room))
+        self.rooms().iter().find(|(known, _)| *known == topic).map(|(_, room)| Arc::clone(room))
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Topic {
     Presence,
     /// Records at their home: reads, hand-over, salvage.
     Home,
+    /// Calls of game services, carried to the home of whom they concern.
+    Service,
 }
 
 /// A letter.

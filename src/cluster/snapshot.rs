@@ -84,6 +84,12 @@ impl Snapshot {
         self.seen.iter().filter(stays).map(|seen| seen.member.owner.node())
     }
 
+    /// Whether there is another node.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.seen.iter().any(|seen| seen.member.owner != self.me)
+    }
+
     /// Whether another node takes shards.
     #[must_use]
     pub fn has_other_takers(&self) -> bool {

@@ -9,9 +9,9 @@ use super::listener::Gate;
 use super::relay::Way;
 use crate::cluster::Member;
 use crate::cluster::dial::NoWay;
-use crate::session::Whereabouts;
 use crate::ids::ShardId;
 use crate::session::EnterError;
+use crate::session::Whereabouts;
 
 /// When to come again if the home was found and cannot be reached.
 const RETRY_MS: u64 = 500;

@@ -32,19 +32,7 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, request: Request,
     let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
     let response = match service.admit(known, request.headers(), request.uri().path()) {
         Ok(None) => next.run(request).await,
-        Ok(Some(identity)) => {
-            let (mut parts, body) = request.into_parts();
-            let passage = Arc::new(Passage::new(identity, known, &mut parts).await);
-            let mut request = Request::from_parts(parts, body);
-            // A change is written down however the call ends, also when its caller has gone.
-            let line = known.and_then(|route| Line::begin(route, &request, &passage));
-            request.extensions_mut().insert(passage);
-            let response = next.run(request).await;
-            if let Some(line) = line {
-                line.end(response.status());
-            }
-            response
-        }
+        Ok(Some(identity)) => service.carry_out(identity, known, request, next).await,
         Err(problem) => problem.into_response(),
     };
     let (status, took) = (response.status(), began.elapsed());
@@ -60,6 +48,31 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, request: Request,
 }
 
 impl Service {
+    /// Carries a call out here, or at its home.
+    async fn carry_out(
+        &self,
+        identity: Arc<Identity>,
+        known: Option<&'static str>,
+        request: Request,
+        next: Next,
+    ) -> Response {
+        let request = match self.onward(known, request).await {
+            Ok(answered) => return answered,
+            Err(request) => request,
+        };
+        let (mut parts, body) = request.into_parts();
+        let passage = Arc::new(Passage::new(identity, known, &mut parts).await);
+        let mut request = Request::from_parts(parts, body);
+        // A change is written down however the call ends, also when its caller has gone.
+        let line = known.and_then(|route| Line::begin(route, &request, &passage));
+        request.extensions_mut().insert(passage);
+        let response = next.run(request).await;
+        if let Some(line) = line {
+            line.end(response.status());
+        }
+        response
+    }
+
     /// Whether a call may go on, and who makes it; nobody is asked where it is open to all.
     fn admit(
         &self,

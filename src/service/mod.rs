@@ -13,6 +13,7 @@ mod keys;
 mod kick;
 mod maintenance;
 mod messages;
+mod onward;
 mod players;
 mod problem;
 mod query;
@@ -36,9 +37,11 @@ use axum::routing::{get, patch, post, put};
 use protocol::ErrorCode;
 
 pub use keys::{GeneratedKey, Key, Keys, Scope, generate as generate_key};
+pub use onward::Counter;
 pub use serve::serve;
 
 use crate::clock;
+use crate::cluster::Links;
 use crate::events::Coalescing;
 use crate::home::record::Record;
 use crate::home::{Cell, Home, HomeError, Shortfall};
@@ -88,6 +91,7 @@ pub struct Service {
     home: Arc<Home>,
     hub: Arc<Hub>,
     presence: Arc<Presence>,
+    peers: Arc<Links>,
     limits: KeyLimits,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     condition: Box<dyn Fn() -> Condition + Send + Sync>,
@@ -113,6 +117,7 @@ impl Service {
         home: Arc<Home>,
         hub: Arc<Hub>,
         presence: Arc<Presence>,
+        peers: Arc<Links>,
         limits: KeyLimits,
         maintenance: Arc<Maintenance>,
         metrics: Box<dyn Fn() -> String + Send + Sync>,
@@ -123,6 +128,7 @@ impl Service {
             home,
             hub,
             presence,
+            peers,
             limits,
             metrics,
             condition,

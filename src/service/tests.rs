@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::cluster::Members;
+use crate::cluster::pass::ClusterKey;
+use crate::cluster::{Links, Members};
 use crate::config::{Secret, Settings};
 use crate::events::{EndReason, Events, Status};
 use crate::home::record::presence::PresenceChange;
@@ -283,10 +284,11 @@ impl House {
         let (events, tasks) = (Arc::new(Events::default()), Tasks::new());
         let cluster =
             ClusterConfig { shards: SHARDS, format_min: 1, format_max: 1, ticket_secret: vec![7; 32] };
+        let members = Members::alone(Owner::boot("node-1"), Arc::clone(&store) as Arc<dyn Store>);
         let home = Home::start(
             home,
             cluster,
-            Members::alone(Owner::boot("node-1"), Arc::clone(&store) as Arc<dyn Store>),
+            Arc::clone(&members),
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&events),
             tasks.clone(),
@@ -330,6 +332,7 @@ impl House {
             Arc::clone(&home),
             Arc::clone(&hub),
             presence,
+            Links::new(ClusterKey::from_secret(&[7; 32]).unwrap(), members, &tasks),
             KeyLimits::from_settings(&limits),
             Arc::default(),
             Box::new(|| "hearth_links_open 0\n".to_owned()),

@@ -1,6 +1,7 @@
 //! A client at the wrong node: told where her home is, or carried there, and served as if she had found it by herself.
 //! What other nodes may ask at the peer port, and nobody else.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -162,6 +163,48 @@ async fn when_the_home_dies_a_carried_client_is_told_to_come_back() {
     })
     .await;
     assert_eq!(ann.state().await["kept"], true);
+}
+
+#[tokio::test]
+async fn a_service_calls_any_node() {
+    let redis = RedisServer::start();
+    let [here, there] = two_nodes(&redis).await;
+    let name = players_of(&there).await.next().unwrap();
+    let mut ann = there.login(&name).await;
+    let service = Service::of(&here, KEY);
+    let path = |rest: &str| format!("/v1/players/{name}{rest}");
+    let (status, told) = service.get(&path("")).await;
+    assert_eq!((status, &told["presence"]["status"]), (200, &json!("online")), "{told}");
+    let (status, told) = service
+        .call(Method::PATCH, &path("/state"), Some(json!({"set": {"gold": 7}, "ack": "durable"})))
+        .await;
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(ann.state().await["gold"], 7);
+    let session = ann.ready["session"].as_str().unwrap().to_owned();
+    let (status, told) = service.get(&format!("/v1/sessions/{session}")).await;
+    assert_eq!((status, &told["player"]), (200, &json!(name)), "{told}");
+    let (status, told) = service.post(&path("/messages"), json!({"data": "hello"})).await;
+    assert_eq!((status, &told["delivered"]), (200, &json!(1)), "{told}");
+    assert_eq!(ann.wait_for_push("message").await["data"], "hello");
+    // A session that is made at the wrong node is taken up at the right one.
+    let other = players_of(&there).await.nth(1).unwrap();
+    let (status, made) = service.post("/v1/sessions", json!({"player": other})).await;
+    assert_eq!((status, &made["url"]), (201, &json!(there.url())), "{made}");
+    // What is refused there is refused here, in the same words.
+    let wrong = json!({"set": 5});
+    let (status, refused) = service.call(Method::PATCH, &path("/state"), Some(wrong.clone())).await;
+    assert_eq!(
+        (status, &refused),
+        (400, &Service::of(&there, KEY).call(Method::PATCH, &path("/state"), Some(wrong)).await.1)
+    );
+    let (status, _) = Service::of(&here, "another key").get(&path("")).await;
+    assert_eq!(status, 401);
+    let (status, told) = service.post(&path("/kick"), json!({"reason": "bye"})).await;
+    assert_eq!(status, 200, "{told}");
+    ann.expect_close(4502).await;
+    // One line for each change, where it was made.
+    assert_eq!(there.log().matches("operation=\"kick\"").count(), 1);
+    assert_eq!(here.log().matches("operation=\"kick\"").count(), 0);
 }
 
 /// What the peer port says to a request with these headers: the status.

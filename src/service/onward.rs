@@ -1,0 +1,228 @@
+//! A call that concerns somebody whose home is another node: carried there over the peer link, carried out there as if it
+//! had come in there, and its answer brought back. Any node takes any call. The home judges the key itself, counts the
+//! call and writes the audit line; nothing is carried twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use protocol::ErrorCode;
+use serde::{Deserialize, Serialize};
+use tower::ServiceExt as _;
+
+use super::problem::Problem;
+use super::{BODY_BYTES_MAX, Service, route};
+use crate::cluster::{CallError, Correspondent, Topic};
+use crate::home::Whereabouts;
+use crate::ids::{Owner, PlayerId, RoomName, SessionId, ShardId};
+
+/// Longer than a call waits for a home that cannot answer and for the store together.
+const DEADLINE: Duration = Duration::from_secs(6);
+/// Largest answer that is carried.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// When a service may try again whose call could not be carried.
+const RETRY_MS: u64 = 500;
+/// The headers that say something to handlers, or to callers; others belong to the connection.
+const CARRIED: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::RETRY_AFTER,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("traceparent"),
+];
+
+/// A call, between two nodes.
+#[derive(Serialize, Deserialize)]
+struct Call {
+    method: String,
+    uri: String,
+    headers: Vec<(String, Bytes)>,
+    body: Bytes,
+}
+
+/// Its answer.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, Bytes)>,
+    body: Bytes,
+}
+
+/// Marks a call that another node has brought: it is not carried any further.
+#[derive(Debug, Clone)]
+struct Brought;
+
+/// What the home does with calls that are brought.
+pub struct Counter {
+    router: Router,
+}
+
+impl Counter {
+    /// Answers by the API itself.
+    #[must_use]
+    pub fn of(service: Arc<Service>) -> Arc<Self> {
+        Arc::new(Self { router: super::router(service) })
+    }
+}
+
+impl Correspondent for Counter {
+    fn letter(&self, _: &Owner, _: Bytes) {}
+
+    fn call(&self, _: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
+        let router = self.router.clone();
+        Box::pin(async move {
+            let request = request_of(rmp_serde::from_slice(&body).ok()?)?;
+            let response = router.oneshot(request).await.ok()?;
+            rmp_serde::to_vec(&answer_of(response).await?).ok().map(Bytes::from)
+        })
+    }
+
+    fn up(&self, _: &Owner) {}
+    fn down(&self, _: &Owner) {}
+}
+
+impl Service {
+    /// Carries a call to its home; `Err` gives it back, to be carried out here.
+    pub(super) async fn onward(
+        &self,
+        route: Option<&'static str>,
+        request: Request,
+    ) -> Result<Response, Request> {
+        if request.extensions().get::<Brought>().is_some() || !self.home.cluster().has_others() {
+            return Err(request);
+        }
+        let (mut parts, body) = request.into_parts();
+        let mut whole = None;
+        let mut shard = self.shard_of_path(&mut parts).await;
+        let mut body = Some(body);
+        if shard.is_none() && route == Some(route::SESSIONS) && parts.method == Method::POST {
+            let Ok(bytes) = to_bytes(body.take().unwrap_or_default(), BODY_BYTES_MAX).await else {
+                let told = format!("a body has at most {BODY_BYTES_MAX} bytes");
+                return Ok(Problem::new(ErrorCode::TooLarge, told).into_response());
+            };
+            shard = self.shard_of_body(&bytes);
+            whole = Some(bytes);
+        }
+        let back = |parts, body: Option<Body>, whole: Option<Bytes>| {
+            Request::from_parts(parts, whole.map_or_else(|| body.unwrap_or_default(), Body::from))
+        };
+        let Some(shard) = shard.filter(|shard| !self.home.is_home_of(*shard)) else {
+            return Err(back(parts, body, whole));
+        };
+        let Whereabouts::At(member) = self.home.whereabouts(shard).await else {
+            // Here in a moment, or nowhere: the handler waits, and says so.
+            return Err(back(parts, body, whole));
+        };
+        if whole.is_none() {
+            match to_bytes(body.take().unwrap_or_default(), BODY_BYTES_MAX).await {
+                Ok(bytes) => whole = Some(bytes),
+                Err(_) => {
+                    let told = format!("a body has at most {BODY_BYTES_MAX} bytes");
+                    return Ok(Problem::new(ErrorCode::TooLarge, told).into_response());
+                }
+            }
+        }
+        let call = Call {
+            method: parts.method.to_string(),
+            uri: parts.uri.to_string(),
+            headers: carried(&parts.headers),
+            body: whole.unwrap_or_default(),
+        };
+        Ok(self.carry(shard, &member.owner, &call).await)
+    }
+
+    async fn carry(&self, shard: ShardId, first: &Owner, call: &Call) -> Response {
+        let Ok(body) = rmp_serde::to_vec(call).map(Bytes::from) else {
+            return Problem::new(ErrorCode::Internal, "the call cannot be carried").into_response();
+        };
+        let answer = match self.peers.call(first, Topic::Service, body, DEADLINE).await {
+            Ok(answer) => rmp_serde::from_slice::<Answer>(&answer).ok().and_then(response_of),
+            Err(error) => {
+                tracing::debug!(operation = "service", shard = shard.number(), to = %first, status = %error);
+                self.home.forget_whereabouts(shard).await;
+                // What was never asked can be asked again by the caller; what was asked may have been done.
+                let told = match error {
+                    CallError::NoLink | CallError::Overloaded => {
+                        "the player's home cannot be reached from here"
+                    }
+                    CallError::NoAnswer | CallError::Refused => {
+                        "the player's home did not answer: it may have been done"
+                    }
+                };
+                let body = protocol::reply::ErrorBody::new(ErrorCode::NotHome, told).after(RETRY_MS);
+                return Problem::from(body).into_response();
+            }
+        };
+        answer.unwrap_or_else(|| {
+            Problem::new(ErrorCode::Internal, "the home's answer cannot be read").into_response()
+        })
+    }
+
+    /// Whom the path names: her shard, the session's, or the room's.
+    async fn shard_of_path(&self, parts: &mut axum::http::request::Parts) -> Option<ShardId> {
+        let named = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+        let value = |name: &str| named.iter().find_map(|(key, value)| (key == name).then_some(value));
+        let placement = self.home.placement();
+        if let Some(player) = value("player") {
+            return PlayerId::parse(player).ok().map(|player| placement.shard_of(&player));
+        }
+        if let Some(session) = value("session") {
+            return SessionId::parse(session).ok().map(|session| session.shard());
+        }
+        RoomName::parse(value("room")?).ok().map(|room| placement.shard_of_room(&room))
+    }
+
+    /// Whom the body of a new session names.
+    fn shard_of_body(&self, body: &[u8]) -> Option<ShardId> {
+        #[derive(Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            player: std::borrow::Cow<'a, str>,
+        }
+        let named: Named<'_> = serde_json::from_slice(body).ok()?;
+        PlayerId::parse(&named.player).ok().map(|player| self.home.placement().shard_of(&player))
+    }
+}
+
+fn carried(headers: &axum::http::HeaderMap) -> Vec<(String, Bytes)> {
+    let known = headers.iter().filter(|(name, _)| CARRIED.contains(name));
+    known.map(|(name, value)| (name.to_string(), Bytes::copy_from_slice(value.as_bytes()))).collect()
+}
+
+fn request_of(call: Call) -> Option<Request> {
+    let mut request = Request::builder()
+        .method(Method::from_bytes(call.method.as_bytes()).ok()?)
+        .uri(call.uri.parse::<Uri>().ok()?)
+        .extension(Brought)
+        .body(Body::from(call.body))
+        .ok()?;
+    for (name, value) in call.headers {
+        let (name, value) = (name.parse::<HeaderName>().ok()?, HeaderValue::from_maybe_shared(value).ok()?);
+        request.headers_mut().append(name, value);
+    }
+    Some(request)
+}
+
+async fn answer_of(response: Response) -> Option<Answer> {
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, ANSWER_BYTES_MAX).await.ok()?;
+    Some(Answer { status: parts.status.as_u16(), headers: carried(&parts.headers), body })
+}
+
+fn response_of(answer: Answer) -> Option<Response> {
+    let mut response = Response::builder()
+        .status(StatusCode::from_u16(answer.status).ok()?)
+        .body(Body::from(answer.body))
+        .ok()?;
+    for (name, value) in answer.headers {
+        let (name, value) = (name.parse::<HeaderName>().ok()?, HeaderValue::from_maybe_shared(value).ok()?);
+        response.headers_mut().append(name, value);
+    }
+    Some(response)
+}
