@@ -1,5 +1,5 @@
 //! Whether players are let in. An operator closes the server through `service`; `gate` asks at each login and resume.
-//! Holds what is in force on this node and nothing else: storing it and closing links are `service`'s.
+//! Holds what is in force and nothing else: storing it, telling other nodes and closing links are `service`'s.
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -41,41 +41,70 @@ impl Closed {
     }
 }
 
+/// What was last said, and when: of two nodes' words the later one counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Word {
+    /// How it is closed, if it is.
+    pub closed: Option<Closed>,
+    /// When that was said (Unix ms); zero if nothing was.
+    pub said_at: u64,
+}
+
 /// What is in force.
 #[derive(Debug, Default)]
-pub struct Maintenance(RwLock<Option<Closed>>);
+pub struct Maintenance(RwLock<Word>);
 
 impl Maintenance {
     /// Open, or closed as the store says.
     #[must_use]
-    pub const fn new(closed: Option<Closed>) -> Self {
-        Self(RwLock::new(closed))
+    pub fn new(closed: Option<Closed>) -> Self {
+        let said_at = closed.as_ref().map_or(0, |closed| closed.since);
+        Self(RwLock::new(Word { closed, said_at }))
     }
 
     /// How it is closed, if it is. Its end is exact: nobody has to open the server then.
     #[must_use]
     pub fn closed(&self, now: Now) -> Option<Closed> {
-        self.0.read().clone().filter(|closed| !closed.is_over(now))
+        self.0.read().closed.clone().filter(|closed| !closed.is_over(now))
+    }
+
+    /// What was last said, for other nodes.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        self.0.read().clone()
+    }
+
+    /// Takes another node's word if it is the later one; whether it is.
+    pub fn adopt(&self, word: Word) -> bool {
+        let mut present = self.0.write();
+        let is_later = word.said_at > present.said_at;
+        if is_later {
+            *present = word;
+        }
+        is_later
     }
 
     /// Closes it; says what is in force then. A second closing changes reason and end, not the beginning.
     pub fn close(&self, mut closed: Closed, now: Now) -> Closed {
         let mut present = self.0.write();
-        if let Some(before) = present.as_ref().filter(|before| !before.is_over(now)) {
+        if let Some(before) = present.closed.as_ref().filter(|before| !before.is_over(now)) {
             closed.since = before.since;
             closed.links = closed.links.max(before.links);
         }
-        present.insert(closed).clone()
+        present.said_at = now.unix_ms.max(present.said_at + 1);
+        present.closed.insert(closed).clone()
     }
 
     /// Opens it; says whether it was closed.
-    pub fn open(&self) -> bool {
-        self.0.write().take().is_some()
+    pub fn open(&self, now: Now) -> bool {
+        let mut present = self.0.write();
+        present.said_at = now.unix_ms.max(present.said_at + 1);
+        present.closed.take().is_some()
     }
 
-    /// Opens it if its end has come; says whether it did.
+    /// Opens it if its end has come; says whether it did. Every node sees that for itself.
     pub fn open_if_over(&self, now: Now) -> bool {
-        self.0.write().take_if(|closed| closed.is_over(now)).is_some()
+        self.0.write().closed.take_if(|closed| closed.is_over(now)).is_some()
     }
 }
 
@@ -97,10 +126,10 @@ mod tests {
         assert!(maintenance.closed(at(1_999)).is_some());
         assert!(maintenance.closed(at(2_000)).is_none());
         assert!(!maintenance.open_if_over(at(1_999)) && maintenance.open_if_over(at(2_000)));
-        assert!(!maintenance.open());
+        assert!(!maintenance.open(at(2_500)));
         maintenance.close(closed(3_000, None, 0), at(3_000));
         assert!(maintenance.closed(at(u64::MAX)).is_some(), "without an end until it is opened");
-        assert!(maintenance.open() && maintenance.closed(at(3_000)).is_none());
+        assert!(maintenance.open(at(3_000)) && maintenance.closed(at(3_000)).is_none());
     }
 
     #[test]
@@ -111,6 +140,18 @@ mod tests {
         maintenance.close(closed(1_000, Some(2_000), 7), at(1_600));
         let anew = maintenance.close(closed(2_500, None, 0), at(2_500));
         assert_eq!(anew, closed(2_500, None, 0), "the first one was over");
+    }
+
+    #[test]
+    fn of_two_nodes_words_the_later_one_counts() {
+        let (one, other) = (Maintenance::default(), Maintenance::default());
+        one.close(closed(1_000, None, 7), at(1_000));
+        assert!(other.adopt(one.word()) && other.closed(at(1_001)).is_some());
+        assert!(!one.adopt(Word::default()), "nothing was said there");
+        // Opened at the same moment by a clock that stands still, or runs behind.
+        assert!(other.open(at(900)));
+        assert!(one.adopt(other.word()) && one.closed(at(1_001)).is_none());
+        assert!(!one.adopt(other.word()), "heard already");
     }
 
     #[test]

@@ -18,8 +18,10 @@ use super::door::{Admin, Reader};
 use super::kick::REASON_BYTES_MAX;
 use super::problem::Problem;
 use crate::clock;
+use crate::cluster::Topic;
 use crate::hub::{Closing, Control};
-use crate::maintenance::Closed;
+use crate::ids::Owner;
+use crate::maintenance::{Closed, Word};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::MAINTENANCE;
 
@@ -80,15 +82,17 @@ pub(super) async fn begin(
         links = closed.links,
         "closed for players"
     );
+    service.tell_maintenance();
     service.store_maintenance().await?;
     Ok(Json(View { closed: true, how: Some(closed) }))
 }
 
 /// `DELETE /v1/maintenance`
 pub(super) async fn end(State(service): State<Arc<Service>>, _: Admin) -> Result<StatusCode, Problem> {
-    if service.maintenance.open() {
+    if service.maintenance.open(clock::now()) {
         tracing::info!(operation = "maintenance", "open for players");
     }
+    service.tell_maintenance();
     service.store_maintenance().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -101,6 +105,28 @@ impl Service {
     pub(super) fn maintenance_view(&self) -> View {
         let how = self.maintenance.closed(clock::now());
         View { closed: how.is_some(), how }
+    }
+
+    /// Tells every node to which a link stands; the others hear it when one does.
+    fn tell_maintenance(&self) {
+        self.peers.peers().iter().for_each(|peer| self.tell_maintenance_to(peer));
+    }
+
+    /// Tells one node, if there is anything to tell.
+    pub(super) fn tell_maintenance_to(&self, peer: &Owner) {
+        let word = self.maintenance.word();
+        if let Some(letter) = (word.said_at > 0).then(|| rmp_serde::to_vec_named(&word).ok()).flatten() {
+            self.peers.post(peer, Topic::Service, letter.into());
+        }
+    }
+
+    /// What another node has said.
+    pub(super) fn hear_maintenance(&self, from: &Owner, letter: &[u8]) {
+        let Ok(word) = rmp_serde::from_slice::<Word>(letter) else { return };
+        let is_closed = word.closed.is_some();
+        if self.maintenance.adopt(word) {
+            tracing::info!(operation = "maintenance", %from, closed = is_closed, "as another node was told");
+        }
     }
 
     /// Has the store say what is in force: whatever that is by now, so that of two changes the later one is stored.

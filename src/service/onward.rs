@@ -58,8 +58,9 @@ struct Answer {
 #[derive(Debug, Clone)]
 struct Brought;
 
-/// What the home does with calls that are brought.
+/// What other nodes ask and tell.
 pub struct Counter {
+    service: Arc<Service>,
     router: Router,
 }
 
@@ -67,12 +68,15 @@ impl Counter {
     /// Answers by the API itself.
     #[must_use]
     pub fn of(service: Arc<Service>) -> Arc<Self> {
-        Arc::new(Self { router: super::router(service) })
+        Arc::new(Self { router: super::router(Arc::clone(&service)), service })
     }
 }
 
 impl Correspondent for Counter {
-    fn letter(&self, _: &Owner, _: Bytes) {}
+    /// What operators have said of the cluster.
+    fn letter(&self, from: &Owner, body: Bytes) {
+        self.service.hear_maintenance(from, &body);
+    }
 
     fn call(&self, _: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         let router = self.router.clone();
@@ -83,7 +87,10 @@ impl Correspondent for Counter {
         })
     }
 
-    fn up(&self, _: &Owner) {}
+    fn up(&self, peer: &Owner) {
+        self.service.tell_maintenance_to(peer);
+    }
+
     fn down(&self, _: &Owner) {}
 }
 

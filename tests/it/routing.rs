@@ -207,6 +207,36 @@ async fn a_service_calls_any_node() {
     assert_eq!(here.log().matches("operation=\"kick\"").count(), 0);
 }
 
+#[tokio::test]
+async fn maintenance_is_in_force_on_every_node() {
+    let redis = RedisServer::start();
+    let [here, there] = two_nodes(&redis).await;
+    let name = players_of(&there).await.next().unwrap();
+    let mut ann = there.login(&name).await;
+    let (status, told) =
+        Service::of(&here, KEY).post("/v1/maintenance", json!({"reason": "new season"})).await;
+    assert_eq!(status, 200, "{told}");
+    ann.expect_close(4507).await;
+    // Opened at the other one, and it stays open.
+    assert_eq!(Service::of(&there, KEY).delete("/v1/maintenance").await.0, 204);
+    until("open everywhere", async || {
+        let (_, told) = Service::of(&here, KEY).get("/v1/maintenance").await;
+        (told["closed"] == false).then_some(())
+    })
+    .await;
+    there.login(&name).await;
+    // Who comes later is told.
+    let (status, _) = Service::of(&here, KEY).post("/v1/maintenance", json!({"reason": "again"})).await;
+    assert_eq!(status, 200);
+    let third = tokio::task::spawn_blocking({
+        let starting = node_on(&redis);
+        || starting.start()
+    });
+    let third = third.await.unwrap();
+    let (_, told) = Service::of(&third, KEY).get("/v1/maintenance").await;
+    assert_eq!((&told["closed"], &told["reason"]), (&json!(true), &json!("again")));
+}
+
 /// What the peer port says to a request with these headers: the status.
 async fn status_at(addr: &str, path: &str, headers: &str) -> u16 {
     let mut stream = TcpStream::connect(addr).await.unwrap();
