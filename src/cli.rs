@@ -1,5 +1,7 @@
-//! The command line: `serve`, `demo`, `check-config`, `token`, `service-key`. `main` calls it; it loads the settings, judges what they name,
-//! and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
+//! The command line: `serve`, `demo`, `check-config`, `shards`, `token`, `service-key`. `main` calls it; it loads the
+//! settings, judges what they name, and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
+
+mod shards;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -7,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use shards::ShardsError;
 
 use crate::app::{self, ServeError};
 use crate::clock;
@@ -45,6 +48,8 @@ enum Command {
     Demo(DemoFlags),
     /// Say everything that is wrong with the settings, or ok
     CheckConfig,
+    /// Print which node holds how many shards, as a running server says; the key is HEARTH_SERVICE_KEY
+    Shards(ShardsFlags),
     /// Print a token for a player, to try things out
     Token(TokenFlags),
     /// Make a service key: print its entry for service.keys_file, and the key itself on standard error
@@ -91,6 +96,13 @@ struct TokenFlags {
     /// The name of that key in auth.jwks_file
     #[arg(long, value_name = "NAME")]
     kid: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ShardsFlags {
+    /// Where the server answers services [default: http:// and service_addr]
+    #[arg(long, value_name = "URL")]
+    service_url: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +181,7 @@ pub fn run(
         Command::Serve => serve(&sources, err),
         Command::Demo(flags) => run_demo(sources, &flags, err),
         Command::CheckConfig => check_config(&sources, out, err),
+        Command::Shards(flags) => print_shards(&sources, flags, out),
         Command::Token(flags) => print_token(&sources, flags, out),
         Command::ServiceKey(flags) => make_service_key(&flags, out, err),
     };
@@ -283,6 +296,20 @@ fn print_token(sources: &Sources, flags: TokenFlags, out: &mut dyn Write) -> Res
     let token =
         token::mint(&settings, &grant, flags.key_file.as_deref(), clock::now()).map_err(Failure::config)?;
     writeln!(out, "{token}").map_err(cannot_print)
+}
+
+fn print_shards(sources: &Sources, flags: ShardsFlags, out: &mut dyn Write) -> Result<(), Failure> {
+    let settings = load(sources)?;
+    let url = flags.service_url.unwrap_or_else(|| format!("http://{}", settings.service_addr));
+    let key = settings
+        .service_key
+        .as_ref()
+        .ok_or_else(|| Failure::config("shards: set HEARTH_SERVICE_KEY to a key with the scope read"))?;
+    let table = shards::table(&url, key.expose()).map_err(|error| match error {
+        ShardsError::Silent { .. } => Failure::outside(error.to_string()),
+        error => Failure::config(error),
+    })?;
+    write!(out, "{table}").map_err(cannot_print)
 }
 
 /// The entry goes where it can be appended to a file, the key where it cannot be by accident.

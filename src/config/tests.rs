@@ -327,3 +327,27 @@ fn login_policies_are_read_by_name() {
         assert_eq!(Settings::from_toml(&toml).expect(text).session.login_policy, policy);
     }
 }
+
+#[test]
+fn a_dead_node_is_forgotten_before_its_leases_end() {
+    let settings = Settings::from_toml("[home]\nlease_ttl_ms = 3000\n[redis]\nresponse_timeout_ms = 500")
+        .expect("good settings");
+    assert_eq!(settings.member_ttl(), Duration::from_millis(2_500));
+    let set = |ttl_ms: u32| format!("[cluster]\nmember_ttl_ms = {ttl_ms}");
+    assert_eq!(
+        Settings::from_toml(&set(6_000)).expect("good settings").member_ttl(),
+        Duration::from_millis(6_000)
+    );
+    let found = faults(&set(6_001));
+    assert!(found.len() == 1 && found[0].starts_with("cluster.member_ttl_ms: must not exceed"), "{found:?}");
+}
+
+#[test]
+fn a_node_without_a_name_is_called_after_its_host_and_port() {
+    let settings = Settings::default();
+    let (one, other) = (settings.node_name(7700), settings.node_name(7710));
+    assert!(one.ends_with("-7700") && one != other, "{one} {other}");
+    let everywhere = "client_addr = \"0.0.0.0:7700\"\nstore = \"redis://h\"\n[cluster]\nname = \"x\"";
+    let warned = Settings::from_toml(everywhere).expect("good settings").warnings().concat();
+    assert!(warned.contains("public_url"), "{warned}");
+}

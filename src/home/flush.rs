@@ -182,12 +182,12 @@ impl Home {
 }
 
 impl InFlight {
-    fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.commits.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.commits.fetch_sub(1, Ordering::SeqCst);
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Home;
+use super::batch::Outcome;
 use super::lease::{Event, State};
 use super::placement::node_of;
 use super::records::Cell;
@@ -21,6 +22,8 @@ use crate::store::Committed;
 const HOLD: Duration = Duration::from_millis(200);
 /// How long links of a shard that was handed over stay, so that their clients connect to the new home first.
 pub const MOVED_WITHIN: Duration = Duration::from_secs(2);
+/// How long the flush of a shard that stays waits after a commit that failed.
+const RETRY_MS: u64 = 100;
 /// Tries to give a lease back.
 const RELEASES_MAX: usize = 2;
 
@@ -44,13 +47,13 @@ impl Home {
                     self.tell_keeper(shard.id(), Event::Drained { epoch: fence.epoch, released: false });
                 committing.await;
                 drop(turn);
-                shard.plan_rest(clock::now().mono_ms);
+                self.keep_on(shard);
                 return if is_told { None } else { ended(false) };
             }
         };
         if !committed {
             drop(turn);
-            shard.plan_rest(clock::now().mono_ms);
+            self.keep_on(shard);
             tracing::warn!(
                 operation = "drain",
                 shard = shard.id().number(),
@@ -73,20 +76,35 @@ impl Home {
             if !is_ours || Instant::now() >= until {
                 return false;
             }
-            let Some(fence) = shard.next_batch() else { return false };
-            let (sent, records) = self.gather(shard, &fence, clock::now());
-            if records.is_empty() {
-                continue;
-            }
-            let answer = self.store.commit(self.batch(shard, &fence, records)).await;
-            // What some records need beyond this goes out with the next number.
-            let goes_on = matches!(answer, Ok(Committed::Done(_) | Committed::Stale { .. }));
-            self.settle(shard, &fence, sent, answer, clock::now());
+            // Before the records leave their queue: a stop may be looking whether all is stored.
+            self.in_flight.begin();
+            let goes_on = self.commit_some(shard).await;
+            self.in_flight.end();
             if !goes_on {
                 return false;
             }
         }
         shard.is_under(held.epoch)
+    }
+
+    /// One batch; says whether the store takes more.
+    async fn commit_some(&self, shard: &Arc<Shard>) -> bool {
+        let Some(fence) = shard.next_batch() else { return false };
+        let (sent, records) = self.gather(shard, &fence, clock::now());
+        if records.is_empty() {
+            return true;
+        }
+        let answer = self.store.commit(self.batch(shard, &fence, records)).await;
+        // What some records need beyond this goes out with the next number.
+        let goes_on = matches!(answer, Ok(Committed::Done(_) | Committed::Stale { .. }));
+        let outcome = self.settle(shard, &fence, sent, answer, clock::now());
+        shard.landed(outcome == Outcome::Done);
+        goes_on
+    }
+
+    /// The shard stays: its flush goes on after a moment, as after any commit that failed.
+    fn keep_on(&self, shard: &Shard) {
+        self.agenda.hold(shard.id(), clock::now().mono_ms + RETRY_MS, shard.is_urgent());
     }
 
     async fn give_back(&self, shard: &Shard, fence: &Fence) {

@@ -1,6 +1,8 @@
 //! The only hashing in the house: which shard a player (or a room) belongs to, and which node a shard. Pure; golden
 //! vectors in `protocol/vectors/hash.json` pin it, because every node of a cluster must agree for ever.
 
+use std::fmt::Write as _;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ids::{PlayerId, RoomName, ShardId};
@@ -53,8 +55,13 @@ impl Placement {
 /// were on it or come to it. No node's name holds a slash, so no two pairs are hashed alike.
 #[must_use]
 pub fn node_of<'a>(shard: ShardId, nodes: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let weight = |node: &str| xxh3_64(format!("{node}/{shard}").as_bytes());
-    nodes.into_iter().max_by_key(|node| (weight(node), std::cmp::Reverse(*node)))
+    let mut pair = String::new();
+    let mut weight = |node: &str| {
+        pair.clear();
+        let _ = write!(pair, "{node}/{shard}");
+        xxh3_64(pair.as_bytes())
+    };
+    nodes.into_iter().map(|node| (weight(node), std::cmp::Reverse(node))).max().map(|(_, node)| node.0)
 }
 
 /// A remainder of a division by at most 4096 that is not below 4096.

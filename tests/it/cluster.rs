@@ -341,9 +341,7 @@ async fn a_node_that_cannot_store_its_last_changes_keeps_its_shards() {
         assert!(writer.writes(Duration::ZERO).await.is_none());
     }
     // Nothing may be written any more, while leases are renewed: a Redis that is full.
-    let used: String = redis.query(&["INFO", "memory"]);
-    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().to_owned();
-    redis.query::<()>(&["CONFIG", "SET", "maxmemory", &used]);
+    redis.query::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
     for (_, writer) in &mut writers {
         writer.sent += 1;
         writer.acked += 1;
@@ -371,6 +369,53 @@ async fn a_node_that_cannot_store_its_last_changes_keeps_its_shards() {
         assert_eq!(writer.player.state().await["n"], writer.sent);
         assert!(writer.writes(Duration::ZERO).await.is_none());
     }
+}
+
+/// What `hearth shards` prints, line by line, word by word.
+fn printed_by(arguments: &[&str], key: &str) -> (Option<i32>, Vec<Vec<String>>) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hearth"));
+    let done = command.arg("shards").args(arguments).env("HEARTH_SERVICE_KEY", key).output().unwrap();
+    let out = String::from_utf8(done.stdout).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    (done.status.code(), out.lines().map(words).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_tells_who_holds_what() {
+    let redis = RedisServer::start();
+    let (one, two) = (started(node_on(&redis)).await, started(node_on(&redis)).await);
+    let homes = settled(&[&one, &two]).await;
+    let names = [name_of(&one).await, name_of(&two).await];
+    let count = |home: usize| homes.iter().filter(|shard| **shard == home).count();
+    for node in [&one, &two] {
+        let told = until("all homes are known", async || {
+            let told = cluster_of(node).await;
+            let known: Vec<_> =
+                told["shards"].as_array().unwrap().iter().map(|shard| shard["home"].clone()).collect();
+            let meant: Vec<_> = homes.iter().map(|home| json!(names[*home])).collect();
+            (known == meant).then_some(told)
+        })
+        .await;
+        let nodes = told["nodes"].as_array().unwrap();
+        assert_eq!(nodes.len(), 2, "{told}");
+        for (server, name) in [(&one, &names[0]), (&two, &names[1])] {
+            let view = nodes.iter().find(|view| view["node"] == **name).unwrap();
+            assert_eq!((&view["url"], &view["draining"]), (&json!(server.url()), &json!(false)));
+            assert!(
+                view["age_ms"].as_u64().unwrap() < 10_000 && view["boot"].as_str().unwrap().len() == 16,
+                "{view}"
+            );
+        }
+        let url = node.service_url().to_owned();
+        let (code, lines) = printed_by(&["--service-url", &url], KEY);
+        assert_eq!((code, lines.len()), (Some(0), 3), "{lines:?}");
+        for (home, name) in names.iter().enumerate() {
+            let line = lines.iter().find(|line| line[0] == *name).unwrap();
+            assert_eq!(line[1], count(home).to_string(), "{lines:?}");
+        }
+        assert_eq!(printed_by(&["--service-url", &url], "another key").0, Some(64));
+    }
+    assert_eq!(printed_by(&["--service-url", "http://127.0.0.1:1"], KEY).0, Some(69));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
