@@ -14,6 +14,7 @@ use outside::{Outside, shortfalls_of};
 use stored::Stored;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use crate::cluster::pass::ClusterKey;
@@ -247,7 +248,6 @@ impl House {
             lower.clone(),
         )
         .map_err(ServeError::Cluster)?;
-        let waiting = owned(&settings, &home).await;
         let hub = Hub::start(settings::hub_settings(&settings), &upper);
         let presence = Presence::start(
             Arc::clone(&hub),
@@ -275,7 +275,7 @@ impl House {
             upgrade: settings::upgrade(&settings),
             origins: OriginPolicy::from_settings(&settings),
             addresses: AddressLimits::from_settings(&settings.limits),
-            links_max: settings.link.links_max,
+            room: Arc::new(Semaphore::new(settings.link.links_max)),
             handshakes_max: settings.link.handshakes_max,
             peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
         };
@@ -306,6 +306,8 @@ impl House {
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
         peer_links.open(vec![(Topic::Service, Counter::of(Arc::clone(&service)))]);
         let counter = at_counter(service, outside.services, &upper);
+        // Last of all: whoever is moved here while others still hold a part finds the doors open.
+        let waiting = owned(&settings, &home).await;
         Ok(Self {
             settings,
             node,

@@ -91,14 +91,14 @@ impl Maintenance {
             closed.since = before.since;
             closed.links = closed.links.max(before.links);
         }
-        present.said_at = now.unix_ms.max(present.said_at + 1);
+        present.said_at = now.unix_ms.max(present.said_at.saturating_add(1));
         present.closed.insert(closed).clone()
     }
 
     /// Opens it; says whether it was closed.
     pub fn open(&self, now: Now) -> bool {
         let mut present = self.0.write();
-        present.said_at = now.unix_ms.max(present.said_at + 1);
+        present.said_at = now.unix_ms.max(present.said_at.saturating_add(1));
         present.closed.take().is_some()
     }
 

@@ -1,7 +1,7 @@
 //! What a server needs from outside before any room is built: keys, certificates, addresses. Called by the composition
 //! root alone, first of all: whatever fails here has left no trace.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -58,8 +58,8 @@ fn listen_to_peers(settings: &Settings) -> Result<Option<TcpListener>, ServeErro
     if !settings.store.is_redis() {
         return Ok(None);
     }
-    let any_port = SocketAddr::new(settings.client_addr.ip(), 0);
-    bind("peer_addr", settings.peer_addr.unwrap_or(any_port), settings.link.backlog).map(Some)
+    let this_machine = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+    bind("peer_addr", settings.peer_addr.unwrap_or(this_machine), settings.link.backlog).map(Some)
 }
 
 /// The address that others reach it at, if one is known.

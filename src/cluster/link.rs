@@ -65,6 +65,8 @@ pub(super) struct Wire {
     /// Something waits to be sent, or the link is to end.
     stirred: Notify,
     end: Mutex<Option<Ended>>,
+    /// The link is to end, also while the socket takes nothing.
+    ending: Notify,
 }
 
 impl Wire {
@@ -79,15 +81,35 @@ impl Wire {
         posted
     }
 
-    pub(super) fn put(&self, frame: Frame) {
-        self.outgoing.lock().put(frame);
-        self.stirred.notify_one();
+    /// Puts a frame before all letters. `false`: more wait than may, and nothing was put.
+    pub(super) fn put(&self, frame: Frame) -> bool {
+        let is_put = self.outgoing.lock().put(frame).is_ok();
+        if is_put {
+            self.stirred.notify_one();
+        }
+        is_put
+    }
+
+    /// The same of what must not be left out: a link that has no room for it ends.
+    pub(super) fn must_put(&self, frame: Frame) {
+        if !self.put(frame) {
+            self.end(Ended::Overflow);
+        }
     }
 
     /// Asks the task to end.
     pub(super) fn end(&self, why: Ended) {
         self.end.lock().get_or_insert(why);
-        self.stirred.notify_one();
+        self.ending.notify_one();
+    }
+
+    async fn asked_to_end(&self) -> Ended {
+        loop {
+            self.ending.notified().await;
+            if let Some(why) = self.end.lock().take() {
+                return why;
+            }
+        }
     }
 }
 
@@ -114,6 +136,7 @@ where
     let heard_at = Mutex::new(Instant::now());
     tokio::select! {
         () = tasks.stopping() => Ended::Stopping,
+        ended = wire.asked_to_end() => ended,
         ended = read(stream, wire, hears, &incoming, &heard_at) => ended,
         ended = write(sink, wire) => ended,
         ended = pulse(wire, &incoming, &heard_at) => ended,
@@ -154,9 +177,6 @@ where
 {
     loop {
         wire.stirred.notified().await;
-        if let Some(why) = wire.end.lock().take() {
-            return why;
-        }
         if let Err(error) = send_waiting(&mut sink, wire).await {
             return error.into();
         }
@@ -172,8 +192,8 @@ async fn pulse(wire: &Wire, incoming: &Mutex<Incoming>, heard_at: &Mutex<Instant
             return Ended::Silent;
         }
         let seen = incoming.lock().rest();
-        seen.into_iter().for_each(|seen| wire.put(seen));
-        wire.put(Frame::Ping);
+        seen.into_iter().for_each(|seen| wire.must_put(seen));
+        wire.must_put(Frame::Ping);
     }
 }
 
@@ -182,12 +202,12 @@ fn take(frame: Frame, wire: &Wire, hears: &impl Hears, incoming: &Mutex<Incoming
         Frame::Mail { first, letters } => {
             let told = incoming.lock().take(first, letters.len()).map_err(|_| Ended::Gap)?;
             letters.into_iter().for_each(|letter| hears.letter(letter.topic, letter.body));
-            told.into_iter().for_each(|seen| wire.put(seen));
+            told.into_iter().for_each(|seen| wire.must_put(seen));
         }
         Frame::Seen { number } => wire.outgoing.lock().seen(number),
         Frame::Call { id, topic, body } => hears.call(id, topic, body),
         Frame::Answer { id, body } => hears.answer(id, body),
-        Frame::Ping => wire.put(Frame::Pong),
+        Frame::Ping => wire.must_put(Frame::Pong),
         Frame::Pong => {}
     }
     Ok(())
@@ -296,6 +316,8 @@ mod tests {
             assert!(posted <= 16, "bounded");
         }
         assert_eq!(posted, 16);
+        let ended = tokio::time::timeout(PULSE, slow.ended).await.expect("at once").unwrap();
+        assert!(matches!(ended, Ended::Overflow), "{ended}");
     }
 
     #[tokio::test]

@@ -15,18 +15,20 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::dial::{Asked, PEER_PATH, dial};
+use super::dial::{self, PEER_PATH, dial};
 use super::link::{Ended, Hears, SUBPROTOCOL, Wire, config, run};
 use super::pass::ClusterKey;
 use super::post::{Frame, Topic};
-use super::{Member, Members};
+use super::{Member, Members, Snapshot};
 use crate::ids::Owner;
 use crate::tasks::Tasks;
 
 /// Before a link is dialled again: twice as long each time, and ± 20 %.
 const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
-/// Questions of one peer that are answered at a time; more wait in the link.
+/// A link that stood for so long was a good one.
+const LASTING: Duration = Duration::from_secs(5);
+/// Questions of one peer that are answered at a time; more are refused.
 const CALLS_SERVED_MAX: usize = 256;
 /// Questions of ours that wait for an answer, all peers together.
 const CALLS_ASKED_MAX: usize = 16_384;
@@ -147,9 +149,16 @@ impl Links {
             }
             asking.insert(id, (serial, sender));
         }
-        wire.put(Frame::Call { id, topic, body });
+        // Taken back however this ends, also when nobody waits any more.
+        let _asking = Asked { links: self, id };
+        if !wire.put(Frame::Call { id, topic, body }) {
+            return Err(CallError::Overloaded);
+        }
+        // A link that ended meanwhile has told those who were asking then.
+        if self.standing.read().get(to).is_none_or(|standing| standing.serial != serial) {
+            return Err(CallError::NoAnswer);
+        }
         let answer = tokio::time::timeout(deadline, receiver).await;
-        self.asking.lock().remove(&id);
         match answer {
             Ok(Ok(Some(body))) => Ok(body),
             Ok(Ok(None)) => Err(CallError::Refused),
@@ -180,7 +189,9 @@ impl Links {
             let snapshot = changes.borrow_and_update().clone();
             for seen in snapshot.seen() {
                 let owner = &seen.member.owner;
-                let is_ours = self.members.me().as_str() < owner.as_str() && seen.member.says.peer.is_some();
+                // A node that says no address cannot be dialled by the other.
+                let is_dialled = self.members.me().as_str() < owner.as_str() || !self.says_address(&snapshot);
+                let is_ours = owner != self.members.me() && is_dialled && seen.member.says.peer.is_some();
                 if is_ours && self.dialling.lock().insert(owner.clone(), ()).is_none() {
                     let (links, owner) = (Arc::clone(&self), owner.clone());
                     self.tasks.spawn("peer_dial", links.keep_dialling(owner));
@@ -194,16 +205,22 @@ impl Links {
         }
     }
 
+    fn says_address(&self, snapshot: &Snapshot) -> bool {
+        snapshot.member(self.members.me()).is_some_and(|me| me.says.peer.is_some())
+    }
+
     /// Keeps a link to this process, as long as it is a member.
     async fn keep_dialling(self: Arc<Self>, peer: Owner) {
         let mut wait = REDIAL_MIN;
         while let Some(member) = self.member(&peer).filter(|_| !self.tasks.is_stopping()) {
-            let asked = Asked { path: PEER_PATH, subprotocol: SUBPROTOCOL, shard: "", client: "" };
+            let asked = dial::Asked { path: PEER_PATH, subprotocol: SUBPROTOCOL, shard: "", client: "" };
             match dial(&self.key, self.members.me(), &member, asked).await {
                 Ok(stream) => {
-                    wait = REDIAL_MIN;
+                    let began = tokio::time::Instant::now();
                     let ws = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config())).await;
                     self.serve(peer.clone(), ws).await;
+                    // One that ends as soon as it stands is no better than none.
+                    wait = if began.elapsed() > LASTING { REDIAL_MIN } else { (wait * 2).min(REDIAL_MAX) };
                 }
                 Err(error) => {
                     tracing::debug!(operation = "peer_dial", to = %peer, status = %error);
@@ -229,7 +246,8 @@ impl Links {
     {
         let (serial, wire) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(Wire::default()));
         let standing = Standing { serial, wire: Arc::clone(&wire) };
-        if let Some(old) = self.standing.write().insert(peer.clone(), standing) {
+        let old = self.standing.write().insert(peer.clone(), standing);
+        if let Some(old) = old {
             old.wire.end(Ended::Replaced);
             self.forget(&peer, old.serial);
         }
@@ -267,6 +285,18 @@ impl Links {
     }
 }
 
+/// A question that waits for its answer.
+struct Asked<'a> {
+    links: &'a Links,
+    id: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.links.asking.lock().remove(&self.id);
+    }
+}
+
 /// Hears one link.
 struct Ear {
     links: Arc<Links>,
@@ -287,12 +317,12 @@ impl Hears for Ear {
         let (Some(room), Ok(place)) = (self.links.room(topic), Arc::clone(&self.served).try_acquire_owned())
         else {
             // A room that is not there, or too many questions at a time: no answer is better than a late one.
-            return self.wire.put(Frame::Answer { id, body: None });
+            return self.wire.must_put(Frame::Answer { id, body: None });
         };
         let (wire, answer) = (Arc::clone(&self.wire), room.call(self.peer.clone(), body));
         self.links.tasks.spawn("peer_call", async move {
             let body = answer.await;
-            wire.put(Frame::Answer { id, body });
+            wire.must_put(Frame::Answer { id, body });
             drop(place);
         });
     }

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::ids::Owner;
 use crate::store::{Beat, Formats, Heartbeat, Holds, Member, Says, Seen, Store, StoreError};
 use crate::tasks::Tasks;
@@ -28,6 +28,10 @@ pub struct MemberSettings {
 }
 
 impl MemberSettings {
+    fn ttl_ms(&self) -> u64 {
+        millis(self.ttl)
+    }
+
     /// How often a node says that it lives.
     #[must_use]
     pub fn beat(&self) -> Duration {
@@ -181,7 +185,7 @@ impl Members {
 
     fn hear(&self, seen: Vec<Seen>) {
         self.snapshot.send_if_modified(|snapshot| {
-            let (next, changed) = snapshot.followed_by(seen, clock::now().mono_ms);
+            let (next, changed) = snapshot.followed_by(seen, self.settings.ttl_ms(), clock::now().mono_ms);
             *snapshot = next;
             if changed {
                 let nodes: Vec<_> = snapshot.takers().collect();

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Most letters that wait or are not seen yet, and most bytes of them.
 const LETTERS_MAX: usize = 65_536;
 const LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most calls and answers that wait to be sent, and most bytes of them.
+const FRAMES_MAX: usize = 65_536;
+const FRAME_BYTES_WAITING_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes of mail in one frame, about.
 const FRAME_BYTES: usize = 64 * 1024;
 /// Letters after which the other side is told that they were seen, if nothing else goes there.
@@ -50,6 +53,18 @@ pub(super) enum Frame {
     Pong,
 }
 
+impl Frame {
+    /// What it holds, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Mail { letters, .. } => letters.iter().map(|letter| letter.body.len()).sum(),
+            Self::Call { body, .. } => body.len(),
+            Self::Answer { body, .. } => body.as_ref().map_or(0, Bytes::len),
+            Self::Seen { .. } | Self::Ping | Self::Pong => 0,
+        }
+    }
+}
+
 /// The peer is behind by more than may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overflow;
@@ -69,6 +84,7 @@ pub(super) struct Outgoing {
     sent: u64,
     seen: u64,
     frames: VecDeque<Frame>,
+    frame_bytes: usize,
 }
 
 impl Outgoing {
@@ -84,13 +100,20 @@ impl Outgoing {
     }
 
     /// Puts a frame before all letters: calls wait for no mail.
-    pub(super) fn put(&mut self, frame: Frame) {
+    pub(super) fn put(&mut self, frame: Frame) -> Result<(), Overflow> {
+        let bytes = frame.bytes();
+        if self.frames.len() >= FRAMES_MAX || self.frame_bytes + bytes > FRAME_BYTES_WAITING_MAX {
+            return Err(Overflow);
+        }
+        self.frame_bytes += bytes;
         self.frames.push_back(frame);
+        Ok(())
     }
 
     /// The next frame to be sent.
     pub(super) fn next(&mut self) -> Option<Frame> {
         if let Some(frame) = self.frames.pop_front() {
+            self.frame_bytes -= frame.bytes();
             return Some(frame);
         }
         let (mut letters, mut bytes) = (Vec::new(), 0);
@@ -163,7 +186,7 @@ mod tests {
         for length in 1..=3 {
             outgoing.post(Topic::Presence, body(length)).unwrap();
         }
-        outgoing.put(Frame::Ping);
+        outgoing.put(Frame::Ping).unwrap();
         assert_eq!(outgoing.next(), Some(Frame::Ping));
         let Some(Frame::Mail { first: 1, letters }) = outgoing.next() else { panic!() };
         assert_eq!(letters.iter().map(|letter| letter.body.len()).collect::<Vec<_>>(), [1, 2, 3]);
@@ -188,6 +211,18 @@ mod tests {
             many.post(Topic::Home, Bytes::new()).unwrap();
         }
         assert_eq!(many.post(Topic::Home, Bytes::new()), Err(Overflow));
+    }
+
+    #[test]
+    fn calls_that_wait_are_bounded_too() {
+        let mut outgoing = Outgoing::default();
+        let call = |bytes| Frame::Call { id: 1, topic: Topic::Home, body: body(bytes) };
+        outgoing.put(call(FRAME_BYTES_WAITING_MAX)).unwrap();
+        assert_eq!(outgoing.put(call(1)), Err(Overflow));
+        outgoing.next().unwrap();
+        assert_eq!(outgoing.put(call(1)), Ok(()));
+        while outgoing.put(Frame::Ping).is_ok() {}
+        assert_eq!(outgoing.frames.len(), FRAMES_MAX);
     }
 
     #[test]

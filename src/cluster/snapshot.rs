@@ -1,7 +1,9 @@
 //! The cluster at one moment. Pure; made by `Members`, read by everybody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::millis;
 use crate::ids::Owner;
 use crate::store::{Member, Seen};
 
@@ -14,6 +16,8 @@ pub struct Snapshot {
     taken_at_ms: u64,
     /// When somebody last came, went or began to leave (monotonic ms).
     changed_at_ms: u64,
+    /// Until then nobody is taken for gone who has not said so (monotonic ms).
+    grace_until_ms: u64,
 }
 
 impl Snapshot {
@@ -21,17 +25,32 @@ impl Snapshot {
     pub(super) fn first(me: Member, now_ms: u64) -> Self {
         let owner = me.owner.clone();
         let seen = Arc::from([Seen { member: me, age: std::time::Duration::ZERO }]);
-        Self { me: owner, seen, taken_at_ms: now_ms, changed_at_ms: now_ms }
+        Self { me: owner, seen, taken_at_ms: now_ms, changed_at_ms: now_ms, grace_until_ms: 0 }
     }
 
     /// These members, as this process sees them at the beginning: for tests of what lies above.
     #[must_use]
     pub fn of(me: Owner, seen: Vec<Seen>) -> Self {
-        Self { me, seen: seen.into(), taken_at_ms: 0, changed_at_ms: 0 }
+        Self { me, seen: seen.into(), taken_at_ms: 0, changed_at_ms: 0, grace_until_ms: 0 }
     }
 
-    /// What was heard now, after this; and whether it places shards otherwise, or moves somebody.
-    pub(super) fn followed_by(&self, mut seen: Vec<Seen>, now_ms: u64) -> (Self, bool) {
+    /// What was heard now, after this; and whether it places shards otherwise, or moves somebody. Who is not named any
+    /// more and has not said that she leaves stays for one `ttl`, if she cannot have run out by herself or if nothing was
+    /// heard for so long that all have: a store that was away or was emptied would else make the first node that it
+    /// hears take everything from those who live.
+    pub(super) fn followed_by(&self, mut seen: Vec<Seen>, ttl_ms: u64, now_ms: u64) -> (Self, bool) {
+        let silent_ms = now_ms.saturating_sub(self.taken_at_ms);
+        let grace_until_ms = if silent_ms > ttl_ms / 2 { now_ms + ttl_ms } else { self.grace_until_ms };
+        let is_missing = |old: &&Seen| {
+            let node = old.member.owner.node();
+            !old.member.says.drains && seen.iter().all(|seen| seen.member.owner.node() != node)
+        };
+        let stays = |old: Seen| {
+            let age = old.age + Duration::from_millis(silent_ms);
+            (now_ms < grace_until_ms || millis(age) < ttl_ms).then_some(Seen { age, ..old })
+        };
+        let missed: Vec<_> = self.seen.iter().filter(is_missing).cloned().filter_map(stays).collect();
+        seen.extend(missed);
         seen.sort_unstable_by(|one, other| one.member.owner.as_str().cmp(other.member.owner.as_str()));
         let matters = |seen: &Seen| {
             let Member { owner, says } = &seen.member;
@@ -39,7 +58,8 @@ impl Snapshot {
         };
         let changed = !seen.iter().map(matters).eq(self.seen.iter().map(matters));
         let changed_at_ms = if changed { now_ms } else { self.changed_at_ms };
-        (Self { me: self.me.clone(), seen: seen.into(), taken_at_ms: now_ms, changed_at_ms }, changed)
+        let me = self.me.clone();
+        (Self { me, seen: seen.into(), taken_at_ms: now_ms, changed_at_ms, grace_until_ms }, changed)
     }
 
     /// All live members, this node among them, by name.
@@ -111,16 +131,50 @@ mod tests {
     #[test]
     fn who_leaves_takes_no_shards_and_age_is_no_change() {
         let first = Snapshot::first(seen("b#1", false, 0).member, 10);
-        let (two, changed) = first.followed_by(vec![seen("b#1", false, 0), seen("a#1", false, 0)], 20);
+        let (two, changed) = first.followed_by(vec![seen("b#1", false, 0), seen("a#1", false, 0)], 1_000, 20);
         assert!(changed && two.has_other_takers());
         assert_eq!(two.takers().collect::<Vec<_>>(), ["a", "b"]);
-        let (same, changed) = two.followed_by(vec![seen("a#1", false, 900), seen("b#1", false, 0)], 30);
+        let (same, changed) =
+            two.followed_by(vec![seen("a#1", false, 900), seen("b#1", false, 0)], 1_000, 30);
         assert_eq!((changed, same.changed_at_ms(), same.taken_at_ms()), (false, 20, 30));
-        let (leaving, changed) = same.followed_by(vec![seen("a#1", true, 0), seen("b#1", false, 0)], 40);
+        let (leaving, changed) =
+            same.followed_by(vec![seen("a#1", true, 0), seen("b#1", false, 0)], 1_000, 40);
         assert!(changed && !leaving.has_other_takers());
         assert_eq!(leaving.takers().collect::<Vec<_>>(), ["b"]);
-        let (again, changed) = leaving.followed_by(vec![seen("a#2", false, 0), seen("b#1", false, 0)], 50);
+        let (again, changed) =
+            leaving.followed_by(vec![seen("a#2", false, 0), seen("b#1", false, 0)], 1_000, 50);
         assert!(changed && again.member(&Owner::named("a#1")).is_none());
         assert_eq!(again.named("a").map(|member| member.owner.as_str()), Some("a#2"));
+    }
+
+    #[test]
+    fn who_is_gone_from_a_store_that_was_emptied_stays_until_she_would_have_run_out() {
+        let first = Snapshot::first(seen("a#1", false, 0).member, 0);
+        let (two, _) = first.followed_by(vec![seen("a#1", false, 0), seen("b#1", false, 300)], 1_000, 100);
+        let (kept, changed) = two.followed_by(vec![seen("a#1", false, 0)], 1_000, 300);
+        assert!(!changed && kept.has_other_takers());
+        let (gone, changed) = kept.followed_by(vec![seen("a#1", false, 0)], 1_000, 800);
+        assert!(changed && !gone.has_other_takers(), "300 + 200 + 500 ms without a word");
+        // Who said that she leaves, or came back as another process, is not waited for.
+        let (left, _) = two.followed_by(vec![seen("a#1", false, 0), seen("b#1", true, 0)], 1_000, 200);
+        let (left, changed) = left.followed_by(vec![seen("a#1", false, 0)], 1_000, 250);
+        assert!(changed && left.named("b").is_none());
+        let (new, _) = two.followed_by(vec![seen("a#1", false, 0), seen("b#2", false, 0)], 1_000, 200);
+        assert_eq!(new.named("b").map(|member| member.owner.as_str()), Some("b#2"));
+    }
+
+    #[test]
+    fn after_a_long_silence_of_the_store_everybody_has_time_to_be_heard() {
+        let first = Snapshot::first(seen("a#1", false, 0).member, 0);
+        let (two, _) = first.followed_by(vec![seen("a#1", false, 0), seen("b#1", false, 0)], 1_000, 100);
+        let (back, changed) = two.followed_by(vec![seen("a#1", false, 0)], 1_000, 30_000);
+        assert!(!changed && back.has_other_takers());
+        let (back, _) = back.followed_by(vec![seen("a#1", false, 0)], 1_000, 30_400);
+        assert!(back.has_other_takers());
+        let mut last = back;
+        for now_ms in [30_800, 31_200] {
+            last = last.followed_by(vec![seen("a#1", false, 0)], 1_000, now_ms).0;
+        }
+        assert!(!last.has_other_takers(), "who has not come back in that time is dead");
     }
 }

@@ -68,12 +68,16 @@ impl Settings {
                 self.client_addr
             ));
         }
-        let peer_ip = self.peer_addr.unwrap_or(self.client_addr).ip();
-        if self.store.is_redis() && self.peer_public_addr.is_none() && peer_ip.is_unspecified() {
-            lines.push(format!(
-                "peer_public_addr: not set while other nodes are listened to on {peer_ip}: they cannot connect here, and \
-                 no player is carried to this node"
-            ));
+        let is_told = self.peer_public_addr.is_some();
+        let peer_ip = self.peer_addr.map(|addr| addr.ip());
+        if self.store.is_redis() && !is_told && peer_ip.is_some_and(|ip| ip.is_unspecified()) {
+            lines.push(
+                "peer_public_addr: not set while peer_addr is open to all: other nodes are told no address"
+                    .into(),
+            );
+        }
+        if self.store.is_redis() && peer_ip.is_none() && !self.client_addr.ip().to_canonical().is_loopback() {
+            lines.push("peer_addr: not set: nodes on other machines cannot reach this one".into());
         }
         let short = |secret: &Option<super::Secret>, min: usize| {
             secret.as_ref().is_some_and(|secret| secret.expose().len() < min)

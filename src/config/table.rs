@@ -152,7 +152,7 @@ section! {
         /// it is where players of this node are sent.
         public_url: Option<PublicUrl> = "public_url";
         /// Where the other nodes of a cluster connect; never clients, and not needed with the embedded store. Without it
-        /// the address of `client_addr` and a free port. Keep it on a private network: it is not encrypted.
+        /// a free port for nodes of this machine alone. Keep it on a private network: it is not encrypted.
         peer_addr: Option<SocketAddr> = "peer_addr";
         /// The address that other nodes are told to connect to, where it is not `peer_addr`: `HOST:PORT`.
         peer_public_addr: Option<PeerAddr> = "peer_public_addr";

@@ -301,19 +301,19 @@ async fn admit(
             refuse(ErrorCode::TokenExpired, "the token has expired", Some(CloseCode::TokenExpired))
         }
     })?;
-    routing::way(gate, gate.sessions.shard_of(&identity.player), asks).await?;
     if !patience.logs_in() {
         let body = ErrorBody::new(ErrorCode::Overloaded, "too many logins wait for the store");
         let body = body.after(RETRY_LOGIN_MS);
         return Err(EnterError { body, close: Some(CloseCode::GoingAway) }.into());
     }
+    routing::way(gate, gate.sessions.shard_of(&identity.player), asks).await?;
     Ok(gate.sessions.login(identity.into(), device, status).await?)
 }
 
 /// A resume, at the home of the shard that the session's id carries.
 async fn come_back(gate: &Gate, resume: &Resume<'_>, asks: &Asks) -> Result<Entered, NotIn> {
-    // An id that is none is refused like a ticket that is not good.
-    if let Some(shard) = gate.sessions.shard_of_session(resume.session.as_str()) {
+    // Strangers make nobody look for a home: who shows no ticket of the cluster's is refused here.
+    if let Some(shard) = gate.sessions.shard_of_ticket(resume.session.as_str(), resume.ticket.as_str()) {
         routing::way(gate, shard, asks).await?;
     }
     Ok(gate.sessions.resume(resume).await?)

@@ -49,8 +49,8 @@ pub struct Gate {
     pub sessions: Arc<Sessions>,
     /// Tasks of handshakes and links.
     pub links: Tasks,
-    /// Links at a time.
-    pub links_max: usize,
+    /// A place for each link that there may be, whichever port it comes in at.
+    pub room: Arc<Semaphore>,
     /// Connections at a time that are not logged in yet.
     pub handshakes_max: usize,
     /// How nodes know each other.
@@ -73,7 +73,6 @@ pub fn bind(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 impl Gate {
     /// Accepts until asked to stop.
     pub async fn run(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
-        let room = Arc::new(Semaphore::new(self.links_max));
         let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, tasks.clone());
         let failures =
             metrics::HANDSHAKE_FAILURES.by("reason", &["links_max", "connect_rate", "accept"], &[]);
@@ -100,7 +99,7 @@ impl Gate {
                         failures.of("connect_rate").increment(1);
                         continue;
                     }
-                    match Arc::clone(&room).try_acquire_owned() {
+                    match Arc::clone(&self.room).try_acquire_owned() {
                         Ok(permit) => self.begin(stream, ip, permit, place.taken()),
                         Err(_) => failures.of("links_max").increment(1),
                     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use protocol::Encoding;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::server::Request as Upgraded;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
@@ -47,8 +46,8 @@ enum Comes {
 impl Gate {
     /// Accepts other nodes until asked to stop.
     pub async fn run_peers(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
-        let room = Arc::new(Semaphore::new(self.links_max));
         let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, tasks.clone());
+        let mut is_exhausted = false;
         loop {
             let accepted = async {
                 let place = crowd.place().await;
@@ -61,7 +60,8 @@ impl Gate {
             };
             match accepted {
                 Ok((stream, place)) => {
-                    let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                    is_exhausted = false;
+                    let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
                         metrics::HANDSHAKE_FAILURES.with(&[("reason", "links_max")]).increment(1);
                         continue;
                     };
@@ -74,7 +74,9 @@ impl Gate {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(operation = "accept_peer", status = %error, "cannot accept");
+                    if !std::mem::replace(&mut is_exhausted, true) {
+                        tracing::warn!(operation = "accept_peer", status = %error, "cannot accept");
+                    }
                     tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 }
             }
@@ -122,7 +124,7 @@ impl Gate {
         let pass = header(HEADER_PASS);
         if let Err(error) = peers.key.check(pass, &asked.words(from, peers.me.as_str()), clock::now().unix_ms)
         {
-            tracing::warn!(operation = "accept_peer", from, status = %error, "a node is not let in");
+            tracing::debug!(operation = "accept_peer", from, status = %error, "a node is not let in");
             return refuse(StatusCode::FORBIDDEN, "this pass is not good here");
         }
         let spoken = header("sec-websocket-protocol");

@@ -3,6 +3,8 @@
 //! both directions, without reading it. Called by `handshake`; the other side is `peers`.
 
 use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 use protocol::request::Op;
 use protocol::{CloseCode, Encoding};
@@ -15,11 +17,15 @@ use super::peers::Peers;
 use crate::cluster::Member;
 use crate::cluster::dial::{Asked, NoWay, RELAY_PATH, dial};
 use crate::ids::ShardId;
-use crate::session::{ClientSocket, GOODBYE, LinkSocket, Scan};
+use crate::session::{ClientSocket, GOODBYE, LinkSocket, Scan, linger};
 use crate::tasks::Tasks;
 
 /// Read at a time and direction; held by every relayed link.
 const PIECE_BYTES: usize = 2 * 1024;
+/// Whoever takes nothing for this long is given up: the home gives up slow readers earlier, by what waits for them.
+const WRITE_MAX: Duration = Duration::from_secs(20);
+/// A home that says nothing for this long is gone: it answers pings, and closes links that send none.
+const SILENCE_MAX: Duration = Duration::from_secs(180);
 
 /// A connection to the home, on which nothing was said yet.
 pub(super) struct Way {
@@ -96,45 +102,74 @@ pub(super) struct Relay<S> {
 }
 
 impl<S: LinkSocket> Relay<S> {
-    /// Copies until one side is done, or the house stops: then the client is told so between two frames, if the home is
-    /// not in the middle of one.
+    /// Copies until one side is done, or the house stops. Nobody is left behind in silence: where the home has not said
+    /// why, the client is told to come back, if that fits between two frames.
     pub(super) async fn run(self, place: OwnedSemaphorePermit) {
         let Self { client, home, encoding, tasks } = self;
-        let ((from_client, mut to_client), (from_home, to_home)) =
+        let ((mut from_client, mut to_client), (from_home, to_home)) =
             (tokio::io::split(client), tokio::io::split(home));
-        let mut scan = Scan::default();
-        tokio::select! {
-            () = copy(from_client, to_home) => {}
-            () = down(from_home, &mut to_client, &mut scan) => {}
-            () = tasks.stopping() => {}
+        let mut told = Told::default();
+        {
+            let mut up = pin!(up(&mut from_client, to_home));
+            let mut down = pin!(down(from_home, &mut to_client, &mut told));
+            tokio::select! {
+                () = &mut down => {}
+                // Whoever has said her last is still answered.
+                () = &mut up => drop(tokio::time::timeout(GOODBYE, &mut down).await),
+                () = tasks.stopping() => {}
+            }
         }
-        // Nobody is left behind in silence: what ends here, ends with a reason wherever one can be said.
-        if !scan.is_amid() && !scan.has_closed() {
-            let _ = tokio::time::timeout(GOODBYE, to_client.write_all(&going_away(encoding))).await;
-        }
-        let _ = tokio::time::timeout(GOODBYE, to_client.shutdown()).await;
+        let mut client = from_client.unsplit(to_client);
+        let parting = async {
+            if told.may_add() {
+                client.write_all(&going_away(encoding)).await?;
+            }
+            linger(&mut client).await;
+            Ok::<(), std::io::Error>(())
+        };
+        let _ = tokio::time::timeout(GOODBYE, parting).await;
         drop(place);
     }
 }
 
-async fn copy<R: AsyncRead, W: AsyncWrite>(mut from: ReadHalf<R>, mut to: WriteHalf<W>) {
-    let mut piece = [0; PIECE_BYTES];
-    while let Ok(read @ 1..) = from.read(&mut piece).await {
-        if to.write_all(piece.get(..read).unwrap_or_default()).await.is_err() {
-            return;
-        }
+/// What the client has got of the home's frames.
+#[derive(Default)]
+struct Told {
+    scan: Scan,
+    /// A write was begun and not ended.
+    is_cut: bool,
+}
+
+impl Told {
+    /// Whether another frame fits behind what she has got, and says something new.
+    const fn may_add(&self) -> bool {
+        !self.is_cut && !self.scan.is_amid() && !self.scan.has_closed()
     }
 }
 
-/// The same towards the client, counting frames.
-async fn down<S: AsyncWrite>(mut from: ReadHalf<TcpStream>, to: &mut WriteHalf<S>, scan: &mut Scan) {
+/// From the client, until she is done; then the home hears so.
+async fn up<R: AsyncRead>(from: &mut ReadHalf<R>, mut to: WriteHalf<TcpStream>) {
     let mut piece = [0; PIECE_BYTES];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
-        let read = piece.get(..read).unwrap_or_default();
-        scan.take(read);
-        if to.write_all(read).await.is_err() {
+        let writing = to.write_all(piece.get(..read).unwrap_or_default());
+        if !matches!(tokio::time::timeout(WRITE_MAX, writing).await, Ok(Ok(()))) {
             return;
         }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// From the home, counting frames; until it is done, says nothing for too long, or the client does not read.
+async fn down<S: AsyncWrite>(mut from: ReadHalf<TcpStream>, to: &mut WriteHalf<S>, told: &mut Told) {
+    let mut piece = [0; PIECE_BYTES];
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(SILENCE_MAX, from.read(&mut piece)).await {
+        let read = piece.get(..read).unwrap_or_default();
+        told.scan.take(read);
+        told.is_cut = true;
+        if !matches!(tokio::time::timeout(WRITE_MAX, to.write_all(read)).await, Ok(Ok(()))) {
+            return;
+        }
+        told.is_cut = false;
     }
 }
 

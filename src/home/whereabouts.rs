@@ -12,7 +12,7 @@ use super::placement::node_of;
 use super::record::millis;
 use crate::clock;
 use crate::cluster::{Member, Snapshot};
-use crate::ids::{Owner, ShardId};
+use crate::ids::{Owner, SessionId, ShardId};
 use crate::store::Held;
 
 /// How long what the store said of a holder is good for.
@@ -51,7 +51,10 @@ struct Overview {
 
 #[derive(Clone)]
 struct Sighting {
+    /// When the store was asked: how old what it said is.
     at_ms: u64,
+    /// When it answered.
+    heard_ms: u64,
     /// `None`: the store did not answer.
     holder: Option<Option<Held>>,
 }
@@ -63,10 +66,18 @@ impl Sightings {
 }
 
 impl Home {
+    /// The shard of a session of which this is a ticket, of whichever number; `None` if it is none.
+    #[must_use]
+    pub fn shard_of_ticket(&self, session: SessionId, ticket: &str) -> Option<ShardId> {
+        self.tickets.open(session, ticket)?;
+        Some(session.shard()).filter(|shard| self.shard(*shard).is_ok())
+    }
+
     /// Whether this node is a shard's home, or is about to be.
     #[must_use]
     pub fn is_home_of(&self, shard: ShardId) -> bool {
-        let is_ours = |state| !matches!(state, State::Free | State::Fenced | State::Draining);
+        // While it is drained, whoever comes is held here for a moment: elsewhere nobody could take her yet.
+        let is_ours = |state| !matches!(state, State::Free | State::Fenced);
         self.shard(shard).is_ok_and(|shard| is_ours(shard.lease().0))
     }
 
@@ -74,7 +85,7 @@ impl Home {
     pub async fn forget_whereabouts(&self, shard: ShardId) {
         if let Some(place) = self.sightings.by_shard.get(usize::from(shard.number())) {
             let now_ms = clock::now().mono_ms;
-            place.lock().await.take_if(|sighting| now_ms > sighting.at_ms + FRESH_MS);
+            place.lock().await.take_if(|sighting| now_ms > sighting.heard_ms + FRESH_MS);
         }
     }
 
@@ -92,8 +103,8 @@ impl Home {
         let Some(place) = self.sightings.by_shard.get(usize::from(shard.number())) else { return (None, 0) };
         let mut sighting = place.lock().await;
         let asked_ms = clock::now().mono_ms;
-        if let Some(known) = sighting.as_ref().filter(|known| asked_ms < known.at_ms + GOOD_FOR_MS) {
-            return (known.holder.clone(), asked_ms - known.at_ms);
+        if let Some(known) = sighting.as_ref().filter(|known| asked_ms < known.heard_ms + GOOD_FOR_MS) {
+            return (known.holder.clone(), asked_ms.saturating_sub(known.at_ms));
         }
         let holder = match self.store.holders(vec![shard]).await {
             Ok(holders) => holders.into_iter().next(),
@@ -102,8 +113,10 @@ impl Home {
                 None
             }
         };
-        *sighting = Some(Sighting { at_ms: asked_ms, holder: holder.clone() });
-        (holder, 0)
+        // Good for a while from now on, however long the store took: those who wait for this answer ask nothing.
+        let heard_ms = clock::now().mono_ms;
+        *sighting = Some(Sighting { at_ms: asked_ms, heard_ms, holder: holder.clone() });
+        (holder, heard_ms - asked_ms)
     }
 
     /// Who holds each shard, as far as the store says; for people.

@@ -2,6 +2,7 @@
 //! are answered throughout. `app` runs the watch; what is closed is `crate::maintenance`'s to know.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
@@ -29,6 +30,8 @@ use crate::telemetry::metrics::MAINTENANCE;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Looks after which the store is told again, while there is something to tell: it may have lost it, or never had it.
 const LOOKS_PER_STORING: u64 = 20;
+/// How far the clocks of two nodes may be apart.
+const CLOCKS_APART_MS: u64 = 60_000;
 /// Links that are closed at a time, and the pause after them: 19,000 take some 4 s, and nobody else has to wait.
 const BATCH: usize = 100;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
@@ -123,9 +126,16 @@ impl Service {
     /// What another node has said.
     pub(super) fn hear_maintenance(&self, from: &Owner, letter: &[u8]) {
         let Ok(word) = rmp_serde::from_slice::<Word>(letter) else { return };
+        // A word of times to come could never be taken back.
+        if word.said_at > clock::now().unix_ms.saturating_add(CLOCKS_APART_MS) {
+            tracing::warn!(operation = "maintenance", %from, "another node's clock is ahead: its word is not heard");
+            return;
+        }
         let is_closed = word.closed.is_some();
         if self.maintenance.adopt(word) {
             tracing::info!(operation = "maintenance", %from, closed = is_closed, "as another node was told");
+            // A round of ours may just be telling the store what was in force before.
+            self.notice_stale.store(true, Ordering::Relaxed);
         }
     }
 
@@ -159,7 +169,8 @@ impl Service {
                 tracing::info!(operation = "maintenance", "its end has come: open for players");
             }
             let is_due = look.is_multiple_of(LOOKS_PER_STORING);
-            if is_over || is_due && (closed.is_some() || *self.notice_owed.lock().await) {
+            let is_stale = self.notice_stale.swap(false, Ordering::Relaxed);
+            if is_over || is_stale || is_due && (closed.is_some() || *self.notice_owed.lock().await) {
                 // It is owed until the store has it.
                 let _ = self.store_maintenance().await;
             }

@@ -27,6 +27,7 @@ mod watches;
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
@@ -102,6 +103,8 @@ pub struct Service {
     maintenance: Arc<Maintenance>,
     /// Whether the store has not been told yet what is in force. Held while it is told.
     notice_owed: tokio::sync::Mutex<bool>,
+    /// Another node's word was taken: the store is told once more.
+    notice_stale: AtomicBool,
     /// Whom sessions watch by a service's word and could not be told of yet.
     looks_owed: Coalescing<SessionId, watches::LooksOwed>,
     stats: Fresh<stats::Stats>,
@@ -138,6 +141,7 @@ impl Service {
             broadcasts: tokio::sync::Mutex::default(),
             maintenance,
             notice_owed: tokio::sync::Mutex::default(),
+            notice_stale: AtomicBool::new(false),
             looks_owed: Coalescing::default(),
             stats: Fresh::default(),
             readiness: Fresh::default(),

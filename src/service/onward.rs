@@ -29,10 +29,14 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// When a service may try again whose call could not be carried.
 const RETRY_MS: u64 = 500;
 /// The headers that say something to handlers, or to callers; others belong to the connection.
-const CARRIED: [HeaderName; 5] = [
+const CARRIED: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::RETRY_AFTER,
+    header::LOCATION,
+    header::CACHE_CONTROL,
+    header::WWW_AUTHENTICATE,
+    header::ALLOW,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("traceparent"),
 ];

@@ -150,10 +150,10 @@ impl Sessions {
         self.home.placement().shard_of(player)
     }
 
-    /// Which shard the id of a session carries; `None` if it is no such id.
+    /// The shard of a session of which this is a ticket; `None` if it is none.
     #[must_use]
-    pub fn shard_of_session(&self, session: &str) -> Option<ShardId> {
-        SessionId::parse(session).ok().map(|session| session.shard())
+    pub fn shard_of_ticket(&self, session: &str, ticket: &str) -> Option<ShardId> {
+        self.home.shard_of_ticket(SessionId::parse(session).ok()?, ticket)
     }
 
     /// Where a shard's home is.
