@@ -52,6 +52,7 @@ pub fn error_of(error: &HomeError) -> ErrorBody {
         HomeError::NotHome { retry_after_ms } => body.after(*retry_after_ms),
         HomeError::Store(_)
         | HomeError::NotDurable
+        | HomeError::NotReplicated
         | HomeError::Overloaded
         | HomeError::Refused(Refusal::TooMuchTalk) => body.after(RETRY_AFTER_MS),
         HomeError::Refused(_) | HomeError::Corrupt => body,
@@ -76,7 +77,7 @@ const fn code_of(error: &HomeError) -> ErrorCode {
             Refusal::TooMuchTalk => ErrorCode::Overloaded,
         },
         HomeError::NotHome { .. } => ErrorCode::NotHome,
-        HomeError::Store(_) | HomeError::NotDurable => ErrorCode::StoreUnavailable,
+        HomeError::Store(_) | HomeError::NotDurable | HomeError::NotReplicated => ErrorCode::StoreUnavailable,
         HomeError::Overloaded => ErrorCode::Overloaded,
         HomeError::Corrupt => ErrorCode::Internal,
     }

@@ -1,12 +1,14 @@
 //! What a server finds in its store before any room is built: whether it can be trusted, what the cluster has agreed on,
 //! whether it was closed for players. Called by the composition root alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{FORMATS, ServeError, settings};
 use crate::clock;
 use crate::cluster::{JoinError, Member, Members, Says};
 use crate::config::{Settings, StoreTarget};
+use crate::files::Named;
 use crate::ids::Owner;
 use crate::maintenance::{Closed, Maintenance};
 use crate::store::{self, ClusterConfig, OpenOptions, Shortfall, Store};
@@ -52,9 +54,16 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
         cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         connect_deadline: settings.redis.connect_timeout,
         response_deadline: settings.redis.response_timeout,
-        ..OpenOptions::default()
+        replicated_to: settings.redis.replicated_to,
+        redis_ca_pem: settings.redis.ca_file.as_deref().map(read_authority).transpose()?,
     };
     Ok(store::open(&url, options).await?)
+}
+
+fn read_authority(file: &Path) -> Result<Vec<u8>, ServeError> {
+    let unreadable =
+        |error| Named::new("redis.ca_file", file).fault(format!("cannot read {}: {error}", file.display()));
+    std::fs::read(file).map_err(|error| ServeError::File(unreadable(error)))
 }
 
 async fn checked_shortfalls(

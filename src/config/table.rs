@@ -396,6 +396,12 @@ section! {
         response_timeout: Duration = "response_timeout_ms" => 1_000, 50..=30_000;
         /// How long a connection may take to stand.
         connect_timeout: Duration = "connect_timeout_ms" => 1_000, 50..=30_000;
+        /// The certificate authority of servers with TLS (`rediss`) as a PEM file, where it is not one that everybody
+        /// trusts. Read at the start.
+        ca_file: Option<PathBuf> = "ca_file";
+        /// How many replicas must have a change before it is acked `replicated`. With fewer it is refused as
+        /// temporary, though the store itself has it.
+        replicated_to: u32 = "replicated_to" => 1, 1..=16;
         /// Start even when the server's settings can lose data (eviction, no persistence). What falls short is
         /// still said in readiness and in the log.
         ignore_shortfalls: bool = "ignore_shortfalls" => false;

@@ -27,6 +27,7 @@ mod messages;
 mod meters;
 mod opening;
 mod reading;
+mod replicas;
 mod whereabouts;
 mod wishes;
 
@@ -116,6 +117,9 @@ pub enum HomeError {
     /// The store did not take the change in time; in memory it took effect.
     #[error("the store has not taken the change yet")]
     NotDurable,
+    /// The store has the change, and too few of its replicas do.
+    #[error("the store has the change, but not enough replicas have it yet")]
+    NotReplicated,
     /// More hot players than the limit.
     #[error("too many players are here")]
     Overloaded,

@@ -87,13 +87,11 @@ impl ClusterSet {
             wait_for("the whole cluster", node, || {
                 let nodes = node.query::<String>(&["CLUSTER", "NODES"]).unwrap_or_default();
                 let followers = nodes.lines().filter(|line| line.contains("slave ")).count();
-                let replication = node.query::<String>(&["INFO", "replication"]).unwrap_or_default();
-                followers == replicas
-                    && !replication.contains("master_link_status:down")
-                    && node.says(&["CLUSTER", "INFO"], "cluster_state:ok")
+                followers == replicas && node.says(&["CLUSTER", "INFO"], "cluster_state:ok")
             })?;
         }
-        Ok(())
+        let online = || self.nodes.iter().map(Server::replicas_online).sum::<usize>() == replicas;
+        self.nodes.first().map_or(Ok(()), |node| wait_for("the replicas", node, online))
     }
 
     /// The URL of the cluster, for Hearth: it names the first nodes.

@@ -88,8 +88,7 @@ impl SentinelSet {
 
     fn wait_until_whole(&self, plan: &SentinelPlan) -> Result<(), RigError> {
         if let Some(master) = self.servers.first() {
-            let online = format!("connected_slaves:{}", plan.replicas);
-            wait_for("the replicas", master, || master.says(&["INFO", "replication"], &online))?;
+            wait_for("the replicas", master, || master.replicas_online() == plan.replicas)?;
         }
         let expected = format!("slaves={},sentinels={}", plan.replicas, plan.sentinels);
         for sentinel in &self.sentinels {

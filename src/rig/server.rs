@@ -114,6 +114,14 @@ impl Server {
         self.query::<String>(words).is_ok_and(|answer| answer.contains(text))
     }
 
+    /// How many replicas follow it, have caught up and have said so.
+    #[must_use]
+    pub fn replicas_online(&self) -> usize {
+        let info = self.query::<String>(&["INFO", "replication"]).unwrap_or_default();
+        let is_online = |line: &&str| line.contains("state=online") && !line.contains("offset=0,");
+        info.lines().filter(|line| line.starts_with("slave")).filter(is_online).count()
+    }
+
     /// `kill -9`, and waits until nobody listens any more.
     ///
     /// # Errors

@@ -161,6 +161,12 @@ impl Service {
         }
     }
 
+    /// Waits until replicas have a change that took effect at `stamp` and is durable.
+    async fn replicated(&self, cell: &Cell, stamp: Stamp) -> Result<(), Problem> {
+        let asked = self.home.replicated(cell, stamp).await;
+        asked.map_err(|error| Problem::applied_only(wire_stamp(stamp), error.to_string()))
+    }
+
     /// Waits until the end of a session is durable, so that no crash brings it back.
     async fn durable_end(&self, cell: &Arc<Cell>) -> Result<(), Problem> {
         match cell.read(Record::stamp) {

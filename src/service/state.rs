@@ -25,10 +25,10 @@ pub(super) async fn change(
 ) -> Result<Json<Changed>, Problem> {
     let asked: StatePatch<'_> = body.read()?;
     let ack = asked.ack.unwrap_or_default();
-    if ack == Ack::Replicated {
+    if ack == Ack::Replicated && !service.home.has_replicas(&player).await? {
         return Err(Problem::new(
             ErrorCode::StoreUnavailable,
-            "this store has no replica to wait for; nothing was changed",
+            "the store has not enough replicas to wait for; nothing was changed",
         ));
     }
     let patch = Patch {
@@ -41,8 +41,11 @@ pub(super) async fn change(
     let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
     let applied =
         service.home.apply(&cell, clock::now(), |record, ctx| record.patch_by_service(ctx, &patch))?;
-    if ack == Ack::Durable {
+    if ack != Ack::Applied {
         service.durable(&cell, applied.stamp).await?;
+    }
+    if ack == Ack::Replicated {
+        service.replicated(&cell, applied.stamp).await?;
     }
     service.home.may_answer(&player)?;
     let counted = applied.value.counted.into_iter().map(|(key, count)| (key.into(), Value::Int(count)));

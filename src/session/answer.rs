@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::outbox::Outbox;
 use crate::events::PresenceView;
-use crate::home::Durability;
+use crate::home::{Cell, Durability};
 use crate::hub::Mailbox;
 use crate::ids::{PlayerId, Stamp};
 
@@ -43,6 +43,8 @@ pub(super) enum Body {
 pub(super) enum Waiting {
     /// A change for its commit.
     Durable {
+        /// Whose record it is.
+        cell: Arc<Cell>,
         /// Hears of the commit.
         committed: oneshot::Receiver<Durability>,
         /// The answer when it succeeds.

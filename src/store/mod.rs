@@ -290,6 +290,19 @@ pub enum Committed {
     Lost,
 }
 
+/// All that was committed of a shard, up to one batch of an epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct CommittedUpTo {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// The generation that came with the lease.
+    pub generation: Generation,
+    /// The number of the batch, which was acknowledged.
+    pub flush_seq: FlushSeq,
+}
+
 /// One player's strings as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
@@ -449,6 +462,15 @@ pub trait Store: Send + Sync + 'static {
     /// order. None waits for what another finds.
     fn commit_all(&self, commits: Vec<Commit>) -> BoxFuture<'_, Vec<Result<Committed, StoreError>>> {
         Box::pin(join_all(commits.into_iter().map(|commit| self.commit(commit))))
+    }
+    /// Waits until as many replicas of the store as were asked for have it; `false` if they do not in time, or if the
+    /// store lost it since.
+    fn replicated(&self, _: CommittedUpTo) -> StoreFuture<'_, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+    /// Whether that many replicas follow the shard's store now.
+    fn has_replicas(&self, _: ShardId) -> StoreFuture<'_, bool> {
+        Box::pin(std::future::ready(Ok(false)))
     }
     /// Reads players of one shard (at most 256 a call), in the order asked; `None` for those not stored.
     fn load_players(

@@ -20,17 +20,20 @@ pub struct OpenOptions {
     pub connect_deadline: Duration,
     /// How long a call may wait for its answer once connected. Redis only; the embedded store waits for its disk, 5 s.
     pub response_deadline: Duration,
+    /// On how many replicas a write must be before [`Store::replicated`] says so. Redis only.
+    pub replicated_to: u32,
     /// The certificate authority of a `rediss://` server, PEM, where it is not one that everybody trusts.
     pub redis_ca_pem: Option<Vec<u8>>,
 }
 
 impl Default for OpenOptions {
-    /// No cluster name; one second to connect, one second to answer; the well-known certificate authorities.
+    /// No cluster name; one second to connect, one second to answer; one replica; the well-known certificate authorities.
     fn default() -> Self {
         Self {
             cluster: String::new(),
             connect_deadline: Duration::from_secs(1),
             response_deadline: Duration::from_secs(1),
+            replicated_to: 1,
             redis_ca_pem: None,
         }
     }

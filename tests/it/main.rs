@@ -29,6 +29,7 @@ mod reviewed;
 mod rooms;
 mod routing;
 mod sessions;
+mod shapes;
 mod start;
 mod state;
 mod store;

@@ -7,6 +7,8 @@ mod rooms;
 mod settle;
 mod state;
 
+use std::sync::Arc;
+
 use protocol::codes::ErrorCode;
 use protocol::reply::{Changed, ErrorBody, Pong, Refreshed};
 use protocol::request::{Ack, Request};
@@ -94,7 +96,8 @@ impl Sessions {
             }
             Ack::Durable | Ack::Replicated => {
                 changed.ack = Some(ack);
-                Answer::Later(Waiting::Durable { committed: self.home.commit_soon(&me.cell), changed, ack })
+                let (cell, committed) = (Arc::clone(&me.cell), self.home.commit_soon(&me.cell));
+                Answer::Later(Waiting::Durable { cell, committed, changed, ack })
             }
         }
     }

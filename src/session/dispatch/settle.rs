@@ -10,22 +10,24 @@ use crate::home::{Durability, Lookup};
 use crate::session::Sessions;
 use crate::session::answer::{Answer, Body, Waiting};
 use crate::session::words::{applied_only, presences};
+use crate::wire::house_stamp;
 
 impl Sessions {
     /// Waits for what an answer waits for.
     pub(in crate::session) async fn settle(self: &Arc<Self>, waiting: Waiting) -> Answer {
         match waiting {
-            Waiting::Durable { committed, changed, ack } => {
+            Waiting::Durable { cell, committed, changed, ack } => {
                 let outcome = tokio::time::timeout(self.home.settings().durable_wait, committed).await;
-                match (outcome, ack) {
-                    (Ok(Ok(Durability::Committed)), Ack::Applied | Ack::Durable) => {
-                        Answer::Ok(Body::Changed(changed))
+                match outcome {
+                    Ok(Ok(Durability::Committed)) if ack == Ack::Replicated => {
+                        match self.home.replicated(&cell, house_stamp(changed.stamp)).await {
+                            Ok(()) => Answer::Ok(Body::Changed(changed)),
+                            Err(error) => Answer::Error(Box::new(applied_only(&changed, &error.to_string()))),
+                        }
                     }
-                    (Ok(Ok(Durability::Committed)), Ack::Replicated) => Answer::Error(Box::new(
-                        applied_only(&changed, "this store has no replica to wait for"),
-                    )),
-                    (Ok(Ok(Durability::Fenced) | Err(_)), _) => Answer::Gone,
-                    (Err(_), _) => Answer::Error(Box::new(applied_only(
+                    Ok(Ok(Durability::Committed)) => Answer::Ok(Body::Changed(changed)),
+                    Ok(Ok(Durability::Fenced) | Err(_)) => Answer::Gone,
+                    Err(_) => Answer::Error(Box::new(applied_only(
                         &changed,
                         "the store has not taken the change yet",
                     ))),

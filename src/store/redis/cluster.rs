@@ -141,6 +141,11 @@ impl Cluster {
         answers
     }
 
+    /// The lanes to the node that holds this key.
+    pub(super) fn server_of(&self, key: &str) -> Result<Arc<Lanes>, StoreError> {
+        Ok(self.hop(slot_of(key))?.lanes)
+    }
+
     /// The lanes to each node that holds slots.
     pub(super) fn masters(&self) -> Vec<(String, Arc<Lanes>)> {
         let masters = self.view.read().slots.masters().to_vec();

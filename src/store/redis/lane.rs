@@ -174,6 +174,22 @@ impl Lane {
         }
     }
 
+    /// Runs scripts that may be sent twice, then one command behind them on the same connection. An error that is one
+    /// script's own is its value.
+    pub(super) async fn call_all_then(
+        &self,
+        calls: &[ScriptCall<'_>],
+        last: &Cmd,
+    ) -> Result<(Vec<Value>, Value), Failure> {
+        let mut held = self.hold().await?;
+        let exchange = async {
+            let values = exchange_all(&mut held.connection, calls).await?;
+            Ok((values, last.query_async(&mut held.connection).await?))
+        };
+        let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+        self.heard(held.serial, answer)
+    }
+
     /// Lets go of the connection; later calls are refused.
     pub(super) fn close(&self) {
         let mut slot = self.slot.lock();

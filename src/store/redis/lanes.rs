@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::endpoint::Endpoint;
 use super::lane::{Deadlines, Lane};
+use super::replication::Replication;
 use crate::store::StoreError;
 
 /// What a connection is for.
@@ -21,13 +22,20 @@ pub(super) struct Lanes {
     leases: Lane,
     commits: Lane,
     reads: Lane,
+    replication: Replication,
 }
 
 impl Lanes {
     pub(super) fn new(endpoint: Endpoint, deadlines: Deadlines) -> Self {
         let endpoint = Arc::new(endpoint);
         let lane = |name| Lane::new(name, Arc::clone(&endpoint), deadlines);
-        Self { leases: lane("leases"), commits: lane("commits"), reads: lane("reads") }
+        let replication = Replication::new(lane("replicas"));
+        Self { leases: lane("leases"), commits: lane("commits"), reads: lane("reads"), replication }
+    }
+
+    /// Those who wait for the server's replicas.
+    pub(super) const fn replication(&self) -> &Replication {
+        &self.replication
     }
 
     pub(super) const fn of(&self, purpose: Purpose) -> &Lane {
@@ -38,7 +46,7 @@ impl Lanes {
         }
     }
 
-    /// Connects all of them now.
+    /// Connects those that every node uses now.
     pub(super) async fn connect(&self) -> Result<(), StoreError> {
         for lane in [&self.leases, &self.commits, &self.reads] {
             lane.connect().await?;
@@ -49,5 +57,6 @@ impl Lanes {
     /// Lets go of the connections; later calls are refused.
     pub(super) fn close(&self) {
         [&self.leases, &self.commits, &self.reads].into_iter().for_each(Lane::close);
+        self.replication.close();
     }
 }

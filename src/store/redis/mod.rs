@@ -8,6 +8,7 @@ mod lane;
 mod lanes;
 mod leases;
 mod members;
+mod replication;
 mod reply;
 mod routes;
 mod scripts;
@@ -25,6 +26,7 @@ use futures_util::future::{BoxFuture, join_all};
 use redis::Cmd;
 
 use self::lanes::Purpose;
+use self::replication::Terms;
 use self::reply::Reply;
 use self::routes::Routes;
 use self::scripts::{Scripts, queued_message, stored_record};
@@ -32,7 +34,7 @@ use self::settings::Settings;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Held, Holder, LIVE_PAGE_MAX,
+    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, CommittedUpTo, Held, Holder, LIVE_PAGE_MAX,
     LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage, Released,
     Renewed, Shortfall, Store, StoreError, StoreFuture, StoredRecord, Which,
 };
@@ -49,6 +51,7 @@ pub struct RedisStore {
     layout: Layout,
     scripts: Scripts,
     routes: Routes,
+    replication: Terms,
 }
 
 impl RedisStore {
@@ -59,7 +62,10 @@ impl RedisStore {
     pub async fn open(url: &str, options: &OpenOptions) -> Result<Self, OpenError> {
         let layout = Layout::of_cluster(&options.cluster)
             .map_err(|source| OpenError::ClusterName { name: options.cluster.clone(), source })?;
-        Ok(Self { layout, scripts: Scripts::new(), routes: Routes::open(url, options).await? })
+        let routes = Routes::open(url, options).await?;
+        // Less than a call may take: so an answer that too few have it comes in time.
+        let replication = Terms { replicas: options.replicated_to, patience: options.response_deadline / 2 };
+        Ok(Self { layout, scripts: Scripts::new(), routes, replication })
     }
 
     async fn read(&self, key: &str, command: &Cmd) -> Result<Reply, StoreError> {
@@ -244,6 +250,24 @@ impl Store for RedisStore {
             let mut sent = self.scripts.commit_all(&self.routes, &self.layout, &checked).await.into_iter();
             answers.iter_mut().filter(|refused| refused.is_none()).for_each(|answer| *answer = sent.next());
             answers.into_iter().map(|answer| answer.unwrap_or(Err(StoreError::Timeout))).collect()
+        })
+    }
+
+    fn replicated(&self, upto: CommittedUpTo) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            let meta = self.keys(upto.shard).meta();
+            let server = self.routes.server_of(&meta)?;
+            let asked = server.replication().confirm(&self.scripts.confirm, self.replication, meta, upto);
+            asked.await.map_err(|failure| failure.error)
+        })
+    }
+
+    fn has_replicas(&self, shard: ShardId) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            let server = self.routes.server_of(&self.keys(shard).meta())?;
+            let settings = Settings::ask(server.of(Purpose::Reads)).await?;
+            let needed = usize::try_from(self.replication.replicas).unwrap_or(usize::MAX);
+            Ok(settings.replicas() >= needed)
         })
     }
 

@@ -101,6 +101,14 @@ impl Routes {
         }
     }
 
+    /// The lanes to the server that holds this key.
+    pub(super) fn server_of(&self, key: &str) -> Result<Arc<Lanes>, StoreError> {
+        match &self.shape {
+            Routed::One(lanes) => Ok(Arc::clone(lanes)),
+            Routed::Cluster(cluster) => cluster.server_of(key),
+        }
+    }
+
     /// The lanes to each server that is written to now.
     pub(super) fn servers(&self) -> Vec<(String, Arc<Lanes>)> {
         match &self.shape {

@@ -39,6 +39,7 @@ impl Script {
         Self { body, hash: redis::Script::new(body).get_hash().to_owned() }
     }
 
+    /// A call with this many keys, of which `key` is the first.
     pub(super) fn with<'a>(
         &'a self,
         key: &'a str,
@@ -96,6 +97,7 @@ pub(super) struct Scripts {
     pub(super) members: Script,
     lease_release: Script,
     commit: Script,
+    pub(super) confirm: Script,
     config_agree: Script,
     queue_add: Script,
     queue_remove: Script,
@@ -110,6 +112,7 @@ impl Scripts {
             members: Script::new(include_str!("../lua/members.lua")),
             lease_release: Script::new(include_str!("../lua/lease_release.lua")),
             commit: Script::new(include_str!("../lua/commit.lua")),
+            confirm: Script::new(include_str!("../lua/confirm.lua")),
             config_agree: Script::new(include_str!("../lua/config_agree.lua")),
             queue_add: Script::new(include_str!("../lua/queue_add.lua")),
             queue_remove: Script::new(include_str!("../lua/queue_remove.lua")),

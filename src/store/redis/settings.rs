@@ -48,6 +48,12 @@ impl Settings {
         Self { info, appendfsync }
     }
 
+    /// How many replicas follow and have caught up. Redis tells of each as `slave0`, `slave1` and so on.
+    pub(super) fn replicas(&self) -> usize {
+        let is_one = |name: &str| name.strip_prefix("slave").is_some_and(|rest| rest.parse::<u32>().is_ok());
+        self.info.iter().filter(|(name, value)| is_one(name) && value.contains("state=online")).count()
+    }
+
     fn says(&self, name: &str) -> Option<&str> {
         self.info.get(name).map(String::as_str)
     }
@@ -171,6 +177,15 @@ mod tests {
     fn a_server_as_it_should_be_falls_short_of_nothing() {
         assert_eq!(found(GOOD, Some("always")), []);
         assert_eq!(found(&GOOD.replace("7.0.15", "8.2.1"), Some("always")), []);
+    }
+
+    #[test]
+    fn replicas_that_have_caught_up_are_counted() {
+        let replication = "slave_expires_tracked_keys:0\r\nconnected_slaves:2\r\n\
+                           slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n\
+                           slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=0\r\n";
+        assert_eq!(Settings::read(replication, None).replicas(), 1);
+        assert_eq!(Settings::read(GOOD, None).replicas(), 0);
     }
 
     #[test]

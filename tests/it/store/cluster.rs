@@ -9,6 +9,7 @@ use hearth::rig::{ClusterPlan, ClusterSet, Common, Server};
 use hearth::store::{CommitRecord, OpenOptions, RecordStatus, Renewed, StoreError, open};
 
 use super::fixture::{Fixture, Home, LONG, in_cluster, live, request};
+use super::replicas::upto;
 use super::writer::{Writer, events_of};
 use crate::harness::certificates::Certificates;
 use crate::harness::patience::PATIENCE;
@@ -30,6 +31,10 @@ async fn a_dead_master_costs_its_own_shards_a_moment_and_the_others_nothing() {
     let holders: Vec<_> = (0..12).map(|number| set.holder_of(&meta(number)).unwrap()).collect();
     let dead = holders[0];
     assert!(holders.iter().any(|holder| *holder != dead), "{holders:?}: all lie on one node");
+    for writer in &mut writers {
+        writer.write(1).await;
+        assert!(store.replicated(upto(writer)).await.unwrap());
+    }
     let (mut rounds, mut failed) = (0, BTreeMap::<usize, usize>::new());
     let started = Instant::now();
     let mut killed = false;

@@ -10,5 +10,6 @@ mod members;
 mod random;
 mod redis_faults;
 mod redis_layout;
+mod replicas;
 mod sentinel;
 mod writer;
