@@ -1,6 +1,7 @@
 //! The composition root: builds the rooms bottom-up, tells where they are, and stops them top-down in the mirrored
 //! order. `cli` calls it; nobody else sees it. Holds no policy: every decision is a setting or a room's.
 
+mod homes;
 mod outside;
 pub mod settings;
 mod stored;
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homes::neighbours;
 use outside::{Outside, shortfalls_of};
 use stored::Stored;
 use tokio::net::TcpListener;
@@ -18,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use crate::cluster::pass::ClusterKey;
-use crate::cluster::{JoinError, Links, Members, Topic};
+use crate::cluster::{Correspondent, JoinError, Links, Members, Topic};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::files;
@@ -254,6 +256,7 @@ impl House {
             Arc::clone(&events),
             settings::room_settings(&settings),
             settings::room_ground(&home),
+            neighbours(&settings, &peer_links, &home),
             &upper,
         );
         let sessions = Sessions::start(
@@ -280,10 +283,7 @@ impl House {
             peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
         };
         let gate = Arc::new(gate);
-        if let Some(peers) = outside.peers {
-            door.spawn_vital("accept_peers", Arc::clone(&gate).run_peers(peers, door.clone()));
-        }
-        door.spawn_vital("accept", gate.run(outside.clients, door.clone()));
+        door.spawn_vital("accept", Arc::clone(&gate).run(outside.clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         let service = Service::new(
             ServiceSettings {
@@ -296,7 +296,7 @@ impl House {
             },
             Arc::clone(&home),
             Arc::clone(&hub),
-            presence,
+            Arc::clone(&presence),
             Arc::clone(&peer_links),
             KeyLimits::from_settings(&settings.limits),
             maintenance,
@@ -304,7 +304,14 @@ impl House {
             condition([door.clone(), upper.clone(), lower.clone()], Arc::clone(&members)),
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
-        peer_links.open(vec![(Topic::Service, Counter::of(Arc::clone(&service)))]);
+        let mut rooms: Vec<(Topic, Arc<dyn Correspondent>)> =
+            vec![(Topic::Service, Counter::of(Arc::clone(&service)))];
+        rooms.extend(presence.correspondent().map(|room| (Topic::Presence, room)));
+        peer_links.open(rooms);
+        // Not before the rooms are introduced: they must hear of every link.
+        if let Some(peers) = outside.peers {
+            door.spawn_vital("accept_peers", gate.run_peers(peers, door.clone()));
+        }
         let counter = at_counter(service, outside.services, &upper);
         // Last of all: whoever is moved here while others still hold a part finds the doors open.
         let waiting = owned(&settings, &home).await;

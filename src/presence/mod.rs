@@ -2,25 +2,33 @@
 //! `service`; hears of changes through [`Events`]. Knows no record: it is told what others see and tells them.
 
 mod fanout;
+mod homes;
+mod looks;
 mod meters;
+mod peers;
 mod room;
 mod rooms;
 pub mod roster;
 mod telling;
 mod watch;
+mod words;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
 
-use crate::events::Events;
+use crate::cluster::{Correspondent, Links};
+use crate::events::{Events, PresenceView};
 use crate::hub::{Hub, Mailbox};
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
 pub use fanout::{item, push_of};
+pub use homes::{Glance, Homes};
+use peers::{Ear, Peers};
 pub use rooms::{Ground, NoPlace, Place, RoomSettings, Rooms, TooMuchTalk};
 use watch::Watches;
 
@@ -28,6 +36,8 @@ use watch::Watches;
 pub struct Presence {
     watches: Watches,
     rooms: Arc<Rooms>,
+    /// The other nodes, where there can be any.
+    peers: Option<Arc<Peers>>,
     hub: Arc<Hub>,
     events: Arc<Events>,
     tick: Duration,
@@ -36,22 +46,29 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Builds the room and starts the fan-out.
+    /// Builds the room and starts the fan-out. `peers`: where there can be other nodes, the links to them and what is
+    /// to be known of homes.
     #[must_use]
     pub fn start(
         hub: Arc<Hub>,
         events: Arc<Events>,
         rooms: RoomSettings,
         ground: Ground,
+        peers: Option<(Arc<Links>, Arc<dyn Homes>)>,
         tasks: &Tasks,
     ) -> Arc<Self> {
         let tick = rooms.tick;
         let rooms = Arc::new(Rooms::new(rooms, ground, Arc::clone(&hub), Arc::clone(&events)));
         let (telling, stop) = (Arc::clone(&rooms), tasks.clone());
         tasks.spawn_vital("rooms", async move { telling.run(&stop).await });
+        let peers = peers.map(|(links, homes)| Peers::new(links, homes));
+        if let Some(peers) = &peers {
+            tasks.spawn_vital("presence_peers", Arc::clone(peers).run(tasks.clone()));
+        }
         let presence = Arc::new(Self {
             watches: Watches::default(),
             rooms,
+            peers,
             hub,
             events,
             tick,
@@ -67,6 +84,20 @@ impl Presence {
     #[must_use]
     pub const fn rooms(&self) -> &Arc<Rooms> {
         &self.rooms
+    }
+
+    /// Whom the links give what other nodes say of presence.
+    #[must_use]
+    pub fn correspondent(&self) -> Option<Arc<dyn Correspondent>> {
+        self.peers.as_ref().map(|peers| Arc::new(Ear(Arc::clone(peers))) as Arc<dyn Correspondent>)
+    }
+
+    /// What others see of players whose homes are other nodes; whoever is not in the answer cannot be told now.
+    pub async fn look_elsewhere(&self, players: &[PlayerId]) -> HashMap<PlayerId, PresenceView> {
+        match &self.peers {
+            Some(peers) if !players.is_empty() => peers.look(players).await,
+            _ => HashMap::new(),
+        }
     }
 
     /// From now on every change of the player reaches the mailbox. Look at the player *after* this call, and no

@@ -83,6 +83,15 @@ impl Fields {
     }
 }
 
+/// Players who are not in this node's memory.
+#[derive(Debug, Default)]
+struct Absent {
+    /// The store must be asked for them.
+    cold: Vec<PlayerId>,
+    /// Another node must be asked, if any.
+    elsewhere: Vec<PlayerId>,
+}
+
 /// An answer in the making: items are written already, one after the other.
 #[derive(Debug, Default)]
 struct Answer<'a> {
@@ -96,15 +105,22 @@ impl Service {
     async fn presences<'a>(&self, players: &'a [PlayerId], fields: Fields, encoding: Encoding) -> Answer<'a> {
         let mut loaded = HashMap::new();
         for _ in 0..ROUNDS_MAX {
-            let (answer, cold) = self.write_known(players, &loaded, fields, encoding);
-            if cold.is_empty() {
+            let (answer, absent) = self.write_known(players, &loaded, fields, encoding);
+            if absent.cold.is_empty() && absent.elsewhere.is_empty() {
                 return answer;
             }
-            loaded.extend(self.home.presence_cold(&cold).await);
+            let Absent { cold, elsewhere } = absent;
+            let (here, mut told) =
+                tokio::join!(self.home.presence_cold(&cold), self.presence.look_elsewhere(&elsewhere));
+            loaded.extend(here);
+            loaded.extend(elsewhere.into_iter().map(|player| {
+                let lookup = told.remove(&player).map_or(Lookup::Unknown, Lookup::Known);
+                (player, lookup)
+            }));
         }
-        let (mut answer, cold) = self.write_known(players, &loaded, fields, encoding);
-        let is_cold = |player: &&PlayerId| cold.contains(player);
-        answer.unknown.extend(players.iter().filter(is_cold).map(PlayerId::as_str));
+        let (mut answer, absent) = self.write_known(players, &loaded, fields, encoding);
+        let is_absent = |player: &&PlayerId| absent.cold.contains(player) || absent.elsewhere.contains(player);
+        answer.unknown.extend(players.iter().filter(is_absent).map(PlayerId::as_str));
         answer
     }
 
@@ -115,11 +131,11 @@ impl Service {
         loaded: &HashMap<PlayerId, Lookup>,
         fields: Fields,
         encoding: Encoding,
-    ) -> (Answer<'a>, Vec<PlayerId>) {
+    ) -> (Answer<'a>, Absent) {
         let now = clock::now();
         let items = Vec::with_capacity(players.len() * ITEM_BYTES);
         let mut answer = Answer { items, as_of: now.unix_ms, ..Answer::default() };
-        let mut cold = Vec::new();
+        let mut absent = Absent::default();
         for player in players {
             let Answer { items, count, unknown, .. } = &mut answer;
             let mut write = |view: &PresenceView| {
@@ -131,15 +147,15 @@ impl Service {
             };
             match self.home.glance(player, now, &mut write) {
                 Glance::Hot(()) => {}
-                Glance::Unknown => unknown.push(player.as_str()),
-                Glance::Cold => match loaded.get(player) {
-                    Some(Lookup::Known(view)) => write(view),
-                    Some(Lookup::Unknown) => unknown.push(player.as_str()),
-                    None => cold.push(player.clone()),
+                glance => match (loaded.get(player), glance) {
+                    (Some(Lookup::Known(view)), _) => write(view),
+                    (Some(Lookup::Unknown), _) => unknown.push(player.as_str()),
+                    (None, Glance::Unknown) => absent.elsewhere.push(player.clone()),
+                    (None, _) => absent.cold.push(player.clone()),
                 },
             }
         }
-        (answer, cold)
+        (answer, absent)
     }
 }
 

@@ -306,7 +306,7 @@ impl House {
         };
         let hub = Hub::start(hub_settings, &tasks);
         let presence =
-            Presence::start(Arc::clone(&hub), Arc::clone(&events), room_settings(), ground(), &tasks);
+            Presence::start(Arc::clone(&hub), Arc::clone(&events), room_settings(), ground(), None, &tasks);
         let limits = Settings::from_toml(&format!("[limits]\n{limits}")).unwrap().limits;
         let condition = Arc::new(AtomicU8::new(0));
         let asked = Arc::clone(&condition);

@@ -121,18 +121,24 @@ impl Service {
         unknown
     }
 
-    /// How these players look, from memory or the store; nothing for those who cannot be looked at now.
+    /// How these players look, from memory, the store or another node; nothing for those who cannot be looked at now.
     async fn looks(
         &self,
         players: impl IntoIterator<Item = PlayerId>,
     ) -> HashMap<PlayerId, Option<Arc<Push>>> {
-        let (mut looks, mut cold) = (HashMap::new(), Vec::new());
+        let (mut looks, mut cold, mut elsewhere) = (HashMap::new(), Vec::new(), Vec::new());
         for player in players {
             match self.home.presence_hot(&player) {
+                Some(Lookup::Unknown) => elsewhere.push(player),
                 Some(look) => drop(looks.insert(player.clone(), push_of(&player, &look))),
                 None => cold.push(player),
             }
         }
+        let told = self.presence.look_elsewhere(&elsewhere).await;
+        looks.extend(elsewhere.into_iter().map(|player| {
+            let push = told.get(&player).map(|view| crate::presence::push_of(&player, view));
+            (player, push)
+        }));
         let from_store = self.home.presence_cold(&cold).await.into_iter();
         looks.extend(from_store.map(|(player, look)| {
             let push = push_of(&player, &look);

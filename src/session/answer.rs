@@ -7,6 +7,7 @@ use protocol::reply::{Changed, Empty, ErrorBody, Pong, Presences, Refreshed, Ros
 use protocol::request::{Ack, Op};
 use tokio::sync::oneshot;
 
+use super::opening::Absent;
 use super::outbox::Outbox;
 use crate::events::PresenceView;
 use crate::home::{Cell, Durability};
@@ -52,12 +53,12 @@ pub(super) enum Waiting {
         /// The level asked for.
         ack: Ack,
     },
-    /// A look at players whom the store must be asked for.
+    /// A look at players whom the store or another node must be asked for.
     Lookup {
         /// All, in the order asked.
         asked: Vec<PlayerId>,
-        /// Those to ask the store for.
-        cold: Vec<PlayerId>,
+        /// Those to ask for.
+        absent: Absent,
         /// Those found already.
         found: HashMap<PlayerId, PresenceView>,
         /// `watch`: who is told later of those that cannot be told now, and where the record stands.

@@ -23,6 +23,15 @@ const CROWDED: std::time::Duration = std::time::Duration::from_millis(20);
 /// How many times: past it the next change tells.
 const FOLLOW_TRIES: u32 = 60;
 
+/// Players who are not in this node's memory.
+#[derive(Default)]
+pub(super) struct Absent {
+    /// The store must be asked for them.
+    pub(super) cold: Vec<PlayerId>,
+    /// Another node must be asked, if any.
+    pub(super) elsewhere: Vec<PlayerId>,
+}
+
 /// A session on a link, not yet told.
 pub struct Entered {
     /// The attachment.
@@ -249,30 +258,36 @@ impl Sessions {
 
     /// What others see of these players; whoever is not in the answer cannot be told now.
     pub(super) async fn lookup(&self, players: &[PlayerId]) -> HashMap<PlayerId, PresenceView> {
-        let (mut found, cold) = self.lookup_hot(players);
-        for (player, lookup) in self.home.presence_cold(&cold).await {
-            if let Lookup::Known(view) = lookup {
-                found.insert(player, view);
-            }
-        }
+        let (mut found, absent) = self.lookup_hot(players);
+        self.lookup_absent(absent, &mut found).await;
         found
     }
 
-    /// The same from memory alone, and those whom the store must be asked for.
-    pub(super) fn lookup_hot(
-        &self,
-        players: &[PlayerId],
-    ) -> (HashMap<PlayerId, PresenceView>, Vec<PlayerId>) {
-        let (mut found, mut cold) = (HashMap::with_capacity(players.len()), Vec::new());
+    /// The same from memory alone, and those who are not there.
+    pub(super) fn lookup_hot(&self, players: &[PlayerId]) -> (HashMap<PlayerId, PresenceView>, Absent) {
+        let (mut found, mut absent) = (HashMap::with_capacity(players.len()), Absent::default());
         for player in players {
             match self.home.presence_hot(player) {
                 Some(Lookup::Known(view)) => {
                     found.insert(player.clone(), view);
                 }
-                Some(Lookup::Unknown) => {}
-                None => cold.push(player.clone()),
+                Some(Lookup::Unknown) => absent.elsewhere.push(player.clone()),
+                None => absent.cold.push(player.clone()),
             }
         }
-        (found, cold)
+        (found, absent)
+    }
+
+    /// Adds those who were not in memory, as far as their home or the store can tell.
+    pub(super) async fn lookup_absent(&self, absent: Absent, found: &mut HashMap<PlayerId, PresenceView>) {
+        let Absent { cold, elsewhere } = absent;
+        let looks = (self.home.presence_cold(&cold), self.presence.look_elsewhere(&elsewhere));
+        let (loaded, told) = tokio::join!(looks.0, looks.1);
+        for (player, lookup) in loaded {
+            if let Lookup::Known(view) = lookup {
+                found.insert(player, view);
+            }
+        }
+        found.extend(told);
     }
 }

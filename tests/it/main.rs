@@ -13,6 +13,7 @@ mod broadcast;
 mod cluster;
 mod crash;
 mod demo;
+mod elsewhere;
 mod erasure;
 mod expiry;
 mod harness;

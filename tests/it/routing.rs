@@ -6,50 +6,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::harness::nodes::{KEY, players_of, two_nodes};
 use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
-use crate::harness::server::{Server, Starting};
+use crate::harness::server::Server;
 use crate::harness::service::Service;
 use crate::harness::socket::{Encoding, Heard, Socket};
 
-const KEY: &str = "the key of an operator";
 const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::MessagePack];
-
-fn node_on(redis: &RedisServer) -> Starting {
-    Server::on_url(&redis.url()).with_lease(1_200).with("service_key", KEY).with("cluster.shards", 16)
-}
-
-/// Two nodes that have shared the shards between them.
-async fn two_nodes(redis: &RedisServer) -> [Server; 2] {
-    let nodes = [node_on(redis).start(), node_on(redis).start()];
-    until("both serve", async || {
-        let (one, other) = (served_by(&nodes[0]).await, served_by(&nodes[1]).await);
-        (one.len() + other.len() == 16 && !one.is_empty() && !other.is_empty()).then_some(())
-    })
-    .await;
-    nodes
-}
-
-async fn served_by(node: &Server) -> Vec<u64> {
-    let (_, told) = Service::of(node, KEY).get("/v1/cluster").await;
-    let shards = told["shards"].as_array().unwrap().clone();
-    shards
-        .iter()
-        .filter(|shard| shard["serving"] == true)
-        .map(|shard| shard["shard"].as_u64().unwrap())
-        .collect()
-}
-
-/// Players whose home is this node.
-async fn players_of(node: &Server) -> impl Iterator<Item = String> + use<> {
-    let served = served_by(node).await;
-    let placement = hearth::home::placement::Placement::of(16).unwrap();
-    (0..).map(|number| format!("player-{number}")).filter(move |name| {
-        let player = hearth::ids::PlayerId::parse(name).unwrap();
-        served.contains(&u64::from(placement.shard_of(&player).number()))
-    })
-}
 
 /// What is answered to a first frame, and how the link ends if it does.
 async fn first_answer(

@@ -84,12 +84,12 @@ impl Sessions {
     }
 
     fn looked_up(&self, asked: Vec<PlayerId>, watcher: Option<(Arc<Mailbox>, Stamp)>) -> Answer {
-        let (found, cold) = self.lookup_hot(&asked);
+        let (found, absent) = self.lookup_hot(&asked);
         if found.len() == asked.len() {
             let stamp = watcher.map(|(_, stamp)| stamp);
             Answer::Ok(Body::Presences(presences(&asked, &found, stamp)))
         } else {
-            Answer::Later(Waiting::Lookup { asked, cold, found, watcher })
+            Answer::Later(Waiting::Lookup { asked, absent, found, watcher })
         }
     }
 }

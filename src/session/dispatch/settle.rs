@@ -1,4 +1,4 @@
-//! Answers that had to wait: for a commit, or for players whom the store must be asked for. Called by `link`.
+//! Answers that had to wait: for a commit, or for players whom the store or another node must be asked for. Called by `link`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use protocol::codes::ErrorCode;
 use protocol::reply::ErrorBody;
 use protocol::request::Ack;
 
-use crate::home::{Durability, Lookup};
+use crate::home::Durability;
 use crate::session::Sessions;
 use crate::session::answer::{Answer, Body, Waiting};
 use crate::session::words::{applied_only, presences};
@@ -33,12 +33,8 @@ impl Sessions {
                     ))),
                 }
             }
-            Waiting::Lookup { asked, cold, mut found, watcher } => {
-                for (player, lookup) in self.home.presence_cold(&cold).await {
-                    if let Lookup::Known(view) = lookup {
-                        found.insert(player, view);
-                    }
-                }
+            Waiting::Lookup { asked, absent, mut found, watcher } => {
+                self.lookup_absent(absent, &mut found).await;
                 let stamp = watcher.as_ref().map(|(_, stamp)| *stamp);
                 let answer = presences(&asked, &found, stamp);
                 if let Some((mailbox, _)) = watcher.filter(|_| !answer.unknown.is_empty()) {

@@ -5,6 +5,8 @@ pub(crate) mod both_stores;
 pub(crate) mod certificates;
 #[allow(dead_code, reason = "tests/faults and tests/hostile look, through this same file")]
 pub(crate) mod metrics;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod nodes;
 pub(crate) mod patience;
 pub(crate) mod player;
 pub(crate) mod redis_server;

@@ -121,7 +121,7 @@ fn above(epoch: &Arc<AtomicU64>) -> (Arc<Events>, Arc<Hub>, Arc<Presence>) {
         epoch_of: Box::new(move |_| Epoch::of(epoch.load(Ordering::Relaxed))),
         is_whole: Box::new(|| true),
     };
-    let presence = Presence::start(Arc::clone(&hub), Arc::clone(&events), rooms, ground, &tasks);
+    let presence = Presence::start(Arc::clone(&hub), Arc::clone(&events), rooms, ground, None, &tasks);
     (events, hub, presence)
 }
 

@@ -1,0 +1,61 @@
+//! What `presence` must know of homes and of players, though it does not know `home`. Called by the composition root
+//! alone.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::clock;
+use crate::cluster::Links;
+use crate::config::Settings;
+use crate::events::PresenceView;
+use crate::home::{Home, Lookup};
+use crate::ids::{Epoch, PlayerId, ShardId};
+use crate::presence::{Glance, Homes};
+
+/// The links to other nodes and what is to be known of homes, where there can be other nodes.
+pub(super) fn neighbours(
+    settings: &Settings,
+    links: &Arc<Links>,
+    home: &Arc<Home>,
+) -> Option<(Arc<Links>, Arc<dyn Homes>)> {
+    let homes = || Arc::new(Known(Arc::clone(home))) as Arc<dyn Homes>;
+    settings.store.is_redis().then(|| (Arc::clone(links), homes()))
+}
+
+struct Known(Arc<Home>);
+
+impl Homes for Known {
+    fn shards(&self) -> u16 {
+        u16::try_from(self.0.shards().len()).unwrap_or(u16::MAX)
+    }
+
+    fn shard_of(&self, player: &PlayerId) -> ShardId {
+        self.0.placement().shard_of(player)
+    }
+
+    fn epoch_served(&self, shard: ShardId) -> Option<Epoch> {
+        let shard = self.0.shards().get(usize::from(shard.number()))?;
+        shard.serves(clock::now().mono_ms).then(|| shard.last_epoch())
+    }
+
+    fn glance(&self, player: &PlayerId) -> Glance {
+        match self.0.presence_hot(player) {
+            Some(Lookup::Known(view)) => Glance::Hot(view),
+            Some(Lookup::Unknown) => Glance::Unknown,
+            None => Glance::Cold,
+        }
+    }
+
+    fn look_cold(&self, players: Vec<PlayerId>) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>> {
+        let home = Arc::clone(&self.0);
+        Box::pin(async move {
+            let seen = home.presence_cold(&players).await.into_iter();
+            let known = seen.filter_map(|(player, lookup)| match lookup {
+                Lookup::Known(view) => Some((player, view)),
+                Lookup::Unknown => None,
+            });
+            known.collect()
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! Looks at players whose home is another node: one question a node, answered from that home's memory and store. Who
+//! cannot be told in time is not in the answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::homes::Glance;
+use super::peers::Peers;
+use super::words::{self, Answer, Name, PLAYERS_ASKED_MAX, Question, View};
+use crate::cluster::Topic;
+use crate::events::PresenceView;
+use crate::ids::{Owner, PlayerId};
+
+/// How long another node may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// How long the asked one waits for its store, so that those in its memory are told in time.
+const STORE_WITHIN: Duration = Duration::from_millis(300);
+
+impl Peers {
+    /// What others see of players whose homes are other nodes.
+    pub(super) async fn look(&self, players: &[PlayerId]) -> HashMap<PlayerId, PresenceView> {
+        let mut by_home: HashMap<Owner, Vec<PlayerId>, ahash::RandomState> = HashMap::default();
+        for player in players {
+            if let Some(home) = self.home_of(self.homes.shard_of(player)) {
+                by_home.entry(home).or_default().push(player.clone());
+            }
+        }
+        let questions = by_home.iter().flat_map(|(home, players)| {
+            players.chunks(PLAYERS_ASKED_MAX).map(move |players| self.ask(home, players))
+        });
+        futures_util::future::join_all(questions).await.into_iter().flatten().collect()
+    }
+
+    async fn ask(&self, home: &Owner, players: &[PlayerId]) -> Vec<(PlayerId, PresenceView)> {
+        let question = Question { players: players.iter().cloned().map(Name).collect() };
+        let call = self.links.call(home, Topic::Presence, words::write(&question), ANSWER_WITHIN);
+        let answer = match call.await {
+            Ok(answer) => words::read::<Answer>(&answer),
+            Err(error) => {
+                tracing::debug!(operation = "look", %home, players = players.len(), status = %error);
+                return Vec::new();
+            }
+        };
+        let views = answer.map(|answer| answer.views).unwrap_or_default();
+        let seen = players.iter().zip(views);
+        seen.filter_map(|(player, view)| Some((player.clone(), view?.read()?))).collect()
+    }
+
+    /// Answers another node's question about players whose home is here.
+    pub(super) async fn answer(self: Arc<Self>, body: Bytes) -> Option<Bytes> {
+        let Question { players } = words::read(&body)?;
+        if players.len() > PLAYERS_ASKED_MAX {
+            return None;
+        }
+        let (mut views, mut cold) = (vec![None; players.len()], Vec::new());
+        for (Name(player), place) in players.iter().zip(&mut views) {
+            match self.homes.glance(player) {
+                Glance::Hot(view) => *place = Some(View::of(&view)),
+                Glance::Cold => cold.push(player.clone()),
+                Glance::Unknown => {}
+            }
+        }
+        if !cold.is_empty() {
+            let loaded = tokio::time::timeout(STORE_WITHIN, self.homes.look_cold(cold)).await;
+            let loaded: HashMap<_, _> = loaded.unwrap_or_default().into_iter().collect();
+            for (Name(player), place) in players.iter().zip(&mut views) {
+                if place.is_none() {
+                    *place = loaded.get(player).map(View::of);
+                }
+            }
+        }
+        Some(words::write(&Answer { views }))
+    }
+}

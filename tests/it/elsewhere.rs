@@ -1,0 +1,87 @@
+//! What is promised across nodes: a player is seen from every node as from her own, and who cannot be asked is named.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::nodes::{KEY, players_of, two_nodes};
+use crate::harness::patience::PATIENCE;
+use crate::harness::player::Player;
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::Server;
+use crate::harness::service::Service;
+
+/// Waits until a player sees the other as she is, from wherever both are.
+async fn is_seen(by: &mut Player, who: &str, status: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = by.does("presence.get", json!({"players": [who]})).await;
+        if answer["presences"][0]["status"] == status {
+            return answer["presences"][0].clone();
+        }
+        assert!(Instant::now() < deadline, "{who} never shows as {status}: {answer}");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+}
+
+async fn query(node: &Server, players: &[&str]) -> Value {
+    let (status, told) =
+        Service::of(node, KEY).post("/v1/presence/query", json!({"players": players})).await;
+    assert_eq!(status, 200, "{told}");
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_is_seen_from_every_node() {
+    let redis = RedisServer::start();
+    let [here, mut there] = two_nodes(&redis).await;
+    let (mine, mut theirs) = (players_of(&here).await.next().unwrap(), players_of(&there).await);
+    let (bob, never) = (theirs.next().unwrap(), theirs.next().unwrap());
+    let mut bob_there = there.connect().await;
+    bob_there.login_with(json!({"token": format!("dev:{bob}"), "device": "pc"})).await;
+    bob_there.does("presence.set", json!({"status": "playing", "activity": {"map": "docks"}})).await;
+    let mut ann = here.login(&mine).await;
+    let item = is_seen(&mut ann, &bob, "playing").await;
+    assert_eq!((&item["activity"], &item["devices"]), (&json!({"map": "docks"}), &json!(["pc"])));
+    assert_eq!(item, bob_there.looks_at(&bob).await, "the same from both nodes");
+    let snapshot = ann.watches(&[&bob, &never, &mine]).await;
+    assert_eq!(snapshot[0], item);
+    assert_eq!((&snapshot[1]["status"], &snapshot[2]["status"]), (&json!("offline"), &json!("online")));
+    let told = query(&here, &[&bob, &never, &mine]).await;
+    assert_eq!((&told["unknown"], &told["presences"][0]), (&json!([]), &item));
+    assert_eq!(told["presences"].as_array().unwrap().len(), 3);
+
+    // What is in the memory of her home is told without the store; what is not is named.
+    redis.pause();
+    assert_eq!(ann.looks_at(&bob).await, item);
+    let answer = ann.ask("presence.get", json!({"players": [&bob, &never]})).await.unwrap();
+    assert_eq!((&answer["presences"], &answer["unknown"]), (&json!([item]), &json!([never])));
+    redis.go_on();
+
+    there.kill9();
+    // Until its lease is over nobody else can say.
+    let told = query(&here, &[&bob, &mine]).await;
+    let answer = ann.does("presence.get", json!({"players": [&bob, &mine]})).await;
+    for answer in [told, answer] {
+        assert_eq!(answer["unknown"], json!([bob]), "{answer}");
+        assert_eq!(answer["presences"][0]["player"], json!(mine), "{answer}");
+    }
+    // Her home is this node, once the dead one's lease is over; she had no time to say goodbye.
+    is_seen(&mut ann, &bob, "playing").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_answer_is_not_waited_for() {
+    let redis = RedisServer::start();
+    let [here, there] = two_nodes(&redis).await;
+    let (mine, bob) = (players_of(&here).await.next().unwrap(), players_of(&there).await.next().unwrap());
+    let _bob = there.login(&bob).await;
+    let mut ann = here.login(&mine).await;
+    is_seen(&mut ann, &bob, "online").await;
+    there.pause();
+    let asked = Instant::now();
+    let answer = ann.ask("presence.get", json!({"players": [&bob, &mine]})).await.unwrap();
+    assert_eq!((&answer["unknown"], &answer["presences"][0]["player"]), (&json!([bob]), &json!(mine)));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    there.go_on();
+}

@@ -1,0 +1,46 @@
+//! Several servers on one Redis, and which player is at home at which of them.
+
+use super::patience::until;
+use super::redis_server::RedisServer;
+use super::server::{Server, Starting};
+use super::service::Service;
+
+/// The key of their services.
+pub(crate) const KEY: &str = "the key of an operator";
+
+/// A node on this Redis, about to start.
+pub(crate) fn node_on(redis: &RedisServer) -> Starting {
+    Server::on_url(&redis.url()).with_lease(1_200).with("service_key", KEY).with("cluster.shards", 16)
+}
+
+/// Two nodes that have shared the shards between them.
+pub(crate) async fn two_nodes(redis: &RedisServer) -> [Server; 2] {
+    let nodes = [node_on(redis).start(), node_on(redis).start()];
+    until("both serve", async || {
+        let (one, other) = (served_by(&nodes[0]).await, served_by(&nodes[1]).await);
+        (one.len() + other.len() == 16 && !one.is_empty() && !other.is_empty()).then_some(())
+    })
+    .await;
+    nodes
+}
+
+/// The shards that it serves.
+pub(crate) async fn served_by(node: &Server) -> Vec<u64> {
+    let (_, told) = Service::of(node, KEY).get("/v1/cluster").await;
+    let shards = told["shards"].as_array().unwrap().clone();
+    shards
+        .iter()
+        .filter(|shard| shard["serving"] == true)
+        .map(|shard| shard["shard"].as_u64().unwrap())
+        .collect()
+}
+
+/// Players whose home is this node.
+pub(crate) async fn players_of(node: &Server) -> impl Iterator<Item = String> + use<> {
+    let served = served_by(node).await;
+    let placement = hearth::home::placement::Placement::of(16).unwrap();
+    (0..).map(|number| format!("player-{number}")).filter(move |name| {
+        let player = hearth::ids::PlayerId::parse(name).unwrap();
+        served.contains(&u64::from(placement.shard_of(&player).number()))
+    })
+}
