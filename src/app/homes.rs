@@ -39,6 +39,13 @@ impl Homes for Known {
         shard.serves(clock::now().mono_ms).then(|| shard.last_epoch())
     }
 
+    fn epochs_served(&self, each: &mut dyn FnMut(ShardId, Option<Epoch>)) {
+        let now_ms = clock::now().mono_ms;
+        for shard in self.0.shards() {
+            each(shard.id(), shard.serves(now_ms).then(|| shard.last_epoch()));
+        }
+    }
+
     fn glance(&self, player: &PlayerId) -> Glance {
         match self.0.presence_hot(player) {
             Some(Lookup::Known(view)) => Glance::Hot(view),

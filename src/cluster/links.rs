@@ -106,6 +106,12 @@ impl Links {
         }
     }
 
+    /// This process.
+    #[must_use]
+    pub fn me(&self) -> &Owner {
+        self.members.me()
+    }
+
     /// Whether a link to this node stands.
     #[must_use]
     pub fn stands(&self, peer: &Owner) -> bool {

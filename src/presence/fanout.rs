@@ -2,12 +2,14 @@
 //! is encoded once, and every watcher gets the same bytes. One of the four doors where wire types stop.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::push::PresenceItem;
 use protocol::request::Status as WireStatus;
 use protocol::{Encoding, Stamp as WireStamp, Value};
+use tokio::time::{Instant, sleep_until};
 
 use super::Presence;
 use crate::events::{PresenceView, Status};
@@ -22,23 +24,54 @@ const WAKES_MAX: usize = 16_384;
 
 impl Presence {
     pub(super) async fn run(self: Arc<Self>, tasks: &Tasks) {
+        let mut tick_at = None::<Instant>;
         loop {
+            let tick = async {
+                match tick_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = tasks.stopping() => return,
-                () = self.events.presence.filled() => {}
-            }
-            tokio::time::sleep(self.tick).await;
-            // Called when all of the tick is in: a watcher of many gets one frame and writes once.
-            let mut wakes = Wakes::default();
-            for (player, view) in self.events.presence.take() {
-                self.tell(&player, &view, &mut wakes).await;
+                () = tick => {
+                    tick_at = None;
+                    let changes = self.events.presence.take();
+                    // Other nodes first: they have watchers of their own to tell.
+                    self.peers.iter().for_each(|peers| peers.tell(&changes));
+                    self.tell_all(changes).await;
+                }
+                () = self.events.presence.filled(), if tick_at.is_none() => {
+                    tick_at = Some(Instant::now() + self.tick);
+                }
+                // They have waited for a tick where they come from.
+                arrived = self.arrived() => self.tell_all(arrived).await,
             }
         }
     }
 
+    /// What other nodes have told.
+    async fn arrived(&self) -> Vec<(PlayerId, PresenceView)> {
+        match &self.peers {
+            Some(peers) => {
+                peers.arrived.filled().await;
+                peers.arrived.take()
+            }
+            None => pending().await,
+        }
+    }
+
+    async fn tell_all(&self, changes: Vec<(PlayerId, PresenceView)>) {
+        // Called when all of the tick is in: a watcher of many gets one frame and writes once.
+        let mut wakes = Wakes::default();
+        for (player, view) in changes {
+            self.tell(&player, &view, &mut wakes).await;
+        }
+    }
+
     async fn tell(&self, player: &PlayerId, view: &PresenceView, wakes: &mut Wakes) {
-        let watchers = self.watches.of(player);
+        let watchers = self.watches.tell(player, view);
         if watchers.is_empty() {
             return;
         }

@@ -14,6 +14,8 @@ pub trait Homes: Send + Sync {
     fn shard_of(&self, player: &PlayerId) -> ShardId;
     /// The epoch under which this node serves a shard at this moment, if it does.
     fn epoch_served(&self, shard: ShardId) -> Option<Epoch>;
+    /// The same of every shard, by number.
+    fn epochs_served(&self, each: &mut dyn FnMut(ShardId, Option<Epoch>));
     /// What others see of a player whose home is here.
     fn glance(&self, player: &PlayerId) -> Glance;
     /// The same of those who are not in memory; whoever is not in the answer cannot be told now.

@@ -10,7 +10,9 @@ mod room;
 mod rooms;
 pub mod roster;
 mod telling;
+mod wants;
 mod watch;
+mod watching;
 mod words;
 
 use std::collections::HashMap;
@@ -34,7 +36,7 @@ use watch::Watches;
 
 /// The room.
 pub struct Presence {
-    watches: Watches,
+    watches: Arc<Watches>,
     rooms: Arc<Rooms>,
     /// The other nodes, where there can be any.
     peers: Option<Arc<Peers>>,
@@ -61,12 +63,15 @@ impl Presence {
         let rooms = Arc::new(Rooms::new(rooms, ground, Arc::clone(&hub), Arc::clone(&events)));
         let (telling, stop) = (Arc::clone(&rooms), tasks.clone());
         tasks.spawn_vital("rooms", async move { telling.run(&stop).await });
-        let peers = peers.map(|(links, homes)| Peers::new(links, homes));
+        let homes = peers.as_ref().map(|(_, homes)| Arc::clone(homes));
+        let watches = Arc::new(homes.map(Watches::among).unwrap_or_default());
+        let peers = peers.map(|(links, homes)| Peers::new(links, homes, Arc::clone(&watches)));
         if let Some(peers) = &peers {
             tasks.spawn_vital("presence_peers", Arc::clone(peers).run(tasks.clone()));
+            tasks.spawn_vital("presence_owed", Arc::clone(peers).run_owed(tasks.clone()));
         }
         let presence = Arc::new(Self {
-            watches: Watches::default(),
+            watches,
             rooms,
             peers,
             hub,
@@ -98,6 +103,11 @@ impl Presence {
             Some(peers) if !players.is_empty() => peers.look(players).await,
             _ => HashMap::new(),
         }
+    }
+
+    /// One who watches a player has looked at her, and seen this.
+    pub fn looked(&self, player: &PlayerId, view: &PresenceView) {
+        self.watches.looked(player, view);
     }
 
     /// From now on every change of the player reaches the mailbox. Look at the player *after* this call, and no

@@ -1,7 +1,8 @@
-//! This node's side of presence between nodes: hears what others tell, answers what they ask, and tells what it serves
-//! itself. Nobody is guessed: who cannot be asked is not in the answer. What is lost with a link is told anew with the
-//! next one.
+//! This node's side of presence between nodes: hears what others tell, answers what they ask, tells them what it serves
+//! and whom its sessions watch. Nobody is guessed: who cannot be asked is not in an answer, and stays as she was seen.
+//! What is lost with a link is told anew with the next one.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,68 +12,101 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
 use super::homes::{Homes, ServedBy};
+use super::wants::Wants;
+use super::watch::Watches;
 use super::words::{self, Letter};
 use crate::cluster::{Correspondent, Links, Topic};
-use crate::ids::{Epoch, Owner, ShardId};
+use crate::events::{Coalescing, PresenceView};
+use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 use crate::tasks::Tasks;
 
-/// How often this node looks which shards it serves: how long at most until the others know.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often this node looks which shards it serves, and whom its sessions watch: how long at most until others know.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often both ends compare whether they mean the same.
+const COMPARE_EVERY: Duration = Duration::from_secs(2);
 
 /// The other nodes.
 pub(super) struct Peers {
     pub(super) links: Arc<Links>,
     pub(super) homes: Arc<dyn Homes>,
+    pub(super) watches: Arc<Watches>,
     pub(super) served_by: Mutex<ServedBy>,
     /// The shards that this node serves, as the others were told. Its lock keeps letters about it in order.
     serving: Mutex<Vec<Option<Epoch>>>,
+    /// Whom the sessions of each other node watch in the shards of this one.
+    pub(super) wanted: Mutex<HashMap<Owner, Wants, ahash::RandomState>>,
+    /// Shards elsewhere whose new home does not know yet whom this node's sessions watch.
+    pub(super) untold: Coalescing<ShardId, ()>,
+    /// What has come from other nodes, for those who watch here.
+    pub(super) arrived: Coalescing<PlayerId, PresenceView>,
+    /// Players whom the store must be asked for, and the node whose sessions may see them as here: this one, too.
+    pub(super) owed: Coalescing<(Owner, PlayerId), ()>,
 }
 
 impl Peers {
-    pub(super) fn new(links: Arc<Links>, homes: Arc<dyn Homes>) -> Arc<Self> {
+    pub(super) fn new(links: Arc<Links>, homes: Arc<dyn Homes>, watches: Arc<Watches>) -> Arc<Self> {
         let shards = homes.shards();
         Arc::new(Self {
             links,
+            watches,
             served_by: Mutex::new(ServedBy::nobody(shards)),
             serving: Mutex::new(vec![None; usize::from(shards)]),
             homes,
+            wanted: Mutex::default(),
+            untold: Coalescing::default(),
+            arrived: Coalescing::default(),
+            owed: Coalescing::default(),
         })
     }
 
     /// Keeps the others told until the tasks stop.
     pub(super) async fn run(self: Arc<Self>, tasks: Tasks) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut compares = tokio::time::interval(COMPARE_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        compares.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = tasks.stopping() => return,
-                _ = looks.tick() => self.tell_serving(),
+                _ = looks.tick() => {
+                    let begun = self.tell_serving();
+                    self.catch_up(&begun);
+                    self.tell_wants();
+                }
+                _ = compares.tick() => {
+                    // Not what is only on its way.
+                    self.tell_wants();
+                    self.tell_digests();
+                }
             }
         }
     }
 
-    /// Tells the others what has changed of what this node serves.
-    fn tell_serving(&self) {
-        let (mut serves, mut lost) = (Vec::new(), Vec::new());
+    /// Tells the others what has changed of what this node serves; the shards that it serves anew.
+    fn tell_serving(&self) -> BTreeSet<ShardId> {
+        let (mut serves, mut lost, mut begun) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut serving = self.serving.lock();
-        for (shard, told) in (0..).zip(serving.iter_mut()) {
-            let now = ShardId::numbered(shard).and_then(|shard| self.homes.epoch_served(shard));
-            if now != *told {
-                match now {
-                    Some(epoch) => serves.push((shard, epoch.number())),
-                    None => lost.push(shard),
-                }
-                *told = now;
+        self.homes.epochs_served(&mut |shard, now| {
+            let Some(told) = serving.get_mut(usize::from(shard.number())).filter(|told| **told != now) else {
+                return;
+            };
+            match now {
+                Some(epoch) => serves.push((shard.number(), epoch.number())),
+                None => lost.push(shard.number()),
+            }
+            if now.is_some() && told.is_none() {
+                begun.insert(shard);
+            }
+            *told = now;
+        });
+        if !serves.is_empty() || !lost.is_empty() {
+            let letter = words::write(&Letter::Serves { anew: false, serves, lost });
+            for peer in self.links.peers() {
+                self.links.post(&peer, Topic::Presence, letter.clone());
             }
         }
-        if serves.is_empty() && lost.is_empty() {
-            return;
-        }
-        let letter = words::write(&Letter::Serves { anew: false, serves, lost });
-        for peer in self.links.peers() {
-            self.links.post(&peer, Topic::Presence, letter.clone());
-        }
+        begun
     }
 
     /// The node that serves a shard, other than this one.
@@ -87,7 +121,10 @@ impl Peers {
         }
         lost.into_iter().for_each(|shard| served_by.ends(from, shard));
         for (shard, epoch) in serves {
-            served_by.begins(from, shard, Epoch::of(epoch));
+            let is_true = served_by.begins(from, shard, Epoch::of(epoch));
+            if let Some(shard) = ShardId::numbered(shard).filter(|_| is_true) {
+                self.untold.put(shard, ());
+            }
         }
     }
 }
@@ -99,6 +136,15 @@ impl Correspondent for Ear {
     fn letter(&self, from: &Owner, body: Bytes) {
         match words::read(&body) {
             Some(Letter::Serves { anew, serves, lost }) => self.0.hear_serving(from, anew, serves, lost),
+            Some(Letter::Wants { anew, shard, adds, drops }) => {
+                self.0.hear_wants(from, (anew, shard), adds, &drops);
+            }
+            Some(Letter::Views { seen }) => self.0.hear_views(&seen),
+            Some(Letter::Digests { shards }) => self.0.hear_digests(from, &shards),
+            Some(Letter::Differs { shards }) => {
+                let shards = shards.into_iter().filter_map(ShardId::numbered);
+                shards.for_each(|shard| self.0.untold.put(shard, ()));
+            }
             None => tracing::warn!(operation = "presence_letter", %from, "what it says is not understood"),
         }
     }
@@ -109,12 +155,14 @@ impl Correspondent for Ear {
 
     fn up(&self, peer: &Owner) {
         let serving = self.0.serving.lock();
-        let serves = (0..).zip(serving.iter()).filter_map(|(shard, epoch)| Some((shard, epoch.as_ref()?.number())));
+        let serves =
+            (0..).zip(serving.iter()).filter_map(|(shard, epoch)| Some((shard, epoch.as_ref()?.number())));
         let letter = Letter::Serves { anew: true, serves: serves.collect(), lost: Vec::new() };
         self.0.links.post(peer, Topic::Presence, words::write(&letter));
     }
 
     fn down(&self, peer: &Owner) {
         self.0.served_by.lock().forget(peer);
+        self.0.wanted.lock().remove(peer);
     }
 }

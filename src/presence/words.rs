@@ -1,10 +1,12 @@
-//! What nodes tell each other of presence, as MessagePack: who serves which shard, and what others see of players.
+//! What nodes tell each other of presence, as MessagePack: who serves which shard, whom whose sessions watch, and what
+//! others see of players.
 //! Whatever another node says is checked against the same bounds as what a client says: a node may be of another
 //! version, and what is out of bounds is not taken.
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::wants::{Digest, Told};
 use crate::events::{PresenceView, Status};
 use crate::ids::{Epoch, PlayerId, Stamp, Version};
 
@@ -45,6 +47,48 @@ pub(super) enum Letter {
         serves: Vec<(u16, u64)>,
         lost: Vec<u16>,
     },
+    /// Whom the sender's sessions watch in a shard of the receiver, from now on and no longer.
+    Wants {
+        /// All that it said before of this shard is void.
+        anew: bool,
+        shard: u16,
+        adds: Vec<Wanted>,
+        drops: Vec<Name>,
+    },
+    /// How players look now whom the receiver's sessions watch: a [`Seen`] each, encoded once for all nodes.
+    Views { seen: Vec<Bytes> },
+    /// What the sender wants of each of the receiver's shards comes to this.
+    Digests { shards: Vec<(u16, Digest)> },
+    /// In these shards that is not what the sender of this has heard.
+    Differs { shards: Vec<u16> },
+}
+
+/// A player who is watched, and where those who watch her stand: `ver`, and whether they may see her as here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wanted {
+    pub(super) player: Name,
+    pub(super) told: Option<(u64, u64, bool)>,
+}
+
+impl Wanted {
+    pub(super) fn new(player: PlayerId, told: Option<Told>) -> Self {
+        let told = told.map(|told| (told.ver.epoch.number(), told.ver.version.number(), told.shown));
+        Self { player: Name(player), told }
+    }
+
+    pub(super) fn read(self) -> (PlayerId, Option<Told>) {
+        let told = self.told.map(|(epoch, number, shown)| {
+            Told { ver: Stamp::new(Epoch::of(epoch), Version::of(number)), shown }
+        });
+        (self.player.0, told)
+    }
+}
+
+/// How a player looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) player: Name,
+    pub(super) view: View,
 }
 
 /// How do these players look?
@@ -133,8 +177,22 @@ mod tests {
             assert_eq!(views.next(), Some(None));
             assert_eq!(views.next().flatten().and_then(View::read), Some(view));
         }
-        let letter = Letter::Serves { anew: true, serves: vec![(4_095, 9)], lost: vec![0] };
-        assert_eq!(read(&write(&letter)), Some(letter));
+        let ann = PlayerId::parse("ann").unwrap();
+        let told = Told { ver: view().ver, shown: true };
+        let wanted = vec![Wanted::new(ann.clone(), Some(told)), Wanted::new(ann.clone(), None)];
+        assert_eq!(wanted[0].clone().read(), (ann.clone(), Some(told)));
+        let seen = write(&Seen { player: Name(ann.clone()), view: View::of(&view()) });
+        assert_eq!(read::<Seen>(&seen).unwrap().view.read(), Some(view()));
+        let digest = Digest { count: 3, sum: u64::MAX };
+        for letter in [
+            Letter::Serves { anew: true, serves: vec![(4_095, 9)], lost: vec![0] },
+            Letter::Wants { anew: false, shard: 7, adds: wanted, drops: vec![Name(ann)] },
+            Letter::Views { seen: vec![seen] },
+            Letter::Digests { shards: vec![(0, digest)] },
+            Letter::Differs { shards: vec![1, 2] },
+        ] {
+            assert_eq!(read(&write(&letter)), Some(letter));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::body::{JsonBody, PathPlayer, players_of};
 use super::door::Writer;
 use super::problem::Problem;
 use crate::clock;
+use crate::events::PresenceView;
 use crate::home::record::watches::{ListMoved, WatchList};
 use crate::home::{Cell, Lookup};
 use crate::hub::Push;
@@ -130,18 +131,18 @@ impl Service {
         for player in players {
             match self.home.presence_hot(&player) {
                 Some(Lookup::Unknown) => elsewhere.push(player),
-                Some(look) => drop(looks.insert(player.clone(), push_of(&player, &look))),
+                Some(look) => drop(looks.insert(player.clone(), self.push_of(&player, &look))),
                 None => cold.push(player),
             }
         }
         let told = self.presence.look_elsewhere(&elsewhere).await;
         looks.extend(elsewhere.into_iter().map(|player| {
-            let push = told.get(&player).map(|view| crate::presence::push_of(&player, view));
+            let push = told.get(&player).map(|view| self.looked(&player, view));
             (player, push)
         }));
         let from_store = self.home.presence_cold(&cold).await.into_iter();
         looks.extend(from_store.map(|(player, look)| {
-            let push = push_of(&player, &look);
+            let push = self.push_of(&player, &look);
             (player, push)
         }));
         looks
@@ -210,9 +211,17 @@ impl Service {
     }
 }
 
-fn push_of(player: &PlayerId, look: &Lookup) -> Option<Arc<Push>> {
-    match look {
-        Lookup::Known(view) => Some(crate::presence::push_of(player, view)),
-        Lookup::Unknown => None,
+impl Service {
+    fn push_of(&self, player: &PlayerId, look: &Lookup) -> Option<Arc<Push>> {
+        match look {
+            Lookup::Known(view) => Some(self.looked(player, view)),
+            Lookup::Unknown => None,
+        }
+    }
+
+    /// A look that is pushed to one who watches.
+    fn looked(&self, player: &PlayerId, view: &PresenceView) -> Arc<Push> {
+        self.presence.looked(player, view);
+        crate::presence::push_of(player, view)
     }
 }

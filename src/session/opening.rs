@@ -209,6 +209,7 @@ impl Sessions {
         let mut players = players.to_vec();
         for _ in 0..FOLLOW_TRIES {
             let found = self.lookup(&players).await;
+            self.note_looks(&found);
             for (player, view) in &found {
                 self.hub.push_to(mailbox, &crate::presence::push_of(player, view));
             }
@@ -254,6 +255,11 @@ impl Sessions {
                 () = sessions.push_snapshots(&mailbox, &players) => {}
             }
         });
+    }
+
+    /// One who watches these players has seen them.
+    pub(super) fn note_looks(&self, found: &HashMap<PlayerId, PresenceView>) {
+        found.iter().for_each(|(player, view)| self.presence.looked(player, view));
     }
 
     /// What others see of these players; whoever is not in the answer cannot be told now.

@@ -37,4 +37,5 @@ mod store;
 mod store_faults;
 mod tokens;
 mod watch_lists;
+mod watches_elsewhere;
 mod wire;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::nodes::{KEY, players_of, two_nodes};
+use crate::harness::nodes::{KEY, node_on, players_of, two_nodes};
 use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;

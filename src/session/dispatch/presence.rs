@@ -87,6 +87,9 @@ impl Sessions {
         let (found, absent) = self.lookup_hot(&asked);
         if found.len() == asked.len() {
             let stamp = watcher.map(|(_, stamp)| stamp);
+            if stamp.is_some() {
+                self.note_looks(&found);
+            }
             Answer::Ok(Body::Presences(presences(&asked, &found, stamp)))
         } else {
             Answer::Later(Waiting::Lookup { asked, absent, found, watcher })

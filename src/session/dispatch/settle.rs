@@ -35,6 +35,9 @@ impl Sessions {
             }
             Waiting::Lookup { asked, absent, mut found, watcher } => {
                 self.lookup_absent(absent, &mut found).await;
+                if watcher.is_some() {
+                    self.note_looks(&found);
+                }
                 let stamp = watcher.as_ref().map(|(_, stamp)| *stamp);
                 let answer = presences(&asked, &found, stamp);
                 if let Some((mailbox, _)) = watcher.filter(|_| !answer.unknown.is_empty()) {

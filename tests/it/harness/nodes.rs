@@ -15,10 +15,21 @@ pub(crate) fn node_on(redis: &RedisServer) -> Starting {
 
 /// Two nodes that have shared the shards between them.
 pub(crate) async fn two_nodes(redis: &RedisServer) -> [Server; 2] {
-    let nodes = [node_on(redis).start(), node_on(redis).start()];
-    until("both serve", async || {
-        let (one, other) = (served_by(&nodes[0]).await, served_by(&nodes[1]).await);
-        (one.len() + other.len() == 16 && !one.is_empty() && !other.is_empty()).then_some(())
+    nodes(redis, |node| node).await
+}
+
+/// Nodes of these settings that have shared the shards between them.
+pub(crate) async fn nodes<const N: usize>(
+    redis: &RedisServer,
+    settings: impl Fn(Starting) -> Starting,
+) -> [Server; N] {
+    let nodes = [(); N].map(|()| settings(node_on(redis)).start());
+    until("all serve", async || {
+        let mut served = Vec::new();
+        for node in &nodes {
+            served.push(served_by(node).await.len());
+        }
+        (served.iter().sum::<usize>() == 16 && !served.contains(&0)).then_some(())
     })
     .await;
     nodes
