@@ -9,8 +9,9 @@ use crate::clock;
 use crate::cluster::Links;
 use crate::config::Settings;
 use crate::events::PresenceView;
+use crate::home::record::Record;
 use crate::home::{Home, Lookup};
-use crate::ids::{Epoch, PlayerId, ShardId};
+use crate::ids::{Epoch, PlayerId, SessionId, ShardId};
 use crate::presence::{Glance, Homes};
 
 /// The links to other nodes and what is to be known of homes, where there can be other nodes.
@@ -44,6 +45,12 @@ impl Homes for Known {
         for shard in self.0.shards() {
             each(shard.id(), shard.serves(now_ms).then(|| shard.last_epoch()));
         }
+    }
+
+    fn sessions(&self, player: &PlayerId) -> Option<Vec<SessionId>> {
+        self.0.may_answer(player).ok()?;
+        let ids = |record: &Record| record.sessions.iter().map(|session| session.id).collect();
+        Some(self.0.find(player).and_then(|cell| cell.read(ids)).unwrap_or_default())
     }
 
     fn glance(&self, player: &PlayerId) -> Glance {

@@ -4,7 +4,7 @@
 use futures_util::future::BoxFuture;
 
 use crate::events::PresenceView;
-use crate::ids::{Epoch, Owner, PlayerId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, SessionId, ShardId};
 
 /// What those below know of homes and of players; `app` tells, because this floor does not know `home`.
 pub trait Homes: Send + Sync {
@@ -16,6 +16,8 @@ pub trait Homes: Send + Sync {
     fn epoch_served(&self, shard: ShardId) -> Option<Epoch>;
     /// The same of every shard, by number.
     fn epochs_served(&self, each: &mut dyn FnMut(ShardId, Option<Epoch>));
+    /// The sessions of a player, if her home is here and may answer.
+    fn sessions(&self, player: &PlayerId) -> Option<Vec<SessionId>>;
     /// What others see of a player whose home is here.
     fn glance(&self, player: &PlayerId) -> Glance;
     /// The same of those who are not in memory; whoever is not in the answer cannot be told now.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::homes::Glance;
 use super::peers::Peers;
-use super::words::{self, Answer, Name, PLAYERS_ASKED_MAX, Question, View};
+use super::words::{self, Looks, Name, PLAYERS_ASKED_MAX, Question, View};
 use crate::cluster::Topic;
 use crate::events::PresenceView;
 use crate::ids::{Owner, PlayerId};
@@ -35,10 +35,10 @@ impl Peers {
     }
 
     async fn ask(&self, home: &Owner, players: &[PlayerId]) -> Vec<(PlayerId, PresenceView)> {
-        let question = Question { players: players.iter().cloned().map(Name).collect() };
+        let question = Question::Looks { players: players.iter().cloned().map(Name).collect() };
         let call = self.links.call(home, Topic::Presence, words::write(&question), ANSWER_WITHIN);
         let answer = match call.await {
-            Ok(answer) => words::read::<Answer>(&answer),
+            Ok(answer) => words::read::<Looks>(&answer),
             Err(error) => {
                 tracing::debug!(operation = "look", %home, players = players.len(), status = %error);
                 return Vec::new();
@@ -50,8 +50,7 @@ impl Peers {
     }
 
     /// Answers another node's question about players whose home is here.
-    pub(super) async fn answer(self: Arc<Self>, body: Bytes) -> Option<Bytes> {
-        let Question { players } = words::read(&body)?;
+    pub(super) async fn answer(self: Arc<Self>, players: Vec<Name>) -> Option<Bytes> {
         if players.len() > PLAYERS_ASKED_MAX {
             return None;
         }
@@ -72,6 +71,6 @@ impl Peers {
                 }
             }
         }
-        Some(words::write(&Answer { views }))
+        Some(words::write(&Looks { views }))
     }
 }

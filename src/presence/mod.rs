@@ -1,6 +1,7 @@
 //! Who is here and who wants to know: watch edges, rooms, and the fan-out of what changed. Called by `session` and
 //! `service`; hears of changes through [`Events`]. Knows no record: it is told what others see and tells them.
 
+mod carried;
 mod fanout;
 mod homes;
 mod looks;
@@ -23,7 +24,7 @@ use metrics::Counter;
 
 use crate::cluster::{Correspondent, Links};
 use crate::events::{Events, PresenceView};
-use crate::hub::{Hub, Mailbox};
+use crate::hub::{Hub, Mailbox, Push};
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
@@ -65,7 +66,8 @@ impl Presence {
         tasks.spawn_vital("rooms", async move { telling.run(&stop).await });
         let homes = peers.as_ref().map(|(_, homes)| Arc::clone(homes));
         let watches = Arc::new(homes.map(Watches::among).unwrap_or_default());
-        let peers = peers.map(|(links, homes)| Peers::new(links, homes, Arc::clone(&watches)));
+        let peers =
+            peers.map(|(links, homes)| Peers::new(links, homes, Arc::clone(&watches), Arc::clone(&hub)));
         if let Some(peers) = &peers {
             tasks.spawn_vital("presence_peers", Arc::clone(peers).run(tasks.clone()));
             tasks.spawn_vital("presence_owed", Arc::clone(peers).run_owed(tasks.clone()));
@@ -103,6 +105,18 @@ impl Presence {
             Some(peers) if !players.is_empty() => peers.look(players).await,
             _ => HashMap::new(),
         }
+    }
+
+    /// Whether a player's home is another node that can be asked.
+    #[must_use]
+    pub fn is_elsewhere(&self, player: &PlayerId) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.home_of(peers.homes.shard_of(player)).is_some())
+    }
+
+    /// Brings a message to a player whose home is another node; to how many of her sessions. `None`: nobody knows
+    /// whether it has arrived.
+    pub async fn carry(&self, player: &PlayerId, message: &Push) -> Option<u32> {
+        self.peers.as_ref()?.carry(player, message.msgpack()).await
     }
 
     /// One who watches a player has looked at her, and seen this.

@@ -3,6 +3,7 @@
 //! What is lost with a link is told anew with the next one.
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use tokio::time::MissedTickBehavior;
 use super::homes::{Homes, ServedBy};
 use super::wants::Wants;
 use super::watch::Watches;
-use super::words::{self, Letter};
+use super::words::{self, Letter, Name, Question};
 use crate::cluster::{Correspondent, Links, Topic};
 use crate::events::{Coalescing, PresenceView};
+use crate::hub::Hub;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 use crate::tasks::Tasks;
 
@@ -30,6 +32,7 @@ pub(super) struct Peers {
     pub(super) links: Arc<Links>,
     pub(super) homes: Arc<dyn Homes>,
     pub(super) watches: Arc<Watches>,
+    pub(super) hub: Arc<Hub>,
     pub(super) served_by: Mutex<ServedBy>,
     /// The shards that this node serves, as the others were told. Its lock keeps letters about it in order.
     serving: Mutex<Vec<Option<Epoch>>>,
@@ -44,11 +47,17 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(links: Arc<Links>, homes: Arc<dyn Homes>, watches: Arc<Watches>) -> Arc<Self> {
+    pub(super) fn new(
+        links: Arc<Links>,
+        homes: Arc<dyn Homes>,
+        watches: Arc<Watches>,
+        hub: Arc<Hub>,
+    ) -> Arc<Self> {
         let shards = homes.shards();
         Arc::new(Self {
             links,
             watches,
+            hub,
             served_by: Mutex::new(ServedBy::nobody(shards)),
             serving: Mutex::new(vec![None; usize::from(shards)]),
             homes,
@@ -150,7 +159,15 @@ impl Correspondent for Ear {
     }
 
     fn call(&self, _: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
-        Box::pin(Arc::clone(&self.0).answer(body))
+        match words::read(&body) {
+            Some(Question::Looks { players }) => Box::pin(Arc::clone(&self.0).answer(players)),
+            // At once: two of one sender keep their order.
+            Some(Question::Message { player: Name(player), body }) => {
+                let delivered = self.0.deliver(&player, &body);
+                Box::pin(ready(delivered.map(|delivered| words::write(&delivered))))
+            }
+            None => Box::pin(ready(None)),
+        }
     }
 
     fn up(&self, peer: &Owner) {

@@ -247,7 +247,8 @@ mod tests {
             .collect();
         let told = |watches: &Watches| {
             let view = PresenceView::default();
-            let mut told: Vec<_> = watches.tell(&star, &view).iter().map(|mailbox| mailbox.session()).collect();
+            let mut told: Vec<_> =
+                watches.tell(&star, &view).iter().map(|mailbox| mailbox.session()).collect();
             told.sort_unstable();
             told
         };

@@ -93,8 +93,7 @@ impl Peers {
         let adds: Vec<_> = adds.into_iter().map(Wanted::read).collect();
         let mut wanted = self.wanted.lock();
         // Registered first, looked at second: no change falls between.
-        let wants =
-            wanted.entry(from.clone()).or_insert_with(|| Wants::nothing(self.homes.shards()));
+        let wants = wanted.entry(from.clone()).or_insert_with(|| Wants::nothing(self.homes.shards()));
         if anew {
             wants.clear(shard);
         }
@@ -117,7 +116,9 @@ impl Peers {
         told: Option<Told>,
     ) -> Option<(&'a PlayerId, PresenceView)> {
         match (self.homes.glance(player), told) {
-            (Glance::Hot(view), told) if told.is_none_or(|told| told.is_behind(&view)) => Some((player, view)),
+            (Glance::Hot(view), told) if told.is_none_or(|told| told.is_behind(&view)) => {
+                Some((player, view))
+            }
             // Who has seen her as gone, or is just about to look, need not be told that she is not here.
             (Glance::Cold, Some(Told { shown: true, .. })) => {
                 self.owed.put((node.clone(), player.clone()), ());
@@ -202,8 +203,7 @@ impl Peers {
     /// Another node tells what it means to have told.
     pub(super) fn hear_digests(&self, from: &Owner, told: &[(u16, Digest)]) {
         let mut wanted = self.wanted.lock();
-        let wants =
-            wanted.entry(from.clone()).or_insert_with(|| Wants::nothing(self.homes.shards()));
+        let wants = wanted.entry(from.clone()).or_insert_with(|| Wants::nothing(self.homes.shards()));
         let shards = wants.compare(told);
         drop(wanted);
         if !shards.is_empty() {

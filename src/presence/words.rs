@@ -14,6 +14,8 @@ use crate::ids::{Epoch, PlayerId, Stamp, Version};
 pub(super) const PLAYERS_ASKED_MAX: usize = 200;
 /// Bytes of an activity: 16 keys of 64 bytes with values of 256, and what frames them.
 const ACTIVITY_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a message: a frame, and what a message adds.
+pub(super) const MESSAGE_BYTES_MAX: usize = 2 * protocol::limits::FRAME_BYTES_MAX;
 /// Devices of one player, and bytes of one's name.
 const DEVICES_MAX: usize = 1_024;
 const DEVICE_BYTES_MAX: usize = 64;
@@ -77,8 +79,9 @@ impl Wanted {
     }
 
     pub(super) fn read(self) -> (PlayerId, Option<Told>) {
-        let told = self.told.map(|(epoch, number, shown)| {
-            Told { ver: Stamp::new(Epoch::of(epoch), Version::of(number)), shown }
+        let told = self.told.map(|(epoch, number, shown)| Told {
+            ver: Stamp::new(Epoch::of(epoch), Version::of(number)),
+            shown,
         });
         (self.player.0, told)
     }
@@ -91,15 +94,18 @@ pub(super) struct Seen {
     pub(super) view: View,
 }
 
-/// How do these players look?
+/// What one node asks another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Question {
-    pub(super) players: Vec<Name>,
+pub(super) enum Question {
+    /// How do these players look? [`Looks`].
+    Looks { players: Vec<Name> },
+    /// Give this message to all sessions of a player: to how many, as a `u32`.
+    Message { player: Name, body: Bytes },
 }
 
 /// In the order asked; none of those whom the asked node cannot tell of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct Looks {
     pub(super) views: Vec<Option<View>>,
 }
 
@@ -171,8 +177,8 @@ mod tests {
     fn what_is_told_is_what_is_heard() {
         let hidden = PresenceView { status: Status::Offline, activity: None, ..PresenceView::default() };
         for view in [view(), hidden, PresenceView::default()] {
-            let told = write(&Answer { views: vec![None, Some(View::of(&view))] });
-            let heard: Answer = read(&told).unwrap();
+            let told = write(&Looks { views: vec![None, Some(View::of(&view))] });
+            let heard: Looks = read(&told).unwrap();
             let mut views = heard.views.into_iter();
             assert_eq!(views.next(), Some(None));
             assert_eq!(views.next().flatten().and_then(View::read), Some(view));
@@ -209,7 +215,7 @@ mod tests {
         }
         for name in ["", "a\nb", &"x".repeat(65)] {
             let told = rmp_serde::to_vec(&(vec![name],)).unwrap();
-            assert_eq!(read::<Question>(&told), None, "{name:?}");
+            assert_eq!(read::<(Vec<Name>,)>(&told), None, "{name:?}");
         }
         assert_eq!(read::<Letter>(&[0xc1, 0, 0]), None);
     }

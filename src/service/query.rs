@@ -119,7 +119,8 @@ impl Service {
             }));
         }
         let (mut answer, absent) = self.write_known(players, &loaded, fields, encoding);
-        let is_absent = |player: &&PlayerId| absent.cold.contains(player) || absent.elsewhere.contains(player);
+        let is_absent =
+            |player: &&PlayerId| absent.cold.contains(player) || absent.elsewhere.contains(player);
         answer.unknown.extend(players.iter().filter(is_absent).map(PlayerId::as_str));
         answer
     }

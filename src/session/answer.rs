@@ -11,7 +11,7 @@ use super::opening::Absent;
 use super::outbox::Outbox;
 use crate::events::PresenceView;
 use crate::home::{Cell, Durability};
-use crate::hub::Mailbox;
+use crate::hub::{Mailbox, Push};
 use crate::ids::{PlayerId, Stamp};
 
 /// What a command comes to.
@@ -63,6 +63,15 @@ pub(super) enum Waiting {
         found: HashMap<PlayerId, PresenceView>,
         /// `watch`: who is told later of those that cannot be told now, and where the record stands.
         watcher: Option<(Arc<Mailbox>, Stamp)>,
+    },
+    /// A message for the node at which its player is at home.
+    Carried {
+        /// Whom it is for.
+        player: PlayerId,
+        /// The message.
+        message: Arc<Push>,
+        /// The answer says that it is provisional.
+        prov: Option<bool>,
     },
     /// A logout for its commit: a session that ended must not come back.
     Farewell(oneshot::Receiver<Durability>),

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::nodes::{KEY, players_of, two_nodes};
-use crate::harness::patience::PATIENCE;
+use crate::harness::nodes::{KEY, nodes, players_of, two_nodes};
+use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
@@ -25,8 +25,7 @@ async fn is_seen(by: &mut Player, who: &str, status: &str) -> Value {
 }
 
 async fn query(node: &Server, players: &[&str]) -> Value {
-    let (status, told) =
-        Service::of(node, KEY).post("/v1/presence/query", json!({"players": players})).await;
+    let (status, told) = Service::of(node, KEY).post("/v1/presence/query", json!({"players": players})).await;
     assert_eq!(status, 200, "{told}");
     told
 }
@@ -84,4 +83,50 @@ async fn a_node_that_does_not_answer_is_not_waited_for() {
     assert_eq!((&answer["unknown"], &answer["presences"][0]["player"]), (&json!([bob]), &json!(mine)));
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     there.go_on();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_finds_its_player_wherever_she_is_at_home() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, |node| node.with("session.player_messages", true)).await;
+    let (mine, mut theirs) = (players_of(&here).await.next().unwrap(), players_of(&there).await);
+    let (his, nobody) = (theirs.next().unwrap(), theirs.next().unwrap());
+    let (mut ann, mut bob) = (here.login(&mine).await, there.login(&his).await);
+    is_seen(&mut ann, &his, "online").await;
+    let first = json!({"player": &his, "data": {"say": "hi"}, "cseq": 1});
+    assert_eq!(ann.does("send", first.clone()).await, json!({"delivered": 1}));
+    let message = bob.expect_push("message").await;
+    assert_eq!((&message["player"], &message["data"]), (&json!(mine), &json!({"say": "hi"})));
+    assert_eq!(ann.does("send", first).await["dup"], true, "once, however often it is asked for");
+    assert_eq!(ann.tells(&nobody, json!(1)).await["delivered"], 0);
+    // Many without waiting keep their order.
+    let mut asked = Vec::new();
+    for number in 2..12 {
+        asked.push(ann.feed("send", json!({"player": &his, "data": number, "cseq": number})).await);
+    }
+    ann.pings().await;
+    for reference in asked {
+        assert_eq!(ann.answer(reference).await.unwrap()["delivered"], 1);
+    }
+    for number in 2..12 {
+        assert_eq!(bob.expect_push("message").await["data"], number);
+    }
+    // Nobody knows where she is: the number is not used up, and the message arrives when it is sent again.
+    let credentials = bob.credentials();
+    there.kill9();
+    let late = json!({"player": &his, "data": "late", "cseq": 12});
+    until_log(&here, "a peer link has ended").await;
+    let refused = ann.is_refused("send", late.clone(), "not_home").await;
+    assert_eq!((&refused["temporary"], &refused["applied"]), (&json!(true), &Value::Null), "{refused}");
+    let mut bob = until("she is at home here", async || {
+        let mut bob = here.connect().await;
+        bob.try_resume_carried(&credentials).await.ok().map(|()| bob)
+    })
+    .await;
+    assert_eq!(ann.does("send", late).await, json!({"delivered": 1}));
+    assert_eq!(bob.wait_for_push("message").await["data"], "late");
+}
+
+async fn until_log(node: &Server, words: &str) {
+    until(words, async || node.log().contains(words).then_some(())).await;
 }

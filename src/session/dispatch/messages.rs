@@ -9,11 +9,13 @@ use protocol::request::Send;
 
 use super::{Carried, refused};
 use crate::clock::Now;
+use crate::home::HomeError;
 use crate::home::record::Admission;
 use crate::hub::{Push, PushKind};
 use crate::ids::{PlayerId, RoomName};
-use crate::session::answer::{Answer, Body};
+use crate::session::answer::{Answer, Body, Waiting};
 use crate::session::{Attachment, Sessions};
+use crate::wire::RETRY_AFTER_MS;
 
 impl Sessions {
     pub(super) fn send(&self, me: &Attachment, now: Now, send: &Send<'_>) -> Carried {
@@ -23,6 +25,11 @@ impl Sessions {
         let Ok(player) = PlayerId::parse(send.player.as_str()) else {
             return Ok(refused(ErrorCode::BadRequest, "not a player id"));
         };
+        let is_here = self.is_home_of(self.shard_of(&player));
+        if !is_here && !self.presence.is_elsewhere(&player) {
+            // Before it uses a number: nobody could be given it.
+            return Err(HomeError::NotHome { retry_after_ms: RETRY_AFTER_MS });
+        }
         let marked = self.home.apply(&me.cell, now, |record, ctx| record.mark(ctx, me.session, send.cseq))?;
         if marked.value == Admission::Repeat {
             return Ok(Answer::Ok(Body::Sent(Sent {
@@ -32,6 +39,9 @@ impl Sessions {
             })));
         }
         let push = self.message_of(me, send.cseq, &send.data, None);
+        if !is_here {
+            return Ok(Answer::Later(Waiting::Carried { player, message: push, prov: me.provisional() }));
+        }
         let sessions: Vec<_> = self
             .home
             .find(&player)

@@ -1,16 +1,17 @@
-//! Answers that had to wait: for a commit, or for players whom the store or another node must be asked for. Called by `link`.
+//! Answers that had to wait: for a commit, for players whom the store or another node must be asked for, or for a
+//! message to arrive there. Called by `link`.
 
 use std::sync::Arc;
 
 use protocol::codes::ErrorCode;
-use protocol::reply::ErrorBody;
+use protocol::reply::{ErrorBody, Sent};
 use protocol::request::Ack;
 
 use crate::home::Durability;
 use crate::session::Sessions;
 use crate::session::answer::{Answer, Body, Waiting};
 use crate::session::words::{applied_only, presences};
-use crate::wire::house_stamp;
+use crate::wire::{RETRY_AFTER_MS, house_stamp};
 
 impl Sessions {
     /// Waits for what an answer waits for.
@@ -47,6 +48,21 @@ impl Sessions {
                     );
                 }
                 Answer::Ok(Body::Presences(answer))
+            }
+            Waiting::Carried { player, message, prov } => {
+                match self.presence.carry(&player, &message).await {
+                    Some(delivered) => Answer::Ok(Body::Sent(Sent { delivered, dup: None, prov })),
+                    None => {
+                        let body = ErrorBody::new(
+                            ErrorCode::NotHome,
+                            "her node does not say whether it has arrived",
+                        );
+                        Answer::Error(Box::new(ErrorBody {
+                            applied: Some(true),
+                            ..body.after(RETRY_AFTER_MS)
+                        }))
+                    }
+                }
             }
             Waiting::Farewell(committed) => {
                 match tokio::time::timeout(self.home.settings().durable_wait, committed).await {
