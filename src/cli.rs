@@ -1,4 +1,4 @@
-//! The command line: `serve`, `demo`, `check-config`, `shards`, `token`, `service-key`. `main` calls it; it loads the
+//! The command line: `serve`, `demo`, `cluster`, `check-config`, `shards`, `token`, `service-key`. `main` calls it; it loads the
 //! settings, judges what they name, and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
 
 mod shards;
@@ -19,6 +19,7 @@ use crate::gate::auth::Authenticator;
 use crate::gate::tls::Certificates;
 use crate::gate::token::{self, Grant, MintError};
 use crate::ids::PlayerId;
+use crate::local::{self, LocalError, Plan, Shape};
 use crate::service::{self, Keys, Scope};
 use crate::telemetry::logs::{self, Lines};
 
@@ -46,6 +47,8 @@ enum Command {
     Serve,
     /// Run a server with players who live on it, to see what it does; in a store of its own unless --store says otherwise
     Demo(DemoFlags),
+    /// Run real Redis servers and several nodes on this machine; settings of every node by --set alone
+    Cluster(ClusterFlags),
     /// Say everything that is wrong with the settings, or ok
     CheckConfig,
     /// Print which node holds how many shards, as a running server says; the key is HEARTH_SERVICE_KEY
@@ -110,6 +113,22 @@ struct DemoFlags {
     /// How many players
     #[arg(long, default_value_t = demo::PLAYERS, value_parser = clap::value_parser!(u32).range(1..=i64::from(demo::PLAYERS_MAX)))]
     players: u32,
+}
+
+#[derive(Debug, Args)]
+struct ClusterFlags {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=i64::from(local::NODES_MAX)))]
+    nodes: u16,
+    /// On which Redis
+    #[arg(long, value_enum, default_value_t = Shape::Standalone)]
+    redis: Shape,
+    /// Where the nodes' logs and settings go, and stay [default: a folder that goes with the cluster]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// The first of three ports for each node: clients, services, other nodes [default: free ones]
+    #[arg(long, value_name = "BASE", value_parser = clap::value_parser!(u16).range(1..=i64::from(u16::MAX - local::NODES_MAX * local::PORTS_EACH)))]
+    port: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -180,6 +199,7 @@ pub fn run(
     let outcome = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&sources, err),
         Command::Demo(flags) => run_demo(sources, &flags, err),
+        Command::Cluster(flags) => run_cluster(sources, flags),
         Command::CheckConfig => check_config(&sources, out, err),
         Command::Shards(flags) => print_shards(&sources, flags, out),
         Command::Token(flags) => print_token(&sources, flags, out),
@@ -248,6 +268,52 @@ fn run_demo(mut sources: Sources, flags: &DemoFlags, err: &mut dyn Write) -> Res
     // Also where the server did not end well.
     folder.close().map_err(|error| Failure::outside(format!("the demo's folder is left behind: {error}")))?;
     served
+}
+
+/// Processes of this same program on Redis servers of their own. What the shell holds for a real server must not reach
+/// them, and what the cluster chooses for each node nobody else can.
+fn run_cluster(sources: Sources, flags: ClusterFlags) -> Result<(), Failure> {
+    let Flags { file, set } = sources.flags;
+    let is_chosen = |name: &str| local::CHOSEN.contains(&name.trim());
+    let file = file.map(|_| "config".to_owned());
+    let taken = file.into_iter().chain(set.iter().map(|(name, _)| name.clone()).filter(|name| is_chosen(name)));
+    let lines: Vec<String> = taken.map(|name| format!("cluster: chooses {name} for each node itself")).collect();
+    if !lines.is_empty() {
+        return Err(Failure { lines, exit_code: EXIT_CONFIG });
+    }
+    let key = service::generate_key("local", Scope::ALL).map_err(Failure::config)?;
+    let service_key = key.secret.expose().to_owned();
+    let of_a_node = [("store", "redis://127.0.0.1:6379"), ("node_id", "node-1"), ("cluster.name", local::NAME)];
+    let mut chosen: Vec<_> = of_a_node.map(|(name, value)| (name, value.to_owned())).into();
+    chosen.push(("service_key", service_key.clone()));
+    let flags_of_all = Flags { file: None, set: set.clone() };
+    let settings = load(&Sources { chosen, flags: flags_of_all, environment: Vec::new() })?;
+    let own = if flags.folder.is_none() {
+        let made = tempfile::Builder::new().prefix("hearth-cluster-").tempdir();
+        Some(made.map_err(|error| Failure::outside(format!("no folder for the cluster: {error}")))?)
+    } else {
+        None
+    };
+    let folder = own.as_ref().map(|folder| folder.path().to_owned()).or(flags.folder).unwrap_or_default();
+    let is_ours = |name: &OsString| name.to_string_lossy().starts_with("HEARTH_");
+    let ran = local::run(Plan {
+        nodes: flags.nodes,
+        shape: flags.redis,
+        folder: std::path::absolute(&folder).unwrap_or(folder),
+        leaves_nothing: own.is_some(),
+        port: flags.port,
+        shards: settings.cluster.shards,
+        service_key,
+        takes_any_name: settings.dev_tokens_taken(),
+        set,
+        environment: sources.environment.into_iter().filter(|(name, _)| !is_ours(name)).collect(),
+    });
+    if let Some(folder) = own {
+        folder
+            .close()
+            .map_err(|error| Failure::outside(format!("the cluster's folder is left behind: {error}")))?;
+    }
+    ran.map_err(|error: LocalError| Failure { lines: vec![error.to_string()], exit_code: error.exit_code() })
 }
 
 fn start_logs(settings: &Settings, err: &mut dyn Write) {

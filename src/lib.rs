@@ -14,6 +14,7 @@ pub mod hub;
 pub mod ids;
 pub mod jwt;
 pub mod limits;
+pub mod local;
 pub mod maintenance;
 pub mod presence;
 pub mod rig;

@@ -1,10 +1,11 @@
-//! Sets of real Redis servers on the loopback address, to try Hearth on every shape: one master with replicas and the
-//! sentinels that watch them, or a Redis Cluster. Each server has a folder and ports of its own and ends with whoever
-//! started it, however that ends. Used by tests and by whoever wants such a set for an hour; never by a node that serves.
+//! Sets of real Redis servers on the loopback address, to try Hearth on every shape: one alone, one master with
+//! replicas and the sentinels that watch them, or a Redis Cluster. Each server has a folder and ports of its own and ends
+//! with whoever started it, however that ends. Used by tests and by `local`; never by a node that serves.
 
 mod cluster;
 mod sentinel;
 mod server;
+mod standalone;
 
 use std::io;
 use std::net::TcpListener;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub use self::cluster::{ClusterPlan, ClusterSet};
 pub use self::sentinel::{SentinelPlan, SentinelSet};
 pub use self::server::{Server, TlsFiles};
+pub use self::standalone::Standalone;
 
 /// How long a server or a set may take until it can be used.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -73,8 +75,11 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RigError {
     |source| RigError::System { what: what.into(), source }
 }
 
-/// Ports that nobody listens on; all different.
-fn free_ports(count: usize) -> Result<Vec<u16>, RigError> {
+/// Ports of the loopback address that nobody listens on; all different. Nothing keeps them free.
+///
+/// # Errors
+/// [`RigError::System`] when there are not so many.
+pub fn free_ports(count: usize) -> Result<Vec<u16>, RigError> {
     let bound: io::Result<Vec<_>> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
     let bound = bound.map_err(failed("no port is free"))?;
     let ports: io::Result<Vec<_>> =

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +26,8 @@ rm -rf "$dir"
 rmdir "${dir%/*}" 2>/dev/null
 "#;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection over loopback is made at once, or not.
+const LISTENS_WITHIN: Duration = Duration::from_millis(500);
 /// How much of a log is shown.
 const LOG_LINES: usize = 15;
 
@@ -83,6 +86,18 @@ impl Server {
     #[must_use]
     pub fn client_port(&self) -> u16 {
         self.tls_port.unwrap_or(self.port)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> &str {
+        &self.pid
+    }
+
+    /// Whether it listens; a stopped process does.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], self.port)), LISTENS_WITHIN).is_ok()
     }
 
     /// Its folder.
