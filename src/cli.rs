@@ -276,14 +276,17 @@ fn run_cluster(sources: Sources, flags: ClusterFlags) -> Result<(), Failure> {
     let Flags { file, set } = sources.flags;
     let is_chosen = |name: &str| local::CHOSEN.contains(&name.trim());
     let file = file.map(|_| "config".to_owned());
-    let taken = file.into_iter().chain(set.iter().map(|(name, _)| name.clone()).filter(|name| is_chosen(name)));
-    let lines: Vec<String> = taken.map(|name| format!("cluster: chooses {name} for each node itself")).collect();
+    let taken =
+        file.into_iter().chain(set.iter().map(|(name, _)| name.clone()).filter(|name| is_chosen(name)));
+    let lines: Vec<String> =
+        taken.map(|name| format!("cluster: chooses {name} for each node itself")).collect();
     if !lines.is_empty() {
         return Err(Failure { lines, exit_code: EXIT_CONFIG });
     }
     let key = service::generate_key("local", Scope::ALL).map_err(Failure::config)?;
     let service_key = key.secret.expose().to_owned();
-    let of_a_node = [("store", "redis://127.0.0.1:6379"), ("node_id", "node-1"), ("cluster.name", local::NAME)];
+    let of_a_node =
+        [("store", "redis://127.0.0.1:6379"), ("node_id", "node-1"), ("cluster.name", local::NAME)];
     let mut chosen: Vec<_> = of_a_node.map(|(name, value)| (name, value.to_owned())).into();
     chosen.push(("service_key", service_key.clone()));
     let flags_of_all = Flags { file: None, set: set.clone() };

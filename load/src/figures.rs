@@ -45,7 +45,7 @@ pub struct Figures {
 }
 
 /// Names of counts that are always there, also at 0.
-const COUNTS: [&str; 16] = [
+const COUNTS: [&str; 19] = [
     "operations",
     "writes",
     "durable_acks",
@@ -54,6 +54,9 @@ const COUNTS: [&str; 16] = [
     "unknown",
     "logins",
     "resumes",
+    "resumes_elsewhere",
+    "redirects",
+    "moves",
     "turned",
     "drops",
     "rollback_notices",
@@ -117,6 +120,7 @@ fn take_log(figures: &mut Figures, smooth: &mut Recorder, broken: &mut Recorder,
     let mut asked: HashMap<u64, (u64, &Operation, u64)> = HashMap::new();
     // Grows whenever the bot loses or opens a link: what was asked under another value has waited for a link.
     let mut links = 0_u64;
+    let mut node = None;
     for entry in log {
         match &entry.what {
             What::Invoke { id, operation } => {
@@ -140,21 +144,38 @@ fn take_log(figures: &mut Figures, smooth: &mut Recorder, broken: &mut Recorder,
             What::Unknown { .. } => figures.add("unknown", 1),
             What::Notice { notice } => {
                 links += u64::from(matches!(notice, Notice::Ready(_) | Notice::Down { .. }));
-                take_notice(figures, smooth, notice);
+                take_notice(figures, smooth, notice, &mut node);
             }
         }
     }
 }
 
-fn take_notice(figures: &mut Figures, smooth: &mut Recorder, notice: &Notice) {
+/// `node` is the one on which the bot had a link last.
+fn take_notice<'a>(
+    figures: &mut Figures,
+    smooth: &mut Recorder,
+    notice: &'a Notice,
+    node: &mut Option<&'a str>,
+) {
     match notice {
         Notice::Ready(opened) => {
-            smooth.record(if opened.resumed { "resume" } else { "login" }, opened.took_us);
+            let (name, _) = opened.node.split_once('#').unwrap_or((&opened.node, ""));
+            let is_elsewhere = opened.resumed && node.replace(name).is_some_and(|before| before != name);
+            *node = Some(name);
+            let kind = match (opened.resumed, is_elsewhere) {
+                (false, _) => "login",
+                (true, false) => "resume",
+                (true, true) => "resume elsewhere",
+            };
+            smooth.record(kind, opened.took_us);
             figures.add(if opened.resumed { "resumes" } else { "logins" }, 1);
+            figures.add("resumes_elsewhere", u64::from(is_elsewhere));
             figures.add("rollback_notices", u64::from(opened.rolled_back.is_some()));
             figures.add("missed", u64::from(opened.missed));
         }
         Notice::Turned { .. } => figures.add("turned", 1),
+        Notice::Redirected { .. } => figures.add("redirects", 1),
+        Notice::Moved { .. } => figures.add("moves", 1),
         Notice::Down { code, on_purpose, .. } => {
             figures.add("drops", u64::from(on_purpose.is_some()));
             let name = match (on_purpose, code) {

@@ -193,6 +193,16 @@ pub enum Notice {
         #[serde(default)]
         stay_ms: u64,
     },
+    /// Another node is the player's home: the bot goes there.
+    Redirected {
+        /// Which.
+        node: String,
+    },
+    /// `moved`: the same, on a live link.
+    Moved {
+        /// Which.
+        node: String,
+    },
     /// `rolled_back` on a live link.
     RolledBack(Rollback),
     /// `durable`.

@@ -10,7 +10,7 @@ use crate::{bench, floor};
 /// Bots that live on a Hearth server like players and check its promises; and benches that measure it.
 ///
 /// Ends by itself. Exit code 0: every promise held, and the run exercised them; 1: a promise was broken, or the run was
-/// vacuous (no write, no resume, or no push compared); 2: the command line.
+/// vacuous (no write, no resume, no push compared, or nothing to be seen of what was expected); 2: the command line.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "load", version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Line {
@@ -38,7 +38,8 @@ pub enum Command {
 pub struct Options {
     /// What the bots do.
     pub scenario: Scenario,
-    /// Where they connect; may be given more than once.
+    /// Where they connect; of several nodes each, once: every bot begins with another one, goes where it is sent, and tries
+    /// the others when its own is gone.
     #[arg(long, default_value = "ws://127.0.0.1:7700/v1/connect")]
     pub url: Vec<String>,
     /// Where services call. With a key, messages are pushed and presence is queried, too.
@@ -80,6 +81,12 @@ pub struct Options {
     /// Between two dropped links of a bot, in milliseconds.
     #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(500..=3_600_000))]
     pub drop_interval_ms: u64,
+    /// How many others each bot watches; under `fanout` it watches the stars.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=200))]
+    pub watches: u32,
+    /// Fails unless sessions were taken up again on another node than before: for runs under which nodes stop.
+    #[arg(long)]
+    pub expect_moves: bool,
     /// Says nothing while it runs.
     #[arg(long)]
     pub quiet: bool,

@@ -58,7 +58,11 @@ impl Report {
         let vacuous: Vec<&'static str> = [
             ("no write", figures.count("writes")),
             ("no resume", figures.count("resumes")),
-            ("no push compared", compared),
+            ("no push compared", if options.watches == 0 { 1 } else { compared }),
+            (
+                "no session was taken up on another node",
+                if options.expect_moves { figures.count("resumes_elsewhere") } else { 1 },
+            ),
         ]
         .into_iter()
         .filter_map(|(reason, count)| (count == 0).then_some(reason))

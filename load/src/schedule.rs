@@ -10,8 +10,6 @@ use rand::{Rng, SeedableRng};
 use crate::history::Drop;
 use crate::options::{Options, Scenario};
 
-/// Others that a bot watches.
-const WATCHES: u32 = 20;
 /// Between two changes of presence.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two changes of presence of a star.
@@ -191,7 +189,7 @@ pub fn subjects(options: &Options, bot: u32) -> Vec<u32> {
     if options.scenario == Scenario::Fanout {
         return (0..stars(players)).filter(|subject| *subject != bot).collect();
     }
-    (1..players.min(WATCHES + 1)).map(|ahead| (bot + ahead) % players).collect()
+    (1..players.min(options.watches + 1)).map(|ahead| (bot + ahead) % players).collect()
 }
 
 #[cfg(test)]

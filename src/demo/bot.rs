@@ -125,7 +125,10 @@ impl Bot {
                 self.figures.pushes.fetch_add(1, Relaxed);
             }
             Happened::Down(_) | Happened::Ended { .. } => self.down(),
-            Happened::Turned { .. } | Happened::SeqGap { .. } | Happened::Unreachable { .. } => {}
+            Happened::Turned { .. }
+            | Happened::Redirected(_)
+            | Happened::SeqGap { .. }
+            | Happened::Unreachable { .. } => {}
         }
     }
 

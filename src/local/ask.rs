@@ -52,8 +52,11 @@ pub(super) fn unsettled(nodes: &mut [Node], plan: &Plan) -> Option<(usize, Strin
             let shard = ShardId::numbered(shard)?;
             Some(node_of(shard, names.iter().map(String::as_str)) == Some(node.name.as_str()))
         };
-        let unsettled =
-            told.shards.iter().find(|told| is_placed_here(told.shard) != Some(told.serving)).map(|told| told.shard);
+        let unsettled = told
+            .shards
+            .iter()
+            .find(|told| is_placed_here(told.shard) != Some(told.serving))
+            .map(|told| told.shard);
         if told.shards.len() != usize::from(plan.shards) {
             return Some((number, format!("{} knows {} shards", node.name, told.shards.len())));
         }
@@ -66,8 +69,7 @@ pub(super) fn unsettled(nodes: &mut [Node], plan: &Plan) -> Option<(usize, Strin
 }
 
 fn told(port: u16, key: &str) -> io::Result<Told> {
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), CONNECT_WITHIN)?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), CONNECT_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
     let request = format!(

@@ -20,8 +20,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::rig::{RigError, free_ports};
 use node::Node;
-pub use redis::Shape;
 use redis::Redis;
+pub use redis::Shape;
 
 /// Most nodes: each is a process, and the machine is one.
 pub const NODES_MAX: u16 = 16;

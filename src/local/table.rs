@@ -72,8 +72,12 @@ fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], ag
     if plan.takes_any_name {
         let _ = writeln!(out, "\nA player logs in at any of them with the token dev:<your name>.");
     }
-    let _ = writeln!(out, "\nStop a node by its pid (kill -TERM or -KILL), and start it again, the first so:\n\n  {again}\n");
-    let left = if plan.leaves_nothing { "leaves nothing behind" } else { "leaves the nodes' logs in their folder" };
+    let _ = writeln!(
+        out,
+        "\nStop a node by its pid (kill -TERM or -KILL), and start it again, the first so:\n\n  {again}\n"
+    );
+    let left =
+        if plan.leaves_nothing { "leaves nothing behind" } else { "leaves the nodes' logs in their folder" };
     let _ = write!(out, "Ctrl-C ends all that was started here and {left}.\n");
     out
 }
@@ -115,7 +119,8 @@ mod tests {
             shards: 32,
         };
         let server = ["redis-1", "4712", "127.0.0.1:6390"].map(str::to_owned);
-        let told = text(&plan, &[row(1), row(2)], "redis+sentinel://127.0.0.1:1/hearth", &[server], "hearth serve");
+        let told =
+            text(&plan, &[row(1), row(2)], "redis+sentinel://127.0.0.1:1/hearth", &[server], "hearth serve");
         for line in [
             "  node-2          4711  ws://127.0.0.1:7003/v1/connect      http://127.0.0.1:7004    127.0.0.1:7005    32",
             "  redis-1         4712  127.0.0.1:6390",

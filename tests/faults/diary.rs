@@ -153,7 +153,10 @@ impl Diarist {
             Happened::Push(Push::Durable(told)) => Notice::Durable { stamp: told.stamp, cseq: told.cseq },
             Happened::Down(down) => Notice::Down { code: down.code, on_purpose: None, stay_ms: 0 },
             Happened::Ended { code, reason } => Notice::Ended { code, wanted: false, reason },
-            Happened::Push(_) | Happened::SeqGap { .. } | Happened::Unreachable { .. } => return None,
+            Happened::Push(_)
+            | Happened::Redirected(_)
+            | Happened::SeqGap { .. }
+            | Happened::Unreachable { .. } => return None,
         };
         Some(What::Notice { notice })
     }

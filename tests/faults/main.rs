@@ -17,6 +17,7 @@ mod diary;
 mod kills;
 mod links;
 mod relay;
+mod rolling;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod server;

@@ -20,6 +20,7 @@ mod harness;
 mod kept;
 mod keys;
 mod limits;
+mod local;
 mod maintenance;
 mod messages;
 mod policies;

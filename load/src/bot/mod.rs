@@ -110,6 +110,9 @@ impl Bot {
         let token = format!("{}{}", options.token_prefix, words::player(options, self.number));
         let mut config = Config::new(String::new(), move || token.clone());
         config.urls.clone_from(&options.url);
+        // Each begins with another one of several.
+        let first = usize::try_from(self.number).unwrap_or(0).checked_rem(config.urls.len());
+        config.urls.rotate_left(first.unwrap_or(0));
         config.encoding = options.encoding.of(self.number);
         config.device = Some("pc".to_owned());
         let (client, events, driver) = Client::prepare(config);
@@ -156,6 +159,9 @@ impl Bot {
     }
 
     fn watch(&mut self) {
+        if self.subjects.is_empty() {
+            return;
+        }
         let request = words::watch(&self.board.options, &self.subjects);
         self.ask(Operation::Watch { subjects: self.subjects.clone() }, request, Instant::now());
     }
@@ -229,6 +235,10 @@ impl Bot {
                 let stay_ms = u64::try_from(self.stay.as_millis()).unwrap_or(u64::MAX);
                 let on_purpose = down.on_purpose.map(words::dropped);
                 self.notice(at, Notice::Down { code: down.code, on_purpose, stay_ms });
+            }
+            Happened::Redirected(redirect) => {
+                self.board.answers();
+                self.notice(at, Notice::Redirected { node: redirect.node });
             }
             Happened::Unreachable { reason } => self.board.fails(at, &reason),
             Happened::Ended { code, reason } => {
@@ -356,7 +366,8 @@ impl Bot {
             }
             Push::Durable(durable) => Notice::Durable { stamp: durable.stamp, cseq: durable.cseq },
             Push::Mode(changed) => Notice::Mode { mode: format!("{:?}", changed.mode).to_lowercase() },
-            Push::Room { .. } | Push::Moved(_) | Push::Bye(_) => return,
+            Push::Moved(moved) => Notice::Moved { node: moved.node },
+            Push::Room { .. } | Push::Bye(_) => return,
         };
         self.notice(at, notice);
     }

@@ -15,12 +15,17 @@ use super::inbox::Inbox;
 use super::ledger::{Entry, Ledger, Slot};
 use super::link::{DropKind, Heard, Link};
 use crate::codes::{Advice, ErrorCode, advice};
-use crate::reply::{ErrorBody, Ready};
+use crate::reply::{ErrorBody, Ready, Redirect};
 use crate::request::{Login, Request, Resume};
 use crate::{Stamp, push};
 
 /// How long to wait for the close that follows a refusal.
 const CLOSE_AFTER_ERROR: Duration = Duration::from_millis(500);
+/// Redirects followed at once, one after the other. Servers that send a client round and round are given a rest.
+const REDIRECTS_MAX: u32 = 4;
+/// The longest wait after the way to a home that a server has named came to nothing: the servers live, and know another
+/// home as soon as that one's leases end.
+const DETOUR_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A request of the user.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub(super) struct Driver {
     session: Option<Held>,
     backoff: Backoff,
     url_index: usize,
+    /// Redirects since the last `ready`, or the last wait.
+    redirects: u32,
 }
 
 /// The session that can be resumed.
@@ -109,6 +116,7 @@ impl Driver {
             session: given.map(held),
             backoff: Backoff::default(),
             url_index: 0,
+            redirects: 0,
             config,
         }
     }
@@ -143,17 +151,16 @@ impl Driver {
 
     /// One link from its making to its end.
     async fn attempt(&mut self) -> Result<After, Unwanted> {
-        let url = match self.detour.take() {
-            Some(url) => url,
-            None => self.config.urls.get(self.url_index).cloned().unwrap_or_default(),
-        };
+        let detour = self.detour.take();
+        let is_detour = detour.is_some();
+        let own = || self.config.urls.get(self.url_index).cloned().unwrap_or_default();
+        let url = detour.unwrap_or_else(own);
         let opening = Link::open(url, self.config.encoding, self.config.connect_timeout);
         let mut link = match self.tending(opening).await? {
             Ok(link) => link,
             Err(error) => {
-                self.url_index = (self.url_index + 1) % self.config.urls.len().max(1);
                 self.tell(Happened::Unreachable { reason: error.to_string() });
-                return Ok(self.retry(None));
+                return Ok(self.unreachable(is_detour));
             }
         };
         loop {
@@ -169,10 +176,7 @@ impl Driver {
                     let again = self.opened(ready, presented);
                     return Ok(self.live(link, again, heartbeat).await);
                 }
-                Ok(Handshake::Redirect(redirect)) => {
-                    self.detour = Some(redirect.url);
-                    return Ok(After::Retry { wait: Duration::ZERO });
-                }
+                Ok(Handshake::Redirect(redirect)) => return Ok(self.redirected(redirect)),
                 Ok(Handshake::Refused(error, kept)) => {
                     let gone = error.code == ErrorCode::NotResumable && presented.is_some();
                     self.tell(Happened::Turned { error: error.clone(), presented });
@@ -192,6 +196,28 @@ impl Driver {
                 Err(_) => return Ok(self.ended(None, "no answer to the handshake in time".to_owned())),
             }
         }
+    }
+
+    /// No link could be made. A detour is taken once: then it is the client's own addresses again.
+    fn unreachable(&mut self, is_detour: bool) -> After {
+        let wait = self.backoff.next(None, rand::random());
+        if is_detour {
+            return After::Retry { wait: wait.min(DETOUR_WAIT_MAX) };
+        }
+        self.url_index = (self.url_index + 1) % self.config.urls.len().max(1);
+        After::Retry { wait }
+    }
+
+    fn redirected(&mut self, redirect: Redirect) -> After {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            self.redirects = 0;
+            self.tell(Happened::Redirected(redirect));
+            return After::Retry { wait: self.backoff.next(None, rand::random()).min(DETOUR_WAIT_MAX) };
+        }
+        self.detour = Some(redirect.url.clone());
+        self.tell(Happened::Redirected(redirect));
+        After::Retry { wait: Duration::ZERO }
     }
 
     /// What to say first on a link, and what that claims.
@@ -229,6 +255,7 @@ impl Driver {
     fn opened(&mut self, ready: Box<Ready>, presented: Option<Presented>) -> Vec<u32> {
         self.abandoned = None;
         self.bye = None;
+        self.redirects = 0;
         self.backoff.reset();
         self.inbox.opened(ready.resumed, ready.missed == Some(true));
         self.stamp = Some(ready.stamp);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::link::DropKind;
 use crate::codec::Frame;
 use crate::codes::ErrorCode;
-use crate::reply::{Changed, Empty, ErrorBody, Pong, Presences, Ready, Refreshed, Roster, Sent, StateGot};
+use crate::reply::{
+    Changed, Empty, ErrorBody, Pong, Presences, Ready, Redirect, Refreshed, Roster, Sent, StateGot,
+};
 use crate::request::Op;
 use crate::{Encoding, Stamp, push};
 
@@ -49,6 +51,8 @@ pub enum Happened {
     },
     /// The link is gone; the client goes on by itself.
     Down(Down),
+    /// A server that is not the player's home said where that is; the client goes there by itself.
+    Redirected(Redirect),
     /// No link could be made; the client tries again.
     Unreachable {
         /// What the system said.

@@ -19,8 +19,12 @@ pub(crate) type Answer = (u16, Value);
 impl Service {
     /// A service that calls this server with this key.
     pub(crate) fn of(server: &Server, key: &str) -> Self {
-        let client = reqwest::Client::new();
-        Self { url: server.service_url().to_owned(), key: key.to_owned(), client }
+        Self::at(server.service_url(), key)
+    }
+
+    /// A service that calls there: `http://HOST:PORT`.
+    pub(crate) fn at(url: &str, key: &str) -> Self {
+        Self { url: url.to_owned(), key: key.to_owned(), client: reqwest::Client::new() }
     }
 
     /// One call.
