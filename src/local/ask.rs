@@ -32,11 +32,12 @@ struct NodeTold {
 #[derive(Deserialize)]
 struct ShardTold {
     shard: u16,
+    home: Option<String>,
     serving: bool,
 }
 
-/// What is missing until each shard is served by the node on which the nodes place it, and by the number of which node;
-/// `None` when nothing is. Takes note of how many shards each node serves.
+/// What is missing until each shard is served by the node on which the nodes place it, and every node knows; and by the
+/// number of which node. `None` when nothing is. Takes note of how many shards each node serves.
 pub(super) fn unsettled(nodes: &mut [Node], plan: &Plan) -> Option<(usize, String)> {
     let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
     for (number, node) in nodes.iter_mut().enumerate() {
@@ -48,19 +49,17 @@ pub(super) fn unsettled(nodes: &mut [Node], plan: &Plan) -> Option<(usize, Strin
         if live != names.len() {
             return Some((number, format!("{} sees {live} of {} nodes", node.name, names.len())));
         }
-        let is_placed_here = |shard: u16| {
-            let shard = ShardId::numbered(shard)?;
-            Some(node_of(shard, names.iter().map(String::as_str)) == Some(node.name.as_str()))
-        };
-        let unsettled = told
-            .shards
-            .iter()
-            .find(|told| is_placed_here(told.shard) != Some(told.serving))
-            .map(|told| told.shard);
         if told.shards.len() != usize::from(plan.shards) {
             return Some((number, format!("{} knows {} shards", node.name, told.shards.len())));
         }
-        if let Some(shard) = unsettled {
+        let is_settled = |told: &&ShardTold| {
+            let placed = ShardId::numbered(told.shard)
+                .and_then(|shard| node_of(shard, names.iter().map(String::as_str)));
+            placed.is_some()
+                && told.home.as_deref() == placed
+                && told.serving == (placed == Some(node.name.as_str()))
+        };
+        if let Some(ShardTold { shard, .. }) = told.shards.iter().find(|told| !is_settled(told)) {
             return Some((number, format!("shard {shard} is not where it stays, says {}", node.name)));
         }
         node.shards = told.shards.iter().filter(|told| told.serving).count();

@@ -78,7 +78,7 @@ fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], ag
     );
     let left =
         if plan.leaves_nothing { "leaves nothing behind" } else { "leaves the nodes' logs in their folder" };
-    let _ = write!(out, "Ctrl-C ends all that was started here and {left}.\n");
+    let _ = writeln!(out, "Ctrl-C ends all that was started here and {left}.");
     out
 }
 

@@ -277,7 +277,7 @@ impl Driver {
 
     /// The handshake was refused. The close that follows, if one does, says what to do; else the error.
     async fn turned_away(&mut self, error: &ErrorBody, mut link: Link) -> After {
-        let mut code = None;
+        let (mut code, told) = (None, Instant::now());
         let close = async {
             loop {
                 match link.hear().await {
@@ -292,7 +292,11 @@ impl Driver {
         let reason = format!("{}: {}", error.code.name(), error.message);
         match code {
             Some(code) => self.advised(code, reason, error.retry_after_ms),
-            None if error.temporary => self.retry(error.retry_after_ms),
+            None if error.temporary => {
+                // Since it was told, a part of that is over.
+                let wait = self.backoff.next(error.retry_after_ms, rand::random());
+                After::Retry { wait: wait.saturating_sub(told.elapsed()) }
+            }
             None => After::Stop { code: None, reason },
         }
     }
