@@ -392,6 +392,40 @@ async fn an_answered_handshake_that_redirects_is_followed_once() {
 }
 
 #[tokio::test]
+async fn a_home_that_cannot_be_reached_is_asked_for_again_soon() {
+    let script = Script::start().await;
+    let nowhere = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let (_client, mut events) = Client::start(script.config());
+    let began = std::time::Instant::now();
+    for _ in 0..5 {
+        let mut peer = script.accept().await;
+        let (reference, _) = peer.expect("login").await;
+        let url = format!("ws://{nowhere}/v1/connect");
+        peer.say(json!(["redirect", reference, {"url": url, "node": "b"}])).await;
+    }
+    let _peer = script.login().await;
+    events.ready().await.unwrap();
+    // Waits that double would take 8 s in the mean.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn servers_that_send_a_client_round_and_round_are_left_for_her_own_addresses() {
+    let (script, other) = (Script::start().await, Script::start().await);
+    let (_client, mut events) = Client::start(script.config());
+    let mut at = script.accept().await;
+    for _ in 0..4 {
+        let (reference, _) = at.expect("login").await;
+        at.say(json!(["redirect", reference, {"url": other.url(), "node": "b"}])).await;
+        at = other.accept().await;
+    }
+    let (reference, _) = at.expect("login").await;
+    at.say(json!(["redirect", reference, {"url": other.url(), "node": "b"}])).await;
+    let _peer = script.login().await;
+    events.ready().await.unwrap();
+}
+
+#[tokio::test]
 async fn repeated_pushes_are_dropped_and_gaps_told() {
     let script = Script::start().await;
     let (_client, mut events) = Client::start(script.config());
