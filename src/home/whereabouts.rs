@@ -95,7 +95,10 @@ impl Home {
             return Whereabouts::Here;
         }
         let (holder, age_ms) = self.sighting(shard).await;
-        judge(&self.members.snapshot(), shard, holder.as_ref().map(Option::as_ref), age_ms)
+        let snapshot = self.members.snapshot();
+        let unheard_ms = clock::now().mono_ms.saturating_sub(snapshot.taken_at_ms());
+        let news_ms = millis(self.settings.lease_ttl).saturating_sub(unheard_ms);
+        judge(&snapshot, shard, holder.as_ref().map(Option::as_ref), age_ms, news_ms)
     }
 
     /// What the store says of a shard's holder, and how long ago it said so.
@@ -145,8 +148,15 @@ impl Home {
     }
 }
 
-/// Where a shard is served, as members and the store's word of `age_ms` ago say (`None`: it did not answer).
-fn judge(snapshot: &Snapshot, shard: ShardId, holder: Option<Option<&Held>>, age_ms: u64) -> Whereabouts {
+/// Where a shard is served, as members and the store's word of `age_ms` ago say (`None`: it did not answer). A lease
+/// with `news_ms` left or more was renewed after the members were heard of.
+fn judge(
+    snapshot: &Snapshot,
+    shard: ShardId,
+    holder: Option<Option<&Held>>,
+    age_ms: u64,
+    news_ms: u64,
+) -> Whereabouts {
     let placed = || match node_of(shard, snapshot.takers()) {
         Some(node) if node == snapshot.me().node() => Whereabouts::Here,
         Some(node) => {
@@ -163,6 +173,8 @@ fn judge(snapshot: &Snapshot, shard: ShardId, holder: Option<Option<&Held>>, age
         // It was ours a moment ago.
         Some(member) if member.owner == *snapshot.me() => placed(),
         Some(member) => Whereabouts::At(member.clone()),
+        // Who renewed it since the members were heard of has perhaps just come: the next heartbeat tells.
+        None if left_ms >= news_ms => Whereabouts::Nowhere { retry_after_ms: LATER_MS },
         None => Whereabouts::Nowhere { retry_after_ms: left_ms + LATER_MS },
     }
 }
@@ -177,6 +189,9 @@ mod tests {
         let says = Says { url: format!("ws://{owner}"), drains, ..Says::default() };
         Member { owner: Owner::named(owner), says }
     }
+
+    /// No lease is newer than the members.
+    const NO_NEWS: u64 = u64::MAX;
 
     /// The cluster as node `a` sees it.
     fn cluster(others: &[Member]) -> Snapshot {
@@ -200,11 +215,14 @@ mod tests {
         let (b, two) = (member("b#1", false), cluster(&[member("b#1", false)]));
         for node in ["a", "b"] {
             let holder = held("b#1", 3_000);
-            assert_eq!(judge(&two, placed_on(node), Some(Some(&holder)), 0), Whereabouts::At(b.clone()));
+            assert_eq!(
+                judge(&two, placed_on(node), Some(Some(&holder)), 0, NO_NEWS),
+                Whereabouts::At(b.clone())
+            );
         }
         // It serves until it has handed over.
         let leaving = cluster(&[member("b#1", true)]);
-        let told = judge(&leaving, placed_on("a"), Some(Some(&held("b#1", 3_000))), 0);
+        let told = judge(&leaving, placed_on("a"), Some(Some(&held("b#1", 3_000))), 0, NO_NEWS);
         assert_eq!(told, Whereabouts::At(member("b#1", true)));
     }
 
@@ -213,17 +231,36 @@ mod tests {
         let (b, two) = (member("b#1", false), cluster(&[member("b#1", false)]));
         let (ran_out, ours) = (held("c#1", 400), held("a#1", 3_000));
         for nobody in [None, Some(None), Some(Some(&ran_out)), Some(Some(&ours))] {
-            assert_eq!(judge(&two, placed_on("a"), nobody, 400), Whereabouts::Here, "{nobody:?}");
-            assert_eq!(judge(&two, placed_on("b"), nobody, 400), Whereabouts::At(b.clone()), "{nobody:?}");
+            assert_eq!(judge(&two, placed_on("a"), nobody, 400, NO_NEWS), Whereabouts::Here, "{nobody:?}");
+            assert_eq!(
+                judge(&two, placed_on("b"), nobody, 400, NO_NEWS),
+                Whereabouts::At(b.clone()),
+                "{nobody:?}"
+            );
         }
+    }
+
+    #[test]
+    fn a_holder_who_has_come_since_the_last_heartbeat_is_not_taken_for_dead() {
+        let told = |left_ms| {
+            let holder = held("c#1", left_ms);
+            judge(&cluster(&[]), placed_on("a"), Some(Some(&holder)), 0, 5_000)
+        };
+        assert_eq!(told(5_900), Whereabouts::Nowhere { retry_after_ms: LATER_MS });
+        assert_eq!(told(4_900), Whereabouts::Nowhere { retry_after_ms: 4_900 + LATER_MS });
     }
 
     #[test]
     fn what_a_dead_node_holds_is_nowhere_until_its_lease_ends() {
         // An older process of b is not the one that lives.
         for dead in ["c#1", "b#0"] {
-            let told =
-                judge(&cluster(&[member("b#1", false)]), placed_on("a"), Some(Some(&held(dead, 3_000))), 400);
+            let told = judge(
+                &cluster(&[member("b#1", false)]),
+                placed_on("a"),
+                Some(Some(&held(dead, 3_000))),
+                400,
+                NO_NEWS,
+            );
             assert_eq!(told, Whereabouts::Nowhere { retry_after_ms: 2_600 + LATER_MS }, "{dead}");
         }
     }
