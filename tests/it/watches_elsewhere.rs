@@ -46,6 +46,7 @@ fn shows(status: &str) -> impl Fn(&Value) -> bool {
 /// Watches, and waits until she knows how they look.
 async fn watches(watcher: &mut Player, players: &[&str]) {
     let answer = watcher.does("watch", json!({"players": players})).await;
+    watcher.see(&answer["presences"]);
     for who in answer["unknown"].as_array().unwrap() {
         is_told(watcher, who.as_str().unwrap(), |_| true).await;
     }
@@ -250,4 +251,120 @@ async fn while_a_home_cannot_be_reached_its_players_stay_as_they_were_seen() {
     bob.shows("busy").await;
     is_told(&mut ann, &his, shows("busy")).await;
     is_told(&mut late, &his, shows("busy")).await;
+}
+
+/// Statuses without an order that a lucky test could follow.
+const STATUSES: [&str; 4] = ["online", "busy", "playing", "away"];
+
+/// Players who watch each other, wherever they are at home.
+struct Crowd {
+    players: BTreeMap<String, Player>,
+    changes: usize,
+}
+
+impl Crowd {
+    async fn of(nodes: &[&Server], each: usize) -> Self {
+        let mut players = BTreeMap::new();
+        for node in nodes {
+            for name in players_of(node).await.take(each) {
+                let player = node.login(&name).await;
+                players.insert(name, player);
+            }
+        }
+        let names: Vec<String> = players.keys().cloned().collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        for player in players.values_mut() {
+            watches(player, &all).await;
+        }
+        Self { players, changes: 0 }
+    }
+
+    /// Everybody changes without waiting for an answer; whose link has ended stays as she was.
+    async fn change(&mut self) {
+        for player in self.players.values_mut() {
+            self.changes += 1;
+            let status = STATUSES[self.changes * 7 / 3 % 4];
+            player.send("presence.set", json!({"status": status, "activity": {"n": self.changes}})).await;
+        }
+    }
+
+    /// Whose link has ended, or is to end, comes back; this node carries her where she is at home now.
+    async fn come_back(&mut self, by: &Server) {
+        for player in self.players.values_mut() {
+            if !player.is_alive().await || player.was_told("moved") {
+                *player = resumed(by.url(), &player.credentials()).await;
+            }
+        }
+    }
+
+    /// Waits until everybody was told of everybody what is true; this node carries those back whose links end.
+    async fn agrees(&mut self, by: &Server, when: &str) {
+        let names: Vec<String> = self.players.keys().cloned().collect();
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let mut differs = Vec::new();
+            for (name, player) in &mut self.players {
+                let Ok(truth) = player.ask_or_end("presence.get", json!({"players": names})).await else {
+                    *player = resumed(by.url(), &player.credentials()).await;
+                    differs.push(format!("{name} has just come back"));
+                    continue;
+                };
+                let truth = truth.unwrap_or_else(|_| json!({"presences": [], "unknown": names}));
+                if truth["unknown"] != json!([]) {
+                    differs.push(format!("{name} cannot be told: {truth}"));
+                }
+                for (who, item) in names.iter().zip(truth["presences"].as_array().unwrap()) {
+                    let seen = player.sight_of(who);
+                    let is_so = |seen: &Value| {
+                        seen["status"] == item["status"] && seen["activity"] == item["activity"]
+                    };
+                    if !seen.is_some_and(is_so) {
+                        differs.push(format!("{name} of {who}: {seen:?}, but {item}"));
+                    }
+                }
+            }
+            if differs.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{when}: {} differ: {:?}", differs.len(), differs[0]);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_any_trouble_everybody_sees_what_is_true() {
+    let redis = RedisServer::start();
+    let fast = |node: Starting| {
+        let names = ["presence_per_s", "presence_burst", "query_per_s", "query_burst"];
+        names.iter().fold(node, |node, name| node.with(&format!("limits.{name}"), 100_000))
+    };
+    let [one, two, mut three] = nodes(&redis, fast).await;
+    let mut crowd = Crowd::of(&[&one, &two, &three], 4).await;
+    crowd.change().await;
+    crowd.agrees(&one, "in peace").await;
+    for round in 0..3 {
+        // A node that stands still long enough to lose its shards, while the others change.
+        two.pause();
+        crowd.change().await;
+        until("the others have its shards", async || {
+            let (one, three) = (served_by(&one).await, served_by(&three).await);
+            (one.len() + three.len() == 16).then_some(())
+        })
+        .await;
+        two.go_on();
+        crowd.come_back(&one).await;
+        crowd.change().await;
+        crowd.agrees(&one, &format!("after a pause, round {round}")).await;
+        tokio::task::block_in_place(|| three.kill9());
+        crowd.change().await;
+        crowd.come_back(&one).await;
+        crowd.change().await;
+        crowd.agrees(&one, &format!("after a kill, round {round}")).await;
+        tokio::task::block_in_place(|| three.restart());
+        crowd.come_back(&one).await;
+        crowd.change().await;
+        crowd.come_back(&one).await;
+        crowd.agrees(&one, &format!("after a start, round {round}")).await;
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Credentials {
     pub(crate) last_seq: u64,
     pub(crate) stamp: Value,
     vers: HashMap<String, (u64, u64)>,
+    sights: HashMap<String, Value>,
 }
 
 /// A player on one link.
@@ -35,6 +36,8 @@ pub(crate) struct Player {
     stamp: Value,
     /// The latest `ver` she knows of each player.
     vers: HashMap<String, (u64, u64)>,
+    /// The latest item that she was told of each player, by `watch` or by a push.
+    sights: HashMap<String, Value>,
 }
 
 impl Player {
@@ -55,6 +58,7 @@ impl Player {
             seq_is_open: false,
             stamp: Value::Null,
             vers: HashMap::new(),
+            sights: HashMap::new(),
         }
     }
 
@@ -83,7 +87,7 @@ impl Player {
     }
 
     async fn resumes_as(&mut self, credentials: &Credentials, relay: bool) -> Result<(), Refused> {
-        let Credentials { session, ticket, last_seq, stamp, vers } = credentials;
+        let Credentials { session, ticket, last_seq, stamp, vers, sights } = credentials;
         let mut body = json!({"session": session, "ticket": ticket, "last_seq": last_seq});
         if !stamp.is_null() {
             body["stamp"] = stamp.clone();
@@ -93,6 +97,7 @@ impl Player {
         }
         self.last_seq = *last_seq;
         self.vers = vers.clone();
+        self.sights = sights.clone();
         self.ask("resume", body).await.map(|_| ())
     }
 
@@ -105,6 +110,7 @@ impl Player {
             last_seq: self.last_seq,
             stamp: self.stamp.clone(),
             vers: self.vers.clone(),
+            sights: self.sights.clone(),
         }
     }
 
@@ -142,9 +148,26 @@ impl Player {
 
     /// Waits for the answer to a request; pushes that come before are kept.
     pub(crate) async fn answer(&mut self, reference: u64) -> Result<Value, Refused> {
+        self.answer_or_end(reference).await.unwrap_or_else(|code| {
+            panic!("closed with {code:?} before the answer; before it came {:?}", self.pushes)
+        })
+    }
+
+    /// Sends a request and waits for its answer, or for the end of the link.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) async fn ask_or_end(
+        &mut self,
+        op: &str,
+        body: Value,
+    ) -> Result<Result<Value, Refused>, Option<u16>> {
+        let reference = self.send(op, body).await;
+        self.answer_or_end(reference).await
+    }
+
+    async fn answer_or_end(&mut self, reference: u64) -> Result<Result<Value, Refused>, Option<u16>> {
         loop {
             if let Some(answer) = self.answers.remove(&reference) {
-                return answer;
+                return Ok(answer);
             }
             match self.hear().await {
                 Heard::Frame(frame) if is_push(&frame) => self.pushes.push_back(frame),
@@ -157,9 +180,7 @@ impl Player {
                     let before = self.answers.insert(number, answer);
                     assert_eq!(before, None, "two answers to {number}");
                 }
-                Heard::Closed(code) => {
-                    panic!("closed with {code:?} before the answer; before it came {:?}", self.pushes)
-                }
+                Heard::Closed(code) => return Err(code),
             }
         }
     }
@@ -376,6 +397,7 @@ impl Player {
                 if self.seq_is_open {
                     // Snapshots follow: what she knew does not count.
                     self.vers.clear();
+                    self.sights.clear();
                 }
                 if frame.body["resumed"] == false {
                     self.last_seq = 0;
@@ -387,10 +409,27 @@ impl Player {
                 assert!(seq == self.last_seq + 1 || self.seq_is_open, "{seq} after {}", self.last_seq);
                 self.seq_is_open = false;
                 self.last_seq = seq;
+                self.see(&frame.body["items"]);
             }
             "bye" | "mode" | "rolled_back" | "durable" => assert_eq!(frame.number, 0, "{frame:?}"),
             _ => {}
         }
+    }
+
+    /// Takes items as a client does: a later one replaces.
+    pub(crate) fn see(&mut self, items: &Value) {
+        for item in items.as_array().into_iter().flatten() {
+            let (player, ver) = ver_of(item);
+            if self.sights.get(player).is_none_or(|seen| ver > ver_of(seen).1) {
+                self.sights.insert(player.to_owned(), item.clone());
+            }
+        }
+    }
+
+    /// How somebody looks, as far as she was told.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) fn sight_of(&self, player: &str) -> Option<&Value> {
+        self.sights.get(player)
     }
 
     /// Waits until somebody's presence is as it should be, looking again and again.
