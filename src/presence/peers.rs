@@ -109,6 +109,10 @@ impl Peers {
             }
             *told = now;
         });
+        // What was wanted when it was served here before is told anew, with how far it was told elsewhere meanwhile.
+        for wants in self.wanted.lock().values_mut() {
+            begun.iter().for_each(|shard| wants.clear(shard.number()));
+        }
         if !serves.is_empty() || !lost.is_empty() {
             let letter = words::write(&Letter::Serves { anew: false, serves, lost });
             for peer in self.links.peers() {
