@@ -93,6 +93,7 @@ async fn a_message_finds_its_player_wherever_she_is_at_home() {
     let (his, nobody) = (theirs.next().unwrap(), theirs.next().unwrap());
     let (mut ann, mut bob) = (here.login(&mine).await, there.login(&his).await);
     is_seen(&mut ann, &his, "online").await;
+    is_seen(&mut ann, &nobody, "offline").await;
     let first = json!({"player": &his, "data": {"say": "hi"}, "cseq": 1});
     assert_eq!(ann.does("send", first.clone()).await, json!({"delivered": 1}));
     let message = bob.expect_push("message").await;

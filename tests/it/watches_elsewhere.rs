@@ -147,6 +147,32 @@ async fn when_a_home_dies_watchers_on_every_node_are_told_what_becomes_of_its_pl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_home_told_and_did_not_store_is_taken_back_on_every_node() {
+    let redis = RedisServer::start();
+    let slow = |node: Starting| node.with_lease(3_000).with("home.flush_interval_ms", 1_000);
+    let [one, two, mut three] = nodes(&redis, slow).await;
+    let his = players_of(&three).await.next().unwrap();
+    let mut bob = three.login(&his).await;
+    let mut watchers = Vec::new();
+    for node in [&one, &two] {
+        let mut watcher = node.login(&players_of(node).await.next().unwrap()).await;
+        watches(&mut watcher, &[&his]).await;
+        watchers.push(watcher);
+    }
+    bob.does("presence.set", json!({"status": "busy", "ack": "durable"})).await;
+    bob.shows("playing").await;
+    for watcher in &mut watchers {
+        is_told(watcher, &his, shows("playing")).await;
+    }
+    three.kill9();
+    // One of the two is his home now; he has not come back and nothing of him has changed since it was stored.
+    for watcher in &mut watchers {
+        is_told(watcher, &his, shows("busy")).await;
+        assert_eq!(watcher.looks_at(&his).await["status"], "busy");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_go_on_when_a_node_joins_and_when_it_leaves() {
     let redis = RedisServer::start();
     let [one, two] = nodes(&redis, |node| node).await;
