@@ -47,8 +47,11 @@ fn shows(status: &str) -> impl Fn(&Value) -> bool {
 async fn watches(watcher: &mut Player, players: &[&str]) {
     let answer = watcher.does("watch", json!({"players": players})).await;
     watcher.see(&answer["presences"]);
-    for who in answer["unknown"].as_array().unwrap() {
-        is_told(watcher, who.as_str().unwrap(), |_| true).await;
+    let mut waiting = answer["unknown"].as_array().unwrap().clone();
+    while !waiting.is_empty() {
+        let push = watcher.next_push().await;
+        let items = push.body["items"].as_array().cloned().unwrap_or_default();
+        waiting.retain(|who| !items.iter().any(|item| item["player"] == *who));
     }
 }
 
