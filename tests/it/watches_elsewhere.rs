@@ -304,6 +304,8 @@ impl Crowd {
         let all: Vec<&str> = names.iter().map(String::as_str).collect();
         for player in players.values_mut() {
             watches(player, &all).await;
+            // A list that was not stored yet would go with its home, and she would be told so.
+            player.patch_durably(json!({"set": {"watches": true}})).await;
         }
         Self { players, changes: 0 }
     }
