@@ -1,5 +1,6 @@
-//! Who else is there: the live nodes of the cluster, as the store tells at every heartbeat. Called by `home`, which
-//! places shards on them, and by `service`, which shows them. Knows no shard and no player.
+//! Who else is there, and what nodes say to each other: the live members, as the store tells at every heartbeat, and the
+//! peer links between them. Called by every room that has its like on other nodes, and by `gate`, which lets them in.
+//! Carries bodies that are opaque here; decides nothing about shards or players.
 
 pub mod dial;
 mod link;

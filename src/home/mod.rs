@@ -1,6 +1,6 @@
 //! Where hot state lives: one record a player, changed under its lock by pure commands, flushed behind the shard's
-//! fence. Called by `session` and `service`; calls the store. Knows no wire, no link and no watcher: what concerns
-//! them travels up as [`Events`].
+//! fence. Called by `session` and `service`; calls the store, and places shards on the nodes that `cluster` knows. Knows
+//! no wire, no link and no watcher: what concerns them travels up as [`Events`].
 
 pub mod history;
 pub mod lease;

@@ -22,7 +22,8 @@ use crate::cluster::{CallError, Correspondent, Topic};
 use crate::home::Whereabouts;
 use crate::ids::{Owner, PlayerId, RoomName, SessionId, ShardId};
 
-/// Longer than a call waits for a home that cannot answer and for the store together.
+/// Longer than a call waits, by default, for a home that cannot answer and for the store together. One that is late may
+/// have been done, and its caller is told so.
 const DEADLINE: Duration = Duration::from_secs(6);
 /// Largest answer that is carried.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
