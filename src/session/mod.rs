@@ -94,6 +94,8 @@ pub struct Sessions {
     rates: Arc<Rates>,
     token_check: Box<TokenCheck>,
     meters: meters::Meters,
+    /// Held by who brings events to their links.
+    routing: Mutex<()>,
     /// Links of players who were handed over, and when they close: one a session that was here.
     parting: Mutex<VecDeque<(Instant, Arc<Mailbox>)>>,
     /// Links that come now are closed at once.
@@ -124,6 +126,7 @@ impl Sessions {
             rates,
             token_check,
             meters: meters::Meters::new(),
+            routing: Mutex::default(),
             parting: Mutex::default(),
             is_going_away: AtomicBool::new(false),
             tasks: tasks.clone(),

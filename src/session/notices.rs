@@ -47,12 +47,16 @@ impl Sessions {
                         self.tell_mode();
                     }
                 }
-                () = self.events.sessions.filled() => {
-                    for (session, event) in self.events.sessions.take() {
-                        self.route(session, event);
-                    }
-                }
+                () = self.events.sessions.filled() => self.route_all(),
             }
+        }
+    }
+
+    /// What has happened until now has found its link when this returns, whoever took it.
+    fn route_all(&self) {
+        let _turn = self.routing.lock();
+        for (session, event) in self.events.sessions.take() {
+            self.route(session, event);
         }
     }
 
@@ -100,6 +104,8 @@ impl Sessions {
     /// Waits until the links of all players who were handed over have had their time, at most `deadline`.
     pub async fn see_off(&self, deadline: Duration) {
         let until = Instant::now() + deadline;
+        // The last ones were handed over a moment ago.
+        self.route_all();
         while self.parting.lock().iter().any(|(_, mailbox)| mailbox.is_linked()) && Instant::now() < until {
             tokio::time::sleep(CLOSE_PAUSE).await;
         }
