@@ -228,7 +228,7 @@ impl fmt::Display for SessionId {
 }
 
 /// Who holds a lease: `node_id#boot_id`, so that a restarted process is a different owner.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(Arc<str>);
 
 impl Owner {

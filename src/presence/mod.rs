@@ -25,7 +25,7 @@ use metrics::Counter;
 use crate::cluster::{Correspondent, Links};
 use crate::events::{Events, PresenceView};
 use crate::hub::{Hub, Mailbox, Push};
-use crate::ids::{PlayerId, SessionId};
+use crate::ids::{Owner, PlayerId, SessionId, ShardId};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
@@ -111,6 +111,12 @@ impl Presence {
     #[must_use]
     pub fn is_elsewhere(&self, player: &PlayerId) -> bool {
         self.peers.as_ref().is_some_and(|peers| peers.home_of(peers.homes.shard_of(player)).is_some())
+    }
+
+    /// The node that serves a shard, if it is another one and can be asked.
+    #[must_use]
+    pub fn home_elsewhere(&self, shard: ShardId) -> Option<Owner> {
+        self.peers.as_ref()?.home_of(shard)
     }
 
     /// Brings a message to a player whose home is another node; to how many of her sessions. `None`: nobody knows

@@ -19,7 +19,7 @@ use super::{BODY_BYTES_MAX, Service};
 use crate::ids::{PlayerId, RoomName, SessionId};
 
 /// Most players that a list of one call may name.
-const PLAYERS_MAX: usize = 1_000;
+pub(super) const PLAYERS_MAX: usize = 1_000;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Nesting that the MessagePack reader accepts: a body, a list or map in it, and a value in that.

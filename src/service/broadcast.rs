@@ -1,5 +1,5 @@
-//! `POST /v1/messages`: one push to many players or to all, encoded once and shared by every mailbox, in turns short
-//! enough that nobody else has to wait.
+//! `POST /v1/messages`: one push to many players or to all of the cluster, encoded once and shared by every mailbox. Who
+//! could not be told is named. How it gets to each is `shares`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,12 +16,10 @@ use super::door::Pusher;
 use super::messages::{checked_key, message, text_of};
 use super::problem::Problem;
 use super::repeats::message_id;
+use super::shares::{Message, Reach};
 use crate::clock;
-use crate::hub::Push;
 use crate::ids::PlayerId;
 
-/// Mailboxes after which others get a turn.
-const TURN: usize = 64;
 /// So many receivers count as one request of the key.
 const RECEIVERS_PER_REQUEST: usize = 10;
 /// Stands for the player in the id of a message to many: no player's id begins so.
@@ -47,6 +45,17 @@ pub(super) struct Pushed {
     /// Whose home cannot be reached now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<String>,
+    /// Which nodes could not be told, of a message to all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_nodes: Vec<String>,
+    /// For how many shards nobody has answered, of a message to all.
+    #[serde(skip_serializing_if = "is_none")]
+    unknown_shards: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// `POST /v1/messages`
@@ -66,20 +75,24 @@ pub(super) async fn push(
     let key = checked_key(asked.idempotency_key.as_ref())?;
     let id = key.map_or_else(rand::random, |key| message_id(caller.name(), TO_MANY, key));
     let push = message(id, asked.data, caller.name())?;
-    let receivers = players.as_ref().map_or_else(|| service.home.records().sessions(), BTreeSet::len);
-    service.count_more(caller.name(), receivers / RECEIVERS_PER_REQUEST)?;
-    // One at a time: two of them would not be faster, and the repeat of a key finds the first one done.
-    let _turn = service.broadcasts.lock().await;
-    let sent = key.and_then(|_| service.repeats.sent(id, clock::now()));
-    let (delivered, unknown) = match (sent, &players) {
-        (Some(delivered), _) => (delivered, Vec::new()),
-        (None, Some(players)) => service.push_to_many(players, &push).await,
-        (None, None) => (service.push_to_everybody(&push).await, Vec::new()),
+    let receivers = match &players {
+        Some(players) => players.len(),
+        None => service.stats().await.sessions(),
     };
-    if key.is_some() {
-        service.repeats.once(id, clock::now(), || delivered);
+    service.count_more(caller.name(), receivers / RECEIVERS_PER_REQUEST)?;
+    let message = Message { id, push: &push, once: key.is_some() };
+    let sent = key.and_then(|_| service.repeats.sent(id, clock::now()));
+    let reach = match (sent, &players) {
+        (Some(delivered), _) => Reach { delivered, ..Reach::default() },
+        (None, Some(players)) => service.give_to_many(players, message).await,
+        (None, None) => service.give_to_all(message).await,
+    };
+    // Whoever is not known to have it is tried again by a repeat; shards that have it are left alone.
+    if message.once && reach.is_whole() {
+        service.repeats.once(id, clock::now(), || reach.delivered);
     }
-    Ok(Json(Pushed { id: text_of(id), delivered, unknown }))
+    let Reach { delivered, unknown, unknown_nodes, unknown_shards } = reach;
+    Ok(Json(Pushed { id: text_of(id), delivered, unknown, unknown_nodes, unknown_shards }))
 }
 
 /// Whom it is for; `None` for all.
@@ -90,36 +103,5 @@ fn receivers(asked: &Asked<'_>) -> Result<Option<BTreeSet<PlayerId>>, Problem> {
             players_of("players", players).map(|players| Some(players.into_iter().collect()))
         }
         _ => Err(Problem::bad_request("either players, a list, or all, which is then true")),
-    }
-}
-
-impl Service {
-    async fn push_to_many(&self, players: &BTreeSet<PlayerId>, push: &Arc<Push>) -> (u32, Vec<String>) {
-        let (mut delivered, mut unknown) = (0_u32, Vec::new());
-        for (at, player) in players.iter().enumerate() {
-            if at % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            match self.home.may_answer(player) {
-                Err(_) => unknown.push(player.as_str().to_owned()),
-                Ok(()) => {
-                    let reached = self.home.find(player).map_or(0, |cell| self.push_to_all(&cell, push));
-                    delivered = delivered.saturating_add(reached);
-                }
-            }
-        }
-        (delivered, unknown)
-    }
-
-    async fn push_to_everybody(&self, push: &Arc<Push>) -> u32 {
-        let mut delivered = 0_u32;
-        for turn in self.hub.all().chunks(TURN) {
-            for mailbox in turn.iter().filter(|mailbox| !mailbox.is_closed()) {
-                self.hub.push_to(mailbox, push);
-                delivered = delivered.saturating_add(1);
-            }
-            tokio::task::yield_now().await;
-        }
-        delivered
     }
 }

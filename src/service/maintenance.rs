@@ -76,7 +76,8 @@ pub(super) async fn begin(
         since: now.unix_ms,
         until: asked.until,
         reason: reason.into(),
-        links: u64::try_from(service.hub.links()).unwrap_or(u64::MAX),
+        // Of all nodes: all of them come back at the same time.
+        links: u64::try_from(service.stats().await.links()).unwrap_or(u64::MAX),
     };
     let closed = service.maintenance.close(closed, now);
     tracing::info!(

@@ -14,6 +14,7 @@ mod kick;
 mod maintenance;
 mod messages;
 mod onward;
+mod others;
 mod players;
 mod problem;
 mod query;
@@ -21,6 +22,7 @@ mod repeats;
 mod rooms;
 mod serve;
 mod sessions;
+mod shares;
 mod state;
 mod stats;
 mod watches;
@@ -99,7 +101,8 @@ pub struct Service {
     started_at_ms: u64,
     meters: door::Meters,
     repeats: repeats::Repeats,
-    broadcasts: tokio::sync::Mutex<()>,
+    /// Held while a message to many is given to those at home here.
+    shares: tokio::sync::Mutex<repeats::Shares>,
     maintenance: Arc<Maintenance>,
     /// Whether the store has not been told yet what is in force. Held while it is told.
     notice_owed: tokio::sync::Mutex<bool>,
@@ -138,7 +141,7 @@ impl Service {
             started_at_ms: clock::now().mono_ms,
             meters: door::Meters::of(route::ALL),
             repeats: repeats::Repeats::default(),
-            broadcasts: tokio::sync::Mutex::default(),
+            shares: tokio::sync::Mutex::default(),
             maintenance,
             notice_owed: tokio::sync::Mutex::default(),
             notice_stale: AtomicBool::new(false),

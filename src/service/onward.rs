@@ -16,6 +16,7 @@ use protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt as _;
 
+use super::others::Question;
 use super::problem::Problem;
 use super::{BODY_BYTES_MAX, Service, route};
 use crate::cluster::{CallError, Correspondent, Topic};
@@ -84,8 +85,11 @@ impl Correspondent for Counter {
     }
 
     fn call(&self, _: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
-        let router = self.router.clone();
+        let (service, router) = (Arc::clone(&self.service), self.router.clone());
         Box::pin(async move {
+            if let Ok(question) = rmp_serde::from_slice::<Question>(&body) {
+                return service.answer(question).await;
+            }
             let request = request_of(rmp_serde::from_slice(&body).ok()?)?;
             let response = router.oneshot(request).await.ok()?;
             rmp_serde::to_vec(&answer_of(response).await?).ok().map(Bytes::from)

@@ -1,18 +1,23 @@
-//! `GET /v1/stats`: how many players, sessions and links there are. A walk over memory, made at most once a second.
+//! `GET /v1/stats`: how many players, sessions and links there are in the cluster. Every node walks over its own memory,
+//! at most once a second for each that asks; who does not answer is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::door::Reader;
 use super::maintenance::View;
+use super::others::Question;
 use crate::clock;
 use crate::events::{PresenceView, Status};
+use crate::ids::ShardId;
 
 /// Records after which others get a turn.
 const TURN: usize = 2_000;
@@ -21,6 +26,9 @@ const DEVICES_MAX: usize = 64;
 /// The name of the rest.
 const OTHER_DEVICES: &str = "other";
 
+/// How long another node may take to count.
+const COUNTED_WITHIN: Duration = Duration::from_millis(500);
+
 /// How many there are.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Stats {
@@ -28,19 +36,53 @@ pub(super) struct Stats {
     sessions: usize,
     links: usize,
     rooms: usize,
-    maintenance: View,
+    /// The nodes that did not answer: what they hold is not counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_nodes: Vec<String>,
+    /// For how many shards nobody has answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_shards: Option<usize>,
     as_of: u64,
 }
 
+/// What is answered: whether players are let in is told as it is now.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    stats: &'a Stats,
+    maintenance: View,
+}
+
+impl Stats {
+    pub(super) const fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    pub(super) const fn links(&self) -> usize {
+        self.links
+    }
+}
+
+/// How many a node holds, or several.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Count {
+    players: Players,
+    sessions: usize,
+    links: usize,
+    rooms: usize,
+    /// The shards that it serves.
+    shards: BTreeSet<u16>,
+}
+
 /// Players whom others see as here.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Players {
     online: usize,
     by_status: ByStatus,
     by_device: BTreeMap<Box<str>, usize>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct ByStatus {
     online: usize,
     away: usize,
@@ -60,26 +102,81 @@ impl Players {
         *of_status += 1;
         self.online += 1;
         for device in &view.devices {
-            if let Some(count) = self.by_device.get_mut(device) {
-                *count += 1;
-            } else {
-                let has_room = self.by_device.len() < DEVICES_MAX;
-                let name = if has_room { device.clone() } else { OTHER_DEVICES.into() };
-                *self.by_device.entry(name).or_default() += 1;
-            }
+            self.count_device(device, 1);
         }
+    }
+
+    fn count_device(&mut self, device: &str, players: usize) {
+        if let Some(count) = self.by_device.get_mut(device) {
+            *count += players;
+        } else {
+            let has_room = self.by_device.len() < DEVICES_MAX;
+            let name = if has_room { device } else { OTHER_DEVICES };
+            *self.by_device.entry(name.into()).or_default() += players;
+        }
+    }
+
+    fn add(&mut self, others: &Self) {
+        self.online += others.online;
+        let (mine, theirs) = (&mut self.by_status, &others.by_status);
+        mine.online += theirs.online;
+        mine.away += theirs.away;
+        mine.busy += theirs.busy;
+        mine.playing += theirs.playing;
+        others.by_device.iter().for_each(|(device, players)| self.count_device(device, *players));
+    }
+}
+
+impl Count {
+    fn add(&mut self, others: Self) {
+        self.players.add(&others.players);
+        self.sessions += others.sessions;
+        self.links += others.links;
+        self.rooms += others.rooms;
+        self.shards.extend(others.shards);
     }
 }
 
 /// `GET /v1/stats`
 pub(super) async fn stats(State(service): State<Arc<Service>>, _: Reader) -> Response {
-    let stats = service.stats.get(service.count_all()).await;
-    let body = serde_json::to_vec(&*stats).unwrap_or_default();
+    let stats = service.stats().await;
+    let answer = Answer { stats: &stats, maintenance: service.maintenance_view() };
+    let body = serde_json::to_vec(&answer).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 impl Service {
+    /// How many there are in the cluster, as of a second ago at most.
+    pub(super) async fn stats(&self) -> Arc<Stats> {
+        self.stats.get(self.count_all()).await
+    }
+
     async fn count_all(&self) -> Stats {
+        let others = self.others();
+        let asked = others.iter().map(|node| self.ask::<Count>(node, &Question::Count, COUNTED_WITHIN));
+        let (mut count, told) = tokio::join!(self.count_here(), join_all(asked));
+        let mut unknown_nodes = Vec::new();
+        for (node, told) in others.iter().zip(told) {
+            match told {
+                Ok(told) => count.add(told),
+                Err(_) => unknown_nodes.push(node.node().to_owned()),
+            }
+        }
+        let unknown_shards = self.shards_beside(&count.shards);
+        let Count { players, sessions, links, rooms, shards: _ } = count;
+        Stats {
+            players,
+            sessions,
+            links,
+            rooms,
+            unknown_nodes,
+            unknown_shards: (unknown_shards > 0).then_some(unknown_shards),
+            as_of: clock::now().unix_ms,
+        }
+    }
+
+    /// What this node holds.
+    pub(super) async fn count_here(&self) -> Count {
         let mut players = Players::default();
         for turn in self.home.records().all().chunks(TURN) {
             for cell in turn {
@@ -87,13 +184,13 @@ impl Service {
             }
             tokio::task::yield_now().await;
         }
-        Stats {
+        let all = self.home.placement().all().map(ShardId::number);
+        Count {
             players,
             sessions: self.home.records().sessions(),
             links: self.hub.links(),
             rooms: self.presence.rooms().count(),
-            maintenance: self.maintenance_view(),
-            as_of: clock::now().unix_ms,
+            shards: all.filter(|shard| self.serves(*shard)).collect(),
         }
     }
 }
@@ -119,6 +216,20 @@ mod tests {
         }
         assert_eq!((players.online, players.by_status.playing, players.by_status.busy), (3, 1, 0));
         assert_eq!(players.by_device, [("pc".into(), 2), ("web".into(), 1)].into());
+    }
+
+    #[test]
+    fn what_two_nodes_count_is_what_one_would() {
+        let all = [view(Status::Online, "pc"), view(Status::Busy, "web"), view(Status::Away, "pc")];
+        let (mut one, mut other, mut both) = (Count::default(), Count::default(), Count::default());
+        (one.sessions, other.sessions, both.sessions) = (2, 1, 3);
+        (one.shards, other.shards, both.shards) = ([1].into(), [0, 2].into(), [0, 1, 2].into());
+        all.iter().for_each(|view| both.players.count(view));
+        all.iter().take(2).for_each(|view| one.players.count(view));
+        all.iter().skip(2).for_each(|view| other.players.count(view));
+        let told = rmp_serde::to_vec_named(&other).unwrap();
+        one.add(rmp_serde::from_slice(&told).unwrap());
+        assert_eq!(format!("{one:?}"), format!("{both:?}"));
     }
 
     #[test]

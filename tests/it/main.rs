@@ -10,6 +10,7 @@
 
 mod barred;
 mod broadcast;
+mod broadcast_elsewhere;
 mod cluster;
 mod crash;
 mod demo;

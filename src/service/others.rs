@@ -1,0 +1,65 @@
+//! What the API asks of other nodes for a call that concerns them all: to count what they hold, to give a message to
+//! those at home there. One question a node, all at a time, each with a deadline. `onward` hears what others ask.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::shares::Share;
+use crate::cluster::{CallError, Topic};
+use crate::ids::{Owner, ShardId};
+
+/// What one node asks another.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Question {
+    /// How many are there? `stats::Count`.
+    Count,
+    /// Give this message to those at home there: `shares::Given`.
+    Share(Share),
+}
+
+impl Service {
+    /// Asks a node.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        node: &Owner,
+        question: &Question,
+        deadline: Duration,
+    ) -> Result<T, CallError> {
+        let body = rmp_serde::to_vec_named(question).map_err(|_| CallError::Refused)?;
+        let answer = self.peers.call(node, Topic::Service, body.into(), deadline).await;
+        let answer = answer.and_then(|answer| rmp_serde::from_slice(&answer).map_err(|_| CallError::Refused));
+        if let Err(error) = &answer {
+            tracing::debug!(operation = "service", to = %node, status = %error, "a question has no answer");
+        }
+        answer
+    }
+
+    /// Answers another node.
+    pub(super) async fn answer(&self, question: Question) -> Option<Bytes> {
+        let answer = match question {
+            Question::Count => rmp_serde::to_vec_named(&self.count_here().await),
+            Question::Share(share) => rmp_serde::to_vec_named(&self.give(share).await?),
+        };
+        answer.ok().map(Bytes::from)
+    }
+
+    /// The other nodes: members, and whoever has a link already.
+    pub(super) fn others(&self) -> BTreeSet<Owner> {
+        let cluster = self.home.cluster();
+        let members = cluster.seen().iter().map(|seen| seen.member.owner.clone());
+        let mut others: BTreeSet<_> = members.chain(self.peers.peers()).collect();
+        others.remove(cluster.me());
+        others
+    }
+
+    /// How many shards there are beside these.
+    pub(super) fn shards_beside(&self, shards: &BTreeSet<u16>) -> usize {
+        let all = self.home.placement().all().map(ShardId::number);
+        all.filter(|shard| !shards.contains(shard)).count()
+    }
+}
