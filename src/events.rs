@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
+use crate::ids::{Epoch, PlayerId, RoomName, SessionId, Stamp};
 
 /// A queue in which the latest event of each key wins.
 #[derive(Debug)]
@@ -133,6 +133,20 @@ pub struct InRoom {
     pub sessions: Vec<SessionId>,
 }
 
+/// The rooms of a player, as this node knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomsOf {
+    /// Her record is here.
+    Here {
+        /// The epoch of the record.
+        epoch: Epoch,
+        /// All that she is in.
+        rooms: Vec<InRoom>,
+    },
+    /// Her record has gone to another home, or will: she has left nothing, and what she is in is that one's to say.
+    Elsewhere,
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
@@ -231,7 +245,7 @@ pub struct Events {
     pub presence: Coalescing<PlayerId, PresenceView>,
     /// All rooms that a player is in, whenever one of them may look different. Put under her record's lock, so that
     /// the latest event is the latest truth.
-    pub rooms: Coalescing<PlayerId, Vec<InRoom>>,
+    pub rooms: Coalescing<PlayerId, RoomsOf>,
     /// Sessions that ended, links that must close.
     pub sessions: Coalescing<SessionId, SessionEvent>,
     /// What has become durable, of sessions with writes in flight.

@@ -30,7 +30,7 @@ impl Home {
             cell.with_slot(|slot| {
                 slot.record.sessions.iter().for_each(|session| self.records.unindex(session.id))
             });
-            cell.tell_rooms(&self.events);
+            cell.tell_rooms_elsewhere(&self.events);
         }
         cells
     }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::record::{Context, Record, Refusal};
 use super::shard::Shard;
 use crate::clock::Now;
-use crate::events::{Events, PresenceView};
+use crate::events::{Events, PresenceView, RoomsOf};
 use crate::ids::{PlayerId, SessionId, Stamp, Version};
 
 /// What became of a change that somebody waits for.
@@ -173,12 +173,19 @@ impl Cell {
         }
     }
 
-    /// Tells which rooms the player is in, as it stands now: for a record that comes into memory or leaves it.
+    /// Tells which rooms the player is in, as it stands now: for a record that comes into memory.
     pub(super) fn tell_rooms(&self, events: &Events) {
         let slot = self.slot.lock();
-        let rooms = if slot.gone { Vec::new() } else { slot.record.in_rooms() };
+        if !slot.gone && !slot.record.rooms.is_empty() {
+            events.rooms.put(self.player.clone(), slot.record.in_rooms());
+        }
+    }
+
+    /// Tells that her rooms are another home's to say: for a record that has left memory though it lives.
+    pub(super) fn tell_rooms_elsewhere(&self, events: &Events) {
+        let slot = self.slot.lock();
         if !slot.record.rooms.is_empty() {
-            events.rooms.put(self.player.clone(), rooms);
+            events.rooms.put(self.player.clone(), RoomsOf::Elsewhere);
         }
     }
 

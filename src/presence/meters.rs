@@ -1,5 +1,7 @@
 //! What rooms measure: handles made once, at construction. Names and meanings stand in `telemetry::metrics`.
 
+use std::cmp::Ordering;
+
 use metrics::{Counter, Gauge};
 
 use crate::telemetry::metrics::{ROOM_DELIVERIES, ROOM_MEMBERS, ROOM_PUSHES, ROOMS};
@@ -26,6 +28,16 @@ impl Meters {
             snapshots: pushes("snapshot"),
             messages: pushes("message"),
             deliveries: ROOM_DELIVERIES.handle(),
+        }
+    }
+
+    /// A room has other members than before.
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float, and no room has so many")]
+    pub(super) fn members_moved(&self, before: usize, now: usize) {
+        match now.cmp(&before) {
+            Ordering::Greater => self.members.increment((now - before) as f64),
+            Ordering::Less => self.members.decrement((before - now) as f64),
+            Ordering::Equal => {}
         }
     }
 }

@@ -4,12 +4,14 @@
 mod carried;
 mod fanout;
 mod homes;
+mod listeners;
 mod looks;
 mod meters;
 mod peers;
 mod room;
 mod rooms;
 pub mod roster;
+mod seat;
 mod telling;
 mod wants;
 mod watch;

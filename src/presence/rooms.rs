@@ -1,4 +1,4 @@
-//! All rooms that have members: what records say is taken in here and nowhere else, so a roster is what its members'
+//! All rooms of this node: what records say is taken in here and nowhere else, so a roster is what its members'
 //! records say, whatever the order in which things happened. Called by `session` and `service`; `telling` pushes what
 //! has changed. Soft state: after a crash it is made anew of the records. A room's counter goes on under the epoch of
 //! its own shard, which `app` tells, because this floor does not know `home`.
@@ -9,15 +9,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
+use super::listeners::{Says, Service};
 use super::meters::Meters;
 use super::room::Room;
 use super::roster::{Member, Page};
-use crate::events::{Coalescing, Events, InRoom};
+use super::seat::Seat;
+use crate::events::{Coalescing, Events, InRoom, RoomsOf};
 use crate::hub::{Hub, Mailbox, Push};
-use crate::ids::{Epoch, PlayerId, RoomName, SessionId, Stamp, Version};
+use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, Stamp, Version};
+
+/// The service of a home that never moves.
+pub(super) const FOR_EVER: Service = 1;
 
 /// What rooms need to know.
 #[derive(Debug, Clone)]
@@ -62,8 +66,8 @@ pub enum NoPlace {
 pub struct TooMuchTalk;
 
 /// A place in a room, kept until it is dropped: by then she has entered, or has not.
-pub struct Place<'a> {
-    rooms: &'a Rooms,
+pub struct Place {
+    rooms: Arc<Rooms>,
     room: RoomName,
     player: PlayerId,
 }
@@ -71,6 +75,7 @@ pub struct Place<'a> {
 /// All rooms of this node.
 pub struct Rooms {
     pub(super) settings: RoomSettings,
+    me: Owner,
     ground: Ground,
     rooms: DashMap<RoomName, Arc<Mutex<Room>>, ahash::RandomState>,
     count: AtomicUsize,
@@ -91,6 +96,7 @@ impl Rooms {
     pub(super) fn new(settings: RoomSettings, ground: Ground, hub: Arc<Hub>, events: Arc<Events>) -> Self {
         Self {
             settings,
+            me: Owner::named(""),
             ground,
             rooms: DashMap::default(),
             count: AtomicUsize::new(0),
@@ -120,49 +126,49 @@ impl Rooms {
     /// among what it finds.
     pub fn catch_up(&self) {
         let mut intake = self.intake.lock();
-        for (player, in_rooms) in self.events.rooms.take() {
+        for (player, rooms_of) in self.events.rooms.take() {
             let before = intake.remove(&player).unwrap_or_default();
+            let (epoch, rooms) = match rooms_of {
+                RoomsOf::Here { epoch, rooms } => (epoch, rooms),
+                // Nobody else can have her.
+                RoomsOf::Elsewhere => (Epoch::of(u64::MAX), Vec::new()),
+            };
             for room in &before {
-                if !in_rooms.iter().any(|in_room| in_room.room == *room) {
-                    self.take_out(room, &player);
+                if !rooms.iter().any(|in_room| in_room.room == *room) {
+                    self.take_out(room, &player, epoch);
                 }
             }
-            for in_room in &in_rooms {
-                self.take_in(&player, in_room);
+            for in_room in &rooms {
+                self.take_in(&player, in_room, epoch);
             }
-            if !in_rooms.is_empty() {
-                let names = in_rooms.into_iter().map(|in_room| in_room.room).collect();
+            if !rooms.is_empty() {
+                let names = rooms.into_iter().map(|in_room| in_room.room).collect();
                 intake.insert(player, names);
             }
         }
     }
 
-    fn take_in(&self, player: &PlayerId, in_room: &InRoom) {
-        let mailboxes = in_room.sessions.iter().filter_map(|session| self.mailbox(*session)).collect();
+    fn take_in(&self, player: &PlayerId, in_room: &InRoom, epoch: Epoch) {
+        let mailboxes: Vec<_> =
+            in_room.sessions.iter().filter_map(|session| self.mailbox(*session)).collect();
         let member = Member { online: in_room.online, meta: in_room.meta.clone() };
-        let epoch = (self.ground.epoch_of)(&in_room.room);
-        let is_new = self.with_room_made(&in_room.room, |room| {
-            let is_new = !room.has(player);
-            room.set(player, member, mailboxes, epoch);
-            is_new
+        let says = Says { member, epoch, sessions: u32::try_from(mailboxes.len()).unwrap_or(u32::MAX) };
+        let name = &in_room.room;
+        let room_epoch = (self.ground.epoch_of)(name);
+        self.with_room_made(name, |room| {
+            room.listeners.set(player, says.clone(), mailboxes);
+            self.with_seat(room, name, |seat| seat.claim(player, &self.me, says, room_epoch));
         });
-        if is_new {
-            self.meters.members.increment(1.0);
-        }
-        self.owing.put(in_room.room.clone(), ());
+        self.owing.put(name.clone(), ());
     }
 
-    fn take_out(&self, name: &RoomName, player: &PlayerId) {
-        let epoch = (self.ground.epoch_of)(name);
-        let was_in = self.with_room(name, |room| {
-            let was_in = room.has(player);
-            room.remove(player, epoch);
-            was_in
+    fn take_out(&self, name: &RoomName, player: &PlayerId, epoch: Epoch) {
+        let room_epoch = (self.ground.epoch_of)(name);
+        self.with_room(name, |room| {
+            room.listeners.remove(player);
+            self.with_seat(room, name, |seat| seat.leave(player, epoch, room_epoch));
         });
-        if was_in == Some(true) {
-            self.meters.members.decrement(1.0);
-            self.owing.put(name.clone(), ());
-        }
+        self.owing.put(name.clone(), ());
         self.drop_if_empty(name);
     }
 
@@ -176,31 +182,21 @@ impl Rooms {
     ///
     /// # Errors
     /// [`NoPlace`].
-    pub fn reserve(&self, name: &RoomName, player: &PlayerId) -> Result<Place<'_>, NoPlace> {
+    pub fn reserve(self: &Arc<Self>, name: &RoomName, player: &PlayerId) -> Result<Place, NoPlace> {
         self.catch_up();
         let members_max = self.settings.members_max;
-        loop {
-            let cell = match self.rooms.entry(name.clone()) {
-                Entry::Occupied(present) => Arc::clone(present.get()),
-                Entry::Vacant(place) => {
-                    let one_more = |count| (count < self.settings.rooms_max).then_some(count + 1);
-                    if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
-                        return Err(NoPlace::TooManyRooms);
-                    }
-                    self.meters.rooms.increment(1.0);
-                    Arc::clone(&place.insert(self.new_room(name)))
-                }
-            };
-            let mut room = cell.lock();
-            if room.gone {
-                continue;
+        let kept = self.with_room_made(name, |room| {
+            let is_new = room.seat.is_none();
+            if is_new && self.count() >= self.settings.rooms_max {
+                return Err(NoPlace::TooManyRooms);
             }
-            return if room.reserve(player, members_max) {
-                Ok(Place { rooms: self, room: name.clone(), player: player.clone() })
-            } else {
-                Err(NoPlace::RoomFull)
-            };
+            let has_place = self.with_seat(room, name, |seat| seat.reserve(player, members_max));
+            if has_place { Ok(()) } else { Err(NoPlace::RoomFull) }
+        });
+        if kept.is_err() {
+            self.drop_if_empty(name);
         }
+        kept.map(|()| Place { rooms: Arc::clone(self), room: name.clone(), player: player.clone() })
     }
 
     /// A session that has just entered gets to know the roster: its first page. What changes from now on is pushed,
@@ -208,10 +204,10 @@ impl Rooms {
     pub fn enter(&self, name: &RoomName, player: &PlayerId, session: SessionId) -> Page {
         self.catch_up();
         let page = self.with_room(name, |room| {
-            room.knows(player, session, true);
-            room.page(None, self.settings.page_members_max)
+            room.listeners.knows(player, session, FOR_EVER);
+            room.seat.as_mut().map(|seat| seat.page(None, self.settings.page_members_max))
         });
-        page.unwrap_or_else(|| self.nobody(name))
+        page.flatten().unwrap_or_else(|| self.nobody(name))
     }
 
     /// One page of a room's members.
@@ -219,14 +215,15 @@ impl Rooms {
         self.catch_up();
         let most = self.settings.page_members_max;
         let limit = limit.map_or(most, |limit| limit.min(most));
-        self.with_room(name, |room| room.page(after, limit)).unwrap_or_else(|| self.nobody(name))
+        let page = self.with_room(name, |room| room.seat.as_mut().map(|seat| seat.page(after, limit)));
+        page.flatten().unwrap_or_else(|| self.nobody(name))
     }
 
     /// A session has lost pushes: it is owed snapshots of the rooms that it is in.
     pub fn owe_snapshots(&self, player: &PlayerId, session: SessionId, rooms: &[RoomName]) {
         self.catch_up();
         for name in rooms {
-            self.with_room(name, |room| room.knows(player, session, false));
+            self.with_room(name, |room| room.listeners.knows(player, session, 0));
             self.owing.put(name.clone(), ());
         }
     }
@@ -238,7 +235,8 @@ impl Rooms {
     pub fn speak(&self, name: &RoomName, message: Arc<Push>) -> Result<usize, TooMuchTalk> {
         self.catch_up();
         self.say(name, message)?;
-        Ok(self.with_room(name, |room| room.listeners()).unwrap_or_default())
+        let sessions = self.with_room(name, |room| room.seat.as_ref().map(Seat::sessions));
+        Ok(sessions.flatten().unwrap_or_default())
     }
 
     /// The same for who has caught up and may hold a record's lock: takes the room's lock for a moment, and counts
@@ -248,7 +246,8 @@ impl Rooms {
     /// [`TooMuchTalk`]: nothing was said.
     pub fn say(&self, name: &RoomName, message: Arc<Push>) -> Result<(), TooMuchTalk> {
         let most = self.settings.messages_waiting_max;
-        match self.with_room(name, |room| room.speak(message, most)) {
+        let said = self.with_room(name, |room| room.seat.as_mut().map(|seat| seat.speak(message, most)));
+        match said.flatten() {
             None => Ok(()),
             Some(false) => Err(TooMuchTalk),
             Some(true) => {
@@ -272,11 +271,7 @@ impl Rooms {
     /// The same with a room that is made if there is none: what records say is never refused.
     fn with_room_made<T>(&self, name: &RoomName, work: impl FnOnce(&mut Room) -> T) -> T {
         loop {
-            let cell = Arc::clone(&self.rooms.entry(name.clone()).or_insert_with(|| {
-                self.count.fetch_add(1, Ordering::Relaxed);
-                self.meters.rooms.increment(1.0);
-                self.new_room(name)
-            }));
+            let cell = Arc::clone(&self.rooms.entry(name.clone()).or_default());
             let mut room = cell.lock();
             if !room.gone {
                 return work(&mut room);
@@ -284,8 +279,17 @@ impl Rooms {
         }
     }
 
-    fn new_room(&self, name: &RoomName) -> Arc<Mutex<Room>> {
-        Arc::new(Mutex::new(Room::new(self.floor_of(name), self.settings.diff_members_max)))
+    /// Works on the home's side of a room, which is made if there is none, and counts.
+    fn with_seat<T>(&self, room: &mut Room, name: &RoomName, work: impl FnOnce(&mut Seat) -> T) -> T {
+        let seat = room.seat.get_or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            self.meters.rooms.increment(1.0);
+            Seat::new(self.floor_of(name), self.settings.diff_members_max)
+        });
+        let before = seat.count();
+        let outcome = work(seat);
+        self.meters.members_moved(before, seat.count());
+        outcome
     }
 
     /// Where a room without members stands: its counter has never told more.
@@ -296,18 +300,16 @@ impl Rooms {
 
     /// Forgets a room that nobody is in; its counter is not forgotten.
     fn drop_if_empty(&self, name: &RoomName) {
-        let dropped = self.rooms.remove_if(name, |_, cell| {
+        self.rooms.remove_if(name, |_, cell| {
             let mut room = cell.lock();
-            room.gone = room.is_empty();
-            if room.gone {
-                self.floor.fetch_max(room.ver().version.number(), Ordering::Relaxed);
+            if let Some(seat) = room.seat.take_if(|seat| seat.is_empty()) {
+                self.floor.fetch_max(seat.ver().version.number(), Ordering::Relaxed);
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.meters.rooms.decrement(1.0);
             }
+            room.gone = room.seat.is_none() && room.listeners.is_empty();
             room.gone
         });
-        if dropped.is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-            self.meters.rooms.decrement(1.0);
-        }
     }
 
     /// A room without members.
@@ -316,11 +318,11 @@ impl Rooms {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         // She may have entered by now: what her record says comes before the place is given up.
         self.rooms.catch_up();
-        self.rooms.with_room(&self.room, |room| room.release(&self.player));
+        self.rooms.with_room(&self.room, |room| room.seat.as_mut().map(|seat| seat.release(&self.player)));
         self.rooms.drop_if_empty(&self.room);
     }
 }

@@ -1,6 +1,6 @@
 //! Who is in one room, as a pure value: members come, go and change, pages are read, and what has changed since the
-//! last telling comes out as one diff. Called by `room`. Knows no link, no task and no wire; the order in which
-//! changes come in does not matter, because each says what is true now.
+//! last telling comes out as one diff. Called by `seat`, which keeps with each member what it must know of her. Knows no
+//! link, no task and no wire; the order in which changes come in does not matter, because each says what is true now.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -52,10 +52,10 @@ pub struct Changes {
     pub updates: Vec<(PlayerId, Member)>,
 }
 
-/// A roster.
+/// A roster, with a note of the caller's on each member, which is shown to nobody.
 #[derive(Debug)]
-pub struct Roster {
-    members: BTreeMap<PlayerId, Member>,
+pub struct Roster<N> {
+    members: BTreeMap<PlayerId, (Member, N)>,
     ver: Stamp,
     /// Who has changed since the last diff, with what was told of her then; `None`: that she is no member.
     told: BTreeMap<PlayerId, Option<Member>>,
@@ -67,7 +67,7 @@ pub struct Roster {
     changes_max: usize,
 }
 
-impl Roster {
+impl<N> Roster<N> {
     /// An empty one that counts on above `floor`, so that a room that comes back does not count backwards; a diff of
     /// it holds at most `changes_max` members.
     #[must_use]
@@ -100,22 +100,33 @@ impl Roster {
         self.members.contains_key(player)
     }
 
-    /// Makes somebody a member, or shows her as she is now. `epoch` is the one under which the room is held.
-    pub fn set(&mut self, player: &PlayerId, member: Member, epoch: Epoch) {
-        let before = self.members.get(player);
-        if before == Some(&member) {
-            return;
-        }
-        let before = before.cloned();
-        self.members.insert(player.clone(), member);
-        self.changed(player, before, epoch);
+    /// What was noted of a member.
+    #[must_use]
+    pub fn note_of(&self, player: &PlayerId) -> Option<&N> {
+        self.members.get(player).map(|(_, note)| note)
     }
 
-    /// Takes somebody out.
-    pub fn remove(&mut self, player: &PlayerId, epoch: Epoch) {
-        if let Some(before) = self.members.remove(player) {
+    /// Makes somebody a member, or shows her as she is now; the note that this one replaces. `epoch` is the one under
+    /// which the room is held.
+    pub fn set(&mut self, player: &PlayerId, member: Member, note: N, epoch: Epoch) -> Option<N> {
+        let Some(present) = self.members.get_mut(player) else {
+            self.members.insert(player.clone(), (member, note));
+            self.changed(player, None, epoch);
+            return None;
+        };
+        let is_same = present.0 == member;
+        let (before, old) = std::mem::replace(present, (member, note));
+        if !is_same {
             self.changed(player, Some(before), epoch);
         }
+        Some(old)
+    }
+
+    /// Takes somebody out; what was noted of her.
+    pub fn remove(&mut self, player: &PlayerId, epoch: Epoch) -> Option<N> {
+        let (before, note) = self.members.remove(player)?;
+        self.changed(player, Some(before), epoch);
+        Some(note)
     }
 
     fn changed(&mut self, player: &PlayerId, before: Option<Member>, epoch: Epoch) {
@@ -137,7 +148,7 @@ impl Roster {
         self.was_read |= !self.told.is_empty();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.members.range::<str, _>((from, Bound::Unbounded));
-        let owned = |(player, member): (&PlayerId, &Member)| (player.clone(), member.clone());
+        let owned = |(player, (member, _)): (&PlayerId, &(Member, N))| (player.clone(), member.clone());
         let members: Vec<_> = rest.by_ref().take(limit).map(owned).collect();
         let more = rest.next().is_some();
         let cursor = members.last().filter(|_| more).map(|(player, _)| player.clone());
@@ -154,7 +165,7 @@ impl Roster {
         }
         let mut changes = Changes::default();
         for (player, before) in std::mem::take(&mut self.told) {
-            match (before, self.members.get(&player)) {
+            match (before, self.members.get(&player).map(|(member, _)| member)) {
                 (None, Some(member)) => changes.joins.push((player, member.clone())),
                 (Some(before), Some(member)) if was_read || before != *member => {
                     changes.updates.push((player, member.clone()));
@@ -188,7 +199,7 @@ mod tests {
         Member { online: false, meta: None }
     }
 
-    fn roster(changes_max: usize) -> Roster {
+    fn roster(changes_max: usize) -> Roster<()> {
         Roster::new(Stamp::new(Epoch::ZERO, Version::of(40)), changes_max)
     }
 
@@ -196,22 +207,22 @@ mod tests {
     fn a_diff_tells_each_member_once_and_as_she_is_now() {
         let mut roster = roster(100);
         let (ann, bea, cem) = (player("ann"), player("bea"), player("cem"));
-        roster.set(&ann, here(), EPOCH);
-        roster.set(&bea, here(), EPOCH);
+        roster.set(&ann, here(), (), EPOCH);
+        roster.set(&bea, here(), (), EPOCH);
         let first = roster.diff().unwrap();
         let changes = first.changes.unwrap();
         assert_eq!(changes.joins, [(ann.clone(), here()), (bea.clone(), here())]);
         assert_eq!((first.count, changes.leaves.len(), changes.updates.len()), (2, 0, 0));
         // Came and went, went and came back, and what is as it was: not worth a word.
-        roster.set(&cem, here(), EPOCH);
+        roster.set(&cem, here(), (), EPOCH);
         roster.remove(&cem, EPOCH);
         roster.remove(&ann, EPOCH);
-        roster.set(&ann, here(), EPOCH);
-        roster.set(&bea, here(), EPOCH);
+        roster.set(&ann, here(), (), EPOCH);
+        roster.set(&bea, here(), (), EPOCH);
         assert!(roster.ver().version > first.ver.version, "it has moved all the same");
         assert_eq!(roster.diff(), None);
         roster.remove(&ann, EPOCH);
-        roster.set(&bea, away(), EPOCH);
+        roster.set(&bea, away(), (), EPOCH);
         let changes = roster.diff().unwrap().changes.unwrap();
         assert_eq!(
             changes,
@@ -224,7 +235,7 @@ mod tests {
     fn more_than_a_diff_may_hold_is_told_by_number() {
         let mut roster = roster(3);
         for name in ["a", "b", "c", "d"] {
-            roster.set(&player(name), here(), EPOCH);
+            roster.set(&player(name), here(), (), EPOCH);
         }
         let diff = roster.diff().unwrap();
         assert_eq!((diff.count, diff.changes), (4, None));
@@ -235,10 +246,10 @@ mod tests {
     #[test]
     fn the_counter_begins_above_its_floor_and_never_runs_backwards() {
         let mut roster = roster(9);
-        roster.set(&player("a"), here(), Epoch::of(9));
+        roster.set(&player("a"), here(), (), Epoch::of(9));
         assert_eq!(roster.ver(), Stamp::new(Epoch::of(9), Version::of(41)));
         // Nobody holds its shard at this moment: it counts on under the last epoch that it knew.
-        roster.set(&player("b"), here(), Epoch::ZERO);
+        roster.set(&player("b"), here(), (), Epoch::ZERO);
         assert_eq!(roster.ver(), Stamp::new(Epoch::of(9), Version::of(42)));
     }
 
@@ -246,7 +257,7 @@ mod tests {
     fn pages_go_on_where_the_last_one_ended() {
         let mut roster = roster(99);
         for number in 0..7 {
-            roster.set(&player(&format!("p{number}")), here(), EPOCH);
+            roster.set(&player(&format!("p{number}")), here(), (), EPOCH);
         }
         let page = roster.page(None, 3);
         assert_eq!((page.count, page.members.len(), page.cursor.as_ref()), (7, 3, Some(&player("p2"))));
@@ -267,7 +278,7 @@ mod tests {
     struct Client(BTreeMap<PlayerId, Member>);
 
     impl Client {
-        fn hears(&mut self, diff: Diff, roster: &mut Roster) {
+        fn hears(&mut self, diff: Diff, roster: &mut Roster<()>) {
             match diff.changes {
                 // She asks for pages.
                 None => self.0 = roster.page(None, usize::MAX).members.into_iter().collect(),
@@ -301,9 +312,9 @@ mod tests {
                 }
                 let who = player(&format!("p{who}"));
                 match what {
-                    0 => roster.set(&who, here(), EPOCH),
-                    1 => roster.set(&who, away(), EPOCH),
-                    2 => roster.remove(&who, EPOCH),
+                    0 => { roster.set(&who, here(), (), EPOCH); },
+                    1 => { roster.set(&who, away(), (), EPOCH); },
+                    2 => { roster.remove(&who, EPOCH); },
                     _ => if let Some(diff) = roster.diff() {
                         prop_assert!(diff.ver.version > ver.version);
                         ver = diff.ver;
@@ -328,7 +339,9 @@ mod tests {
             limit in 1..7usize,
         ) {
             let mut roster = roster(1000);
-            members.iter().for_each(|name| roster.set(&player(name), here(), EPOCH));
+            for name in &members {
+                roster.set(&player(name), here(), (), EPOCH);
+            }
             let (mut seen, mut cursor, mut churn) = (Vec::new(), None::<PlayerId>, churn.into_iter());
             loop {
                 let page = roster.page(cursor.as_ref().map(PlayerId::as_str), limit);
@@ -337,7 +350,7 @@ mod tests {
                 let Some(next) = page.cursor else { break };
                 cursor = Some(next);
                 for (name, comes) in churn.by_ref().take(3) {
-                    if comes { roster.set(&player(&name), here(), EPOCH) } else { roster.remove(&player(&name), EPOCH) }
+                    if comes { roster.set(&player(&name), here(), (), EPOCH); } else { roster.remove(&player(&name), EPOCH); }
                 }
             }
             seen.retain(|name| members.contains(name));

@@ -12,7 +12,7 @@ use protocol::reply::{Member as WireMember, Roster as WireRoster};
 use protocol::{Encoding, Text, Value};
 use tokio::time::{Instant, sleep_until};
 
-use super::rooms::Rooms;
+use super::rooms::{FOR_EVER, Rooms};
 use super::roster::{Diff, Member, Page};
 use crate::hub::{Mailbox, Push, PushKind, RoomWord};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
@@ -70,15 +70,16 @@ impl Rooms {
     /// Tells what has happened in a room since the last time.
     async fn tell(&self, name: &RoomName) {
         let page_max = self.settings.page_members_max;
-        let Some(turn) = self.with_room(name, |room| room.turn(page_max)) else { return };
+        let turn = self.with_room(name, |room| room.turn(FOR_EVER, page_max));
+        let Some(turn) = turn.flatten() else { return };
         let mut to_told = Vec::with_capacity(1 + turn.messages.len());
         to_told.extend(turn.diff.map(|diff| self.diff_push(name, diff)));
         to_told.extend(turn.messages.iter().cloned());
         let snapshot = turn.snapshot.map(|page| self.snapshot_push(name, page));
         let to_newcomers: Vec<_> = snapshot.into_iter().chain(turn.messages.iter().cloned()).collect();
         self.meters.messages.increment(turn.messages.len() as u64);
-        self.push_all(&to_told, &turn.told).await;
-        self.push_all(&to_newcomers, &turn.newcomers).await;
+        self.push_all(&to_told, &turn.audience.told).await;
+        self.push_all(&to_newcomers, &turn.audience.newcomers).await;
     }
 
     async fn push_all(&self, pushes: &[Arc<Push>], mailboxes: &[Arc<Mailbox>]) {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Admission, Context, LinkState, Record, Refusal};
-use crate::events::InRoom;
+use crate::events::{InRoom, RoomsOf};
 use crate::ids::{RoomName, RoomPattern, SessionId};
 
 /// A member's own meta, a MessagePack map; `None` is the empty one.
@@ -183,7 +183,7 @@ impl Record {
 
     /// What rooms are told of the player: all that she is in.
     #[must_use]
-    pub fn in_rooms(&self) -> Vec<InRoom> {
+    pub fn in_rooms(&self) -> RoomsOf {
         let has_link =
             |id: &SessionId| self.session(*id).is_some_and(|session| session.link == LinkState::Attached);
         let of = |membership: &Membership| InRoom {
@@ -192,7 +192,7 @@ impl Record {
             meta: membership.meta.clone(),
             sessions: membership.sessions.clone(),
         };
-        self.rooms.iter().map(of).collect()
+        RoomsOf::Here { epoch: self.epoch, rooms: self.rooms.iter().map(of).collect() }
     }
 
     /// A session that is in rooms has got or lost its link: they show it.
