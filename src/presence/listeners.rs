@@ -9,15 +9,15 @@ use super::roster::Member;
 use crate::hub::Mailbox;
 use crate::ids::{Epoch, PlayerId, SessionId};
 
-/// Which service of the room's home a session knows the roster of: it knows it no longer when the home has moved, or
+/// Under which tenure of the room's home a session knows the roster of: it knows it no longer when the home has moved, or
 /// was out of reach for a moment. None is zero.
-pub(super) type Service = u64;
+pub(super) type Tenure = u64;
 
 /// A session that is told what happens in the room.
 struct Receiver {
     mailbox: Arc<Mailbox>,
     /// Has seen the roster, so that a diff is enough; else a snapshot is owed.
-    knows: Service,
+    knows: Tenure,
 }
 
 /// What a node says of a player of its own.
@@ -75,28 +75,28 @@ impl Listeners {
     }
 
     /// A session knows the roster from now on, or (zero) is owed a snapshot of it.
-    pub(super) fn knows(&mut self, player: &PlayerId, session: SessionId, service: Service) {
+    pub(super) fn knows(&mut self, player: &PlayerId, session: SessionId, tenure: Tenure) {
         let receivers = self.players.get_mut(player).map(|own| &mut own.receivers).into_iter().flatten();
         for receiver in receivers.filter(|receiver| receiver.mailbox.session() == session) {
-            receiver.knows = service;
+            receiver.knows = tenure;
         }
     }
 
     /// Whether somebody does not know the roster.
-    pub(super) fn owes(&self, service: Service) -> bool {
-        self.receivers().any(|receiver| receiver.knows != service)
+    pub(super) fn owes(&self, tenure: Tenure) -> bool {
+        self.receivers().any(|receiver| receiver.knows != tenure)
     }
 
     /// Sorts all by what they know, and takes it that who gets a snapshot knows it. Those who know are asked for only
     /// where there is news.
-    pub(super) fn audience(&mut self, service: Service, is_news: bool, has_snapshot: bool) -> Audience {
+    pub(super) fn audience(&mut self, tenure: Tenure, is_news: bool, has_snapshot: bool) -> Audience {
         let mut audience = Audience::default();
         for receiver in self.players.values_mut().flat_map(|own| &mut own.receivers) {
-            let to = match receiver.knows == service {
+            let to = match receiver.knows == tenure {
                 true if is_news => &mut audience.told,
                 true => continue,
                 false if has_snapshot => {
-                    receiver.knows = service;
+                    receiver.knows = tenure;
                     &mut audience.newcomers
                 }
                 false => &mut audience.waiting,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::listeners::{Audience, Listeners, Service};
+use super::listeners::{Audience, Listeners, Tenure};
 use super::roster::{Diff, Page};
 use super::seat::Seat;
 use crate::hub::Push;
@@ -33,12 +33,12 @@ pub(super) struct Room {
 
 impl Room {
     /// Takes what is to be told, where this node is the room's home. `page_max` bounds a snapshot.
-    pub(super) fn turn(&mut self, service: Service, page_max: usize) -> Option<Turn> {
+    pub(super) fn turn(&mut self, tenure: Tenure, page_max: usize) -> Option<Turn> {
         let seat = self.seat.as_mut()?;
         let (diff, messages) = (seat.diff(), seat.messages());
-        let snapshot = self.listeners.owes(service).then(|| seat.page(None, page_max));
+        let snapshot = self.listeners.owes(tenure).then(|| seat.page(None, page_max));
         let is_news = diff.is_some() || !messages.is_empty();
-        let audience = self.listeners.audience(service, is_news, snapshot.is_some());
+        let audience = self.listeners.audience(tenure, is_news, snapshot.is_some());
         Some(Turn { diff, snapshot, messages, audience })
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::listeners::{Says, Service};
+use super::listeners::{Says, Tenure};
 use super::meters::Meters;
 use super::room::Room;
 use super::roster::{Member, Page};
@@ -20,8 +20,8 @@ use crate::events::{Coalescing, Events, InRoom, RoomsOf};
 use crate::hub::{Hub, Mailbox, Push};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, Stamp, Version};
 
-/// The service of a home that never moves.
-pub(super) const FOR_EVER: Service = 1;
+/// The tenure of a home that never moves.
+pub(super) const FOR_EVER: Tenure = 1;
 
 /// What rooms need to know.
 #[derive(Debug, Clone)]
