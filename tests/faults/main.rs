@@ -16,6 +16,8 @@ mod harness;
 mod diary;
 mod kills;
 mod links;
+mod logins;
+mod nodes;
 mod relay;
 mod rolling;
 #[cfg(feature = "sabotage")]

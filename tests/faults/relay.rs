@@ -1,5 +1,6 @@
 //! One address for clients in front of servers that come and go, so that a server started again need not find its old
-//! port free. It turns to another server, cuts all links, and swallows what servers say where a story wants that.
+//! port free. It turns to another server, cuts all links, falls silent, and swallows what servers say where a story
+//! wants that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) struct Relay {
 struct Shared {
     /// Links end when it changes.
     target: watch::Sender<SocketAddr>,
+    /// While it is, links stay up and carry nothing.
+    silent: watch::Sender<bool>,
     swallowing_links: AtomicUsize,
     swallowed_bytes: AtomicU64,
 }
@@ -38,6 +41,7 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             target: watch::Sender::new(target),
+            silent: watch::Sender::new(false),
             swallowing_links: AtomicUsize::new(0),
             swallowed_bytes: AtomicU64::new(0),
         });
@@ -54,6 +58,16 @@ impl Relay {
     /// Cuts every link and leads those that come to this server.
     pub(crate) fn turn_to(&self, target: SocketAddr) {
         self.shared.target.send_replace(target);
+    }
+
+    /// Carries nothing any more, in neither direction, and cuts nothing: both ends take the other for alive.
+    pub(crate) fn fall_silent(&self) {
+        self.shared.silent.send_replace(true);
+    }
+
+    /// Carries what was said meanwhile, and what comes.
+    pub(crate) fn speak_again(&self) {
+        self.shared.silent.send_replace(false);
     }
 
     /// Each of the next `links` links loses, after a while, what the server says, and then breaks.
@@ -98,15 +112,29 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     let honest_until = swallows.then(|| Instant::now() + HONEST);
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
+    let (mut silent_up, mut silent_down) = (shared.silent.subscribe(), shared.silent.subscribe());
+    let up = async {
+        let mut bytes = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+            silent_up.wait_for(|silent| !silent).await.unwrap();
+            if to_server.write_all(&bytes[..count]).await.is_err() {
+                return;
+            }
+        }
+        // An end is not heard either.
+        silent_up.wait_for(|silent| !silent).await.unwrap();
+    };
     let down = async {
         let mut bytes = vec![0; 16 * 1024];
         while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+            silent_down.wait_for(|silent| !silent).await.unwrap();
             if honest_until.is_some_and(|until| Instant::now() >= until) {
                 shared.swallowed_bytes.fetch_add(count as u64, Ordering::Relaxed);
             } else if to_client.write_all(&bytes[..count]).await.is_err() {
                 return;
             }
         }
+        silent_down.wait_for(|silent| !silent).await.unwrap();
     };
     let breaks = async {
         match honest_until {
@@ -115,7 +143,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         }
     };
     tokio::select! {
-        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        () = up => {}
         () = down => {}
         () = breaks => {}
         _ = target.changed() => {}

@@ -1,0 +1,423 @@
+//! One player logs in at three nodes at once, a hundred times a second, through redirects and relays: the login policy
+//! holds over the cluster, and whoever has to go is told why. A link that is half dead locks nobody out, and whatever
+//! comes late from it touches nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, timeout};
+
+use crate::harness::patience::{PATIENCE, until};
+use crate::harness::player::Player;
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::Server;
+use crate::harness::service::Service;
+use crate::harness::socket::{Encoding, Heard, Socket};
+use crate::nodes::{KEY, three_nodes};
+use crate::relay::Relay;
+use crate::server::{Starting, address};
+
+/// Three logins at once come so often, and so many times: a hundred a second, for three seconds.
+const BETWEEN: Duration = Duration::from_millis(30);
+const ROUNDS: usize = 100;
+/// How long a winner stays under a policy that refuses the others.
+const STAY: Duration = Duration::from_millis(100);
+/// A link is given up after twice this without a word; her place is free when the grace is over, too.
+const HEARTBEAT_MS: u64 = 1_000;
+const GRACE_MS: u64 = 500;
+
+/// What became of a login.
+#[derive(Debug)]
+enum Fate {
+    /// Not let in: the error's code, and the close that followed.
+    Refused(String, Option<u16>),
+    /// Let in, and closed with this.
+    Closed(Option<u16>),
+    /// Let in at the one time, and went of her own will at the other.
+    Left(Instant, Instant),
+    /// Let in with this session, and there to the end.
+    Stands(String),
+}
+
+/// Sends a login to this node, and to wherever it sends her; the answer that lets her in or does not.
+async fn login_at(node: &str, body: &Value, encoding: Encoding) -> (Socket, String, Value) {
+    let mut url = node.to_owned();
+    for _ in 0..3 {
+        let mut socket = Socket::open(&url, encoding).await;
+        socket.send("login", 1, body).await;
+        match socket.hear().await {
+            Heard::Frame(answer) if answer.op == "redirect" => {
+                url = answer.body["url"].as_str().unwrap().to_owned();
+            }
+            Heard::Frame(answer) => return (socket, answer.op, answer.body),
+            Heard::Closed(code) => panic!("closed with {code:?} and not answered"),
+        }
+    }
+    panic!("sent on and on");
+}
+
+/// How the link ends, which must be told before.
+async fn end_of(socket: &mut Socket) -> Option<u16> {
+    let mut bye = None;
+    loop {
+        match socket.hear_within(PATIENCE * 2).await.expect("neither a word nor an end") {
+            Heard::Frame(frame) if frame.op == "bye" => bye = frame.body["code"].as_u64(),
+            Heard::Frame(_) => {}
+            Heard::Closed(code) => {
+                assert_eq!(code.map(u64::from), bye, "every close is told before");
+                return code;
+            }
+        }
+    }
+}
+
+/// Whether the link answers.
+async fn answers(socket: &mut Socket) -> bool {
+    socket.send("ping", 9, &json!({})).await;
+    loop {
+        match socket.hear().await {
+            Heard::Frame(frame) if frame.number == 9 => return true,
+            Heard::Frame(_) => {}
+            Heard::Closed(_) => return false,
+        }
+    }
+}
+
+/// Logs in and stays: to the end, or for a while.
+async fn lives(
+    node: Arc<str>,
+    round: usize,
+    device: &str,
+    stay: Option<Duration>,
+    mut end: watch::Receiver<bool>,
+) -> Fate {
+    // All four ways by turns: carried or sent on, in both encodings.
+    let encoding = [Encoding::Json, Encoding::MessagePack][round / 2 % 2];
+    let body = json!({"token": "dev:ann", "device": device, "relay": round.is_multiple_of(2)});
+    let (mut socket, op, body) = login_at(&node, &body, encoding).await;
+    if op == "error" {
+        let code = body["code"].as_str().unwrap().to_owned();
+        return Fate::Refused(code, end_of(&mut socket).await);
+    }
+    let came = Instant::now();
+    let session = body["session"].as_str().unwrap().to_owned();
+    let stays = async {
+        match stay {
+            Some(stay) => tokio::time::sleep(stay).await,
+            None => drop(end.wait_for(|ended| *ended).await),
+        }
+    };
+    tokio::select! {
+        code = end_of(&mut socket) => return Fate::Closed(code),
+        () = stays => {}
+    }
+    if stay.is_none() {
+        return if answers(&mut socket).await { Fate::Stands(session) } else { Fate::Closed(None) };
+    }
+    let left = Instant::now();
+    socket.send("logout", 2, &json!({})).await;
+    match end_of(&mut socket).await {
+        Some(1000) => Fate::Left(came, left),
+        code => Fate::Closed(code),
+    }
+}
+
+/// Three nodes of this login policy, with limits that are far away.
+async fn nodes_under(redis: &RedisServer, policy: &str) -> Vec<Server> {
+    nodes_with(redis, |node| node.with("session.login_policy", policy)).await
+}
+
+async fn nodes_with(redis: &RedisServer, more: impl Fn(Starting) -> Starting) -> Vec<Server> {
+    let limits = ["connects_per_s", "connects_burst", "logins_per_s", "logins_burst"];
+    let settings = |node: Starting| {
+        let node = more(node).with_lease(4_000);
+        limits.iter().fold(node, |node, limit| node.with(&format!("limits.{limit}"), 100_000))
+    };
+    three_nodes(&redis.url(), settings).await
+}
+
+/// The same, that soon find out that a link is dead.
+async fn quick_nodes_under(redis: &RedisServer, policy: &str) -> Vec<Server> {
+    nodes_with(redis, |node| {
+        let node = node.with("presence.grace_ms", GRACE_MS).with("link.heartbeat_ms", HEARTBEAT_MS);
+        node.with("session.login_policy", policy)
+    })
+    .await
+}
+
+/// Her sessions, as a node tells them.
+async fn sessions(node: &Server) -> Vec<Value> {
+    let (status, told) = Service::of(node, KEY).get("/v1/players/ann").await;
+    match status {
+        200 => told["sessions"].as_array().unwrap().clone(),
+        404 => Vec::new(),
+        _ => panic!("{status}: {told}"),
+    }
+}
+
+/// Logins at all nodes at once, again and again; what became of each. At no time has she more than `most` sessions, and
+/// all who have to go are told before anybody asks who is left.
+async fn storm(
+    nodes: &[Server],
+    devices: [&'static str; 3],
+    stay: Option<Duration>,
+    most: usize,
+) -> Vec<Fate> {
+    let (ends, end) = watch::channel(false);
+    let urls: Vec<Arc<str>> = nodes.iter().map(|node| node.url().into()).collect();
+    let mut logins = JoinSet::new();
+    let mut ticks = tokio::time::interval(BETWEEN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let began = Instant::now();
+    for round in 0..ROUNDS {
+        ticks.tick().await;
+        for (node, device) in urls.iter().zip(devices) {
+            logins.spawn(lives(Arc::clone(node), round, device, stay, end.clone()));
+        }
+        if round % 5 == 0 {
+            let seen = sessions(&nodes[round % nodes.len()]).await;
+            assert!(seen.len() <= most, "{seen:?}");
+        }
+    }
+    println!("{} logins in {:?}", ROUNDS * nodes.len(), began.elapsed());
+    let standing = if stay.is_none() { most } else { 0 };
+    let mut fates = Vec::new();
+    while logins.len() > standing {
+        let told = timeout(PATIENCE, logins.join_next()).await;
+        fates.push(told.expect("who has to go is told").unwrap().unwrap());
+    }
+    ends.send_replace(true);
+    fates.extend(logins.join_all().await);
+    fates
+}
+
+/// The sessions that stand at the end are those that every node tells of; all others went as the policy says.
+async fn hold(nodes: &[Server], fates: &[Fate], refused: u16, closed: Option<u16>) -> usize {
+    let mut standing = Vec::new();
+    for fate in fates {
+        match fate {
+            Fate::Stands(session) => standing.push(session.as_str()),
+            Fate::Left(..) => {}
+            Fate::Refused(code, close) => {
+                assert_eq!((code.as_str(), *close), ("session_limit", Some(refused)));
+            }
+            Fate::Closed(code) => assert_eq!((*code, closed.is_some()), (closed, true)),
+        }
+    }
+    standing.sort_unstable();
+    for node in nodes {
+        let told = sessions(node).await;
+        let mut told: Vec<_> = told.iter().map(|told| told["session"].as_str().unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, standing);
+    }
+    standing.len()
+}
+
+/// All the time from her first login to the end somebody sees her as here.
+async fn sees_her_all_the_time(node: Arc<str>, began: watch::Sender<bool>, mut end: watch::Receiver<bool>) {
+    let login = json!({"token": "dev:watcher", "relay": true});
+    let (mut socket, op, body) = login_at(&node, &login, Encoding::Json).await;
+    assert_eq!(op, "ready", "{body}");
+    socket.send("watch", 2, &json!({"players": ["ann"]})).await;
+    let mut told = Vec::new();
+    loop {
+        tokio::select! {
+            heard = socket.hear() => match heard {
+                Heard::Frame(frame) if frame.op == "presence" => {
+                    let items = frame.body["items"].as_array().unwrap();
+                    told.extend(items.iter().map(|item| item["status"].as_str().unwrap().to_owned()));
+                }
+                Heard::Frame(frame) if frame.op == "ok" => _ = began.send_replace(true),
+                Heard::Frame(_) => {}
+                Heard::Closed(code) => panic!("the watcher's link ended with {code:?}"),
+            },
+            () = async { drop(end.wait_for(|ended| *ended).await) } => break,
+        }
+    }
+    assert!(told.iter().all(|status| status == "online") && !told.is_empty(), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_replace_the_latest_login_stays_wherever_it_came_in() {
+    let redis = RedisServer::start();
+    let nodes = nodes_under(&redis, "replace").await;
+    let ((began, mut begins), (ends, end)) = (watch::channel(false), watch::channel(false));
+    let mut watcher = JoinSet::new();
+    watcher.spawn(sees_her_all_the_time(nodes[1].url().into(), began, end));
+    begins.wait_for(|began| *began).await.unwrap();
+    let fates = storm(&nodes, ["pc", "mobile", "web"], None, 1).await;
+    assert_eq!(hold(&nodes, &fates, 4504, Some(4504)).await, 1);
+    ends.send_replace(true);
+    watcher.join_next().await.unwrap().unwrap();
+    let came = fates.iter().filter(|fate| matches!(fate, Fate::Closed(_))).count();
+    println!("{came} were let in and replaced");
+    assert!(came > ROUNDS / 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_reject_one_is_let_in_at_a_time_wherever_it_came_in() {
+    let redis = RedisServer::start();
+    let nodes = nodes_under(&redis, "reject").await;
+    let fates = storm(&nodes, ["pc", "mobile", "web"], Some(STAY), 1).await;
+    assert_eq!(hold(&nodes, &fates, 4505, None).await, 0);
+    assert_eq!(most_at_a_time(&fates), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_many_so_many_are_let_in_at_a_time_wherever_they_came_in() {
+    let redis = RedisServer::start();
+    let nodes = nodes_under(&redis, "many(2)").await;
+    let fates = storm(&nodes, ["pc", "pc", "pc"], Some(STAY), 2).await;
+    assert_eq!(hold(&nodes, &fates, 4505, None).await, 0);
+    assert_eq!(most_at_a_time(&fates), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_per_device_the_latest_of_each_device_stays_wherever_it_came_in() {
+    let redis = RedisServer::start();
+    let nodes = nodes_under(&redis, "per_device").await;
+    let fates = storm(&nodes, ["pc", "mobile", "web"], None, 3).await;
+    assert_eq!(hold(&nodes, &fates, 4504, Some(4504)).await, 3);
+}
+
+/// How many were there at a time of those who left of their own will.
+fn most_at_a_time(fates: &[Fate]) -> usize {
+    let mut moves = Vec::new();
+    for fate in fates {
+        if let Fate::Left(came, left) = fate {
+            moves.extend([(*came, 1_isize), (*left, -1)]);
+        }
+    }
+    println!("{} were let in", moves.len() / 2);
+    assert!(moves.len() > 10, "{} came and went", moves.len() / 2);
+    moves.sort_unstable();
+    let counts = moves.into_iter().scan(0, |here, (_, moved)| {
+        *here += moved;
+        Some(*here)
+    });
+    counts.max().unwrap().try_into().unwrap()
+}
+
+/// Nodes; a player whose link leads over a relay to one of them that is not her home, and carried to her home.
+struct HalfDead {
+    nodes: Vec<Server>,
+    old: Player,
+    relay: Relay,
+}
+
+impl HalfDead {
+    /// Both ends take her link for alive, and nothing comes through it; she has said goodbye into it.
+    async fn under(redis: &RedisServer, policy: &str) -> Self {
+        let nodes = quick_nodes_under(redis, policy).await;
+        let relay = Relay::to(address(&nodes[0])).await;
+        let mut old = Player::connect(&relay.url(), Encoding::Json).await;
+        old.login_with(json!({"token": "dev:ann", "relay": true})).await;
+        old.patch_durably(json!({"set": {"gold": 5}, "cseq": 1})).await;
+        relay.fall_silent();
+        old.send("state.patch", json!({"set": {"gold": 0}})).await;
+        old.send("logout", json!({})).await;
+        Self { nodes, old, relay }
+    }
+
+    /// What she said comes through at last, and then the link ends: it touches nobody.
+    async fn comes_late(self, new: &mut Player) {
+        let Self { nodes, mut old, relay } = self;
+        relay.speak_again();
+        assert!(matches!(old.expect_end().await, Some(4001 | 4004 | 4504) | None));
+        drop((old, relay));
+        for node in &nodes {
+            let told = sessions(node).await;
+            assert_eq!((told.len(), &told[0]["session"]), (1, &new.ready["session"]), "{told:?}");
+            assert_eq!(told[0]["attached"], true, "{told:?}");
+        }
+        assert_eq!(new.state().await, json!({"gold": 5}));
+        new.patch(json!({"incr": {"gold": 1}})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_dead_link_makes_way_for_a_newer_login_at_once() {
+    for policy in ["replace", "per_device"] {
+        let redis = RedisServer::start();
+        let story = HalfDead::under(&redis, policy).await;
+        let began = Instant::now();
+        let mut new = Player::connect(story.nodes[1].url(), Encoding::MessagePack).await;
+        new.login_with(json!({"token": "dev:ann", "relay": true})).await;
+        assert!(began.elapsed() < Duration::from_millis(2 * HEARTBEAT_MS), "{:?}", began.elapsed());
+        story.comes_late(&mut new).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_dead_link_makes_way_for_a_resume_at_once() {
+    for policy in ["replace", "reject", "many(1)"] {
+        let redis = RedisServer::start();
+        let story = HalfDead::under(&redis, policy).await;
+        let began = Instant::now();
+        let mut new = Player::connect(story.nodes[2].url(), Encoding::MessagePack).await;
+        new.try_resume_carried(&story.old.credentials()).await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(2 * HEARTBEAT_MS), "{:?}", began.elapsed());
+        story.comes_late(&mut new).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_dead_link_keeps_a_login_out_no_longer_than_its_silence_and_the_grace() {
+    for policy in ["reject", "many(1)"] {
+        let redis = RedisServer::start();
+        let story = HalfDead::under(&redis, policy).await;
+        let began = Instant::now();
+        let refusals = AtomicUsize::new(0);
+        let mut new = until("her place is free", async || {
+            let mut new = Player::connect(story.nodes[1].url(), Encoding::Json).await;
+            match new.ask("login", json!({"token": "dev:ann", "relay": true})).await {
+                Ok(_) => return Some(new),
+                Err(refused) => assert_eq!(
+                    (&refused["code"], &refused["temporary"]),
+                    (&json!("session_limit"), &json!(true))
+                ),
+            }
+            refusals.fetch_add(1, Ordering::Relaxed);
+            None
+        })
+        .await;
+        let allowed = Duration::from_millis(2 * HEARTBEAT_MS + GRACE_MS) + Duration::from_secs(2);
+        let refusals = refusals.into_inner();
+        assert!(refusals > 0 && began.elapsed() < allowed, "{refusals} refusals, {:?}", began.elapsed());
+        story.comes_late(&mut new).await;
+    }
+}
+
+/// The node in the middle stops, with her link and all that it was to carry; her home hears nothing and thinks the best.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_in_the_middle_locks_nobody_out() {
+    let redis = RedisServer::start();
+    let nodes = nodes_under(&redis, "replace").await;
+    let mut first = Player::connect(nodes[0].url(), Encoding::Json).await;
+    first.login_with(json!({"token": "dev:ann", "relay": true})).await;
+    let home = Service::of(&nodes[0], KEY).get("/v1/players/ann").await.1["home"]["node"].clone();
+    let mut others = Vec::new();
+    for node in &nodes {
+        if Service::of(node, KEY).get("/v1/cluster").await.1["node"] != home {
+            others.push(node);
+        }
+    }
+    let (middle, other) = (others[0], others[1]);
+    let mut old = Player::connect(middle.url(), Encoding::Json).await;
+    old.login_with(json!({"token": "dev:ann", "relay": true})).await;
+    middle.pause();
+    old.send("logout", json!({})).await;
+    let mut new = Player::connect(other.url(), Encoding::Json).await;
+    new.login_with(json!({"token": "dev:ann", "relay": true})).await;
+    middle.go_on();
+    assert!(matches!(old.expect_end().await, Some(4504 | 4000) | None));
+    let told = sessions(other).await;
+    assert_eq!((told.len(), &told[0]["session"]), (1, &new.ready["session"]), "{told:?}");
+    assert_eq!(told[0]["attached"], true, "{told:?}");
+    new.pings().await;
+}
