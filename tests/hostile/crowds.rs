@@ -10,8 +10,9 @@ use hearth::limits::AddressLimits;
 use serde_json::json;
 
 use crate::harness::player::Player;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
 use crate::harness::socket::Encoding;
+use crate::harness::stages::Stage;
 use crate::raw::Raw;
 use crate::siege::Siege;
 
@@ -133,7 +134,7 @@ async fn over_ipv6_the_limit_is_by_network_and_those_within_it_stay() {
         println!("this machine has no IPv6: what is left is the test above");
         return;
     }
-    let starting = Server::on(StoreKind::Embedded)
+    let starting = Server::on(Stage::Embedded)
         .with("client_addr", "[::1]:0")
         .with("limits.exempt_loopback", false)
         .with("limits.connects_burst", 20)

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
 use crate::harness::socket::Encoding;
+use crate::harness::stages::Stage;
 use crate::raw::{FIN, Raw, TEXT, UPGRADE, frame, text};
 use crate::siege::Siege;
 
@@ -234,7 +235,7 @@ async fn upgraded_links_that_never_hear_goodbye_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_that_wait_for_the_store_keep_resumes_and_others_in() {
-    let starting = Server::on(StoreKind::Redis).with("link.handshakes_max", 4);
+    let starting = Server::on(Stage::Redis).with("link.handshakes_max", 4);
     let mut server = starting.with("link.handshake_timeout_ms", 20_000).start();
     let ann = server.login("ann").await;
     server.redis().pause();

@@ -14,8 +14,9 @@ use tokio::sync::MutexGuard;
 
 use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
 use crate::harness::socket::Encoding;
+use crate::harness::stages::Stage;
 
 /// Players who do nothing wrong.
 const OTHERS: usize = 8;
@@ -55,7 +56,7 @@ impl Siege {
     /// A server with these settings, and the others at play on it.
     pub(crate) async fn lay(settings: &[(&str, &str)]) -> Self {
         let set = |starting: Starting, (name, value): &(&str, &str)| starting.with(name, value);
-        Self::on(settings.iter().fold(Server::on(StoreKind::Embedded), set)).await
+        Self::on(settings.iter().fold(Server::on(Stage::Embedded), set)).await
     }
 
     /// The same on a server of the caller's making.

@@ -4,10 +4,10 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::Player;
 use crate::harness::server::Server;
 use crate::harness::socket::{Encoding, Heard};
+use crate::harness::stages::on_both_stores;
 use crate::raw::{Raw, text};
 use crate::siege::Siege;
 
@@ -226,8 +226,8 @@ const STRANGE: &[&str] = &[
 ];
 
 on_both_stores! {
-    async fn ids_that_look_like_something_else_are_each_their_own(kind) {
-        let siege = Siege::on(Server::on(kind)).await;
+    async fn ids_that_look_like_something_else_are_each_their_own(stage) {
+        let siege = Siege::on(Server::on(stage)).await;
         let attack = async || {
             for id in STRANGE {
                 let mut player = Player::connect(siege.server.url(), Encoding::MessagePack).await;

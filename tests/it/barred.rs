@@ -5,21 +5,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::patience::until;
 use crate::harness::player::Player;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_every_stage};
 
 const KEY: &str = "s3cret-of-the-stories";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn with_key(kind: StoreKind) -> Starting {
-    Server::on(kind).with("service_key", KEY)
+fn with_key(stage: Stage) -> Starting {
+    Server::on(stage).with("service_key", KEY)
 }
 
-fn with_jwt(kind: StoreKind) -> Starting {
-    with_key(kind).with("auth.jwt_secret", SECRET)
+fn with_jwt(stage: Stage) -> Starting {
+    with_key(stage).with("auth.jwt_secret", SECRET)
 }
 
 fn now_ms() -> u64 {
@@ -55,9 +55,9 @@ async fn is_banned(server: &Server, reason: &str) {
     assert_eq!(bye["reason"], reason);
 }
 
-on_both_stores! {
-    async fn a_kick_revokes_the_tokens_issued_before_and_no_later_ones(kind) {
-        let server = with_jwt(kind).start();
+on_every_stage! {
+    async fn a_kick_revokes_the_tokens_issued_before_and_no_later_ones(stage) {
+        let server = with_jwt(stage).start();
         let shop = Service::of(&server, KEY);
         let (old, new) = (token(Some(now_ms() - 60_000)), token(Some(now_ms() - 1_000)));
         let mut ann = logs_in_with(&server, &old).await;
@@ -72,8 +72,8 @@ on_both_stores! {
         ann.does("refresh", json!({"token": new})).await;
     }
 
-    async fn a_revocation_outlives_sessions_crashes_and_restarts(kind) {
-        let mut server = with_jwt(kind).with_lease(2_000).start();
+    async fn a_revocation_outlives_sessions_crashes_and_restarts(stage) {
+        let mut server = with_jwt(stage).with_lease(2_000).start();
         let old = token(Some(now_ms() - 60_000));
         let new = token(Some(now_ms()));
         // She was never here: the record is made for it.
@@ -92,8 +92,8 @@ on_both_stores! {
         assert!(seen["revoked_before"].as_u64().unwrap() > 0, "{seen}");
     }
 
-    async fn a_time_that_revokes_nothing_or_everything_is_a_mistake(kind) {
-        let server = with_key(kind).start();
+    async fn a_time_that_revokes_nothing_or_everything_is_a_mistake(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         for wrong in [json!(now_ms() / 1_000), json!(now_ms() + 600_000), json!("yesterday"), json!(-1)] {
@@ -104,16 +104,16 @@ on_both_stores! {
         ann.pings().await;
     }
 
-    async fn a_service_whose_clock_goes_ahead_locks_nobody_out(kind) {
-        let server = with_key(kind).start();
+    async fn a_service_whose_clock_goes_ahead_locks_nobody_out(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let kick = json!({"reason": "", "revoke_before": now_ms() + 50_000});
         assert_eq!(shop.post("/v1/players/ann/kick", kick).await, (200, json!({"sessions": 0})));
         server.login("ann").await.pings().await;
     }
 
-    async fn a_ban_cuts_every_session_and_keeps_her_out_with_its_reason(kind) {
-        let server = with_key(kind).with("session.login_policy", "many(3)").start();
+    async fn a_ban_cuts_every_session_and_keeps_her_out_with_its_reason(stage) {
+        let server = with_key(stage).with("session.login_policy", "many(3)").start();
         let shop = Service::of(&server, KEY);
         let mut watcher = server.login("bea").await;
         watcher.watches(&["ann"]).await;
@@ -142,8 +142,8 @@ on_both_stores! {
         assert_eq!(server.resume_refused(&away).await["code"], "not_resumable");
     }
 
-    async fn a_ban_holds_for_players_never_seen_and_over_crashes(kind) {
-        let mut server = with_key(kind).with_lease(2_000).start();
+    async fn a_ban_holds_for_players_never_seen_and_over_crashes(stage) {
+        let mut server = with_key(stage).with_lease(2_000).start();
         let shop = Service::of(&server, KEY);
         let away = server.login("bea").await.drops();
         for player in ["ann", "bea"] {
@@ -161,8 +161,8 @@ on_both_stores! {
         told(server.resume_refused(&away).await);
     }
 
-    async fn of_logins_at_the_moment_of_a_ban_none_stays(kind) {
-        let server = with_key(kind).with("session.login_policy", "many(32)").start();
+    async fn of_logins_at_the_moment_of_a_ban_none_stays(stage) {
+        let server = with_key(stage).with("session.login_policy", "many(32)").start();
         let shop = Service::of(&server, KEY);
         let mut links = Vec::new();
         for _ in 0..12 {
@@ -184,8 +184,8 @@ on_both_stores! {
         assert_eq!(shop.get("/v1/players/ann").await.1["sessions"], json!([]));
     }
 
-    async fn a_ban_ends_by_itself(kind) {
-        let server = with_key(kind).start();
+    async fn a_ban_ends_by_itself(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let ends_at = now_ms() + 4_000;
         let ban = json!({"reason": "a moment", "until": ends_at});
@@ -206,7 +206,7 @@ on_both_stores! {
 /// Only Redis can be away while the server lives.
 #[tokio::test]
 async fn a_ban_while_the_store_is_away_is_told_as_it_is() {
-    let mut server = with_key(StoreKind::Redis).with("home.hold_ms", 100).start();
+    let mut server = with_key(Stage::Redis).with("home.hold_ms", 100).start();
     let shop = Service::of(&server, KEY);
     let mut ann = server.login("ann").await;
     server.redis().pause();
@@ -232,7 +232,7 @@ async fn a_ban_while_the_store_is_away_is_told_as_it_is() {
 /// A store that was emptied does not lift a ban: the home has a second copy.
 #[tokio::test]
 async fn a_ban_survives_a_store_that_forgot_everything() {
-    let mut server = with_key(StoreKind::Redis).with_lease(2_000).start();
+    let mut server = with_key(Stage::Redis).with_lease(2_000).start();
     let shop = Service::of(&server, KEY);
     assert_eq!(shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await.0, 200);
     server.redis().query::<()>(&["FLUSHALL"]);
@@ -247,7 +247,7 @@ async fn a_ban_survives_a_store_that_forgot_everything() {
 /// Only Redis can be slow: a login waits for its commit while the player is kicked.
 #[tokio::test]
 async fn a_kick_during_a_login_is_told_the_newcomer_as_what_it_is() {
-    let starting = with_key(StoreKind::Redis).with_lease(20_000).with("redis.response_timeout_ms", 5_000);
+    let starting = with_key(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 5_000);
     let mut server = starting.with("session.login_policy", "many(2)").start();
     let shop = Service::of(&server, KEY);
     let (mut pc, mut phone) = (server.login("ann").await, server.connect().await);

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_every_stage};
 
 const KEY: &str = "the key of a service";
 
-on_both_stores! {
-    async fn a_message_to_many_reaches_each_of_them_once(kind) {
-        let server = Server::on(kind).with("service_key", KEY).start();
+on_every_stage! {
+    async fn a_message_to_many_reaches_each_of_them_once(stage) {
+        let server = Server::on(stage).with("service_key", KEY).start();
         let service = Service::of(&server, KEY);
         let (mut ann, mut bea, mut cem) =
             (server.login("ann").await, server.login("bea").await, server.login("cem").await);
@@ -28,8 +28,8 @@ on_both_stores! {
         assert!(!cem.was_told("message"));
     }
 
-    async fn a_message_to_all_reaches_everybody_also_those_who_come_back(kind) {
-        let server = Server::on(kind).with("service_key", KEY).start();
+    async fn a_message_to_all_reaches_everybody_also_those_who_come_back(stage) {
+        let server = Server::on(stage).with("service_key", KEY).start();
         let service = Service::of(&server, KEY);
         let (mut ann, bea) = (server.login("ann").await, server.login("bea").await);
         let bea = bea.drops();
@@ -49,7 +49,7 @@ on_both_stores! {
 
 #[tokio::test]
 async fn a_message_to_many_that_cannot_be_is_refused_and_reaches_nobody() {
-    let server = Server::on(StoreKind::Embedded).with("service_key", KEY).start();
+    let server = Server::on(Stage::Embedded).with("service_key", KEY).start();
     let service = Service::of(&server, KEY);
     let mut ann = server.login("ann").await;
     let too_many: Vec<String> = (0..1_001).map(|n| format!("p{n}")).collect();
@@ -74,7 +74,7 @@ async fn a_message_to_many_that_cannot_be_is_refused_and_reaches_nobody() {
 
 #[tokio::test]
 async fn a_message_to_many_counts_for_many_calls() {
-    let starting = Server::on(StoreKind::Embedded).with("service_key", KEY);
+    let starting = Server::on(Stage::Embedded).with("service_key", KEY);
     let starting =
         starting.with("limits.service_requests_per_s", 1).with("limits.service_requests_burst", 20);
     let server = starting.start();

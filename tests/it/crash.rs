@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
+use crate::harness::stages::{Stage, on_every_stage};
 
 /// Writes, every fifth one durable; what was acked durable last.
 async fn writes(player: &mut Player, numbers: std::ops::RangeInclusive<u64>) -> u64 {
@@ -31,9 +31,9 @@ async fn expect_written(player: &mut Player, acked: u64, durable: u64) {
     assert_eq!(told, survived < acked, "{survived} of {acked}: {}", player.ready);
 }
 
-on_both_stores! {
-    async fn no_durable_write_is_lost_when_the_server_is_killed(kind) {
-        let mut server = Server::on(kind).with_lease(1_200).start();
+on_every_stage! {
+    async fn no_durable_write_is_lost_when_the_server_is_killed(stage) {
+        let mut server = Server::on(stage).with_lease(1_200).start();
         let mut players = Vec::new();
         for name in ["ann", "bea", "cem", "dot"] {
             let mut player = server.login(name).await;
@@ -49,8 +49,8 @@ on_both_stores! {
         }
     }
 
-    async fn a_lost_write_is_told_and_sent_again_takes_effect_once(kind) {
-        let starting = Server::on(kind).with_lease(3_000).with("home.flush_interval_ms", 1_000);
+    async fn a_lost_write_is_told_and_sent_again_takes_effect_once(stage) {
+        let starting = Server::on(stage).with_lease(3_000).with("home.flush_interval_ms", 1_000);
         let mut server = starting.start();
         let mut ann = server.login("ann").await;
         let change = |cseq: u64| json!({"incr": {"n": 1}, "cseq": cseq});
@@ -75,8 +75,8 @@ on_both_stores! {
         assert_eq!(ann.ready["rolled_back"], json!(null));
     }
 
-    async fn who_lost_nothing_is_told_nothing(kind) {
-        let mut server = Server::on(kind).with_lease(1_200).start();
+    async fn who_lost_nothing_is_told_nothing(stage) {
+        let mut server = Server::on(stage).with_lease(1_200).start();
         let mut ann = server.login("ann").await;
         for cseq in 1..=3 {
             ann.patch_durably(json!({"incr": {"n": 1}, "cseq": cseq})).await;
@@ -88,8 +88,8 @@ on_both_stores! {
         }
     }
 
-    async fn after_a_crash_pushes_go_on_without_a_gap_and_the_loss_is_told(kind) {
-        let starting = Server::on(kind).with_lease(1_200).with("session.player_messages", true);
+    async fn after_a_crash_pushes_go_on_without_a_gap_and_the_loss_is_told(stage) {
+        let starting = Server::on(stage).with_lease(1_200).with("session.player_messages", true);
         let mut server = starting.start();
         let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
         for n in 1..=3 {
@@ -107,8 +107,8 @@ on_both_stores! {
         assert_eq!((push.number, &push.body["data"]), (4, &json!(4)));
     }
 
-    async fn after_a_crash_the_tickets_of_before_are_good_until_the_first_resume(kind) {
-        let mut server = Server::on(kind).with_lease(1_200).start();
+    async fn after_a_crash_the_tickets_of_before_are_good_until_the_first_resume(stage) {
+        let mut server = Server::on(stage).with_lease(1_200).start();
         let first = server.login("ann").await.drops();
         let mut ann = server.resume(&first).await;
         ann.patch_durably(json!({"set": {"a": 1}})).await;
@@ -122,8 +122,8 @@ on_both_stores! {
         ann.pings().await;
     }
 
-    async fn a_session_that_ended_stays_ended_through_a_crash(kind) {
-        let mut server = Server::on(kind).with_lease(1_200).start();
+    async fn a_session_that_ended_stays_ended_through_a_crash(stage) {
+        let mut server = Server::on(stage).with_lease(1_200).start();
         let old = server.login("ann").await;
         // The newer login is acked when it is durable, and with it the end of the older session.
         let ann = server.login("ann").await;
@@ -133,9 +133,9 @@ on_both_stores! {
         server.resume(&ann.drops()).await;
     }
 
-    async fn a_graceful_stop_loses_nothing_and_says_goodbye(kind) {
+    async fn a_graceful_stop_loses_nothing_and_says_goodbye(stage) {
         // So that nothing but the last flush can have written it.
-        let mut server = Server::on(kind).with_lease(6_000).with("home.flush_interval_ms", 2_000).start();
+        let mut server = Server::on(stage).with_lease(6_000).with("home.flush_interval_ms", 2_000).start();
         let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
         for cseq in 1..=3 {
             ann.patch(json!({"incr": {"n": 1}, "cseq": cseq})).await;
@@ -202,7 +202,7 @@ async fn no_durable_write_is_lost_when_server_and_redis_are_killed_together() {
 #[tokio::test]
 async fn a_player_who_never_was_stored_leaves_no_trace_of_a_login() {
     // A login is acked when it is durable: one that Redis cannot take is refused, and no session remains of it.
-    let mut server = Server::on(StoreKind::Redis).with_lease(12_000).start();
+    let mut server = Server::on(Stage::Redis).with_lease(12_000).start();
     let mut bea = server.login("bea").await;
     server.redis().pause();
     let mut ann = server.connect().await;

@@ -3,20 +3,20 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_every_stage};
 
 const KEY: &str = "s3cret-of-the-stories";
 const PATH: &str = "/v1/players/ann";
 
-fn with_key(kind: StoreKind) -> Starting {
-    Server::on(kind).with("service_key", KEY).with_lease(2_000)
+fn with_key(stage: Stage) -> Starting {
+    Server::on(stage).with("service_key", KEY).with_lease(2_000)
 }
 
-on_both_stores! {
-    async fn an_erased_player_is_forgotten_for_good(kind) {
-        let mut server = with_key(kind).start();
+on_every_stage! {
+    async fn an_erased_player_is_forgotten_for_good(stage) {
+        let mut server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
@@ -48,8 +48,8 @@ on_both_stores! {
         }
     }
 
-    async fn what_watchers_know_of_an_erased_player_never_runs_backwards(kind) {
-        let server = with_key(kind).start();
+    async fn what_watchers_know_of_an_erased_player_never_runs_backwards(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut watcher = server.login("bea").await;
         watcher.watches(&["ann"]).await;
@@ -75,8 +75,8 @@ on_both_stores! {
         again.pings().await;
     }
 
-    async fn a_banned_player_is_erased_only_as_asked(kind) {
-        let server = with_key(kind).start();
+    async fn a_banned_player_is_erased_only_as_asked(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         assert_eq!(shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await.0, 200);
         let (status, problem) = shop.delete(PATH).await;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::Credentials;
 use crate::harness::server::Server;
+use crate::harness::stages::{Stage, on_every_stage};
 
 /// The promise is exact to the second; the rest is for a busy machine to notice a lost link.
 const GONE_WITHIN: Duration = Duration::from_millis(1_200);
@@ -26,10 +26,10 @@ async fn is_gone(server: &Server, credentials: &Credentials) {
     assert_eq!(server.resume_refused(credentials).await["code"], "not_resumable");
 }
 
-on_both_stores! {
-    async fn a_session_lives_for_its_ttl_after_its_link_and_no_longer(kind) {
+on_every_stage! {
+    async fn a_session_lives_for_its_ttl_after_its_link_and_no_longer(stage) {
         let ttl = Duration::from_secs(2);
-        let server = Server::on(kind).with("session.ttl_ms", 2_000).with("presence.grace_ms", 0).start();
+        let server = Server::on(stage).with("session.ttl_ms", 2_000).with("presence.grace_ms", 0).start();
         let mut ann = server.login("ann").await;
         assert_eq!(ann.ready["resume_ms"], 2_000);
         ann.patch(json!({"set": {"zone": "harbour"}})).await;
@@ -48,8 +48,8 @@ on_both_stores! {
         assert_eq!(server.login("ann").await.state().await, json!({}));
     }
 
-    async fn an_attached_session_does_not_run_out(kind) {
-        let mut server = Server::on(kind).with_lease(1_200).with("session.ttl_ms", 600).start();
+    async fn an_attached_session_does_not_run_out(stage) {
+        let mut server = Server::on(stage).with_lease(1_200).with("session.ttl_ms", 600).start();
         let mut ann = server.login("ann").await;
         let came = Instant::now();
         while came.elapsed() < Duration::from_secs(2) {
@@ -64,9 +64,9 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"zone": "harbour"}));
     }
 
-    async fn the_time_runs_on_while_the_server_is_away(kind) {
+    async fn the_time_runs_on_while_the_server_is_away(stage) {
         let ttl = Duration::from_secs(4);
-        let mut server = Server::on(kind).with("session.ttl_ms", 4_000).start();
+        let mut server = Server::on(stage).with("session.ttl_ms", 4_000).start();
         let (ann, bea) = (server.login("ann").await, server.login("bea").await);
         let dropped = Instant::now();
         let (ann, bea) = (ann.drops(), bea.drops());
@@ -79,9 +79,9 @@ on_both_stores! {
         is_gone(&server, &bea).await;
     }
 
-    async fn the_time_runs_on_through_a_crash(kind) {
+    async fn the_time_runs_on_through_a_crash(stage) {
         let ttl = Duration::from_secs(5);
-        let mut server = Server::on(kind).with_lease(1_200).with("session.ttl_ms", 5_000).start();
+        let mut server = Server::on(stage).with_lease(1_200).with("session.ttl_ms", 5_000).start();
         let (mut ann, bea) = (server.login("ann").await, server.login("bea").await);
         let dropped = Instant::now();
         let bea = bea.drops();
@@ -99,9 +99,8 @@ on_both_stores! {
 
 #[tokio::test]
 async fn a_player_is_remembered_for_so_many_days_after_her_last_session_and_no_longer() {
-    use crate::harness::server::StoreKind;
     const DAY_MS: i64 = 86_400_000;
-    let mut server = Server::on(StoreKind::Redis).with("home.remember_days", 2).start();
+    let mut server = Server::on(Stage::Redis).with("home.remember_days", 2).start();
     let mut ann = server.login("ann").await;
     ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
     // Answered when the store has it.
@@ -117,8 +116,7 @@ async fn a_player_is_remembered_for_so_many_days_after_her_last_session_and_no_l
 #[tokio::test]
 async fn a_touch_keeps_the_record_of_an_idle_player_in_redis() {
     use crate::harness::patience::until;
-    use crate::harness::server::StoreKind;
-    let mut server = Server::on(StoreKind::Redis).with("session.ttl_ms", 1_000).start();
+    let mut server = Server::on(Stage::Redis).with("session.ttl_ms", 1_000).start();
     let mut ann = server.login("ann").await;
     let redis = server.redis();
     let keys: Vec<String> = redis.query(&["KEYS", "*:p:ann"]);

@@ -3,17 +3,17 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::patience::until;
 use crate::harness::player::Player;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_every_stage};
 
 const KEY: &str = "s3cret-of-the-stories";
 const PATH: &str = "/v1/players/ann/messages";
 
-fn with_key(kind: StoreKind) -> Starting {
-    Server::on(kind).with("service_key", KEY).with_lease(2_000)
+fn with_key(stage: Stage) -> Starting {
+    Server::on(stage).with("service_key", KEY).with_lease(2_000)
 }
 
 /// Sends a message that is to be kept; its id and to how many sessions it went.
@@ -47,9 +47,9 @@ async fn has_seen_all(server: &Server, player: &mut Player) {
     .await;
 }
 
-on_both_stores! {
-    async fn a_message_waits_for_a_player_who_was_never_seen(kind) {
-        let server = with_key(kind).start();
+on_every_stage! {
+    async fn a_message_waits_for_a_player_who_was_never_seen(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let (first, delivered) = keeps(&shop, json!({"gift": "sword"})).await;
         assert_eq!(delivered, 0);
@@ -59,8 +59,8 @@ on_both_stores! {
         assert_eq!(hears(&mut ann).await, (second, json!(2)));
     }
 
-    async fn a_message_reaches_who_is_here_at_once_and_once(kind) {
-        let server = with_key(kind).with("session.login_policy", "many(2)").start();
+    async fn a_message_reaches_who_is_here_at_once_and_once(stage) {
+        let server = with_key(stage).with("session.login_policy", "many(2)").start();
         let shop = Service::of(&server, KEY);
         let (mut pc, mut phone) = (server.login("ann").await, server.login("ann").await);
         let (id, delivered) = keeps(&shop, json!("hi")).await;
@@ -72,8 +72,8 @@ on_both_stores! {
         }
     }
 
-    async fn what_was_seen_is_gone_and_what_was_not_comes_again(kind) {
-        let server = with_key(kind).start();
+    async fn what_was_seen_is_gone_and_what_was_not_comes_again(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         let (first, _) = keeps(&shop, json!(1)).await;
@@ -84,8 +84,8 @@ on_both_stores! {
         has_seen_all(&server, &mut ann).await;
     }
 
-    async fn a_message_survives_the_crash_of_the_server(kind) {
-        let mut server = with_key(kind).start();
+    async fn a_message_survives_the_crash_of_the_server(stage) {
+        let mut server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         let (first, _) = keeps(&shop, json!(1)).await;
@@ -101,8 +101,8 @@ on_both_stores! {
         has_seen_all(&server, &mut ann).await;
     }
 
-    async fn last_seq_of_a_resume_says_what_was_seen(kind) {
-        let server = with_key(kind).start();
+    async fn last_seq_of_a_resume_says_what_was_seen(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         keeps(&shop, json!(1)).await;
@@ -113,8 +113,8 @@ on_both_stores! {
         has_seen_all(&server, &mut ann).await;
     }
 
-    async fn the_same_key_queues_once_also_after_a_restart(kind) {
-        let mut server = with_key(kind).start();
+    async fn the_same_key_queues_once_also_after_a_restart(stage) {
+        let mut server = with_key(stage).start();
         let body = json!({"data": "gift", "ack": "durable", "idempotency_key": "order-7"});
         let (_, first) = Service::of(&server, KEY).post(PATH, body.clone()).await;
         server.kill9();
@@ -127,8 +127,8 @@ on_both_stores! {
         assert_eq!(hears(&mut ann).await.0, mark);
     }
 
-    async fn what_was_only_pushed_does_not_stand_for_what_is_to_be_kept(kind) {
-        let server = with_key(kind).start();
+    async fn what_was_only_pushed_does_not_stand_for_what_is_to_be_kept(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         let body = |ack: &str| json!({"data": "gift", "ack": ack, "idempotency_key": "order-7"});
@@ -142,8 +142,8 @@ on_both_stores! {
         assert_eq!(hears(&mut ann).await.0, pushed["id"]);
     }
 
-    async fn no_more_than_a_hundred_wait(kind) {
-        let server = with_key(kind).start();
+    async fn no_more_than_a_hundred_wait(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         // As large as a hundred of them may be.
         let data = "x".repeat(2_400);
@@ -161,8 +161,8 @@ on_both_stores! {
         ann.pings().await;
     }
 
-    async fn no_more_bytes_wait_than_may(kind) {
-        let server = with_key(kind).start();
+    async fn no_more_bytes_wait_than_may(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let data = "x".repeat(16_000);
         for _ in 0..16 {
@@ -181,7 +181,7 @@ on_both_stores! {
 /// A store that is away refuses; nobody is told that a message waits which does not.
 #[tokio::test]
 async fn a_message_that_the_store_did_not_take_is_not_told_as_kept() {
-    let mut server = with_key(StoreKind::Redis).with("home.hold_ms", 100).start();
+    let mut server = with_key(Stage::Redis).with("home.hold_ms", 100).start();
     let shop = Service::of(&server, KEY);
     server.redis().pause();
     let body = json!({"data": 1, "ack": "durable", "idempotency_key": "k"});

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::harness::patience::until;
 use crate::harness::player::Player;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
 use crate::harness::service::Service;
-use crate::harness::socket::{Encoding, Socket};
+use crate::harness::socket::{Encoding, Line, Socket};
+use crate::harness::stages::Stage;
 
 /// The program's own answer to a command line: standard output and standard error.
 fn hearth(arguments: &[&str]) -> (String, String) {
@@ -51,7 +52,7 @@ async fn service_keys_come_and_go_with_their_file() {
     let (shop_entry, shop_key) = service_key("shop", "read,push");
     let (ops_entry, ops_key) = service_key("ops", "admin,write");
     replace(&path, &shop_entry);
-    let starting = Server::on(StoreKind::Embedded).with("service.keys_file", path.display());
+    let starting = Server::on(Stage::Embedded).with("service.keys_file", path.display());
     let server = starting.with("service_key", "the bootstrap key").with("log.format", "json").start();
     let mut ann = server.login("ann").await;
     let [shop, ops, bootstrap] =
@@ -126,7 +127,7 @@ fn in_a_minute() -> u64 {
 
 #[tokio::test]
 async fn a_token_of_a_service_and_one_of_a_player_are_never_taken_for_each_other() {
-    let starting = Server::on(StoreKind::Embedded).with("service.jwt_secret", OF_SERVICES);
+    let starting = Server::on(Stage::Embedded).with("service.jwt_secret", OF_SERVICES);
     let server = starting.with("auth.jwt_secret", OF_PLAYERS).start();
     let of_service = json!({"sub": "shop", "scopes": ["read"], "exp": in_a_minute()});
     let of_player = json!({"sub": "ann", "exp": in_a_minute()});
@@ -201,7 +202,7 @@ async fn keys_of_players_are_rotated_while_the_server_runs() {
     };
     mount("1", &key_set(&[&old]));
     let path = folder.path().join("mounted").join("keys.json");
-    let server = Server::on(StoreKind::Embedded).with("auth.jwks_file", path.display()).start();
+    let server = Server::on(Stage::Embedded).with("auth.jwks_file", path.display()).start();
     let probe = Service::of(&server, "none");
     let (of_old, of_new) = (old.token(&path), new.token(&path));
     let enters = async |token: &str| {
@@ -231,12 +232,12 @@ async fn a_new_certificate_greets_new_links_and_leaves_the_old_ones_alone() {
     let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     replace(&cert_file, &old.cert.pem());
     replace(&key_file, &old.signing_key.serialize_pem());
-    let starting = Server::on(StoreKind::Embedded).with("tls.cert_file", cert_file.display());
+    let starting = Server::on(Stage::Embedded).with("tls.cert_file", cert_file.display());
     let server = starting.with("tls.key_file", key_file.display()).start();
     let probe = Service::of(&server, "none");
     let links = async |certificate: &rcgen::CertifiedKey<rcgen::KeyPair>| {
         let trusted = certificate.cert.der().clone();
-        Socket::try_open_tls(server.url(), trusted, Encoding::Json).await.map(Player::over)
+        Socket::try_open_over(Line::Tls(trusted), server.url(), Encoding::Json).await.map(Player::over)
     };
     let mut ann = links(&old).await.expect("the old certificate");
     ann.login("ann").await;

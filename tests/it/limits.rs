@@ -3,14 +3,13 @@
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
-use crate::harness::player::Player;
 use crate::harness::server::Server;
-use crate::harness::socket::{Encoding, Socket};
+use crate::harness::socket::{Encoding, Line};
+use crate::harness::stages::on_every_stage;
 
-on_both_stores! {
-    async fn who_is_too_fast_is_told_how_long_to_wait_and_the_request_has_no_effect(kind) {
-        let server = Server::on(kind).with("limits.state_per_s", 1).with("limits.state_burst", 3).start();
+on_every_stage! {
+    async fn who_is_too_fast_is_told_how_long_to_wait_and_the_request_has_no_effect(stage) {
+        let server = Server::on(stage).with("limits.state_per_s", 1).with("limits.state_burst", 3).start();
         let mut ann = server.login("ann").await;
         for cseq in 1..=3 {
             ann.patch(json!({"incr": {"n": 1}, "cseq": cseq})).await;
@@ -31,9 +30,9 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"n": 4}));
     }
 
-    async fn a_link_has_a_limit_over_all_it_says(kind) {
+    async fn a_link_has_a_limit_over_all_it_says(stage) {
         let starting =
-            Server::on(kind).with("limits.link_frames_per_s", 1).with("limits.link_frames_burst", 5);
+            Server::on(stage).with("limits.link_frames_per_s", 1).with("limits.link_frames_burst", 5);
         let server = starting.start();
         let mut bea = server.login("bea").await;
         let mut ann = server.login("ann").await;
@@ -48,8 +47,8 @@ on_both_stores! {
         bea.pings().await;
     }
 
-    async fn who_goes_on_regardless_is_closed_4506(kind) {
-        let starting = Server::on(kind).with("limits.state_per_s", 1).with("limits.state_burst", 1);
+    async fn who_goes_on_regardless_is_closed_4506(stage) {
+        let starting = Server::on(stage).with("limits.state_per_s", 1).with("limits.state_burst", 1);
         let server = starting.with("limits.abuse_strikes_max", 5).start();
         let mut ann = server.login("ann").await;
         for _ in 0..40 {
@@ -61,8 +60,8 @@ on_both_stores! {
         server.resume(&ann.credentials()).await;
     }
 
-    async fn logins_from_one_address_are_limited_and_resumes_are_not(kind) {
-        let starting = Server::on(kind).with("limits.logins_per_s", 1).with("limits.logins_burst", 2);
+    async fn logins_from_one_address_are_limited_and_resumes_are_not(stage) {
+        let starting = Server::on(stage).with("limits.logins_per_s", 1).with("limits.logins_burst", 2);
         let server = starting.with("limits.exempt_loopback", false).start();
         let mut ann = server.login("ann").await;
         server.login("bea").await;
@@ -80,8 +79,8 @@ on_both_stores! {
         }
     }
 
-    async fn silence_closes_4004_and_the_session_lives_on(kind) {
-        let server = Server::on(kind).with("link.heartbeat_ms", 1_000).start();
+    async fn silence_closes_4004_and_the_session_lives_on(stage) {
+        let server = Server::on(stage).with("link.heartbeat_ms", 1_000).start();
         let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
         assert_eq!(ann.ready["heartbeat_ms"], 1_000);
         let began = std::time::Instant::now();
@@ -103,8 +102,8 @@ on_both_stores! {
         bea.pings().await;
     }
 
-    async fn a_slow_reader_is_closed_4003_and_told_what_she_missed(kind) {
-        let server = Server::on(kind)
+    async fn a_slow_reader_is_closed_4003_and_told_what_she_missed(stage) {
+        let server = Server::on(stage)
             .with("session.player_messages", true)
             .with("presence.grace_ms", 0)
             .with("limits.send_per_s", 100_000)
@@ -113,7 +112,7 @@ on_both_stores! {
             .with("limits.link_frames_burst", 100_000)
             .start();
         let mut ann = server.login("ann").await;
-        let mut slow = Player::over(Socket::open_narrow(server.url(), Encoding::MessagePack).await);
+        let mut slow = server.connect_over(Line::Narrow, Encoding::MessagePack).await;
         slow.login("bea").await;
         ann.watches(&["bea"]).await;
         // Until what the kernel takes, what a mailbox takes and her patience are all used up.
@@ -128,8 +127,8 @@ on_both_stores! {
         ann.pings().await;
     }
 
-    async fn presence_waits_for_a_slow_reader_in_its_latest_form(kind) {
-        let server = Server::on(kind)
+    async fn presence_waits_for_a_slow_reader_in_its_latest_form(stage) {
+        let server = Server::on(stage)
             .with("presence.tick_ms", 1)
             .with("limits.presence_per_s", 100_000)
             .with("limits.presence_burst", 100_000)
@@ -139,7 +138,7 @@ on_both_stores! {
             .with("link.slow_close_after_ms", 60_000)
             .start();
         let mut ann = server.login("ann").await;
-        let mut slow = Player::over(Socket::open_narrow(server.url(), Encoding::MessagePack).await);
+        let mut slow = server.connect_over(Line::Narrow, Encoding::MessagePack).await;
         slow.login("bea").await;
         slow.watches(&["ann"]).await;
         let filler: serde_json::Value = (0..16).map(|n| (format!("k{n}"), json!("x".repeat(250)))).collect();

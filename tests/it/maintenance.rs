@@ -4,10 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::patience::until;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_every_stage};
 
 const KEY: &str = "the key of an operator";
 
@@ -15,13 +15,13 @@ fn unix_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-fn server(kind: StoreKind) -> Server {
-    Server::on(kind).with("service_key", KEY).start()
+fn server(stage: Stage) -> Server {
+    Server::on(stage).with("service_key", KEY).start()
 }
 
-on_both_stores! {
-    async fn closed_for_maintenance_keeps_players_out_and_their_sessions_alive(kind) {
-        let mut server = server(kind);
+on_every_stage! {
+    async fn closed_for_maintenance_keeps_players_out_and_their_sessions_alive(stage) {
+        let mut server = server(stage);
         let operator = Service::of(&server, KEY);
         assert_eq!(operator.get("/v1/maintenance").await, (200, json!({"closed": false})));
         let mut ann = server.login("ann").await;
@@ -66,8 +66,8 @@ on_both_stores! {
         server.login("bea").await;
     }
 
-    async fn maintenance_ends_by_itself_when_it_said_so(kind) {
-        let server = server(kind);
+    async fn maintenance_ends_by_itself_when_it_said_so(stage) {
+        let server = server(stage);
         let operator = Service::of(&server, KEY);
         let mut ann = server.login("ann").await;
         let ends_at = unix_ms() + 4_000;
@@ -92,7 +92,7 @@ on_both_stores! {
 
 #[tokio::test]
 async fn a_store_that_forgets_the_maintenance_is_told_again() {
-    let mut server = server(StoreKind::Redis);
+    let mut server = server(Stage::Redis);
     let operator = Service::of(&server, KEY);
     assert_eq!(operator.post("/v1/maintenance", json!({"reason": "a new season"})).await.0, 200);
     server.redis().query::<()>(&["FLUSHALL"]);
@@ -110,7 +110,7 @@ async fn a_store_that_forgets_the_maintenance_is_told_again() {
 
 #[tokio::test]
 async fn a_maintenance_that_cannot_be_is_refused_by_name() {
-    let server = server(StoreKind::Embedded);
+    let server = server(Stage::Embedded);
     let operator = Service::of(&server, KEY);
     for (body, named) in [
         (json!({}), "`reason`"),

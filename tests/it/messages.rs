@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::server::Server;
+use crate::harness::stages::on_every_stage;
 
-on_both_stores! {
-    async fn players_may_not_write_to_each_other_unless_allowed(kind) {
-        let server = Server::on(kind).start();
+on_every_stage! {
+    async fn players_may_not_write_to_each_other_unless_allowed(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         let send = json!({"player": "bea", "data": 1, "cseq": 1});
@@ -18,8 +18,8 @@ on_both_stores! {
         assert!(!bea.was_told("message"));
     }
 
-    async fn a_message_reaches_its_player_with_the_name_of_its_sender(kind) {
-        let server = Server::on(kind).with("session.player_messages", true).start();
+    async fn a_message_reaches_its_player_with_the_name_of_its_sender(stage) {
+        let server = Server::on(stage).with("session.player_messages", true).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         assert_eq!(ann.tells("bea", json!({"say": "hi"})).await["delivered"], 1);
@@ -34,8 +34,8 @@ on_both_stores! {
         ann.is_refused("send", json!({"player": "bea"}), "bad_request").await;
     }
 
-    async fn a_message_sent_again_is_a_repeat(kind) {
-        let server = Server::on(kind).with("session.player_messages", true).start();
+    async fn a_message_sent_again_is_a_repeat(stage) {
+        let server = Server::on(stage).with("session.player_messages", true).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         let first = json!({"player": "bea", "data": "first", "cseq": 1});
@@ -50,8 +50,8 @@ on_both_stores! {
 
     /// The number was lost in a crash together with everything else since the last flush: the message goes out again,
     /// and its id tells the receiver that she has it.
-    async fn a_message_sent_again_after_a_crash_has_the_same_id(kind) {
-        let starting = Server::on(kind).with_lease(3_000).with("home.flush_interval_ms", 1_000);
+    async fn a_message_sent_again_after_a_crash_has_the_same_id(stage) {
+        let starting = Server::on(stage).with_lease(3_000).with("home.flush_interval_ms", 1_000);
         let mut server = starting.with("session.player_messages", true).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::{Player, Refused};
 use crate::harness::server::Server;
+use crate::harness::stages::on_every_stage;
 
 async fn logs_in_on(server: &Server, device: &str) -> Player {
     let mut link = server.connect().await;
@@ -41,9 +41,9 @@ async fn still_here(logins: Vec<(Player, Result<Value, Refused>)>, else_closed: 
     here
 }
 
-on_both_stores! {
-    async fn per_device_a_newer_login_replaces_the_same_device_only(kind) {
-        let server = Server::on(kind).with("session.login_policy", "per_device").start();
+on_every_stage! {
+    async fn per_device_a_newer_login_replaces_the_same_device_only(stage) {
+        let server = Server::on(stage).with("session.login_policy", "per_device").start();
         let mut pc = logs_in_on(&server, "pc").await;
         let mut phone = logs_in_on(&server, "mobile").await;
         let mut newer = logs_in_on(&server, "pc").await;
@@ -53,8 +53,8 @@ on_both_stores! {
         assert_eq!(newer.looks_at("ann").await["devices"], json!(["mobile", "pc"]));
     }
 
-    async fn per_device_of_logins_at_the_same_moment_one_a_device_stays(kind) {
-        let server = Server::on(kind).with("session.login_policy", "per_device").start();
+    async fn per_device_of_logins_at_the_same_moment_one_a_device_stays(stage) {
+        let server = Server::on(stage).with("session.login_policy", "per_device").start();
         let devices = ["pc", "mobile", "pc", "web", "mobile", "pc", "web", "pc", "mobile"];
         let logins = all_at_once(&server, &devices).await;
         let mut here = still_here(logins, 4504).await;
@@ -62,8 +62,8 @@ on_both_stores! {
         assert_eq!(here[0].looks_at("ann").await["devices"], json!(["mobile", "pc", "web"]));
     }
 
-    async fn of_many_so_many_stand_beside_one_another(kind) {
-        let server = Server::on(kind)
+    async fn of_many_so_many_stand_beside_one_another(stage) {
+        let server = Server::on(stage)
             .with("session.login_policy", "many(2)")
             .with("presence.grace_ms", 300)
             .start();
@@ -86,8 +86,8 @@ on_both_stores! {
         third.pings().await;
     }
 
-    async fn of_many_logins_at_the_same_moment_no_more_than_so_many_get_in(kind) {
-        let server = Server::on(kind).with("session.login_policy", "many(3)").start();
+    async fn of_many_logins_at_the_same_moment_no_more_than_so_many_get_in(stage) {
+        let server = Server::on(stage).with("session.login_policy", "many(3)").start();
         for _ in 0..3 {
             let logins = all_at_once(&server, &["pc"; 8]).await;
             let mut here = still_here(logins, 4505).await;
@@ -99,8 +99,8 @@ on_both_stores! {
     }
 
     /// Who stood beside whom before a crash stands there after it, and counts.
-    async fn a_policy_holds_over_a_crash(kind) {
-        let starting = Server::on(kind).with_lease(2_000).with("session.login_policy", "many(2)");
+    async fn a_policy_holds_over_a_crash(stage) {
+        let starting = Server::on(stage).with_lease(2_000).with("session.login_policy", "many(2)");
         let mut server = starting.start();
         let first = logs_in_on(&server, "pc").await.drops();
         let second = logs_in_on(&server, "mobile").await.drops();

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::server::Server;
+use crate::harness::stages::on_every_stage;
 
 fn unix_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -17,9 +17,9 @@ fn is_later(item: &Value, than: &Value) -> bool {
     ver(item) > ver(than)
 }
 
-on_both_stores! {
-    async fn a_watch_is_a_snapshot_and_then_every_change(kind) {
-        let server = Server::on(kind).start();
+on_every_stage! {
+    async fn a_watch_is_a_snapshot_and_then_every_change(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.connect().await;
         ann.login_with(json!({"token": "dev:ann", "device": "mobile"})).await;
         let mut bea = server.login("bea").await;
@@ -65,8 +65,8 @@ on_both_stores! {
         assert!(is_later(&bea.expect_presence("ann").await, &gone));
     }
 
-    async fn who_no_longer_watches_hears_no_more(kind) {
-        let server = Server::on(kind).start();
+    async fn who_no_longer_watches_hears_no_more(stage) {
+        let server = Server::on(stage).start();
         let (mut ann, mut cem) = (server.login("ann").await, server.login("cem").await);
         let mut bea = server.login("bea").await;
         bea.watches(&["ann", "cem"]).await;
@@ -80,8 +80,8 @@ on_both_stores! {
         assert_eq!(bea.ready["watching"], json!(["cem"]));
     }
 
-    async fn a_session_watches_at_most_so_many(kind) {
-        let server = Server::on(kind).with("presence.watches_max", 3).start();
+    async fn a_session_watches_at_most_so_many(stage) {
+        let server = Server::on(stage).with("presence.watches_max", 3).start();
         let mut bea = server.login("bea").await;
         bea.watches(&["p1", "p2"]).await;
         bea.is_refused("watch", json!({"players": ["p2", "p3", "p4"]}), "too_large").await;
@@ -91,8 +91,8 @@ on_both_stores! {
         assert_eq!(bea.ready["watching"], json!(["p1", "p2", "p5"]));
     }
 
-    async fn a_short_drop_is_not_seen(kind) {
-        let server = Server::on(kind).with("presence.grace_ms", 2_000).start();
+    async fn a_short_drop_is_not_seen(stage) {
+        let server = Server::on(stage).with("presence.grace_ms", 2_000).start();
         let ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann"]).await;
@@ -103,8 +103,8 @@ on_both_stores! {
         assert_eq!(bea.expect_presence("ann").await["status"], "busy");
     }
 
-    async fn who_does_not_come_back_goes_offline_after_the_grace(kind) {
-        let server = Server::on(kind).with("presence.grace_ms", 600).start();
+    async fn who_does_not_come_back_goes_offline_after_the_grace(stage) {
+        let server = Server::on(stage).with("presence.grace_ms", 600).start();
         let ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann"]).await;
@@ -121,8 +121,8 @@ on_both_stores! {
         assert_eq!(bea.expect_presence("ann").await["status"], "online");
     }
 
-    async fn nobody_can_tell_that_an_invisible_player_is_here(kind) {
-        let server = Server::on(kind).with("presence.grace_ms", 0).start();
+    async fn nobody_can_tell_that_an_invisible_player_is_here(stage) {
+        let server = Server::on(stage).with("presence.grace_ms", 0).start();
         let mut dot = server.login("dot").await;
         let mut bea = server.login("bea").await;
         let before = bea.watches(&["ann", "dot"]).await[0].clone();
@@ -144,8 +144,8 @@ on_both_stores! {
         bea.expect_presence("dot").await;
     }
 
-    async fn who_turns_invisible_looks_like_one_who_left(kind) {
-        let server = Server::on(kind).start();
+    async fn who_turns_invisible_looks_like_one_who_left(stage) {
+        let server = Server::on(stage).start();
         let (mut ann, mut dot) = (server.login("ann").await, server.login("dot").await);
         let mut bea = server.login("bea").await;
         bea.watches(&["ann", "dot"]).await;
@@ -167,8 +167,8 @@ on_both_stores! {
         assert_eq!(bea.looks_at("ann").await, left);
     }
 
-    async fn visibility_says_how_much_others_see(kind) {
-        let server = Server::on(kind).start();
+    async fn visibility_says_how_much_others_see(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.connect().await;
         ann.login_with(json!({"token": "dev:ann", "device": "console"})).await;
         let mut bea = server.login("bea").await;
@@ -187,8 +187,8 @@ on_both_stores! {
         assert_eq!(bea.expect_presence("ann").await["activity"], activity);
     }
 
-    async fn an_idle_player_is_shown_away_until_she_does_something(kind) {
-        let server = Server::on(kind).with("presence.away_after_ms", 400).start();
+    async fn an_idle_player_is_shown_away_until_she_does_something(stage) {
+        let server = Server::on(stage).with("presence.away_after_ms", 400).start();
         let mut bea = server.login("bea").await;
         bea.watches(&["ann"]).await;
         let mut ann = server.login("ann").await;
@@ -207,8 +207,8 @@ on_both_stores! {
         assert_eq!(bea.expect_presence("ann").await["status"], "busy");
     }
 
-    async fn changes_within_a_tick_are_told_once_and_the_last_one_counts(kind) {
-        let server = Server::on(kind).with("presence.tick_ms", 300).start();
+    async fn changes_within_a_tick_are_told_once_and_the_last_one_counts(stage) {
+        let server = Server::on(stage).with("presence.tick_ms", 300).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann"]).await;
@@ -221,8 +221,8 @@ on_both_stores! {
         assert_eq!(bea.expect_presence("ann").await["status"], "busy");
     }
 
-    async fn an_activity_has_its_bounds(kind) {
-        let server = Server::on(kind).start();
+    async fn an_activity_has_its_bounds(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let keys = |count: usize| -> Value { (0..count).map(|n| (format!("k{n}"), json!(n))).collect() };
         for (activity, fits) in [
@@ -242,8 +242,8 @@ on_both_stores! {
         }
     }
 
-    async fn watches_live_through_a_resume(kind) {
-        let server = Server::on(kind).start();
+    async fn watches_live_through_a_resume(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann", "cem"]).await;
@@ -254,8 +254,8 @@ on_both_stores! {
         assert_eq!(bea.expect_presence("ann").await["status"], "busy");
     }
 
-    async fn watches_live_through_a_crash_and_snapshots_follow(kind) {
-        let mut server = Server::on(kind).with_lease(1_200).start();
+    async fn watches_live_through_a_crash_and_snapshots_follow(stage) {
+        let mut server = Server::on(stage).with_lease(1_200).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann", "cem"]).await;

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::Player;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
+use crate::harness::stages::{Stage, on_every_stage};
 
-fn with_messages(kind: StoreKind) -> Starting {
-    Server::on(kind).with("session.player_messages", true).with("limits.send_burst", 1_000)
+fn with_messages(stage: Stage) -> Starting {
+    Server::on(stage).with("session.player_messages", true).with("limits.send_burst", 1_000)
 }
 
 async fn says(ann: &mut Player, to: &str, numbers: std::ops::RangeInclusive<u32>) {
@@ -31,9 +31,9 @@ fn statuses(push: &Value) -> Vec<(String, String)> {
     statuses
 }
 
-on_both_stores! {
-    async fn pushes_missed_while_away_come_after_the_resume_without_a_gap(kind) {
-        let server = with_messages(kind).start();
+on_every_stage! {
+    async fn pushes_missed_while_away_come_after_the_resume_without_a_gap(stage) {
+        let server = with_messages(stage).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann"]).await;
@@ -61,8 +61,8 @@ on_both_stores! {
         assert_eq!(presence, Some(json!("playing")));
     }
 
-    async fn what_was_sent_but_not_handled_is_sent_again_under_the_same_number(kind) {
-        let server = with_messages(kind).start();
+    async fn what_was_sent_but_not_handled_is_sent_again_under_the_same_number(stage) {
+        let server = with_messages(stage).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         says(&mut ann, "bea", 1..=5).await;
@@ -80,8 +80,8 @@ on_both_stores! {
         }
     }
 
-    async fn what_the_client_has_seen_is_not_kept(kind) {
-        let server = with_messages(kind).start();
+    async fn what_the_client_has_seen_is_not_kept(stage) {
+        let server = with_messages(stage).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         says(&mut ann, "bea", 1..=5).await;
@@ -99,8 +99,8 @@ on_both_stores! {
         assert_eq!(bea.ready["missed"], true);
     }
 
-    async fn more_than_the_buffer_holds_is_told_as_missed_and_snapshots_follow(kind) {
-        let server = with_messages(kind).with("session.replay_frames_max", 4).start();
+    async fn more_than_the_buffer_holds_is_told_as_missed_and_snapshots_follow(stage) {
+        let server = with_messages(stage).with("session.replay_frames_max", 4).start();
         let mut ann = server.login("ann").await;
         let mut cem = server.login("cem").await;
         let mut bea = server.login("bea").await;
@@ -126,8 +126,8 @@ on_both_stores! {
         while bea.next_push().await.body["data"] != "news" {}
     }
 
-    async fn more_than_may_wait_while_away_is_told_as_missed(kind) {
-        let server = with_messages(kind).with("link.outbox_items_max", 8).start();
+    async fn more_than_may_wait_while_away_is_told_as_missed(stage) {
+        let server = with_messages(stage).with("link.outbox_items_max", 8).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         bea.watches(&["ann"]).await;
@@ -145,8 +145,8 @@ on_both_stores! {
         }
     }
 
-    async fn a_new_session_counts_its_pushes_anew(kind) {
-        let server = with_messages(kind).start();
+    async fn a_new_session_counts_its_pushes_anew(stage) {
+        let server = with_messages(stage).start();
         let mut ann = server.login("ann").await;
         let mut bea = server.login("bea").await;
         says(&mut ann, "bea", 1..=3).await;

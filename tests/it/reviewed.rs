@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::server::Server;
+use crate::harness::stages::on_every_stage;
 
-on_both_stores! {
-    async fn a_shard_with_more_to_write_than_one_batch_holds_commits_all_of_it(kind) {
+on_every_stage! {
+    async fn a_shard_with_more_to_write_than_one_batch_holds_commits_all_of_it(stage) {
         let large = "x".repeat(60_000);
-        let server = Server::on(kind)
+        let server = Server::on(stage)
             .with("cluster.shards", 1)
             .with("session.state_bytes_max", 65_536)
             .with("link.frame_bytes_max", 131_072)
@@ -26,8 +26,8 @@ on_both_stores! {
         }
     }
 
-    async fn a_logout_that_was_answered_survives_a_crash(kind) {
-        let mut server = Server::on(kind).with_lease(1_800).with("home.flush_interval_ms", 600).start();
+    async fn a_logout_that_was_answered_survives_a_crash(stage) {
+        let mut server = Server::on(stage).with_lease(1_800).with("home.flush_interval_ms", 600).start();
         let mut ann = server.login("ann").await;
         let credentials = ann.credentials();
         ann.does("logout", json!({})).await;
@@ -37,8 +37,8 @@ on_both_stores! {
         assert_eq!(refused["code"], "not_resumable");
     }
 
-    async fn the_order_of_answers_does_not_tell_who_hides(kind) {
-        let server = Server::on(kind).start();
+    async fn the_order_of_answers_does_not_tell_who_hides(stage) {
+        let server = Server::on(stage).start();
         let mut hidden = server.connect().await;
         hidden.login_with(json!({"token": "dev:hidden", "status": "invisible"})).await;
         let mut ann = server.login("ann").await;
@@ -47,8 +47,8 @@ on_both_stores! {
         assert_eq!(order, ["cold", "hidden", "ann", "cool"], "as asked, once however often named");
     }
 
-    async fn logins_at_the_same_moment_end_in_one_session_and_a_word_for_the_others(kind) {
-        let server = Server::on(kind).start();
+    async fn logins_at_the_same_moment_end_in_one_session_and_a_word_for_the_others(stage) {
+        let server = Server::on(stage).start();
         let mut links = Vec::new();
         for _ in 0..6 {
             links.push(server.connect().await);
@@ -74,16 +74,16 @@ on_both_stores! {
         assert!(codes.iter().all(|code| *code == Some(4504)), "replaced, never refused for good: {codes:?}");
     }
 
-    async fn a_patch_that_changes_nothing_leaves_the_state_where_it_stood(kind) {
-        let server = Server::on(kind).start();
+    async fn a_patch_that_changes_nothing_leaves_the_state_where_it_stood(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let before = ann.patch(json!({"set": {"a": 1}})).await["state_stamp"].clone();
         assert_eq!(ann.patch(json!({"unset": ["nothing"]})).await["state_stamp"], before);
         ann.patch(json!({"set": {"a": 2}, "if_state": before})).await;
     }
 
-    async fn a_watch_that_was_lost_in_a_crash_is_told_as_a_rollback(kind) {
-        let mut server = Server::on(kind).with_lease(1_800).with("home.flush_interval_ms", 600).start();
+    async fn a_watch_that_was_lost_in_a_crash_is_told_as_a_rollback(stage) {
+        let mut server = Server::on(stage).with_lease(1_800).with("home.flush_interval_ms", 600).start();
         let mut ann = server.login("ann").await;
         let answer = ann.does("watch", json!({"players": ["bea"]})).await;
         assert!(answer["stamp"].is_array(), "{answer}");

@@ -8,11 +8,11 @@ use std::time::Duration;
 use protocol::client::{Client, Config, DropKind, Happened, Push};
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::patience::PATIENCE;
 use crate::harness::player::Player;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_both_stores};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "rooms-service-key";
@@ -148,7 +148,7 @@ impl Member {
     }
 }
 
-fn with_jwt(kind: StoreKind) -> Starting {
+fn with_jwt(kind: Stage) -> Starting {
     Server::on(kind).with("auth.jwt_secret", SECRET)
 }
 

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::Credentials;
 use crate::harness::server::Server;
+use crate::harness::socket::Encoding;
+use crate::harness::stages::on_every_stage;
 
 async fn not_resumable(server: &Server, credentials: &Credentials) {
     let refused = server.resume_refused(credentials).await;
@@ -15,9 +16,9 @@ async fn not_resumable(server: &Server, credentials: &Credentials) {
     );
 }
 
-on_both_stores! {
-    async fn a_login_says_what_a_client_must_know(kind) {
-        let server = Server::on(kind).with("session.ttl_ms", 60_000).with("link.heartbeat_ms", 5_000).start();
+on_every_stage! {
+    async fn a_login_says_what_a_client_must_know(stage) {
+        let server = Server::on(stage).with("session.ttl_ms", 60_000).with("link.heartbeat_ms", 5_000).start();
         let ann = server.login("ann").await;
         let ready = &ann.ready;
         assert_eq!(ready["player"], "ann");
@@ -31,8 +32,8 @@ on_both_stores! {
         assert_eq!(session.as_bytes()[14], b'7', "a UUID of version 7: {session}");
     }
 
-    async fn a_ticket_is_good_until_the_next_one_was_used(kind) {
-        let server = Server::on(kind).start();
+    async fn a_ticket_is_good_until_the_next_one_was_used(stage) {
+        let server = Server::on(stage).start();
         let first = server.login("ann").await.drops();
         // The answer to this resume is lost: the ticket that was used is good for one more try.
         let lost = server.resume(&first).await.drops();
@@ -48,8 +49,8 @@ on_both_stores! {
         server.resume(&newest).await;
     }
 
-    async fn a_forged_ticket_opens_nothing(kind) {
-        let server = Server::on(kind).start();
+    async fn a_forged_ticket_opens_nothing(stage) {
+        let server = Server::on(stage).start();
         let ann = server.login("ann").await.drops();
         let bea = server.login("bea").await.drops();
         let mut forged = ann.clone();
@@ -67,8 +68,8 @@ on_both_stores! {
         server.resume(&ann).await;
     }
 
-    async fn a_newer_login_replaces_the_older_session(kind) {
-        let server = Server::on(kind).start();
+    async fn a_newer_login_replaces_the_older_session(stage) {
+        let server = Server::on(stage).start();
         let mut old = server.login("ann").await;
         old.patch(json!({"set": {"zone": "harbour"}})).await;
         let mut new = server.login("ann").await;
@@ -84,9 +85,9 @@ on_both_stores! {
         not_resumable(&server, &away).await;
     }
 
-    async fn under_reject_a_second_login_is_refused_until_the_first_has_left(kind) {
+    async fn under_reject_a_second_login_is_refused_until_the_first_has_left(stage) {
         let server =
-            Server::on(kind).with("session.login_policy", "reject").with("presence.grace_ms", 300).start();
+            Server::on(stage).with("session.login_policy", "reject").with("presence.grace_ms", 300).start();
         let mut watcher = server.login("bea").await;
         watcher.watches(&["ann"]).await;
         let mut first = server.login("ann").await;
@@ -105,8 +106,8 @@ on_both_stores! {
         not_resumable(&server, &left).await;
     }
 
-    async fn a_resume_takes_the_session_from_a_link_that_still_looks_alive(kind) {
-        let server = Server::on(kind).with("presence.grace_ms", 0).start();
+    async fn a_resume_takes_the_session_from_a_link_that_still_looks_alive(stage) {
+        let server = Server::on(stage).with("presence.grace_ms", 0).start();
         let mut watcher = server.login("bea").await;
         let mut old = server.login("ann").await;
         watcher.watches(&["ann"]).await;
@@ -120,16 +121,16 @@ on_both_stores! {
         assert_eq!(new.state().await, json!({"here": "new"}));
     }
 
-    async fn a_logout_ends_the_session(kind) {
-        let server = Server::on(kind).start();
+    async fn a_logout_ends_the_session(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.does("logout", json!({})).await;
         ann.expect_close(1000).await;
         not_resumable(&server, &ann.credentials()).await;
     }
 
-    async fn a_close_1000_ends_the_session_and_any_other_keeps_it(kind) {
-        let server = Server::on(kind).start();
+    async fn a_close_1000_ends_the_session_and_any_other_keeps_it(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.patch(json!({"set": {"zone": "harbour"}})).await;
         for code in [1001, 3000, 4999] {
@@ -144,15 +145,13 @@ on_both_stores! {
         not_resumable(&server, &credentials).await;
     }
 
-    async fn a_session_belongs_to_its_player_on_any_link_and_in_any_encoding(kind) {
-        use crate::harness::player::Player;
-        use crate::harness::socket::Encoding;
-        let server = Server::on(kind).start();
-        let mut ann = Player::connect(server.url(), Encoding::Json).await;
+    async fn a_session_belongs_to_its_player_on_any_link_and_in_any_encoding(stage) {
+        let server = Server::on(stage).start();
+        let mut ann = server.connect_in(Encoding::Json).await;
         ann.login("ann").await;
         ann.patch(json!({"set": {"zone": "harbour"}})).await;
         let credentials = ann.drops();
-        let mut ann = Player::connect(server.url(), Encoding::MessagePack).await;
+        let mut ann = server.connect_in(Encoding::MessagePack).await;
         ann.resume(&credentials).await;
         assert_eq!(ann.ready["player"], "ann");
         assert_eq!(ann.state().await, json!({"zone": "harbour"}));

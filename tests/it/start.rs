@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::harness::both_stores::on_both_stores;
+use crate::harness::process::Exit;
 use crate::harness::redis_server::RedisServer;
-use crate::harness::server::{Exit, Server, StoreKind};
+use crate::harness::server::Server;
+use crate::harness::stages::{Stage, on_both_stores};
 
 /// What is outside is not available: sysexits' EX_UNAVAILABLE.
 const UNAVAILABLE: Option<i32> = Some(69);
@@ -21,8 +22,8 @@ fn expect_one_line(exit: &Exit, code: Option<i32>, names: &[&str]) {
 }
 
 on_both_stores! {
-    async fn a_server_of_default_size_starts_and_stops_in_order(kind) {
-        let mut server = Server::on(kind).with("cluster.shards", 256).start();
+    async fn a_server_of_default_size_starts_and_stops_in_order(stage) {
+        let mut server = Server::on(stage).with("cluster.shards", 256).start();
         let mut ann = server.login("ann").await;
         server.ask_to_stop();
         ann.expect_close(4000).await;
@@ -31,15 +32,15 @@ on_both_stores! {
         server.resume(&ann.credentials()).await;
     }
 
-    async fn a_port_in_use_is_told_in_one_line(kind) {
+    async fn a_port_in_use_is_told_in_one_line(stage) {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let exit = Server::on(kind).on_port(port).fails();
+        let exit = Server::on(stage).on_port(port).fails();
         expect_one_line(&exit, UNAVAILABLE, &[&format!("127.0.0.1:{port}"), "client_addr"]);
     }
 
-    async fn every_fault_of_the_settings_is_told_at_once(kind) {
-        let exit = Server::on(kind)
+    async fn every_fault_of_the_settings_is_told_at_once(stage) {
+        let exit = Server::on(stage)
             .with("session.ttl_ms", 0)
             .with("link.heartbeat_ms", "soon")
             .with("auth.jwt_algorithm", "RS256")
@@ -52,8 +53,8 @@ on_both_stores! {
         assert_eq!(exit.lines.len(), 4, "{exit:?}");
     }
 
-    async fn a_cluster_keeps_the_number_of_its_shards(kind) {
-        let mut server = Server::on(kind).with("cluster.shards", 8).start();
+    async fn a_cluster_keeps_the_number_of_its_shards(stage) {
+        let mut server = Server::on(stage).with("cluster.shards", 8).start();
         assert!(server.stop_gracefully().success());
         let exit = Server::on_url(&server.store_url()).with("cluster.shards", 16).fails();
         expect_one_line(&exit, MISCONFIGURED, &["cluster.shards", "8"]);
@@ -62,7 +63,7 @@ on_both_stores! {
 
 #[tokio::test]
 async fn a_data_folder_in_use_is_told_in_one_line_and_its_server_is_not_disturbed() {
-    let server = Server::on(StoreKind::Embedded).start();
+    let server = Server::on(Stage::Embedded).start();
     let mut ann = server.login("ann").await;
     let exit = Server::on_url(&server.store_url()).fails();
     let folder = server.store_url().replace("embedded:", "");
@@ -72,7 +73,7 @@ async fn a_data_folder_in_use_is_told_in_one_line_and_its_server_is_not_disturbe
 
 #[tokio::test]
 async fn a_stop_tells_those_who_have_not_logged_in_and_waits_for_nobody_else() {
-    let mut server = Server::on(StoreKind::Embedded).start();
+    let mut server = Server::on(Stage::Embedded).start();
     let silent = tokio::net::TcpStream::connect(server.host()).await.unwrap();
     let mut upgraded = server.connect().await;
     // An answer: both are in.
@@ -170,7 +171,7 @@ async fn a_redis_that_forgets_when_it_is_full_is_refused_unless_that_is_wanted()
 
 #[tokio::test]
 async fn a_redis_that_keeps_nothing_on_disk_is_told_in_the_log() {
-    let server = Server::on(StoreKind::Redis).start();
+    let server = Server::on(Stage::Redis).start();
     assert!(server.log().contains("appendonly"), "{}", server.log());
     let server = Server::on_redis(RedisServer::builder().durable().start()).start();
     assert!(!server.log().contains("appendonly"), "{}", server.log());

@@ -2,16 +2,16 @@
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::server::Server;
+use crate::harness::stages::on_every_stage;
 
 /// The largest text that fits into a state of 4,096 bytes under a key of one letter: three bytes announce the text,
 /// two are the key, one is the map.
 const FITS: usize = 4096 - 6;
 
-on_both_stores! {
-    async fn a_player_reads_her_own_writes_in_order_and_after_a_resume(kind) {
-        let server = Server::on(kind).start();
+on_every_stage! {
+    async fn a_player_reads_her_own_writes_in_order_and_after_a_resume(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let mut reads = Vec::new();
         for n in 1..=20 {
@@ -31,8 +31,8 @@ on_both_stores! {
         assert_eq!(got["state"], json!({"n": 20, "sum": 210}));
     }
 
-    async fn a_read_that_asks_for_more_than_there_is_yet_is_told_so(kind) {
-        let server = Server::on(kind).start();
+    async fn a_read_that_asks_for_more_than_there_is_yet_is_told_so(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let mut ahead = ann.patch(json!({"set": {"n": 1}})).await["stamp"].clone();
         ahead[1] = json!(ahead[1].as_u64().unwrap() + 1);
@@ -43,8 +43,8 @@ on_both_stores! {
         assert_eq!(got["state"], json!({"n": 2}));
     }
 
-    async fn a_change_takes_effect_once_however_often_it_is_sent(kind) {
-        let server = Server::on(kind).start();
+    async fn a_change_takes_effect_once_however_often_it_is_sent(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let first = ann.patch(json!({"incr": {"gold": 5}, "cseq": 1})).await;
         assert_eq!((&first["dup"], &first["state"]), (&json!(null), &json!({"gold": 5})));
@@ -60,8 +60,8 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"gold": 5}));
     }
 
-    async fn a_gap_in_cseq_is_refused_and_names_the_number_that_is_due(kind) {
-        let server = Server::on(kind).start();
+    async fn a_gap_in_cseq_is_refused_and_names_the_number_that_is_due(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.patch(json!({"incr": {"n": 1}, "cseq": 1})).await;
         for (op, body) in [
@@ -76,8 +76,8 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"n": 2}));
     }
 
-    async fn a_refused_change_uses_no_cseq_and_those_behind_it_have_no_effect(kind) {
-        let server = Server::on(kind).start();
+    async fn a_refused_change_uses_no_cseq_and_those_behind_it_have_no_effect(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.patch(json!({"set": {"name": "Ann"}, "cseq": 1})).await;
         let refused = ann.feed("state.patch", json!({"set": {"x": 1}, "incr": {"name": 1}, "cseq": 2})).await;
@@ -90,8 +90,8 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"name": "Ann", "z": 1}));
     }
 
-    async fn a_patch_made_for_another_state_conflicts_and_changes_nothing(kind) {
-        let server = Server::on(kind).start();
+    async fn a_patch_made_for_another_state_conflicts_and_changes_nothing(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         let seen = ann.patch(json!({"set": {"zone": "harbour"}})).await["state_stamp"].clone();
         // A change of presence moves the record, but not the state.
@@ -104,8 +104,8 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"zone": "docks"}));
     }
 
-    async fn a_state_of_4_kib_fits_and_one_byte_more_does_not(kind) {
-        let server = Server::on(kind).start();
+    async fn a_state_of_4_kib_fits_and_one_byte_more_does_not(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.patch(json!({"set": {"k": "x".repeat(FITS)}, "cseq": 1})).await;
         let more = json!({"set": {"k": "y".repeat(FITS + 1)}, "cseq": 2});
@@ -116,8 +116,8 @@ on_both_stores! {
         ann.patch(json!({"set": {"k".repeat(64): 1}, "unset": ["k"], "cseq": 2})).await;
     }
 
-    async fn the_state_is_gone_with_the_last_session(kind) {
-        let server = Server::on(kind).start();
+    async fn the_state_is_gone_with_the_last_session(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
         ann.does("logout", json!({})).await;

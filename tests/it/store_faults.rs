@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
-use crate::harness::server::{Server, StoreKind};
+use crate::harness::server::Server;
+use crate::harness::stages::Stage;
 
 /// The record of a player as Redis holds it.
 fn stored(redis: &RedisServer, player: &str) -> Option<Vec<u8>> {
@@ -32,7 +33,7 @@ async fn until_stored(redis: &RedisServer, player: &str, bytes: &str) {
 async fn a_durable_write_that_redis_does_not_take_is_refused_but_not_forgotten() {
     // The lease outlasts the stop, so that what is refused is the durability alone.
     let mut server =
-        Server::on(StoreKind::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500).start();
+        Server::on(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500).start();
     let mut ann = server.login("ann").await;
     server.redis().pause();
     let change = json!({"incr": {"n": 1}, "ack": "durable", "cseq": 1});
@@ -48,7 +49,7 @@ async fn a_durable_write_that_redis_does_not_take_is_refused_but_not_forgotten()
 
 #[tokio::test]
 async fn a_server_that_may_not_answer_says_so_and_answers_again_when_redis_is_back() {
-    let mut server = Server::on(StoreKind::Redis).with_lease(1_000).with("home.hold_ms", 300).start();
+    let mut server = Server::on(Stage::Redis).with_lease(1_000).with("home.hold_ms", 300).start();
     let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
     ann.patch(json!({"set": {"zone": "harbour"}, "cseq": 1})).await;
     server.redis().pause();
@@ -75,7 +76,7 @@ async fn a_server_that_may_not_answer_says_so_and_answers_again_when_redis_is_ba
 
 #[tokio::test]
 async fn a_request_is_held_while_the_server_may_not_answer_for_a_moment() {
-    let mut server = Server::on(StoreKind::Redis).with_lease(1_000).with("home.hold_ms", 20_000).start();
+    let mut server = Server::on(Stage::Redis).with_lease(1_000).with("home.hold_ms", 20_000).start();
     let mut ann = server.login("ann").await;
     ann.patch(json!({"set": {"n": 1}})).await;
     server.redis().pause();
@@ -177,7 +178,7 @@ async fn an_older_copy_of_redis_is_found_out_and_repaired_from_memory() {
 
 #[tokio::test]
 async fn a_server_that_was_stopped_and_taken_over_changes_nothing_and_tells_its_clients() {
-    let mut old = Server::on(StoreKind::Redis).with_lease(1_000).with("node_id", "old").start();
+    let mut old = Server::on(Stage::Redis).with_lease(1_000).with("node_id", "old").start();
     let (mut ann, mut bea) = (old.login("ann").await, old.login("bea").await);
     ann.patch_durably(json!({"set": {"by": "old"}, "cseq": 1})).await;
     bea.patch_durably(json!({"set": {"by": "old"}, "cseq": 1})).await;
@@ -250,7 +251,7 @@ fn filed_under(redis: &RedisServer, player: &str) -> Option<f64> {
 #[tokio::test]
 async fn what_a_busy_player_writes_leaves_her_place_in_the_index_alone_until_it_moves() {
     // An eighth of the lifetime is a quarter of an hour: nothing here takes as long.
-    let mut server = Server::on(StoreKind::Redis).with("session.ttl_ms", 7_200_000).start();
+    let mut server = Server::on(Stage::Redis).with("session.ttl_ms", 7_200_000).start();
     let mut ann = server.login("ann").await;
     let first = filed_under(server.redis(), "ann").expect("a login is filed");
     for n in 1..=5 {
@@ -278,7 +279,7 @@ async fn what_a_busy_player_writes_leaves_her_place_in_the_index_alone_until_it_
 
 #[tokio::test]
 async fn a_place_in_the_index_is_never_older_than_an_eighth_of_the_lifetime() {
-    let starting = Server::on(StoreKind::Redis).with("session.ttl_ms", 8_000);
+    let starting = Server::on(Stage::Redis).with("session.ttl_ms", 8_000);
     let mut server =
         starting.with("limits.state_per_s", 100_000).with("limits.link_frames_per_s", 100_000).start();
     let mut ann = server.login("ann").await;
@@ -303,7 +304,7 @@ fn unix_ms() -> f64 {
 
 #[tokio::test]
 async fn whatever_redis_does_not_take_is_acked_as_provisional() {
-    let starting = Server::on(StoreKind::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500);
+    let starting = Server::on(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500);
     let mut server = starting.with("session.player_messages", true).start();
     let mut ann = server.login("ann").await;
     server.redis().pause();

@@ -4,15 +4,14 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::both_stores::on_both_stores;
-use crate::harness::player::Player;
-use crate::harness::server::{Server, Starting, StoreKind};
-use crate::harness::socket::{Encoding, Socket};
+use crate::harness::server::{Server, Starting};
+use crate::harness::socket::{Encoding, Line};
+use crate::harness::stages::{Stage, on_every_stage};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn with_jwt(kind: StoreKind) -> Starting {
-    Server::on(kind).with("auth.jwt_secret", SECRET).with("auth.leeway_ms", 0)
+fn with_jwt(stage: Stage) -> Starting {
+    Server::on(stage).with("auth.jwt_secret", SECRET).with("auth.leeway_ms", 0)
 }
 
 /// A token as the program itself mints it.
@@ -26,9 +25,9 @@ fn token(secret: &str, player: &str, ttl_s: u32) -> String {
     String::from_utf8(minted.stdout).unwrap().trim().to_owned()
 }
 
-on_both_stores! {
-    async fn a_signed_token_opens_a_session_and_no_other_does(kind) {
-        let server = with_jwt(kind).start();
+on_every_stage! {
+    async fn a_signed_token_opens_a_session_and_no_other_does(stage) {
+        let server = with_jwt(stage).start();
         let mut ann = server.connect().await;
         ann.login_with(json!({"token": token(SECRET, "ann", 60)})).await;
         assert_eq!(ann.ready["player"], "ann");
@@ -43,8 +42,8 @@ on_both_stores! {
         ann.pings().await;
     }
 
-    async fn a_link_ends_with_its_token_unless_it_was_refreshed(kind) {
-        let server = with_jwt(kind).start();
+    async fn a_link_ends_with_its_token_unless_it_was_refreshed(stage) {
+        let server = with_jwt(stage).start();
         let short = |player| token(SECRET, player, 2);
         let (mut ann, mut bea) = (server.connect().await, server.connect().await);
         ann.login_with(json!({"token": short("ann")})).await;
@@ -67,21 +66,21 @@ on_both_stores! {
         cem.expect_close(4251).await;
     }
 
-    async fn a_player_may_come_over_tls(kind) {
+    async fn a_player_may_come_over_tls(stage) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&cert_file, made.cert.pem()).unwrap();
         std::fs::write(&key_file, made.signing_key.serialize_pem()).unwrap();
-        let starting = Server::on(kind).with("tls.cert_file", cert_file.display());
+        let starting = Server::on(stage).with("tls.cert_file", cert_file.display());
         let mut server = starting.with("tls.key_file", key_file.display()).start();
         assert!(server.url().starts_with("wss://"), "{}", server.url());
         let trusted = made.cert.der().clone();
-        let mut ann = Player::over(Socket::open_tls(server.url(), trusted.clone(), Encoding::Json).await);
+        let mut ann = server.connect_over(Line::Tls(trusted.clone()), Encoding::Json).await;
         ann.login("ann").await;
         ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
         let credentials = ann.drops();
-        let mut ann = Player::over(Socket::open_tls(server.url(), trusted, Encoding::MessagePack).await);
+        let mut ann = server.connect_over(Line::Tls(trusted), Encoding::MessagePack).await;
         ann.resume(&credentials).await;
         assert_eq!(ann.state().await, json!({"zone": "harbour"}));
         // Who speaks in the clear is not understood, and disturbs nobody.

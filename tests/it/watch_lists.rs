@@ -4,21 +4,21 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::patience::until;
-use crate::harness::server::{Server, Starting, StoreKind};
+use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
+use crate::harness::stages::{Stage, on_every_stage};
 
 const KEY: &str = "s3cret-of-the-stories";
 const PATH: &str = "/v1/players/ann/watches";
 
-fn with_key(kind: StoreKind) -> Starting {
-    Server::on(kind).with("service_key", KEY).with_lease(2_000)
+fn with_key(stage: Stage) -> Starting {
+    Server::on(stage).with("service_key", KEY).with_lease(2_000)
 }
 
-on_both_stores! {
-    async fn who_is_put_on_a_list_is_told_at_once_and_followed(kind) {
-        let server = with_key(kind).with("session.login_policy", "many(2)").start();
+on_every_stage! {
+    async fn who_is_put_on_a_list_is_told_at_once_and_followed(stage) {
+        let server = with_key(stage).with("session.login_policy", "many(2)").start();
         let shop = Service::of(&server, KEY);
         let mut bea = server.login("bea").await;
         let (mut pc, mut phone) = (server.login("ann").await, server.login("ann").await);
@@ -45,8 +45,8 @@ on_both_stores! {
         }
     }
 
-    async fn a_list_of_a_service_outlives_a_crash(kind) {
-        let mut server = with_key(kind).start();
+    async fn a_list_of_a_service_outlives_a_crash(stage) {
+        let mut server = with_key(stage).start();
         let ann = server.login("ann").await;
         let shop = Service::of(&server, KEY);
         assert_eq!(shop.put(PATH, json!({"add": ["bea", "cem"]})).await.0, 200);
@@ -57,8 +57,8 @@ on_both_stores! {
         assert_eq!(ann.ready["watching"], json!(["bea", "cem"]));
     }
 
-    async fn a_session_that_waits_for_its_client_gets_the_list_with_its_first_link(kind) {
-        let server = with_key(kind).start();
+    async fn a_session_that_waits_for_its_client_gets_the_list_with_its_first_link(stage) {
+        let server = with_key(stage).start();
         let shop = Service::of(&server, KEY);
         let mut bea = server.login("bea").await;
         let (_, made) = shop.post("/v1/sessions", json!({"player": "ann"})).await;
@@ -72,8 +72,8 @@ on_both_stores! {
         assert_eq!(ann.expect_presence("bea").await["status"], "busy");
     }
 
-    async fn a_list_that_cannot_be_set_as_asked_changes_nothing(kind) {
-        let server = with_key(kind).with("presence.watches_max", 3).start();
+    async fn a_list_that_cannot_be_set_as_asked_changes_nothing(stage) {
+        let server = with_key(stage).with("presence.watches_max", 3).start();
         let shop = Service::of(&server, KEY);
         let code = |answer: (u16, Value)| (answer.0, answer.1["code"].clone());
         let put = |body: Value| shop.call(Method::PUT, PATH, Some(body));
@@ -99,7 +99,7 @@ on_both_stores! {
 /// Only Redis can be slow: a login waits for its commit while a service sets the list.
 #[tokio::test]
 async fn a_list_that_is_set_during_a_login_is_followed_by_the_newcomer() {
-    let starting = with_key(StoreKind::Redis).with_lease(20_000).with("redis.response_timeout_ms", 5_000);
+    let starting = with_key(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 5_000);
     let mut server = starting.with("session.login_policy", "many(2)").start();
     let shop = Service::of(&server, KEY);
     let (mut bea, mut pc, mut phone) =

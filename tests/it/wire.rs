@@ -6,10 +6,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use crate::harness::both_stores::on_both_stores;
 use crate::harness::player::Player;
 use crate::harness::server::Server;
 use crate::harness::socket::{Encoding, Heard, Socket};
+use crate::harness::stages::on_every_stage;
 
 /// A frame of the other kind than the link's.
 fn of_the_other_kind(encoding: Encoding) -> Message {
@@ -57,9 +57,9 @@ async fn upgrade(server: &Server, path: &str, headers: &[(&str, &str)]) -> (u16,
     (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
 }
 
-on_both_stores! {
-    async fn a_frame_that_does_not_decode_is_named_and_the_link_stays(kind) {
-        let server = Server::on(kind).start();
+on_every_stage! {
+    async fn a_frame_that_does_not_decode_is_named_and_the_link_stays(stage) {
+        let server = Server::on(stage).start();
         let mut bea = server.login("bea").await;
         let mut ann = server.connect().await;
         for logged_in in [false, true] {
@@ -75,8 +75,8 @@ on_both_stores! {
         bea.pings().await;
     }
 
-    async fn before_login_only_a_ping_is_answered(kind) {
-        let server = Server::on(kind).start();
+    async fn before_login_only_a_ping_is_answered(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.connect().await;
         assert_eq!(ann.does("ping", json!({"t": "x"})).await["t"], "x");
         for (op, body) in [
@@ -91,8 +91,8 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({}));
     }
 
-    async fn a_second_login_on_a_link_is_refused_and_the_first_holds(kind) {
-        let server = Server::on(kind).start();
+    async fn a_second_login_on_a_link_is_refused_and_the_first_holds(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.is_refused("login", json!({"token": "dev:bea"}), "already_logged_in").await;
         let Value::String(session) = ann.ready["session"].clone() else { panic!() };
@@ -102,8 +102,8 @@ on_both_stores! {
         assert_eq!(ann.looks_at("ann").await["status"], "online");
     }
 
-    async fn unknown_ops_are_named_and_unknown_fields_ignored(kind) {
-        let server = Server::on(kind).start();
+    async fn unknown_ops_are_named_and_unknown_fields_ignored(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.connect().await;
         ann.is_refused("dance", json!({}), "unknown_op").await;
         ann.login_with(json!({"token": "dev:ann", "shoes": {"left": [1]}})).await;
@@ -114,8 +114,8 @@ on_both_stores! {
         assert_eq!(ann.state().await, json!({"a": 1}));
     }
 
-    async fn a_body_that_does_not_fit_is_a_bad_request(kind) {
-        let server = Server::on(kind).start();
+    async fn a_body_that_does_not_fit_is_a_bad_request(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.connect().await;
         ann.is_refused("login", json!({}), "bad_request").await;
         ann.is_refused("login", json!({"token": 7}), "bad_request").await;
@@ -135,8 +135,8 @@ on_both_stores! {
         ann.pings().await;
     }
 
-    async fn ref_0_asks_for_no_answer_unless_the_request_fails(kind) {
-        let server = Server::on(kind).start();
+    async fn ref_0_asks_for_no_answer_unless_the_request_fails(stage) {
+        let server = Server::on(stage).start();
         let mut ann = server.login("ann").await;
         ann.socket.send("state.patch", 0, &json!({"set": {"a": 1}})).await;
         // Were it answered, `state` would hear that first, and `answer(0)` below would find it.
@@ -145,8 +145,8 @@ on_both_stores! {
         expect_unasked_error(&mut ann, "bad_request").await;
     }
 
-    async fn a_frame_over_the_limit_closes_1009(kind) {
-        let server = Server::on(kind).start();
+    async fn a_frame_over_the_limit_closes_1009(stage) {
+        let server = Server::on(stage).start();
         let mut bea = server.login("bea").await;
         let frame = || match server.encoding() {
             Encoding::Json => Message::text(json!(["ping", 1, {"t": "x".repeat(20_000)}]).to_string()),
@@ -167,10 +167,10 @@ on_both_stores! {
         bea.pings().await;
     }
 
-    async fn text_that_is_not_utf_8_closes_1007(kind) {
-        let server = Server::on(kind).start();
+    async fn text_that_is_not_utf_8_closes_1007(stage) {
+        let server = Server::on(stage).start();
         for logged_in in [false, true] {
-            let mut ann = Player::connect(server.url(), Encoding::Json).await;
+            let mut ann = server.connect_in(Encoding::Json).await;
             if logged_in {
                 ann.login("ann").await;
             }
@@ -179,8 +179,8 @@ on_both_stores! {
         }
     }
 
-    async fn a_violation_of_the_websocket_protocol_closes_1002(kind) {
-        let server = Server::on(kind).start();
+    async fn a_violation_of_the_websocket_protocol_closes_1002(stage) {
+        let server = Server::on(stage).start();
         let unmasked: &[u8] = &[0x81, 0x02, b'h', b'i'];
         let reserved_opcode: &[u8] = &[0x83, 0x80, 0, 0, 0, 0];
         let fragmented_ping: &[u8] = &[0x09, 0x80, 0, 0, 0, 0];
@@ -200,8 +200,8 @@ on_both_stores! {
         }
     }
 
-    async fn who_does_not_log_in_in_time_is_closed_4252(kind) {
-        let server = Server::on(kind).with("link.handshake_timeout_ms", 300).start();
+    async fn who_does_not_log_in_in_time_is_closed_4252(stage) {
+        let server = Server::on(stage).with("link.handshake_timeout_ms", 300).start();
         let mut ann = server.connect().await;
         ann.pings().await;
         ann.expect_close(4252).await;
@@ -212,8 +212,8 @@ on_both_stores! {
         bea.pings().await;
     }
 
-    async fn a_bad_token_closes_4500(kind) {
-        let server = Server::on(kind).start();
+    async fn a_bad_token_closes_4500(stage) {
+        let server = Server::on(stage).start();
         for token in ["ann", "dev:", "dev:a\u{7}b", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.", ""] {
             let mut ann = server.connect().await;
             ann.is_refused("login", json!({"token": token}), "unauthorized").await;
@@ -221,8 +221,8 @@ on_both_stores! {
         }
     }
 
-    async fn the_first_known_subprotocol_is_taken_and_unknown_ones_alone_are_refused(kind) {
-        let server = Server::on(kind).start();
+    async fn the_first_known_subprotocol_is_taken_and_unknown_ones_alone_are_refused(stage) {
+        let server = Server::on(stage).start();
         let (json_name, pack_name) = (Encoding::Json.subprotocol(), Encoding::MessagePack.subprotocol());
         let offer = |names: String| [("Sec-WebSocket-Protocol", names)];
         for (offered, status, chosen) in [
@@ -243,8 +243,8 @@ on_both_stores! {
         assert!(!text.contains("sec-websocket-protocol"), "{text}");
     }
 
-    async fn a_foreign_page_may_not_connect(kind) {
-        let server = Server::on(kind).with("auth.origins_allowed", "https://game.example.com").start();
+    async fn a_foreign_page_may_not_connect(stage) {
+        let server = Server::on(stage).with("auth.origins_allowed", "https://game.example.com").start();
         for (origin, status) in [
             ("https://game.example.com", 101),
             ("https://evil.example.com", 403),
@@ -256,33 +256,33 @@ on_both_stores! {
         }
     }
 
-    async fn a_request_is_as_long_as_the_setting_lets_it_be(kind) {
-        let server = Server::on(kind).with("link.request_head_bytes_max", 512).start();
+    async fn a_request_is_as_long_as_the_setting_lets_it_be(stage) {
+        let server = Server::on(stage).with("link.request_head_bytes_max", 512).start();
         assert_eq!(upgrade(&server, "/v1/connect", &[("X", "short")]).await.0, 101);
         assert_eq!(upgrade(&server, "/v1/connect", &[("X", &"x".repeat(400))]).await.0, 431);
     }
 
-    async fn limits_are_told_as_they_are_set(kind) {
-        let starting = Server::on(kind).with("link.fragments_max", 7).with("link.message_timeout_ms", 4_321);
+    async fn limits_are_told_as_they_are_set(stage) {
+        let starting = Server::on(stage).with("link.fragments_max", 7).with("link.message_timeout_ms", 4_321);
         let server = starting.start();
         let ann = server.login("ann").await;
         let limits = &ann.ready["limits"];
         assert_eq!((&limits["fragments"], &limits["message_ms"]), (&json!(7), &json!(4_321)), "{limits}");
     }
 
-    async fn clients_connect_to_one_path_alone(kind) {
-        let server = Server::on(kind).start();
+    async fn clients_connect_to_one_path_alone(stage) {
+        let server = Server::on(stage).start();
         for path in ["/", "/v1/connect/", "/v1", "/metrics"] {
             assert_eq!(upgrade(&server, path, &[]).await.0, 404, "{path}");
         }
         assert_eq!(upgrade(&server, "/v1/connect?build=7", &[]).await.0, 101);
     }
 
-    async fn both_encodings_say_the_same(kind) {
-        let server = Server::on(kind).with("session.player_messages", true).start();
-        let mut ann = Player::connect(server.url(), Encoding::Json).await;
+    async fn both_encodings_say_the_same(stage) {
+        let server = Server::on(stage).with("session.player_messages", true).start();
+        let mut ann = server.connect_in(Encoding::Json).await;
         ann.login("ann").await;
-        let mut bea = Player::connect(server.url(), Encoding::MessagePack).await;
+        let mut bea = server.connect_in(Encoding::MessagePack).await;
         bea.login("bea").await;
         let values = json!({"n": null, "t": true, "i": -7, "u": u64::MAX, "f": 0.5, "s": "Ünïcode", "l": [1, [2]], "m": {"a": {}}});
         for (from, to) in [(0, 1), (1, 0)] {
@@ -296,8 +296,8 @@ on_both_stores! {
         }
     }
 
-    async fn a_link_that_only_connects_is_nobody(kind) {
-        let server = Server::on(kind).with("link.handshake_timeout_ms", 300).start();
+    async fn a_link_that_only_connects_is_nobody(stage) {
+        let server = Server::on(stage).with("link.handshake_timeout_ms", 300).start();
         // Never sends a byte of the upgrade.
         let mut silent = TcpStream::connect(server.host()).await.unwrap();
         let read = tokio::time::timeout(crate::harness::patience::PATIENCE, silent.read(&mut [0; 1])).await;

@@ -4,15 +4,20 @@ use super::patience::until;
 use super::server::Server;
 
 impl Server {
-    /// The sum of all series of a metric with this label; of all its series if the label is empty.
+    /// The sum of all series of a metric with this label; of all its series if the label is empty. Of several nodes
+    /// together.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> u64 {
-        let page = reqwest::get(format!("{}/metrics", self.service_url())).await.unwrap();
-        let page = page.text().await.unwrap();
-        let series = page.lines().filter(|line| {
-            let of_name = line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-            of_name && line.contains(label)
-        });
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+        let mut sum = 0;
+        for url in self.service_urls() {
+            let page = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+            let series = page.lines().filter(|line| {
+                let of_name = line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+                of_name && line.contains(label)
+            });
+            let values = series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64);
+            sum += values.sum::<u64>();
+        }
+        sum
     }
 
     /// Waits until a metric has come this far.

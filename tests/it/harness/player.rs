@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Value, json};
 
+use super::detour::Detour;
 use super::socket::{Encoding, Frame, Heard, Socket};
 
 /// The body of an `error`.
@@ -24,6 +25,8 @@ pub(crate) struct Credentials {
 /// A player on one link.
 pub(crate) struct Player {
     pub(crate) socket: Socket,
+    /// How she comes home, where there are several nodes.
+    detour: Option<Detour>,
     /// The body of the latest `ready`.
     pub(crate) ready: Value,
     pushes: VecDeque<Frame>,
@@ -48,8 +51,14 @@ impl Player {
 
     /// The same over a socket that is there already.
     pub(crate) fn over(socket: Socket) -> Self {
+        Self::on_her_way(socket, None)
+    }
+
+    /// The same where the socket leads to the wrong node.
+    pub(crate) fn on_her_way(socket: Socket, detour: Option<Detour>) -> Self {
         Self {
             socket,
+            detour,
             ready: Value::Null,
             pushes: VecDeque::new(),
             answers: HashMap::new(),
@@ -134,8 +143,11 @@ impl Player {
     }
 
     /// Prepares a request; all that are prepared go in one write with the next one that is sent.
-    pub(crate) async fn feed(&mut self, op: &str, body: Value) -> u64 {
+    pub(crate) async fn feed(&mut self, op: &str, mut body: Value) -> u64 {
         self.last_reference += 1;
+        if let Some(detour) = &mut self.detour {
+            detour.says(&mut self.socket, op, self.last_reference, &mut body).await;
+        }
         self.socket.feed(op, self.last_reference, &body).await;
         u64::from(self.last_reference)
     }
@@ -392,14 +404,26 @@ impl Player {
 
     /// The next frame or the end, with what every frame must keep to.
     pub(crate) async fn hear(&mut self) -> Heard {
-        let heard = self.socket.hear().await;
-        if let Heard::Frame(frame) = &heard {
-            self.note(frame);
+        loop {
+            let heard = self.socket.hear().await;
+            match (&heard, &mut self.detour) {
+                (Heard::Frame(frame), Some(detour)) if frame.op == "redirect" => {
+                    detour.is_sent(&mut self.socket, &frame.body).await;
+                    continue;
+                }
+                (Heard::Frame(frame), _) => self.note(frame),
+                (Heard::Closed(_), _) => {}
+            }
+            return heard;
         }
-        heard
     }
 
     fn note(&mut self, frame: &Frame) {
+        match (&mut self.detour, frame.op.as_str()) {
+            (Some(detour), "ready") => detour.arrives(),
+            (Some(detour), "ok" | "error") => detour.answered(frame.number),
+            _ => {}
+        }
         match frame.op.as_str() {
             "ready" => {
                 self.ready = frame.body.clone();

@@ -1,27 +1,25 @@
-//! A real `hearth` process of a test's own, on a store of its own: port 0, temporary folders, hurt by process id
-//! (killed, stopped, continued, started again on the same data and port) and ended when the value is dropped.
+//! A real server of a test's own, on a store of its own: one `hearth` process, or three of one cluster. Port 0, temporary
+//! folders, hurt by process id (killed, stopped, continued, started again on the same data and port) and ended when the
+//! value is dropped. What is done to a server of three is done to all of them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::detour::Detour;
+use super::doors::{Door, Doors, Way};
 use super::patience::PATIENCE;
 use super::player::{Credentials, Player, Refused};
+use super::process::{Exit, Process, Starts};
 use super::redis_server::RedisServer;
-use super::socket::Encoding;
+use super::socket::{Encoding, Line, Socket, host_of};
+use super::stages::Stage;
 
-/// Which store a story is told on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoreKind {
-    Embedded,
-    Redis,
-}
+/// The nodes of a cluster. Ann, bea and cem, of whom most stories tell, are each at home at another one.
+const NODES: [&str; 3] = ["one", "two", "three"];
 
 /// A server that is about to start.
 pub(crate) struct Starting {
@@ -29,6 +27,8 @@ pub(crate) struct Starting {
     guard_off: Option<&'static str>,
     store: Store,
     port: u16,
+    /// How clients come home, where there are several nodes.
+    way: Option<Way>,
 }
 
 /// Where a server keeps what outlives it.
@@ -54,7 +54,7 @@ impl Starting {
         // Few shards: each is a lease to be taken and given back, which is most of what starting and stopping costs.
         let settings = [("cluster.name", "test"), ("cluster.shards", "16")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { settings: settings.into(), guard_off: None, store, port: 0 }
+        Self { settings: settings.into(), guard_off: None, store, port: 0, way: None }
     }
 
     /// Changes a setting, by the name it has in `config/hearth.toml`.
@@ -98,46 +98,80 @@ impl Starting {
         }
     }
 
-    fn try_start(self) -> Result<Server, Exit> {
-        let folder = tempfile::tempdir().unwrap();
-        let process = Process::start(&self, self.port, folder.path())?;
-        Ok(Server { process, starting: self, folder })
+    /// As several nodes.
+    fn as_cluster(mut self, way: Way) -> Self {
+        self.way = Some(way);
+        self
     }
 
-    fn arguments(&self, port: u16) -> Vec<String> {
+    fn try_start(self) -> Result<Server, Exit> {
+        let names = if self.way.is_some() { NODES.map(Some).to_vec() } else { vec![None] };
+        let starts: Vec<_> = names
+            .into_iter()
+            .map(|name| {
+                let folder = tempfile::tempdir().unwrap();
+                (name, self.start_node(name, self.port, folder.path()), folder)
+            })
+            .collect();
+        let ready = |(name, starts, folder): (_, Starts, _)| {
+            starts.ready().map(|process| Node { name, process, folder })
+        };
+        let nodes = starts.into_iter().map(ready).collect::<Result<_, _>>()?;
+        let server = Server { nodes, starting: self };
+        server.wait_for_links();
+        Ok(server)
+    }
+
+    fn start_node(&self, name: Option<&str>, port: u16, folder: &Path) -> Starts {
+        Starts::now(&self.arguments(name, port), self.guard_off, folder)
+    }
+
+    fn arguments(&self, name: Option<&str>, port: u16) -> Vec<String> {
         let client_addr =
             self.settings.get("client_addr").cloned().unwrap_or_else(|| format!("127.0.0.1:{port}"));
         let store = self.store.url();
-        let named = ["--client-addr", &client_addr, "--service-addr", "127.0.0.1:0", "--store", &store];
+        let mut named =
+            vec!["--client-addr", &client_addr, "--service-addr", "127.0.0.1:0", "--store", &store];
+        if let Some(name) = name {
+            named.extend(["--node-id", name]);
+            // Those that start together know of each other soon.
+            if !self.settings.contains_key("home.lease_ttl_ms") {
+                named.extend(["--set", "cluster.member_ttl_ms=1500"]);
+            }
+        }
         let mut arguments: Vec<String> = named.into_iter().map(str::to_owned).collect();
         for (name, value) in &self.settings {
             arguments.extend(["--set".to_owned(), format!("{name}={value}")]);
         }
         arguments
     }
+
+    fn shards(&self) -> u16 {
+        self.settings["cluster.shards"].parse().unwrap()
+    }
 }
 
-/// How a server ended that did not become ready.
-#[derive(Debug)]
-pub(crate) struct Exit {
-    pub(crate) code: Option<i32>,
-    /// What it said on standard error, without log lines.
-    pub(crate) lines: Vec<String>,
+/// One process of a server.
+struct Node {
+    /// Where there are several.
+    name: Option<&'static str>,
+    process: Process,
+    folder: TempDir,
 }
 
 /// A running server.
 pub(crate) struct Server {
-    process: Process,
+    nodes: Vec<Node>,
     starting: Starting,
-    folder: TempDir,
 }
 
 impl Server {
     /// A server with a store of its own.
-    pub(crate) fn on(kind: StoreKind) -> Starting {
-        match kind {
-            StoreKind::Embedded => Starting::on(Store::Embedded(tempfile::tempdir().unwrap())),
-            StoreKind::Redis => Self::on_redis(RedisServer::start()),
+    pub(crate) fn on(stage: Stage) -> Starting {
+        match stage {
+            Stage::Embedded => Starting::on(Store::Embedded(tempfile::tempdir().unwrap())),
+            Stage::Redis => Self::on_redis(RedisServer::start()),
+            Stage::WrongNode(way) => Self::on_redis(RedisServer::start()).as_cluster(way),
         }
     }
 
@@ -164,14 +198,19 @@ impl Server {
         }
     }
 
-    /// Where clients connect: `ws://HOST:PORT/v1/connect`.
+    /// Where clients connect: `ws://HOST:PORT/v1/connect`. Of several nodes the first one's.
     pub(crate) fn url(&self) -> &str {
-        &self.process.url
+        &self.nodes[0].process.url
     }
 
-    /// Where services call: `http://HOST:PORT`.
+    /// Where services call: `http://HOST:PORT`. Of several nodes the first one's.
     pub(crate) fn service_url(&self) -> &str {
-        &self.process.service_url
+        &self.nodes[0].process.service_url
+    }
+
+    /// Where services call at each of its nodes.
+    pub(crate) fn service_urls(&self) -> Vec<&str> {
+        self.nodes.iter().map(|node| node.process.service_url.as_str()).collect()
     }
 
     /// Its client port.
@@ -181,20 +220,54 @@ impl Server {
 
     /// `HOST:PORT` of its client address.
     pub(crate) fn host(&self) -> &str {
-        self.url().split("//").nth(1).and_then(|rest| rest.split('/').next()).unwrap()
+        host_of(self.url())
     }
 
     /// What its players speak, unless they say otherwise: so both encodings live through every story.
     pub(crate) fn encoding(&self) -> Encoding {
-        match self.starting.store {
-            Store::Embedded(_) => Encoding::Json,
-            Store::Redis(_) | Store::Borrowed(_) => Encoding::MessagePack,
+        match (&self.starting.store, self.starting.way) {
+            (Store::Embedded(_), _) | (_, Some(Way::Redirected)) => Encoding::Json,
+            (Store::Redis(_) | Store::Borrowed(_), _) => Encoding::MessagePack,
         }
+    }
+
+    /// The doors of its nodes, if there are several.
+    pub(crate) fn doors(&self) -> Option<Doors> {
+        let door = |node: &Node| Door {
+            node: node.name.unwrap(),
+            url: node.process.url.clone(),
+            service_url: node.process.service_url.clone(),
+        };
+        let way = self.starting.way?;
+        Some(Doors::new(self.nodes.iter().map(door).collect(), self.starting.shards(), way))
     }
 
     /// A link without a session.
     pub(crate) async fn connect(&self) -> Player {
-        Player::connect(self.url(), self.encoding()).await
+        self.connect_over(Line::Plain, self.encoding()).await
+    }
+
+    /// The same, in this encoding.
+    pub(crate) async fn connect_in(&self, encoding: Encoding) -> Player {
+        self.connect_over(Line::Plain, encoding).await
+    }
+
+    /// The same, over this line.
+    pub(crate) async fn connect_over(&self, line: Line, encoding: Encoding) -> Player {
+        self.connect_at(self.url(), line, encoding).await
+    }
+
+    /// A link that is to be this player's after it has said something else: of several nodes at one where she is not at
+    /// home.
+    pub(crate) async fn connect_for(&self, player: &str) -> Player {
+        let doors = self.doors();
+        let wrong = doors.as_ref().map(|doors| &doors.wrong_for(doors.shard_of(player).unwrap()).url);
+        self.connect_at(wrong.map_or(self.url(), String::as_str), Line::Plain, self.encoding()).await
+    }
+
+    async fn connect_at(&self, url: &str, line: Line, encoding: Encoding) -> Player {
+        let socket = Socket::open_over(line, url, encoding).await;
+        Player::on_her_way(socket, self.doors().map(|doors| Detour::new(doors, url)))
     }
 
     /// A player who is logged in.
@@ -218,8 +291,7 @@ impl Server {
 
     /// `kill -9`.
     pub(crate) fn kill9(&mut self) {
-        self.process.child.kill().unwrap();
-        self.process.child.wait().unwrap();
+        self.nodes.iter_mut().for_each(|node| node.process.kill9());
     }
 
     /// SIGTERM, and waits for the end.
@@ -230,142 +302,74 @@ impl Server {
 
     /// SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
-        self.process.signal("TERM");
+        self.signal("TERM");
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended; of several nodes the first that failed counts.
     pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
-        self.process.wait_for_end()
+        let ended: Vec<_> = self.nodes.iter_mut().map(|node| node.process.wait_for_end()).collect();
+        *ended.iter().find(|status| !status.success()).unwrap_or(&ended[0])
     }
 
     /// Stops the process without ending it.
     pub(crate) fn pause(&self) {
-        self.process.signal("STOP");
+        self.signal("STOP");
     }
 
     /// Lets a stopped process go on.
     pub(crate) fn go_on(&self) {
-        self.process.signal("CONT");
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        self.nodes.iter().for_each(|node| node.process.signal(name));
     }
 
     /// Starts an ended server again: the same store, the same settings and, if nobody took it meanwhile, the same port.
     pub(crate) fn restart(&mut self) {
-        let again = |port| Process::start(&self.starting, port, self.folder.path());
-        self.process = again(self.port()).or_else(|_| again(0)).expect("the server starts again");
+        let port_of = |node: &Node| host_of(&node.process.url).rsplit(':').next().unwrap().parse().unwrap();
+        let again = |node: &Node, port| self.starting.start_node(node.name, port, node.folder.path());
+        let starts: Vec<Starts> = self.nodes.iter().map(|node| again(node, port_of(node))).collect();
+        let ready = |(node, starts): (&Node, Starts)| {
+            starts.ready().or_else(|_| again(node, 0).ready()).expect("the server starts again")
+        };
+        let processes: Vec<Process> = self.nodes.iter().zip(starts).map(ready).collect();
+        self.nodes.iter_mut().zip(processes).for_each(|(node, process)| node.process = process);
+        self.wait_for_links();
+    }
+
+    /// Waits until each node of several has a link to each other one.
+    fn wait_for_links(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let others = self.nodes.len() - 1;
+        for node in &self.nodes {
+            while node.process.times_logged("a peer link stands") < others {
+                assert!(Instant::now() < deadline, "the nodes do not find each other");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
     }
 
     /// The process, for those who look at it from outside.
-    #[allow(dead_code, reason = "tests/hostile does, through this same file")]
     pub(crate) fn pid(&self) -> u32 {
-        self.process.child.id()
+        self.nodes[0].process.pid()
     }
 
-    /// Its log so far.
+    /// Its log so far; of several nodes one behind the other.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.process.log).unwrap_or_default()
+        self.nodes.iter().map(|node| node.process.log()).collect()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- the server's last words\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
-        }
-    }
-}
-
-/// The process, its address and its log.
-struct Process {
-    child: Child,
-    url: String,
-    service_url: String,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(starting: &Starting, port: u16, folder: &Path) -> Result<Self, Exit> {
-        let log = folder.join("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_"))
-        {
-            command.env_remove(name);
-        }
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        if let Some(guard) = starting.guard_off {
-            command.env("HEARTH_SABOTAGE", guard);
-        }
-        command.args(starting.arguments(port)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-        let mut child = command.spawn().unwrap();
-        let said = lines_of(child.stdout.take().unwrap());
-        let mut process = Self { child, url: String::new(), service_url: String::new(), log };
-        match (said_address(&said, "clients "), said_address(&said, "services ")) {
-            (Some(url), Some(service_url)) => {
-                (process.url, process.service_url) = (url, service_url);
-                Ok(process)
+            for node in &self.nodes {
+                let log = node.process.log();
+                let lines: Vec<&str> = log.lines().collect();
+                let last = lines[lines.len().saturating_sub(40)..].join("\n");
+                eprintln!("--- the last words of {}\n{last}", node.name.unwrap_or("the server"));
             }
-            _ => Err(process.exit()),
         }
     }
-
-    fn exit(&mut self) -> Exit {
-        let code = self.wait_for_end().code();
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        // Log lines begin with the time.
-        let lines = log.lines().filter(|line| !line.starts_with(|c: char| c.is_ascii_digit()));
-        Exit { code, lines: lines.map(str::to_owned).collect() }
-    }
-
-    fn wait_for_end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the server does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // SIGKILL also ends a stopped process.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An address from the lines that a server says when it is ready; `None` when it ends before.
-fn said_address(said: &Receiver<String>, name: &str) -> Option<String> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match said.recv_timeout(left) {
-            Ok(line) => {
-                if let Some(url) = line.trim().strip_prefix(name) {
-                    return Some(url.trim().to_owned());
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => panic!("the server is not ready in time"),
-        }
-    }
-}
-
-/// Reads to the end on a thread of its own, so that the pipe never fills.
-fn lines_of(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            let _ = sender.send(line);
-        }
-    });
-    receiver
 }

@@ -3,12 +3,15 @@
 use reqwest::Method;
 use serde_json::Value;
 
+use super::doors::Doors;
 use super::server::Server;
 
-/// A service with its key or token.
+/// A service with its key or token. Of a server of several nodes it calls one at which whoever the call is about is not
+/// at home.
 #[derive(Clone)]
 pub(crate) struct Service {
     url: String,
+    doors: Option<Doors>,
     key: String,
     client: reqwest::Client,
 }
@@ -19,17 +22,18 @@ pub(crate) type Answer = (u16, Value);
 impl Service {
     /// A service that calls this server with this key.
     pub(crate) fn of(server: &Server, key: &str) -> Self {
-        Self::at(server.service_url(), key)
+        Self { doors: server.doors(), ..Self::at(server.service_url(), key) }
     }
 
     /// A service that calls there: `http://HOST:PORT`.
     pub(crate) fn at(url: &str, key: &str) -> Self {
-        Self { url: url.to_owned(), key: key.to_owned(), client: reqwest::Client::new() }
+        Self { url: url.to_owned(), doors: None, key: key.to_owned(), client: reqwest::Client::new() }
     }
 
     /// One call.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let url = format!("{}{path}", self.url_for(path, body.as_ref()));
+        let request = self.client.request(method, url).bearer_auth(&self.key);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
@@ -38,6 +42,14 @@ impl Service {
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn url_for(&self, path: &str, body: Option<&Value>) -> &str {
+        let wrong = self.doors.as_ref().and_then(|doors| {
+            let shard = doors.shard_of_call(path, body)?;
+            Some(&doors.wrong_for(shard).service_url)
+        });
+        wrong.unwrap_or(&self.url)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

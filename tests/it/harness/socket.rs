@@ -86,58 +86,59 @@ pub(crate) enum Heard {
     Closed(Option<u16>),
 }
 
+/// What a client connects over.
+#[derive(Debug, Clone)]
+pub(crate) enum Line {
+    Plain,
+    /// With a small receive buffer, so that a reader who does not read is noticed soon.
+    Narrow,
+    /// TLS, where one certificate alone is trusted.
+    Tls(CertificateDer<'static>),
+}
+
 /// One WebSocket.
 pub(crate) struct Socket {
     ws: WebSocketStream<Box<dyn Wire>>,
     encoding: Encoding,
+    line: Line,
 }
 
 impl Socket {
     /// Connects and upgrades.
     pub(crate) async fn open(url: &str, encoding: Encoding) -> Self {
-        Self::open_on(TcpStream::connect(host_of(url)).await.unwrap(), url, encoding).await
+        Self::open_over(Line::Plain, url, encoding).await
     }
 
-    /// The same with a small receive buffer, so that a reader who does not read is noticed soon.
-    pub(crate) async fn open_narrow(url: &str, encoding: Encoding) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        Self::open_on(socket.connect(host_of(url).parse().unwrap()).await.unwrap(), url, encoding).await
-    }
-
-    /// The same over TLS, trusting one certificate alone.
-    pub(crate) async fn open_tls(url: &str, trusted: CertificateDer<'static>, encoding: Encoding) -> Self {
-        Self::try_open_tls(url, trusted, encoding).await.expect("the server's certificate is the trusted one")
+    /// The same over a line that is not a plain one.
+    pub(crate) async fn open_over(line: Line, url: &str, encoding: Encoding) -> Self {
+        Self::try_open_over(line, url, encoding).await.expect("the server's certificate is the trusted one")
     }
 
     /// The same, where the server may have another certificate.
-    pub(crate) async fn try_open_tls(
-        url: &str,
-        trusted: CertificateDer<'static>,
-        encoding: Encoding,
-    ) -> Option<Self> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(trusted).unwrap();
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let tcp = TcpStream::connect(host_of(url)).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-        let tls = connector.connect("localhost".try_into().unwrap(), tcp).await.ok()?;
-        Some(Self::open_on(tls, url, encoding).await)
-    }
-
-    async fn open_on(wire: impl Wire + 'static, url: &str, encoding: Encoding) -> Self {
+    pub(crate) async fn try_open_over(line: Line, url: &str, encoding: Encoding) -> Option<Self> {
+        let wire: Box<dyn Wire> = match &line {
+            Line::Plain => Box::new(TcpStream::connect(host_of(url)).await.unwrap()),
+            Line::Narrow => {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.set_recv_buffer_size(4096).unwrap();
+                Box::new(socket.connect(host_of(url).parse().unwrap()).await.unwrap())
+            }
+            Line::Tls(trusted) => {
+                let tcp = TcpStream::connect(host_of(url)).await.unwrap();
+                Box::new(trusting(trusted).connect("localhost".try_into().unwrap(), tcp).await.ok()?)
+            }
+        };
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", encoding.subprotocol().parse().unwrap());
-        let wire: Box<dyn Wire> = Box::new(wire);
         let upgrade = tokio_tungstenite::client_async(request, wire);
         let (ws, _) =
             timeout(PATIENCE, upgrade).await.expect("an answer to the upgrade").expect("the upgrade");
-        Self { ws, encoding }
+        Some(Self { ws, encoding, line })
+    }
+
+    /// Goes to another place, in the same way.
+    pub(crate) async fn goes_to(&mut self, url: &str) {
+        *self = Self::open_over(self.line.clone(), url, self.encoding).await;
     }
 
     /// Sends one frame.
@@ -208,6 +209,18 @@ impl Socket {
         };
         timeout(deadline, heard).await.ok()
     }
+}
+
+fn trusting(certificate: &CertificateDer<'static>) -> tokio_rustls::TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
 }
 
 /// `HOST:PORT` of a URL.
