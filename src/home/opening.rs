@@ -219,12 +219,13 @@ impl Home {
         resume: Resume<'_>,
         attached: impl FnOnce(&PlayerId, bool, &[PlayerId]),
     ) -> Result<Resumed, HomeError> {
-        let shard = self.shard(resume.session.shard())?;
-        self.serving(shard).await?;
         let not_resumable = HomeError::Refused(Refusal::NotResumable);
+        // No home could say otherwise: it is refused here, wherever the session is at home.
         let Some(ticket_n) = self.tickets.open(resume.session, resume.ticket) else {
             return Err(not_resumable);
         };
+        let shard = self.shard(resume.session.shard())?;
+        self.serving(shard).await?;
         let Some(cell) = self.records.session(resume.session) else {
             let banned = self.bans.of_session(resume.session, clock::now().unix_ms);
             return Err(banned.map_or(not_resumable, |reason| Refusal::Banned { reason }.into()));
