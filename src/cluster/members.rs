@@ -1,12 +1,12 @@
 //! This node among the others: one task says at every heartbeat that it lives, and keeps what the store answers. While
 //! the store is away the last that was heard stays. Never decides who holds what: the store's leases do.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
@@ -19,6 +19,8 @@ use crate::tasks::Tasks;
 const BEAT_MAX: Duration = Duration::from_secs(1);
 /// Heartbeats that a node may miss before it is taken for dead, and one.
 const BEATS_PER_TTL: u32 = 6;
+/// How much longer than until its next heartbeat a node may take to hear what another one has said.
+const HEARD_LATE: Duration = Duration::from_millis(150);
 
 /// What the room needs to know.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct Members {
     settings: MemberSettings,
     me: Owner,
     says: Mutex<Says>,
+    /// Since when it says that it drains.
+    drains_since: OnceLock<Instant>,
     store: Arc<dyn Store>,
     snapshot: watch::Sender<Snapshot>,
     /// Asks for a heartbeat out of turn.
@@ -116,6 +120,7 @@ impl Members {
             settings,
             me: owner,
             says: Mutex::new(says),
+            drains_since: OnceLock::new(),
             store,
             snapshot,
             hurry: Notify::new(),
@@ -141,10 +146,10 @@ impl Members {
         self.snapshot.subscribe()
     }
 
-    /// How often a node says that it lives: how long it takes at most until all know what one says.
+    /// How long it takes at most until all know what one says.
     #[must_use]
-    pub fn beat(&self) -> Duration {
-        self.settings.beat()
+    pub fn heard_within(&self) -> Duration {
+        self.settings.beat() + HEARD_LATE
     }
 
     /// What this node holds, to be told with the next heartbeat.
@@ -161,6 +166,7 @@ impl Members {
     /// From now on this node takes no shards: said at once, here and to the others.
     pub fn drain(&self) {
         self.says.lock().drains = true;
+        self.drains_since.get_or_init(Instant::now);
         let present = self.snapshot();
         let seen = present.seen().iter().cloned().map(|mut seen| {
             seen.member.says.drains |= seen.member.owner == self.me;
@@ -170,12 +176,26 @@ impl Members {
         self.hurry.notify_one();
     }
 
-    /// Says that this node has left. Its tasks must have ended, or the next heartbeat takes it back.
+    /// Says that this node has left, once all can have heard that it is about to: who is gone and has not said so is
+    /// waited for. Its tasks must have ended, or the next heartbeat takes it back.
     ///
     /// # Errors
     /// [`StoreError`]: the others hear of it when its time is over.
     pub async fn leave(&self) -> Result<(), StoreError> {
+        if self.snapshot().has_others() && !self.superseded.is_cancelled() {
+            if self.drains_since.get().is_none() {
+                self.drain();
+                self.store.heartbeat(self.heartbeat()).await?;
+            }
+            let since = *self.drains_since.get_or_init(Instant::now);
+            tokio::time::sleep_until(since + self.heard_within()).await;
+        }
         self.store.leave(&self.me).await
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let member = Member { owner: self.me.clone(), says: self.says.lock().clone() };
+        Heartbeat { member, joins: false, ttl: self.settings.ttl }
     }
 
     /// Resolves when a newer process has this node's name: this one must end.
@@ -206,10 +226,7 @@ impl Members {
                 () = self.hurry.notified() => {}
                 _ = ticks.tick() => {}
             }
-            let says = self.says.lock().clone();
-            let member = Member { owner: self.me.clone(), says };
-            let heartbeat = Heartbeat { member, joins: false, ttl: self.settings.ttl };
-            let trouble = match self.store.heartbeat(heartbeat).await {
+            let trouble = match self.store.heartbeat(self.heartbeat()).await {
                 Ok(Beat::Members(seen)) => {
                     self.hear(seen);
                     None

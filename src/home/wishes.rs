@@ -10,9 +10,6 @@ use super::placement::{Placement, node_of};
 use super::record::millis;
 use crate::cluster::{Members, Snapshot};
 
-/// How much longer than a heartbeat a node that leaves waits until all others know.
-const KNOWN_TO_ALL_MS: u64 = 150;
-
 /// The wishes of one node.
 pub(super) struct Wishes {
     members: Arc<Members>,
@@ -59,7 +56,7 @@ impl Wishes {
         self.elsewhere = places.iter().map(|place| *place == Place::Elsewhere).collect();
         if self.members.drains() && self.drain_from_ms.is_none() {
             // Shards that are given back before anybody knows would be nobody's meanwhile.
-            self.drain_from_ms = Some(now_ms + millis(self.members.beat()) + KNOWN_TO_ALL_MS);
+            self.drain_from_ms = Some(now_ms + millis(self.members.heard_within()));
         }
         true
     }
