@@ -147,7 +147,7 @@ on_every_stage! {
         assert!(server.wait_for_end().success());
         let down = std::time::Instant::now();
         server.restart();
-        assert!(down.elapsed().as_millis() < 2_000, "its leases were given back: {:?}", down.elapsed());
+        assert!(down.elapsed().as_millis() < 4_000, "its leases were given back: {:?}", down.elapsed());
         let mut ann = server.resume(&ann.drops()).await;
         assert_eq!((&ann.ready["rolled_back"], &ann.ready["cseq"]), (&json!(null), &json!(3)));
         assert_eq!(ann.state().await, json!({"n": 3}));

@@ -62,7 +62,7 @@ on_every_stage! {
         forged.session = "not a session".to_owned();
         not_resumable(&server, &forged).await;
         // On the same link a login is still welcome.
-        let mut link = server.connect().await;
+        let mut link = server.connect_for("cem").await;
         link.try_resume(&forged).await.expect_err("forged");
         link.login("cem").await;
         server.resume(&ann).await;

@@ -39,11 +39,6 @@ impl Doors {
         self.way
     }
 
-    /// Of somebody who says no name.
-    pub(crate) fn any(&self) -> &Door {
-        &self.all[0]
-    }
-
     /// Where this shard is not at home.
     pub(crate) fn wrong_for(&self, shard: ShardId) -> &Door {
         let nodes = self.all.iter().map(|door| door.node);

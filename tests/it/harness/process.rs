@@ -77,6 +77,7 @@ impl Process {
         Exit { code, lines: lines.map(str::to_owned).collect() }
     }
 
+    #[allow(dead_code, reason = "tests/hostile does, through this same file")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

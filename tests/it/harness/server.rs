@@ -98,8 +98,8 @@ impl Starting {
         }
     }
 
-    /// As several nodes.
-    fn as_cluster(mut self, way: Way) -> Self {
+    /// Makes it a server of several nodes.
+    fn on_several_nodes(mut self, way: Way) -> Self {
         self.way = Some(way);
         self
     }
@@ -171,7 +171,7 @@ impl Server {
         match stage {
             Stage::Embedded => Starting::on(Store::Embedded(tempfile::tempdir().unwrap())),
             Stage::Redis => Self::on_redis(RedisServer::start()),
-            Stage::WrongNode(way) => Self::on_redis(RedisServer::start()).as_cluster(way),
+            Stage::WrongNode(way) => Self::on_redis(RedisServer::start()).on_several_nodes(way),
         }
     }
 
@@ -211,11 +211,6 @@ impl Server {
     /// Where services call at each of its nodes.
     pub(crate) fn service_urls(&self) -> Vec<&str> {
         self.nodes.iter().map(|node| node.process.service_url.as_str()).collect()
-    }
-
-    /// Its client port.
-    pub(crate) fn port(&self) -> u16 {
-        self.host().rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// `HOST:PORT` of its client address.
@@ -351,6 +346,7 @@ impl Server {
     }
 
     /// The process, for those who look at it from outside.
+    #[allow(dead_code, reason = "tests/hostile does, through this same file")]
     pub(crate) fn pid(&self) -> u32 {
         self.nodes[0].process.pid()
     }
