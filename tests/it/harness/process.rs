@@ -34,7 +34,6 @@ impl Starts {
             command.env_remove(name);
         }
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let began_at = stderr.metadata().unwrap().len();
         if let Some(guard) = guard_off {
             command.env("HEARTH_SABOTAGE", guard);
         }
@@ -42,7 +41,7 @@ impl Starts {
         let mut child = command.spawn().unwrap();
         let said = lines_of(child.stdout.take().unwrap());
         let (url, service_url) = (String::new(), String::new());
-        Self { process: Process { child, url, service_url, log, began_at }, said }
+        Self { process: Process { child, url, service_url, log }, said }
     }
 
     /// Waits until it is ready, or has ended.
@@ -64,8 +63,6 @@ pub(crate) struct Process {
     pub(crate) url: String,
     pub(crate) service_url: String,
     log: PathBuf,
-    /// How long the log was before this process.
-    began_at: u64,
 }
 
 impl Process {
@@ -85,12 +82,6 @@ impl Process {
     /// The log, with that of earlier processes in the same folder.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// How often this process has logged this.
-    pub(crate) fn times_logged(&self, words: &str) -> usize {
-        let log = self.log();
-        log.get(usize::try_from(self.began_at).unwrap()..).unwrap_or_default().matches(words).count()
     }
 
     pub(crate) fn kill9(&mut self) {

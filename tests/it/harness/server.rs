@@ -5,21 +5,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::detour::Detour;
-use super::doors::{Door, Doors, Way};
-use super::patience::PATIENCE;
+use super::doors::{self, Door, Doors, Way};
+use super::nodes::KEY;
+use super::patience::until;
 use super::player::{Credentials, Player, Refused};
 use super::process::{Exit, Process, Starts};
 use super::redis_server::RedisServer;
+use super::service::Service;
 use super::socket::{Encoding, Line, Socket, host_of};
 use super::stages::Stage;
-
-/// The nodes of a cluster. Ann, bea and cem, of whom most stories tell, are each at home at another one.
-const NODES: [&str; 3] = ["one", "two", "three"];
 
 /// A server that is about to start.
 pub(crate) struct Starting {
@@ -51,10 +50,8 @@ impl Store {
 
 impl Starting {
     fn on(store: Store) -> Self {
-        // Few shards: each is a lease to be taken and given back, which is most of what starting and stopping costs.
-        let settings = [("cluster.name", "test"), ("cluster.shards", "16")];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { settings: settings.into(), guard_off: None, store, port: 0, way: None }
+        let starting = Self { settings: BTreeMap::new(), guard_off: None, store, port: 0, way: None };
+        starting.with("cluster.name", "test").with("cluster.shards", doors::SHARDS)
     }
 
     /// Changes a setting, by the name it has in `config/hearth.toml`.
@@ -101,11 +98,11 @@ impl Starting {
     /// Makes it a server of several nodes.
     fn on_several_nodes(mut self, way: Way) -> Self {
         self.way = Some(way);
-        self
+        self.with("service_key", KEY)
     }
 
     fn try_start(self) -> Result<Server, Exit> {
-        let names = if self.way.is_some() { NODES.map(Some).to_vec() } else { vec![None] };
+        let names = if self.way.is_some() { doors::NODES.map(Some).to_vec() } else { vec![None] };
         let starts: Vec<_> = names
             .into_iter()
             .map(|name| {
@@ -118,7 +115,7 @@ impl Starting {
         };
         let nodes = starts.into_iter().map(ready).collect::<Result<_, _>>()?;
         let server = Server { nodes, starting: self };
-        server.wait_for_links();
+        server.settles();
         Ok(server)
     }
 
@@ -330,19 +327,28 @@ impl Server {
         };
         let processes: Vec<Process> = self.nodes.iter().zip(starts).map(ready).collect();
         self.nodes.iter_mut().zip(processes).for_each(|(node, process)| node.process = process);
-        self.wait_for_links();
+        self.settles();
     }
 
-    /// Waits until each node of several has a link to each other one.
-    fn wait_for_links(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let others = self.nodes.len() - 1;
-        for node in &self.nodes {
-            while node.process.times_logged("a peer link stands") < others {
-                assert!(Instant::now() < deadline, "the nodes do not find each other");
-                std::thread::sleep(Duration::from_millis(2));
+    /// Waits until each of several nodes can ask each home: who has just come is told within a moment.
+    fn settles(&self) {
+        let Some(doors) = self.doors() else { return };
+        let key = self.starting.settings["service_key"].as_str();
+        let settled = async {
+            let players = doors.one_of_each_shard();
+            for url in self.service_urls() {
+                let service = Service::at(url, key);
+                until("every node knows every home", async || {
+                    let asked = json!({"players": &players});
+                    let (_, told) = service.post("/v1/presence/query", asked).await;
+                    (told["unknown"] == json!([])).then_some(())
+                })
+                .await;
             }
-        }
+        };
+        // A runtime of its own: those who start a server are in one that must not be blocked on.
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::scope(|scope| scope.spawn(|| runtime().block_on(settled)).join()).unwrap();
     }
 
     /// The process, for those who look at it from outside.
