@@ -23,3 +23,4 @@ mod rolling;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod server;
+mod shapes;

@@ -70,7 +70,7 @@ pub(crate) struct Bots {
 
 impl Bots {
     /// They play, a tenth of their writes `durable`; `more` stands on the command line, too.
-    pub(crate) fn live(players: u64, seconds: u64, nodes: &[Server], more: &str) -> Self {
+    pub(crate) fn live(players: u64, seconds: u64, nodes: &[&Server], more: &str) -> Self {
         let urls: String = nodes.iter().map(|node| format!(" --url {}", node.url())).collect();
         let line = format!(
             "load steady --quiet --players {players} --seconds {seconds} --durable-share 0.1 \

@@ -16,7 +16,7 @@ const EXPECTED: &str = "--expect-moves --write-interval-ms 200";
 async fn nodes_that_are_restarted_one_after_the_other_lose_nothing() {
     let redis = RedisServer::builder().durable().start();
     let mut nodes = three_nodes(&redis.url(), |node| node.with_lease(LEASE_MS)).await;
-    let bots = Bots::live(PLAYERS, 40, &nodes, EXPECTED);
+    let bots = Bots::live(PLAYERS, 40, &nodes.iter().collect::<Vec<_>>(), EXPECTED);
     for _ in 0..nodes.len() {
         bots.are_at_work(&nodes.iter().collect::<Vec<_>>()).await;
         let mut node = nodes.remove(0);
@@ -39,7 +39,7 @@ async fn nodes_that_are_restarted_one_after_the_other_lose_nothing() {
 async fn players_of_a_killed_node_are_back_when_its_leases_end() {
     let redis = RedisServer::builder().durable().start();
     let mut nodes = three_nodes(&redis.url(), |node| node.with_lease(LEASE_MS)).await;
-    let bots = Bots::live(PLAYERS, 20, &nodes, EXPECTED);
+    let bots = Bots::live(PLAYERS, 20, &nodes.iter().collect::<Vec<_>>(), EXPECTED);
     bots.are_at_work(&nodes.iter().collect::<Vec<_>>()).await;
     nodes[2].kill9();
     let killed = Instant::now();

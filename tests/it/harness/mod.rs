@@ -16,5 +16,7 @@ pub(crate) mod redis_server;
 pub(crate) mod redis_sets;
 pub(crate) mod server;
 pub(crate) mod service;
+#[allow(dead_code, reason = "tests/it and tests/faults do, through this same file")]
+pub(crate) mod slots;
 pub(crate) mod socket;
 pub(crate) mod stages;

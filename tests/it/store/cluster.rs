@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hearth::rig::{ClusterPlan, ClusterSet, Common, Server};
+use hearth::rig::{ClusterPlan, Common};
 use hearth::store::{CommitRecord, OpenOptions, RecordStatus, Renewed, StoreError, open};
 
 use super::fixture::{Fixture, Home, LONG, in_cluster, live, request};
@@ -15,6 +15,7 @@ use crate::harness::certificates::Certificates;
 use crate::harness::patience::PATIENCE;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::redis_sets::{common, start_cluster};
+use crate::harness::slots::{Move, told};
 
 fn meta(number: u16) -> String {
     format!("{{c.s{number}}}:m")
@@ -64,55 +65,6 @@ async fn a_dead_master_costs_its_own_shards_a_moment_and_the_others_nothing() {
         writer
             .check(events_of(holder.query(&["XRANGE", &format!("{{c.s{number}}}:ev"), "-", "+"]).unwrap()))
             .await;
-    }
-}
-
-/// How often the nodes answered with this code.
-fn told(set: &ClusterSet, code: &str) -> u64 {
-    let line = format!("errorstat_{code}:count=");
-    let of = |node: &Server| {
-        let stats: String = node.query(&["INFO", "errorstats"]).unwrap();
-        stats.lines().find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    set.nodes().iter().map(of).sum()
-}
-
-/// A slot on its way from one node to another.
-struct Move<'a> {
-    from: &'a Server,
-    to: &'a Server,
-    slot: String,
-    nodes: Vec<&'a Server>,
-}
-
-impl<'a> Move<'a> {
-    fn begin(set: &'a ClusterSet, from: usize, to: usize, key: &str) -> Self {
-        let (from, to) = (&set.nodes()[from], &set.nodes()[to]);
-        let slot: u64 = from.query(&["CLUSTER", "KEYSLOT", key]).unwrap();
-        let slot = slot.to_string();
-        let id = |node: &Server| node.query::<String>(&["CLUSTER", "MYID"]).unwrap();
-        to.query::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]).unwrap();
-        from.query::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]).unwrap();
-        Self { from, to, slot, nodes: set.nodes().iter().collect() }
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        let port = self.to.port().to_string();
-        let command = [&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"], keys].concat();
-        self.from.query::<()>(&command).unwrap();
-    }
-
-    fn all_keys(&self) {
-        let keys: Vec<String> = self.from.query(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"]).unwrap();
-        self.keys(&keys.iter().map(String::as_str).collect::<Vec<_>>());
-    }
-
-    fn end(self) {
-        let id: String = self.to.query(&["CLUSTER", "MYID"]).unwrap();
-        let others = self.nodes.iter().filter(|node| node.port() != self.to.port());
-        for node in std::iter::once(&self.to).chain(others) {
-            node.query::<()>(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id]).unwrap();
-        }
     }
 }
 
