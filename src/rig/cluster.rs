@@ -1,7 +1,7 @@
 //! A Redis Cluster: masters that share the slots among them, and replicas that take over.
 
 use super::server::Server;
-use super::{Common, RigError, free_ports, wait_for};
+use super::{Common, RigError, on_free_ports, wait_for};
 
 const SLOTS: usize = 16_384;
 
@@ -39,7 +39,10 @@ impl ClusterSet {
     /// [`RigError`]; what was started is ended then.
     pub fn start(plan: &ClusterPlan) -> Result<Self, RigError> {
         let count = plan.masters * (1 + plan.replicas_each);
-        let ports = free_ports(3 * count)?;
+        on_free_ports(3 * count, |ports| Self::on(plan, count, ports))
+    }
+
+    fn on(plan: &ClusterPlan, count: usize, ports: &[u16]) -> Result<Self, RigError> {
         let part = |number: usize| ports.iter().copied().skip(number * count).take(count);
         let scheme = if plan.common.tls.is_some() { "rediss+cluster" } else { "redis+cluster" };
         let mut set = Self { scheme, nodes: Vec::new() };

@@ -9,6 +9,7 @@ mod standalone;
 
 use std::io;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,10 @@ pub use self::standalone::Standalone;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks whether it can.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Where free ports are looked for, how often, and how often what was to listen there is started.
+const PORTS: Range<u16> = 10_000..32_000;
+const TRIES_MAX: usize = 100;
+const STARTS_MAX: usize = 5;
 
 /// Why there is no set of servers.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,12 @@ pub enum RigError {
         what: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// Somebody else listens where a server was to.
+    #[error("port {port} was taken by somebody else")]
+    Taken {
+        /// Where.
+        port: u16,
     },
     /// A server refused a command.
     #[error("redis-server on port {port} refused {command}: {source}")]
@@ -75,16 +86,37 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RigError {
     |source| RigError::System { what: what.into(), source }
 }
 
-/// Ports of the loopback address that nobody listens on; all different. Nothing keeps them free.
+/// Ports of the loopback address that nobody listens on, side by side. Nothing keeps them free: they lie below those that
+/// systems give to outgoing connections, so that who takes one meanwhile has chosen it.
 ///
 /// # Errors
 /// [`RigError::System`] when there are not so many.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, RigError> {
-    let bound: io::Result<Vec<_>> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
-    let bound = bound.map_err(failed("no port is free"))?;
-    let ports: io::Result<Vec<_>> =
-        bound.iter().map(|one| one.local_addr().map(|addr| addr.port())).collect();
-    ports.map_err(failed("no port is free"))
+    let count = u16::try_from(count).unwrap_or(u16::MAX).min(PORTS.end - PORTS.start);
+    let mut last = None;
+    for _ in 0..TRIES_MAX {
+        let first = rand::random_range(PORTS.start..=PORTS.end - count);
+        let ports: Vec<u16> = (first..first + count).collect();
+        // Held together, so that they are free at one moment.
+        let bound: io::Result<Vec<_>> =
+            ports.iter().map(|port| TcpListener::bind(("127.0.0.1", *port))).collect();
+        match bound {
+            Ok(_) => return Ok(ports),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(failed("no ports are free")(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into())))
+}
+
+/// Starts something on so many free ports; on others if somebody else was faster.
+fn on_free_ports<T>(count: usize, start: impl Fn(&[u16]) -> Result<T, RigError>) -> Result<T, RigError> {
+    for _ in 1..STARTS_MAX {
+        match start(&free_ports(count)?) {
+            Err(RigError::Taken { .. }) => {}
+            started => return started,
+        }
+    }
+    start(&free_ports(count)?)
 }
 
 /// Looks until it is so.

@@ -1,7 +1,7 @@
 //! One master, its replicas and the sentinels that watch them.
 
 use super::server::Server;
-use super::{Common, RigError, free_ports, wait_for};
+use super::{Common, RigError, on_free_ports, wait_for};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -51,7 +51,10 @@ impl SentinelSet {
     /// [`RigError`]; what was started is ended then.
     pub fn start(plan: &SentinelPlan) -> Result<Self, RigError> {
         let count = plan.replicas + 1 + plan.sentinels;
-        let ports = free_ports(2 * count)?;
+        on_free_ports(2 * count, |ports| Self::on(plan, count, ports))
+    }
+
+    fn on(plan: &SentinelPlan, count: usize, ports: &[u16]) -> Result<Self, RigError> {
         let (plain, tls) = ports.split_at(count);
         let mut ports = plain.iter().copied().zip(tls.iter().copied());
         let scheme = if plan.common.tls.is_some() { "rediss+sentinel" } else { "redis+sentinel" };

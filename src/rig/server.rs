@@ -188,7 +188,19 @@ impl Server {
 
     fn wait_until_it_answers(&self) -> Result<(), RigError> {
         let what = format!("an answer of redis-server on port {}", self.port);
-        wait_for(&what, self, || self.query::<String>(&["PING"]).is_ok())
+        let mut is_taken = false;
+        wait_for(&what, self, || {
+            is_taken = self.is_taken();
+            is_taken || self.query::<String>(&["PING"]).is_ok()
+        })?;
+        if is_taken { Err(RigError::Taken { port: self.port }) } else { Ok(()) }
+    }
+
+    /// Whether somebody else listens on one of its ports: it has given up, or who answers is not it.
+    fn is_taken(&self) -> bool {
+        let is_it = format!("process_id:{}\r\n", self.pid);
+        let is_other = self.query::<String>(&["INFO", "server"]).is_ok_and(|answer| !answer.contains(&is_it));
+        is_other || self.log_end().contains("Address already in use")
     }
 
     fn dismiss(&mut self, word: &str) {

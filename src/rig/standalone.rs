@@ -1,7 +1,7 @@
 //! One Redis alone, as the smallest set.
 
 use super::server::Server;
-use super::{Common, RigError, free_ports};
+use super::{Common, RigError, on_free_ports};
 
 /// A running server of its own.
 pub struct Standalone {
@@ -15,11 +15,13 @@ impl Standalone {
     /// # Errors
     /// [`RigError`]; what was started is ended then.
     pub fn start(common: &Common) -> Result<Self, RigError> {
-        let ports = free_ports(2)?;
-        let (port, tls_port) = (ports.first().copied(), ports.last().copied());
-        let ports = (port.unwrap_or_default(), tls_port.unwrap_or_default());
         let scheme = if common.tls.is_some() { "rediss" } else { "redis" };
-        Ok(Self { scheme, server: Server::start(common, false, ports, &[])? })
+        let server = on_free_ports(2, |ports| {
+            let (port, tls_port) = (ports.first().copied(), ports.last().copied());
+            let ports = (port.unwrap_or_default(), tls_port.unwrap_or_default());
+            Server::start(common, false, ports, &[])
+        })?;
+        Ok(Self { scheme, server })
     }
 
     /// Its URL, for Hearth.

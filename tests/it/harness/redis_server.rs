@@ -1,7 +1,6 @@
 //! A real redis-server of a test's own: its folder, its private unix socket, if asked its TCP port and its settings.
 //! Hurt by process id (killed, stopped, continued, started again on the same data) and ended when the value is dropped.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -211,5 +210,5 @@ fn spawn(dir: &Path, port: u16, file: Option<&Path>, settings: &[(String, String
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    hearth::rig::free_ports(1).unwrap()[0]
 }
