@@ -495,3 +495,17 @@ async fn another_program_of_the_same_cluster_name_is_told_in_one_line() {
     assert_eq!(exit.code, Some(64), "{exit:?}");
     assert!(exit.lines.len() == 1 && exit.lines[0].contains("cluster.name"), "{exit:?}");
 }
+
+#[tokio::test]
+async fn what_another_program_left_among_the_members_is_told_once_and_hurts_nobody() {
+    let redis = RedisServer::start();
+    redis.query::<()>(&["HSET", "test:nodes", "alien", "not ours"]);
+    let nodes: [Server; 2] = crate::harness::nodes::two_nodes(&redis).await;
+    for node in &nodes {
+        let (_, told) = Service::of(node, crate::harness::nodes::KEY).get("/v1/cluster").await;
+        assert_eq!(told["nodes"].as_array().unwrap().len(), 2, "{told}");
+        let log = node.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("cannot be read")).collect();
+        assert!(lines.len() == 1 && lines[0].contains("alien"), "{lines:?}");
+    }
+}

@@ -3,8 +3,8 @@
 -- KEYS       KEYS[1] the nodes: a hash of names to 'deadline heard-at owner what-it-says'
 -- ARGV       ARGV[1] the node's name, ARGV[2] its owner, ARGV[3] 'join', 'beat' or 'leave',
 --            ARGV[4] ttl in ms, ARGV[5] most nodes, ARGV[6] what it says of itself
--- RETURNS    {'members', owner, age in ms, what it says, owner, ...}, the caller first unless it leaves;
---            {'superseded', owner}, {'full'} or {'unreadable', the name}
+-- RETURNS    {'members', owner, age in ms, what it says, owner, ...}, the caller first unless it leaves, at the end
+--            some names of entries that are none, with '' and ''; {'superseded', owner} or {'full'}
 -- WHY ATOMIC two processes of one name would each take itself for the newer one
 -- A full Redis must not make nodes forget each other: hence allow-oom.
 
@@ -14,21 +14,20 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local full_term = string.format('%.0f', now + ttl)
 
 local entries = redis.call('HGETALL', KEYS[1])
-local members, dead, cut = {'members'}, {}, {}
+local members, dead, cut, odd = {'members'}, {}, {}, {}
 if verb ~= 'leave' then
   members = {'members', owner, '0', ARGV[6]}
 end
 for i = 1, #entries, 2 do
   local name, entry = entries[i], entries[i + 1]
   local deadline, heard, who, says = string.match(entry, '^(%d+) (%d+) (%S+) (.*)$')
-  if not deadline then
-    return {'unreadable', name}
-  end
-  local lives = tonumber(deadline) > now
+  local lives = deadline and tonumber(deadline) > now
   if name == node then
     if verb ~= 'join' and who ~= owner and lives then
       return {'superseded', who}
     end
+  elseif not deadline then
+    odd[#odd + 1] = name
   elseif lives then
     members[#members + 1] = who
     members[#members + 1] = string.format('%.0f', math.max(now - heard, 0))
@@ -45,9 +44,7 @@ if verb ~= 'leave' and (#members - 1) / 3 > tonumber(ARGV[5]) then
   return {'full'}
 end
 
-for _, name in ipairs(dead) do
-  redis.call('HDEL', KEYS[1], name)
-end
+for _, name in ipairs(dead) do redis.call('HDEL', KEYS[1], name) end
 for name, entry in pairs(cut) do
   redis.call('HSET', KEYS[1], name, entry)
 end
@@ -55,5 +52,8 @@ if verb == 'leave' then
   redis.call('HDEL', KEYS[1], node)
 else
   redis.call('HSET', KEYS[1], node, full_term .. ' ' .. string.format('%.0f', now) .. ' ' .. owner .. ' ' .. ARGV[6])
+end
+for i = 1, math.min(#odd, 8) do
+  members[#members + 1], members[#members + 2], members[#members + 3] = odd[i], '', ''
 end
 return members

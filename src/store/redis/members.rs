@@ -1,7 +1,10 @@
-//! Signs of life, by `members.lua`. Called by `RedisStore`.
+//! Signs of life, by `members.lua`. Called by `RedisStore`. One entry that cannot be read is nobody's, and keeps no node
+//! from hearing of the others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use redis::Cmd;
 
 use super::RedisStore;
@@ -12,6 +15,29 @@ use super::scripts::ttl_ms;
 use crate::ids::Owner;
 use crate::store::StoreError;
 use crate::store::members::{Beat, Heartbeat, MEMBERS_MAX, Member, Says, Seen};
+
+/// Between two lines about entries that cannot be read: they are seen at every heartbeat.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// When entries that cannot be read were last told of.
+#[derive(Default)]
+pub(super) struct Oddities(Mutex<Option<Instant>>);
+
+impl Oddities {
+    fn tell(&self, key: &str, names: &[String]) {
+        let mut told = self.0.lock();
+        if names.is_empty() || told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+            return;
+        }
+        *told = Some(Instant::now());
+        tracing::warn!(
+            operation = "members",
+            key,
+            ?names,
+            "what it says of these cannot be read and is left out: is another program using this cluster.name?"
+        );
+    }
+}
 
 impl RedisStore {
     pub(super) async fn beat(&self, heartbeat: &Heartbeat) -> Result<Beat, StoreError> {
@@ -40,28 +66,36 @@ impl RedisStore {
         let call = self.scripts.members.with(&key, 1, &arguments);
         let mut reply = Reply::of(self.routes.eval(Purpose::Leases, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
-            "members" => seen(&mut reply, &key).map(Beat::Members),
+            "members" => {
+                let (seen, odd) = seen(&mut reply)?;
+                self.oddities.tell(&key, &odd);
+                Ok(Beat::Members(seen))
+            }
             "superseded" => Ok(Beat::Superseded { by: Owner::named(&reply.word()?) }),
             "full" => Ok(Beat::Full),
-            "unreadable" => Err(foreign(&key, &reply.word()?)),
             other => Err(corrupt(other)),
         }
     }
 }
 
-fn seen(reply: &mut Reply, key: &str) -> Result<Vec<Seen>, StoreError> {
+/// Who lives, and the names of what cannot be read.
+fn seen(reply: &mut Reply) -> Result<(Vec<Seen>, Vec<String>), StoreError> {
     let mut seen = Vec::with_capacity((reply.len() / 3).min(MEMBERS_MAX));
+    let mut odd = Vec::new();
     while reply.len() > 0 {
-        let owner = Owner::named(&reply.word()?);
-        let age = Duration::from_millis(reply.number()?);
-        let says: Says = serde_json::from_str(&reply.word()?).map_err(|_| foreign(key, owner.node()))?;
-        seen.push(Seen { member: Member { owner, says }, age });
+        let mut bytes = || reply.bytes().map(Option::unwrap_or_default);
+        let (name, age, says) = (bytes()?, bytes()?, bytes()?);
+        match read(&name, &age, &says) {
+            Some(member) => seen.push(member),
+            None => odd.push(format!("{:.64}", String::from_utf8_lossy(&name))),
+        }
     }
-    Ok(seen)
+    Ok((seen, odd))
 }
 
-fn foreign(key: &str, name: &str) -> StoreError {
-    StoreError::Corrupt(format!(
-        "what {key} says of {name:.64} cannot be read: is another program using this cluster.name?"
-    ))
+fn read(owner: &Bytes, age: &Bytes, says: &Bytes) -> Option<Seen> {
+    let says: Says = serde_json::from_slice(says).ok()?;
+    let age = Duration::from_millis(str::from_utf8(age).ok()?.parse().ok()?);
+    let owner = Owner::named(str::from_utf8(owner).ok()?);
+    Some(Seen { member: Member { owner, says }, age })
 }

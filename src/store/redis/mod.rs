@@ -26,6 +26,7 @@ use futures_util::future::{BoxFuture, join_all};
 use redis::Cmd;
 
 use self::lanes::Purpose;
+use self::members::Oddities;
 use self::replication::Terms;
 use self::reply::Reply;
 use self::routes::Routes;
@@ -52,6 +53,7 @@ pub struct RedisStore {
     scripts: Scripts,
     routes: Routes,
     replication: Terms,
+    oddities: Oddities,
 }
 
 impl RedisStore {
@@ -65,7 +67,7 @@ impl RedisStore {
         let routes = Routes::open(url, options).await?;
         // Less than a call may take: so an answer that too few have it comes in time.
         let replication = Terms { replicas: options.replicated_to, patience: options.response_deadline / 2 };
-        Ok(Self { layout, scripts: Scripts::new(), routes, replication })
+        Ok(Self { layout, scripts: Scripts::new(), routes, replication, oddities: Oddities::default() })
     }
 
     async fn read(&self, key: &str, command: &Cmd) -> Result<Reply, StoreError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hearth::ids::Owner;
-use hearth::store::{Beat, Formats, Heartbeat, Member, Says, StoreError};
+use hearth::store::{Beat, Formats, Heartbeat, Member, Says};
 
 use super::fixture::{Fixture, LONG, SHORT};
 use crate::harness::patience::until;
@@ -96,15 +96,45 @@ async fn there_are_no_more_nodes_than_may_be() {
 }
 
 #[tokio::test]
-async fn what_another_program_left_there_is_told_and_left_alone() {
+async fn what_cannot_be_read_is_left_out_and_goes_when_its_time_is_over() {
     let fixture = Fixture::redis().await;
-    let soon = hearth::clock::now().unix_ms + 600_000;
-    for foreign in ["not ours", &format!("{soon} 1 x#1 {{\"mood\":1}}")] {
-        fixture.server().query::<()>(&["HSET", "c:nodes", "x", foreign]);
-        let told = fixture.store.heartbeat(first("a#1")).await;
-        assert!(matches!(&told, Err(StoreError::Corrupt(text)) if text.contains("c:nodes")), "{told:?}");
-        assert_eq!(fixture.server().query::<String>(&["HGET", "c:nodes", "x"]), foreign);
+    let now = hearth::clock::now().unix_ms;
+    let put = |name: &str, entry: &[u8]| {
+        let mut command = redis::cmd("HSET");
+        command.arg("c:nodes").arg(name).arg(entry).query::<()>(&mut fixture.server().connect()).unwrap();
+    };
+    // Another program's, which has no time; one that says nonsense for a moment, and one for longer; and bytes.
+    put("alien", b"not ours");
+    put("mad", format!("{} {now} mad#1 {{\"mood\":1}}", now + 300).as_bytes());
+    put("madder", format!("{} {now} madder#1 nonsense", now + 600_000).as_bytes());
+    put("bytes", format!("{} {now} \u{1}\u{fe} ", now + 600_000).as_bytes());
+    put("a", b"not ours either");
+    for (owner, all) in [("a#1", &["a#1"][..]), ("b#1", &["a#1", "b#1"]), ("a#1", &["a#1", "b#1"])] {
+        assert_eq!(owners(&fixture, beat(owner, LONG)).await, all);
     }
+    assert_eq!(owners(&fixture, first("c#1")).await, ["a#1", "b#1", "c#1"]);
+    fixture.store.leave(&Owner::named("c#1")).await.unwrap();
+    let names = || {
+        let mut names = fixture.server().query::<Vec<String>>(&["HKEYS", "c:nodes"]);
+        names.sort();
+        names
+    };
+    until("the one whose time is over is forgotten", async || {
+        assert_eq!(owners(&fixture, beat("a#1", LONG)).await, ["a#1", "b#1"]);
+        (names() == ["a", "alien", "b", "bytes", "madder"]).then_some(())
+    })
+    .await;
+    assert_eq!(fixture.server().query::<String>(&["HGET", "c:nodes", "alien"]), "not ours");
+}
+
+/// However much of it there is, it takes nobody's place.
+#[tokio::test]
+async fn what_cannot_be_read_does_not_count_as_a_node() {
+    let fixture = Fixture::redis().await;
+    for number in 0..2 * hearth::store::members::MEMBERS_MAX {
+        fixture.server().query::<()>(&["HSET", "c:nodes", &format!("x{number}"), "not ours"]);
+    }
+    assert_eq!(owners(&fixture, first("a#1")).await, ["a#1"]);
 }
 
 #[tokio::test]
