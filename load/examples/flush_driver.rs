@@ -15,7 +15,7 @@ use hearth::home::record::state::Patch;
 use hearth::home::record::stored::FORMAT;
 use hearth::home::{Cell, Home, Login};
 use hearth::ids::{Owner, PlayerId, SessionId};
-use hearth::store::{ClusterConfig, OpenOptions, open};
+use hearth::store::{ClusterConfig, OpenOptions, Stance, open};
 use hearth::tasks::Tasks;
 use load::bench::usage;
 use serde_json::json;
@@ -56,7 +56,7 @@ async fn drive(url: &str, settings: &Settings) -> Result<(), Failure> {
     let store = open(url, options).await?;
     let proposal =
         ClusterConfig { shards: SHARDS, format_min: FORMAT, format_max: FORMAT, ticket_secret: vec![7; 32] };
-    let cluster = store.agree_config(proposal).await?;
+    let cluster = store.agree_config(proposal, Stance::Insists).await?.config;
     let tasks = Tasks::new();
     let members = Members::alone(Owner::boot("flush-driver"), Arc::clone(&store));
     let events = Arc::new(Events::default());

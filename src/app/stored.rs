@@ -3,15 +3,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{FORMATS, ServeError, settings};
 use crate::clock;
 use crate::cluster::{JoinError, Member, Members, Says};
 use crate::config::{Settings, StoreTarget};
 use crate::files::Named;
+use crate::home::record;
 use crate::ids::Owner;
 use crate::maintenance::{Closed, Maintenance};
-use crate::store::{self, ClusterConfig, OpenOptions, Shortfall, Store};
+use crate::store::{self, Agreed, ClusterConfig, OpenOptions, Shortfall, Stance, Store, StoreError};
 use crate::tasks::Tasks;
 
 /// All of it.
@@ -95,6 +97,35 @@ async fn stored_maintenance(store: &Arc<dyn Store>) -> Result<Maintenance, Serve
     Ok(Maintenance::new(closed))
 }
 
+/// How long a cluster is being founded. A store where nothing is written may have just lost everything, while nodes live
+/// on that hold leases and a secret in memory: at their next renewal they find it, and write all of it again. A node that
+/// took shards before that would take them from living homes.
+fn founding(settings: &Settings) -> Duration {
+    settings.home.lease_ttl / 2
+}
+
+/// What the cluster has agreed on, once that is settled.
+async fn founded_cluster(
+    store: &Arc<dyn Store>,
+    proposal: ClusterConfig,
+    within: Duration,
+) -> Result<ClusterConfig, StoreError> {
+    loop {
+        let Agreed { config, founded_in } =
+            store.agree_config(proposal.clone(), Stance::Founds { within }).await?;
+        if founded_in.is_zero() {
+            return Ok(config);
+        }
+        let wait_ms = record::millis(founded_in);
+        tracing::info!(
+            operation = "start",
+            wait_ms,
+            "the store holds no cluster of this name: waiting whether any node lives that knows one"
+        );
+        tokio::time::sleep(founded_in).await;
+    }
+}
+
 async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<ClusterConfig, ServeError> {
     let proposal = ClusterConfig {
         shards: settings.cluster.shards,
@@ -102,7 +133,7 @@ async fn agreed_cluster(settings: &Settings, store: &Arc<dyn Store>) -> Result<C
         format_max: FORMATS.writes,
         ticket_secret: rand::random::<[u8; 32]>().to_vec(),
     };
-    let agreed = store.agree_config(proposal).await?;
+    let agreed = founded_cluster(store, proposal, founding(settings)).await?;
     if agreed.shards != settings.cluster.shards {
         return Err(ServeError::Cluster(format!(
             "cluster.shards is {}, but this cluster was made with {}: that is fixed, set it to {}",

@@ -9,7 +9,7 @@ use super::keeper::answered;
 use super::shard::{Fence, Shard};
 use crate::clock;
 use crate::ids::{Epoch, PlayerId};
-use crate::store::{COMMIT_RECORDS_MAX, Committed, Grant, LivePage};
+use crate::store::{Agreed, COMMIT_RECORDS_MAX, Committed, Grant, LivePage, Stance};
 
 /// How long the store is left alone before what it could not take or tell after a loss is tried again.
 const MEND_AGAIN: Duration = Duration::from_secs(1);
@@ -49,8 +49,7 @@ impl Home {
     /// Ends what the store lists as live and memory does not hold: a store that went back brings ended sessions back.
     /// Says whether all are ended.
     async fn end_ghosts(&self, shard: &Arc<Shard>, epoch: Epoch) -> bool {
-        let agreed = answered(shard, "repair", self.store.agree_config(self.cluster.clone()).await);
-        let (mut all, mut cursor) = (agreed.is_some(), None);
+        let (mut all, mut cursor) = (self.put_back_config(shard).await, None);
         while shard.is_under(epoch) {
             let page = self.store.load_live(shard.id(), cursor, COMMIT_RECORDS_MAX).await;
             let Some(page) = answered(shard, "repair", page) else { return false };
@@ -63,6 +62,20 @@ impl Home {
             }
         }
         all
+    }
+
+    /// Puts back what the cluster has agreed on. Says whether the store has answered.
+    async fn put_back_config(&self, shard: &Shard) -> bool {
+        let stored = self.store.agree_config(self.cluster.clone(), Stance::Insists).await;
+        let Some(Agreed { config, .. }) = answered(shard, "repair", stored) else { return false };
+        if config.ticket_secret != self.cluster.ticket_secret {
+            tracing::error!(
+                operation = "repair",
+                "the store holds another secret of the cluster than this node: the tickets of one are worth nothing at \
+                 the other, and they do not link. Restart this node"
+            );
+        }
+        true
     }
 
     async fn shrink_ghosts(&self, shard: &Arc<Shard>, page: LivePage) -> bool {

@@ -142,8 +142,8 @@ impl Store for Sick {
         let well = self.takes_messages_back.load(Ordering::Relaxed);
         if well { self.store.queue_remove(shard, holder, player, which) } else { silent() }
     }
-    fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
-        self.store.agree_config(proposal)
+    fn agree_config(&self, proposal: ClusterConfig, stance: store::Stance) -> StoreFuture<'_, store::Agreed> {
+        self.store.agree_config(proposal, stance)
     }
     fn notice(&self) -> StoreFuture<'_, Option<bytes::Bytes>> {
         self.store.notice()

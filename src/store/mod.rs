@@ -394,6 +394,27 @@ pub struct ClusterConfig {
     pub ticket_secret: Vec<u8>,
 }
 
+/// How a node proposes a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stance {
+    /// It has just started. Where there is no cluster yet, one is being founded for so long from now on.
+    Founds {
+        /// Long enough for any node that lives to find its leases gone and to insist.
+        within: Duration,
+    },
+    /// It has lived in the cluster: while that is being founded, what this node knows replaces what a founder proposed.
+    Insists,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// What it says.
+    pub config: ClusterConfig,
+    /// When it is settled: whoever has just started asks again then, and does nothing before. Zero: it is.
+    pub founded_in: Duration,
+}
+
 /// One thing about the store's settings that makes `durable` mean less than it says, or that will lose data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortfall {
@@ -509,8 +530,9 @@ pub trait Store: Send + Sync + 'static {
         player: PlayerId,
         which: Which,
     ) -> StoreFuture<'_, bool>;
-    /// Writes `proposal` if the cluster has no configuration yet, and returns the one in force.
-    fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig>;
+    /// Writes `proposal` if the cluster has no configuration yet, or none that is settled and the node insists; returns
+    /// the one in force.
+    fn agree_config(&self, proposal: ClusterConfig, stance: Stance) -> StoreFuture<'_, Agreed>;
     /// What the operators have said of the cluster as a whole, opaque here; kept beside its configuration.
     fn notice(&self) -> StoreFuture<'_, Option<Bytes>>;
     /// Says it, or takes it back; durable when it returns.

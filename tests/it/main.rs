@@ -17,6 +17,7 @@ mod demo;
 mod elsewhere;
 mod erasure;
 mod expiry;
+mod founding;
 mod harness;
 mod kept;
 mod keys;

@@ -22,9 +22,9 @@ use self::queues::{banned_names, read_queue};
 use self::tables::{ReadTables, WriteTables, read_cluster};
 use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Held, Holder, LIVE_PAGE_MAX,
+    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, Held, Holder, LIVE_PAGE_MAX,
     LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released, Renewed,
-    Shortfall, Store, StoreError, StoreFuture, StoredRecord, Which, judge,
+    Shortfall, Stance, Store, StoreError, StoreFuture, StoredRecord, Which, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -286,13 +286,14 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
+    fn agree_config(&self, proposal: ClusterConfig, _: Stance) -> StoreFuture<'_, Agreed> {
         Box::pin(async {
             let proposal = rmp_serde::to_vec_named(&StoredConfig::from(proposal))
                 .map_err(|error| StoreError::Corrupt(error.to_string()))?;
             match self.ask(Ask::Agree { name: "config", proposal }).await? {
                 Answer::Agreed(stored) => rmp_serde::from_slice::<StoredConfig>(&stored)
-                    .map(ClusterConfig::from)
+                    // One process has the folder: nobody else can know better.
+                    .map(|config| Agreed { config: config.into(), founded_in: Duration::ZERO })
                     .map_err(|error| StoreError::Corrupt(error.to_string())),
                 _ => Err(mixed_up()),
             }

@@ -1,13 +1,33 @@
 #!lua
 -- PURPOSE    agree on what all nodes of a cluster share: the first proposal wins, what is missing is put back
 -- KEYS       KEYS[1] the cluster's configuration
--- ARGV       field, value, field, value, ...
--- RETURNS    the values in force, in the order of the fields
+-- ARGV       founds | insists, for how many ms a founder waits, field, value, field, value, ...
+-- RETURNS    for how many more ms the cluster is being founded, and the values in force, in the order of the fields
 -- WHY ATOMIC two first nodes would otherwise mix their proposals
+-- Who finds nothing may look at a store that has just lost everything, beside nodes that live on: while a cluster is
+-- being founded, their word counts.
 
-local agreed = {}
-for i = 1, #ARGV, 2 do
-  redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1])
-  agreed[#agreed + 1] = redis.call('HGET', KEYS[1], ARGV[i])
+local config, insists = KEYS[1], ARGV[1] == 'insists'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local stored = redis.call('HGET', config, 'founded_at')
+local founded_at = tonumber(stored or 0)
+for i = 3, #ARGV, 2 do
+  if insists and founded_at > now then
+    redis.call('HSET', config, ARGV[i], ARGV[i + 1])
+  else
+    redis.call('HSETNX', config, ARGV[i], ARGV[i + 1])
+  end
+end
+if insists then
+  founded_at = math.min(founded_at, now)
+elseif not stored then
+  founded_at = now + ARGV[2]
+end
+redis.call('HSET', config, 'founded_at', string.format('%.0f', founded_at))
+-- A clock that was set back must not make anybody wait for longer than a founder does.
+local agreed = { math.min(math.max(founded_at - now, 0), tonumber(ARGV[2])) }
+for i = 3, #ARGV, 2 do
+  agreed[#agreed + 1] = redis.call('HGET', config, ARGV[i])
 end
 return agreed

@@ -35,9 +35,9 @@ use self::settings::Settings;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, ClusterConfig, Commit, Committed, CommittedUpTo, Held, Holder, LIVE_PAGE_MAX,
-    LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage, Released,
-    Renewed, Shortfall, Store, StoreError, StoreFuture, StoredRecord, Which,
+    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, CommittedUpTo, Held, Holder,
+    LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage,
+    Released, Renewed, Shortfall, Stance, Store, StoreError, StoreFuture, StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -354,7 +354,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn agree_config(&self, proposal: ClusterConfig) -> StoreFuture<'_, ClusterConfig> {
+    fn agree_config(&self, proposal: ClusterConfig, stance: Stance) -> StoreFuture<'_, Agreed> {
         Box::pin(async move {
             let fields = [
                 ("shards", proposal.shards.to_string().into_bytes()),
@@ -363,14 +363,16 @@ impl Store for RedisStore {
                 ("ticket_secret", proposal.ticket_secret),
             ];
             let key = self.layout.config();
-            let mut reply = self.scripts.config_agree(&self.routes, &key, &fields).await?;
+            let mut reply = self.scripts.config_agree(&self.routes, &key, stance, &fields).await?;
             let too_big = |_| StoreError::Corrupt(format!("{key} holds a number that cannot be"));
-            Ok(ClusterConfig {
+            let founded_in = Duration::from_millis(reply.number()?);
+            let config = ClusterConfig {
                 shards: reply.number()?.try_into().map_err(too_big)?,
                 format_min: reply.number()?.try_into().map_err(too_big)?,
                 format_max: reply.number()?.try_into().map_err(too_big)?,
                 ticket_secret: reply.bytes()?.unwrap_or_default().to_vec(),
-            })
+            };
+            Ok(Agreed { config, founded_in })
         })
     }
 

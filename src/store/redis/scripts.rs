@@ -15,8 +15,8 @@ use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
     AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Grant,
-    Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RecordStatus, Released, Renewed, StoreError,
-    StoredRecord, Which,
+    Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RecordStatus, Released, Renewed, Stance,
+    StoreError, StoredRecord, Which,
 };
 
 /// Before the records of a commit.
@@ -249,15 +249,20 @@ impl Scripts {
         }
     }
 
-    /// The values in force of these fields, after those that were missing were written.
+    /// For how long the cluster is being founded, and the values in force of these fields.
     pub(super) async fn config_agree(
         &self,
         routes: &Routes,
         key: &str,
+        stance: Stance,
         fields: &[(&str, Vec<u8>)],
     ) -> Result<Reply, StoreError> {
         let arguments = |command: &mut Cmd| {
             command.arg(key);
+            match stance {
+                Stance::Founds { within } => command.arg("founds").arg(ttl_ms(within)),
+                Stance::Insists => command.arg("insists").arg(0),
+            };
             for (field, value) in fields {
                 command.arg(field).arg(value.as_slice());
             }

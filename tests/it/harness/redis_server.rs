@@ -79,6 +79,9 @@ impl RedisServerBuilder {
             child,
         };
         server.wait_until_it_answers();
+        if server.file.is_none() {
+            server.found_clusters();
+        }
         server
     }
 }
@@ -91,6 +94,13 @@ impl RedisServer {
 
     pub(crate) fn builder() -> RedisServerBuilder {
         RedisServerBuilder::default()
+    }
+
+    /// Of the clusters of the tests, so that no first node waits for others who may know them.
+    fn found_clusters(&self) {
+        for cluster in ["test", "faults"] {
+            self.query::<()>(&["HSET", &format!("{cluster}:cfg"), "founded_at", "1"]);
+        }
     }
 
     /// The URL of its unix socket.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth::store::layout::{KNOWN_BITS, known_bits};
-use hearth::store::{CommitRecord, EVENTS_MAX, Keep, RecordStatus, open};
+use hearth::store::{Agreed, CommitRecord, EVENTS_MAX, Keep, RecordStatus, Stance, open};
 
 use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring};
 
@@ -173,14 +173,25 @@ async fn the_agreed_configuration_is_put_back_where_it_is_missing() {
         format_max: 3,
         ticket_secret: vec![0, 159, 146, 150],
     };
-    fixture.store.agree_config(proposal(256)).await.unwrap();
+    let founds = Stance::Founds { within: Duration::from_secs(60) };
+    let agree = async |shards, stance| fixture.store.agree_config(proposal(shards), stance).await.unwrap();
+    let first = agree(256, founds).await;
+    assert!(first.founded_in > Duration::from_secs(50), "{first:?}");
     let stored: Vec<Vec<u8>> =
         fixture.server().query(&["HMGET", "c:cfg", "shards", "format_min", "format_max", "ticket_secret"]);
     assert_eq!(stored, [b"256".to_vec(), b"1".to_vec(), b"3".to_vec(), vec![0, 159, 146, 150]]);
     fixture.server().query::<()>(&["HDEL", "c:cfg", "format_max"]);
-    assert_eq!(fixture.store.agree_config(proposal(64)).await.unwrap(), proposal(256));
+    let second = agree(64, founds).await;
+    assert_eq!(second.config, proposal(256));
+    assert!(second.founded_in > Duration::from_secs(50), "{second:?}");
+    // Whoever has lived in the cluster knows better, for as long as it is being founded.
+    let settled = |shards| Agreed { config: proposal(shards), founded_in: Duration::ZERO };
+    assert_eq!(agree(32, Stance::Insists).await, settled(32));
+    assert_eq!(agree(64, founds).await, settled(32));
+    assert_eq!(agree(64, Stance::Insists).await, settled(32), "it was settled");
     fixture.server().query::<()>(&["FLUSHALL"]);
-    assert_eq!(fixture.store.agree_config(proposal(64)).await.unwrap(), proposal(64));
+    assert_eq!(agree(64, Stance::Insists).await, settled(64));
+    assert_eq!(agree(32, founds).await, settled(64));
 }
 
 #[tokio::test]
