@@ -13,6 +13,17 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// What was known of them elsewhere: no more than could be known here.
+    pub(super) fn known(sent: Vec<(u64, u128)>, seen: Vec<u128>) -> Option<Self> {
+        let most = UNDER_WAY_MAX;
+        (sent.len() <= most && seen.len() <= 2 * most).then_some(Self { sent, seen })
+    }
+
+    /// What was sent under which number and is not seen, and what is seen.
+    pub(super) fn all(&self) -> (&[(u64, u128)], &[u128]) {
+        (&self.sent, &self.seen)
+    }
+
     /// Whether this message was sent and not seen yet.
     pub(super) fn is_under_way(&self, id: u128) -> bool {
         self.sent.iter().any(|(_, sent)| *sent == id)

@@ -16,6 +16,10 @@ use crate::events::{DurableUpTo, NewHome, RollbackNotice};
 use crate::ids::{PlayerId, SessionId};
 use crate::limits::SessionLimits;
 
+mod unseen;
+
+pub use unseen::Unseen;
+
 /// Most control pushes that wait; more can only be repeats.
 const CONTROL_MAX: usize = 16;
 
@@ -91,6 +95,17 @@ pub struct Replay {
     pub missed: bool,
 }
 
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It is in.
+    In,
+    /// It is in, and something else had to go though a link is up: that one is too slow.
+    InForAnother,
+    /// Nothing comes in any more: another node is the session's home, or is about to be.
+    Sealed,
+}
+
 /// What a link takes from its mailbox.
 #[derive(Debug, Default)]
 pub struct Taken {
@@ -126,6 +141,8 @@ struct Inner {
     woken: bool,
     /// The link, while it waits.
     waker: Option<Waker>,
+    /// What was in has gone to another node: nothing comes in any more.
+    is_sealed: bool,
 }
 
 impl Inner {
@@ -186,6 +203,8 @@ pub struct Mailbox {
     closed: AtomicBool,
     /// Messages that the store keeps are still to be put in.
     owes_kept: AtomicBool,
+    /// The client is still to be told how those look whom she watches.
+    owes_looks: AtomicBool,
 }
 
 impl Mailbox {
@@ -206,6 +225,7 @@ impl Mailbox {
             told_paused: AtomicU8::new(0),
             closed: AtomicBool::new(false),
             owes_kept: AtomicBool::new(true),
+            owes_looks: AtomicBool::new(false),
         }
     }
 
@@ -222,15 +242,18 @@ impl Mailbox {
     }
 
     /// Puts a push in; the link is called with the others of `wakes`. A presence item replaces an unsent older one of
-    /// its player. False when a link is up and the mailbox is full: the link is too slow. Without a link the oldest is
+    /// its player. Where a link is up and the mailbox is full, the link is too slow. Without a link the oldest is
     /// forgotten, and the resume is told.
-    pub(super) fn push_quietly(&self, push: &Arc<Push>, most: usize, wakes: &mut Wakes) -> bool {
+    pub(super) fn push_quietly(&self, push: &Arc<Push>, most: usize, wakes: &mut Wakes) -> Put {
         let mut inner = self.inner.lock();
+        if inner.is_sealed {
+            return Put::Sealed;
+        }
         let waits = push.kept_id().is_some_and(|id| {
             inner.pending.holds(id) || inner.kept.as_ref().is_some_and(|kept| kept.is_under_way(id))
         });
         if waits || inner.pending.replace(push) {
-            return true;
+            return Put::In;
         }
         let push = inner.pending.admit(push);
         let full = inner.pending.make_room(most);
@@ -239,7 +262,7 @@ impl Mailbox {
         inner.pending.push_back(push);
         let linked = inner.link != LinkNo::NONE;
         wakes.0.extend(inner.rouse());
-        !(full && linked)
+        if full && linked { Put::InForAnother } else { Put::In }
     }
 
     /// Puts control in; a newer one of its kind replaces an older one.
@@ -537,7 +560,7 @@ mod tests {
 
     impl Mailbox {
         fn push(&self, push: &Arc<Push>, most: usize) -> bool {
-            self.push_quietly(push, most, &mut Wakes::default())
+            self.push_quietly(push, most, &mut Wakes::default()) == Put::In
         }
     }
 

@@ -11,11 +11,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
-pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken, Wakes};
+use mailbox::Put;
+pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken, Unseen, Wakes};
 pub use push::{Push, PushKind, RoomWord};
 
 use crate::clock;
@@ -94,12 +96,30 @@ impl Hub {
         player: &PlayerId,
         last_seq: u64,
     ) -> (Arc<Mailbox>, bool) {
-        let mut is_new = false;
-        let mailbox = self.mailboxes.entry(session).or_insert_with(|| {
-            is_new = true;
-            Arc::new(Mailbox::new(session, player.clone(), last_seq))
-        });
-        (Arc::clone(&mailbox), is_new)
+        let new = || Arc::new(Mailbox::new(session, player.clone(), last_seq));
+        match self.mailboxes.entry(session) {
+            // One that is closed and still here belongs to another node, and its notice is on its way.
+            Entry::Occupied(present) if !present.get().is_closed() => (Arc::clone(present.get()), false),
+            Entry::Occupied(mut closed) => {
+                closed.insert(new());
+                (Arc::clone(closed.get()), true)
+            }
+            Entry::Vacant(place) => (Arc::clone(&place.insert(new())), true),
+        }
+    }
+
+    /// Takes out of a session's mailbox what its client may not have seen, for the node that is its home from now on.
+    /// The link, if any, still hears control.
+    pub fn seal(&self, session: SessionId) -> Option<Unseen> {
+        self.mailbox(session)?.seal()
+    }
+
+    /// Makes the mailbox of a session that comes from another node, as if its link had dropped here.
+    pub fn take_in(&self, session: SessionId, player: &PlayerId, unseen: Unseen) {
+        let mailbox = Arc::new(Mailbox::of(session, player.clone(), unseen, &self.settings));
+        if let Some(older) = self.mailboxes.insert(session, mailbox) {
+            older.close();
+        }
     }
 
     /// Forgets a session's mailbox.
@@ -125,10 +145,7 @@ impl Hub {
 
     /// Pushes to a session's mailbox; says whether the session is here.
     pub fn push(&self, session: SessionId, push: &Arc<Push>) -> bool {
-        self.mailbox(session).is_some_and(|mailbox| {
-            self.push_to(&mailbox, push);
-            true
-        })
+        self.mailbox(session).is_some_and(|mailbox| self.push_quietly(&mailbox, push, &mut Wakes::default()))
     }
 
     /// Pushes to a mailbox. A full one closes its link as too slow, or, without a link, forgets its oldest push.
@@ -136,12 +153,14 @@ impl Hub {
         self.push_quietly(mailbox, push, &mut Wakes::default());
     }
 
-    /// The same, but its link is called only with the others of `wakes`.
-    pub fn push_quietly(&self, mailbox: &Mailbox, push: &Arc<Push>, wakes: &mut Wakes) {
-        if !mailbox.push_quietly(push, self.settings.outbox_items_max, wakes) {
+    /// The same, but its link is called only with the others of `wakes`; says whether the session is still here.
+    pub fn push_quietly(&self, mailbox: &Mailbox, push: &Arc<Push>, wakes: &mut Wakes) -> bool {
+        let put = mailbox.push_quietly(push, self.settings.outbox_items_max, wakes);
+        if put == Put::InForAnother {
             self.slow_closes.increment(1);
             mailbox.give_up(GivenUp::Slow);
         }
+        put != Put::Sealed
     }
 
     /// A link is up: from now on it is watched.

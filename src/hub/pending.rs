@@ -119,6 +119,11 @@ impl Pending {
         Some(joined)
     }
 
+    /// Takes all of them.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<Push>> {
+        std::mem::take(self).queue.into()
+    }
+
     /// Whether a message that the store keeps is among them.
     pub(super) fn holds(&self, id: u128) -> bool {
         self.queue.iter().any(|push| push.kept_id() == Some(id))
