@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homes::neighbours;
+use homes::{homes, neighbours};
 use outside::{Outside, shortfalls_of};
 use stored::Stored;
 use tokio::net::TcpListener;
@@ -241,22 +241,23 @@ impl House {
         })?;
         let members = stored::join(&settings, &node, (url, outside.peer_addr), &store, &lower).await?;
         let peer_links = Links::new(key.clone(), Arc::clone(&members), &lower);
+        let hub = Hub::start(settings::hub_settings(&settings), &upper);
         let home = Home::start(
             settings::home_settings(&settings),
             cluster,
             Arc::clone(&members),
             Arc::clone(&store),
             Arc::clone(&events),
+            neighbours(&settings, &peer_links, &hub),
             lower.clone(),
         )
         .map_err(ServeError::Cluster)?;
-        let hub = Hub::start(settings::hub_settings(&settings), &upper);
         let presence = Presence::start(
             Arc::clone(&hub),
             Arc::clone(&events),
             settings::room_settings(&settings),
             settings::room_ground(&home),
-            neighbours(&settings, &peer_links, &home),
+            homes(&settings, &peer_links, &home),
             &upper,
         );
         let sessions = Sessions::start(
@@ -305,7 +306,7 @@ impl House {
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
         let mut rooms: Vec<(Topic, Arc<dyn Correspondent>)> =
-            vec![(Topic::Service, Counter::of(Arc::clone(&service)))];
+            vec![(Topic::Service, Counter::of(Arc::clone(&service))), (Topic::Home, home.correspondent())];
         rooms.extend(presence.correspondent().map(|room| (Topic::Presence, room)));
         peer_links.open(rooms);
         // Not before the rooms are introduced: they must hear of every link.

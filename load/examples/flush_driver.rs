@@ -60,7 +60,7 @@ async fn drive(url: &str, settings: &Settings) -> Result<(), Failure> {
     let tasks = Tasks::new();
     let members = Members::alone(Owner::boot("flush-driver"), Arc::clone(&store));
     let events = Arc::new(Events::default());
-    let home = Home::start(home_settings(settings), cluster, members, store, events, tasks.clone())?;
+    let home = Home::start(home_settings(settings), cluster, members, store, events, None, tasks.clone())?;
     if home.wait_owned(PATIENCE).await > 0 {
         return Err("the shards do not come".into());
     }

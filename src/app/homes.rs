@@ -1,8 +1,9 @@
-//! What `presence` must know of homes and of players, though it does not know `home`. Called by the composition root
-//! alone.
+//! What floors must know of each other though they do not know each other: `presence` of homes and of players, `home` of
+//! mailboxes. Called by the composition root alone.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::clock;
@@ -10,12 +11,19 @@ use crate::cluster::Links;
 use crate::config::Settings;
 use crate::events::PresenceView;
 use crate::home::record::Record;
-use crate::home::{Home, Lookup};
+use crate::home::{Home, Lookup, Mailboxes, Neighbours, Parcel};
+use crate::hub::{Hub, Unseen};
 use crate::ids::{Epoch, PlayerId, SessionId, ShardId};
 use crate::presence::{Glance, Homes};
 
+/// The links to other nodes and the mailboxes of this one, where there can be other nodes.
+pub(super) fn neighbours(settings: &Settings, links: &Arc<Links>, hub: &Arc<Hub>) -> Option<Neighbours> {
+    let mailboxes = || Arc::new(Kept(Arc::clone(hub))) as Arc<dyn Mailboxes>;
+    settings.store.is_redis().then(|| Neighbours { links: Arc::clone(links), mailboxes: mailboxes() })
+}
+
 /// The links to other nodes and what is to be known of homes, where there can be other nodes.
-pub(super) fn neighbours(
+pub(super) fn homes(
     settings: &Settings,
     links: &Arc<Links>,
     home: &Arc<Home>,
@@ -71,5 +79,28 @@ impl Homes for Known {
             });
             known.collect()
         })
+    }
+}
+
+struct Kept(Arc<Hub>);
+
+impl Mailboxes for Kept {
+    fn seal(&self, session: SessionId) -> Option<Box<dyn Parcel>> {
+        Some(Box::new(self.0.seal(session)?))
+    }
+
+    fn take_in(&self, session: SessionId, player: &PlayerId, packed: &[u8]) -> bool {
+        let unseen = Unseen::unpacked(packed);
+        unseen.map(|unseen| self.0.take_in(session, player, unseen)).is_some()
+    }
+}
+
+impl Parcel for Unseen {
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn packed(&self) -> Bytes {
+        Self::packed(self)
     }
 }

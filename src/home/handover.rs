@@ -1,6 +1,6 @@
-//! A shard goes to another node: no more answers, the last changes committed, the lease given back, the links told where
-//! to go, the memory freed, in this order. What cannot be committed is not given away: then all goes on here. Called by
-//! `keeper`.
+//! A shard goes to another node: no more answers, the last changes committed, what its clients may not have seen laid out
+//! for the next home, the lease given back, the memory freed, the links told where to go, in this order. What cannot be
+//! committed is not given away: then all goes on here. Called by `keeper`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,9 +61,16 @@ impl Home {
             );
             return ended(false);
         }
+        // Before the lease goes: whoever is granted it next finds them.
+        let cells = self.records.of_shard(shard);
+        self.lay_out(shard, fence.epoch, &cells);
         self.give_back(shard, &fence).await;
         // Also when no answer came: the store may have done it, so nothing more may be said here.
-        let cells = if shard.is_under(fence.epoch) { self.free(shard) } else { Vec::new() };
+        let is_ours = shard.is_under(fence.epoch);
+        let cells = if is_ours { cells } else { Vec::new() };
+        if is_ours {
+            self.free_all(shard, &cells);
+        }
         drop(turn);
         self.tell_handed_over(shard.id(), &cells);
         ended(true)

@@ -112,6 +112,7 @@ impl Keeper {
         self.drain(now_ms);
         self.tell_trouble();
         self.tell_holds(now_ms);
+        self.home.parcels.forget_old(now_ms);
         self.home.meters.lease_states(self.leases.iter().map(Lease::state));
         let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
         self.home.meters.records(self.home.records.len(), dirty);
@@ -234,8 +235,7 @@ impl Keeper {
         else {
             return;
         };
-        shard.set_lease(lease.state(), lease.epoch());
-        shard.serve_until(lease.serving_until_ms());
+        shard.stand(lease.state(), lease.epoch(), lease.serving_until_ms());
         // A drain is over in a moment, and its links are told where to go rather than that they must wait.
         if lease.state() == State::Draining {
             return;
@@ -254,6 +254,15 @@ impl Keeper {
             None => return,
             Some(Action::Acquire { floor }) => return self.acquire(&[(at, floor)]),
             Some(Action::Renew) => return self.renew(&[at]),
+            Some(Action::Pull(grant)) => {
+                let Some(asked) = home.begin_pull(&shard, &grant) else {
+                    return self.step(at, Event::Pulled { epoch: grant.epoch });
+                };
+                Box::pin(async move {
+                    home.pull(shard.id(), grant.epoch, &asked).await;
+                    vec![(at, Event::Pulled { epoch: grant.epoch })]
+                })
+            }
             Some(Action::Load(grant)) => Box::pin(async move {
                 let complete = home.load(&shard, &grant).await;
                 vec![(at, Event::Loaded { epoch: grant.epoch, complete })]

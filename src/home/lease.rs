@@ -9,13 +9,17 @@ use crate::store::{Acquired, Grant, Renewed};
 const RETRY_MS: u64 = 250;
 /// How long to wait before asking again for a shard that its holder is about to give back.
 const POLL_MS: u64 = 100;
+/// How long the home before has to give what it has of a shard: past it the shard is served without.
+pub(super) const PULL_MS: u64 = 500;
 
 /// Where a shard stands with this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Not ours.
     Free,
-    /// Granted; its records are being read.
+    /// Granted; the home before is asked for what the store does not have.
+    Pulling,
+    /// Its records are being read.
     Loading,
     /// Served.
     Owned,
@@ -37,6 +41,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Free => "free",
+            Self::Pulling => "pulling",
             Self::Loading => "loading",
             Self::Owned => "owned",
             Self::Unsure => "unsure",
@@ -57,6 +62,11 @@ pub enum Event {
         sent_at_ms: u64,
         /// What the store said.
         answer: Option<Acquired>,
+    },
+    /// [`Action::Pull`] is done, or came to nothing.
+    Pulled {
+        /// The epoch under which the home before was asked.
+        epoch: Epoch,
     },
     /// [`Action::Load`] is done (or failed).
     Loaded {
@@ -79,6 +89,11 @@ pub enum Event {
         /// The epoch that the batch carried.
         sent: Epoch,
         /// The stored epoch.
+        epoch: Epoch,
+    },
+    /// Another node, granted the shard under this epoch, has asked for what is here of it.
+    Overtaken {
+        /// Its epoch.
         epoch: Epoch,
     },
     /// A commit found that the store lost writes, or was replaced.
@@ -107,6 +122,8 @@ pub enum Action {
         /// Above this epoch.
         floor: Epoch,
     },
+    /// Ask the home before for what the store does not have: replay buffers.
+    Pull(Grant),
     /// Read the shard's live records.
     Load(Grant),
     /// Extend the lease.
@@ -140,6 +157,8 @@ pub struct Lease {
     valid_until_ms: u64,
     next_call_ms: u64,
     call_under_way: bool,
+    /// While the home before is asked: under which grant, and until when.
+    pulling: Option<(Grant, u64)>,
 }
 
 impl Lease {
@@ -154,6 +173,7 @@ impl Lease {
             valid_until_ms: 0,
             next_call_ms: now_ms,
             call_under_way: false,
+            pulling: None,
         }
     }
 
@@ -191,13 +211,18 @@ impl Lease {
         if matches!(self.state, State::Owned | State::Unsure) && now_ms >= self.valid_until_ms {
             self.state = State::Paused;
         }
+        if self.pulling.as_ref().is_some_and(|(_, until_ms)| now_ms >= *until_ms) {
+            return self.pulled();
+        }
         if self.call_under_way || now_ms < self.next_call_ms {
             return None;
         }
         let action = match self.state {
             State::Free if self.wish == Wish::Unwanted => None,
             State::Free | State::Repair => Some(Action::Acquire { floor: self.epoch }),
-            State::Loading | State::Owned | State::Unsure | State::Paused => Some(Action::Renew),
+            State::Pulling | State::Loading | State::Owned | State::Unsure | State::Paused => {
+                Some(Action::Renew)
+            }
             // The drain is shorter than what is left of the lease, or it is aborted.
             State::Fenced | State::Draining => None,
         };
@@ -214,13 +239,16 @@ impl Lease {
                 self.renewed(sent_at_ms, answer, consistent, now_ms, jitter)
             }
             // What an older epoch's work came to says nothing about this one.
-            Event::Loaded { epoch, .. } if epoch != self.epoch => None,
+            Event::Pulled { epoch } | Event::Loaded { epoch, .. } if epoch != self.epoch => None,
             Event::CommitFenced { sent, .. } | Event::StoreLost { sent } if sent != self.epoch => None,
             // While the shard is taken again, the epoch in the way is our own next one; the answer to that call decides.
             Event::CommitFenced { .. } if self.state == State::Repair => None,
             Event::Drained { epoch, .. } if epoch != self.epoch => None,
             Event::Drained { released, .. } => self.drained(released, now_ms),
             Event::Drain => self.drain(),
+            Event::Pulled { .. } => self.pulled(),
+            Event::Overtaken { epoch } if epoch <= self.epoch => None,
+            Event::Overtaken { epoch } => self.fence(epoch),
             Event::Loaded { complete, .. } => self.loaded(complete, now_ms),
             Event::CommitFenced { epoch, .. } => self.fence(epoch),
             Event::StoreLost { .. } => self.repair(now_ms),
@@ -253,8 +281,9 @@ impl Lease {
                     self.state = State::Owned;
                     Some(Action::Restore(grant))
                 } else {
-                    self.state = State::Loading;
-                    Some(Action::Load(grant))
+                    self.state = State::Pulling;
+                    self.pulling = Some((grant.clone(), now_ms.saturating_add(PULL_MS)));
+                    Some(Action::Pull(grant))
                 }
             }
             Some(Acquired::Held { .. }) if self.state == State::Repair => self.fence(self.epoch),
@@ -304,6 +333,13 @@ impl Lease {
         }
     }
 
+    /// Whatever has come, and whatever comes later is dropped.
+    fn pulled(&mut self) -> Option<Action> {
+        let (grant, _) = self.pulling.take()?;
+        self.state = State::Loading;
+        Some(Action::Load(grant))
+    }
+
     fn loaded(&mut self, complete: bool, now_ms: u64) -> Option<Action> {
         if self.state != State::Loading {
             return None;
@@ -348,6 +384,7 @@ impl Lease {
             return None;
         }
         self.state = State::Fenced;
+        self.pulling = None;
         Some(Action::Free)
     }
 
@@ -359,8 +396,9 @@ impl Lease {
                 None
             }
             // Nothing of ours is in memory yet: start over.
-            State::Loading => {
+            State::Pulling | State::Loading => {
                 self.state = State::Fenced;
+                self.pulling = None;
                 Some(Action::Free)
             }
             State::Free | State::Repair | State::Fenced => None,
@@ -399,7 +437,8 @@ mod tests {
         let mut lease = Lease::new(6000, 0);
         assert_eq!(lease.tick(0), Some(Action::Acquire { floor: Epoch::ZERO }));
         let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
-        assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Load(grant(7))));
+        assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Pull(grant(7))));
+        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 15, 0.5), Some(Action::Load(grant(7))));
         assert_eq!(lease.serving_until_ms(), 0, "a shard that is loading answers nobody");
         assert_eq!(lease.on(Event::Loaded { epoch: Epoch::of(7), complete: true }, 20, 0.5), None);
         lease
@@ -509,11 +548,94 @@ mod tests {
         assert_eq!(lease.tick(300), Some(Action::Acquire { floor: Epoch::ZERO }));
     }
 
+    fn pulling() -> Lease {
+        let mut lease = Lease::new(6000, 0);
+        lease.tick(0);
+        let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
+        assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Pull(grant(7))));
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Pulling, 0));
+        lease
+    }
+
+    #[test]
+    fn a_home_before_that_does_not_answer_is_waited_for_no_longer_than_its_time() {
+        let mut lease = pulling();
+        assert_eq!(lease.tick(10 + PULL_MS - 1), None);
+        assert_eq!(lease.tick(10 + PULL_MS), Some(Action::Load(grant(7))));
+        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 600, 0.5), None, "too late");
+        assert_eq!(lease.state(), State::Loading);
+        lease.on(Event::Loaded { epoch: Epoch::of(7), complete: true }, 700, 0.5);
+        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 800, 0.5), None);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Owned, 5000));
+    }
+
+    #[test]
+    fn a_shard_that_is_lost_while_the_home_before_is_asked_is_not_loaded() {
+        for event in [
+            Event::Renewed {
+                sent_at_ms: 20,
+                answer: Some(Renewed::Fenced { epoch: Epoch::of(9) }),
+                consistent: true,
+            },
+            Event::Renewed { sent_at_ms: 20, answer: Some(Renewed::RolledBack), consistent: true },
+            Event::Overtaken { epoch: Epoch::of(9) },
+            Event::StoreLost { sent: Epoch::of(7) },
+        ] {
+            let mut lease = pulling();
+            assert_eq!(lease.on(event, 30, 0.5), Some(Action::Free));
+            assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 40, 0.5), None);
+            assert_eq!(lease.tick(10 + PULL_MS), None);
+            assert_eq!(lease.state(), State::Fenced);
+            lease.on(Event::Freed, 1_000, 0.5);
+            lease.tick(2_000);
+            let again = Event::Acquired { sent_at_ms: 2_000, answer: Some(Acquired::Granted(grant(11))) };
+            assert_eq!(lease.on(again, 2_010, 0.5), Some(Action::Pull(grant(11))));
+            assert_eq!(
+                lease.on(Event::Pulled { epoch: Epoch::of(7) }, 2_020, 0.5),
+                None,
+                "of the grant before"
+            );
+            assert!(lease.on(Event::Pulled { epoch: Epoch::of(11) }, 2_030, 0.5).is_some());
+        }
+    }
+
+    #[test]
+    fn the_lease_is_renewed_while_the_home_before_is_asked() {
+        let mut lease = Lease::new(600, 0);
+        lease.tick(0);
+        lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) }, 10, 0.5);
+        assert_eq!(lease.tick(200), Some(Action::Renew));
+        lease.on(Event::Renewed { sent_at_ms: 200, answer: renewed(), consistent: true }, 220, 0.5);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Pulling, 0));
+    }
+
+    #[test]
+    fn a_node_that_is_asked_under_a_higher_epoch_is_fenced_and_under_a_lower_one_is_not() {
+        let mut lease = owned();
+        assert_eq!(lease.on(Event::Overtaken { epoch: Epoch::of(7) }, 100, 0.5), None);
+        assert_eq!(lease.on(Event::Overtaken { epoch: Epoch::of(6) }, 100, 0.5), None);
+        assert_eq!(lease.state(), State::Owned);
+        assert_eq!(lease.on(Event::Overtaken { epoch: Epoch::of(8) }, 100, 0.5), Some(Action::Free));
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Fenced, 0));
+        // Also one that has heard nothing of its store for long, and one that writes everything anew.
+        let mut paused = owned();
+        paused.tick(60_000);
+        assert_eq!(paused.on(Event::Overtaken { epoch: Epoch::of(8) }, 60_000, 0.5), Some(Action::Free));
+        let mut repairs = owned();
+        repairs.on(Event::StoreLost { sent: Epoch::of(7) }, 100, 0.5);
+        assert_eq!(repairs.on(Event::Overtaken { epoch: Epoch::of(8) }, 110, 0.5), Some(Action::Free));
+        // Whoever holds nothing asks above it.
+        let mut free = Lease::new(6000, 0);
+        assert_eq!(free.on(Event::Overtaken { epoch: Epoch::of(8) }, 0, 0.5), None);
+        assert_eq!(free.tick(0), Some(Action::Acquire { floor: Epoch::of(8) }));
+    }
+
     #[test]
     fn a_failed_load_starts_over() {
         let mut lease = Lease::new(6000, 0);
         lease.tick(0);
         lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) }, 0, 0.5);
+        lease.on(Event::Pulled { epoch: Epoch::of(7) }, 5, 0.5);
         assert_eq!(
             lease.on(Event::Loaded { epoch: Epoch::of(7), complete: false }, 10, 0.5),
             Some(Action::Free)
@@ -601,15 +723,18 @@ mod tests {
 
     proptest::proptest! {
         /// Whatever comes in whatever order: nobody is served past 5/6 of a TTL after the last good answer was
-        /// asked for, and the epoch never falls.
+        /// asked for, the epoch never falls, no shard is loaded twice under one grant or without having asked the home
+        /// before, and none waits for that one past its time.
         #[test]
-        fn no_order_of_events_serves_too_long(steps in proptest::collection::vec((0u8..12, 0u64..3000), 1..60)) {
+        fn no_order_of_events_serves_too_long(steps in proptest::collection::vec((0u8..15, 0u64..3000), 1..60)) {
             let (mut lease, mut now, mut epoch, mut good) = (Lease::new(6000, 0), 0u64, 1u64, None::<u64>);
+            let (mut asked, mut loaded) = (None, Epoch::ZERO);
             for (kind, pass) in steps {
                 let sent = now;
                 now += pass;
                 let before = lease.epoch();
-                lease.tick(now);
+                let ticked = lease.tick(now);
+                proptest::prop_assert!(lease.state() != State::Pulling || now < lease.pulling.as_ref().unwrap().1);
                 epoch += 1;
                 let event = match kind {
                     0 => Event::Acquired { sent_at_ms: sent, answer: Some(Acquired::Granted(grant(epoch))) },
@@ -622,12 +747,25 @@ mod tests {
                     7 => Event::Drain,
                     8 => Event::Drained { epoch: before, released: false },
                     9 => Event::Drained { epoch: before, released: true },
+                    10 | 11 => Event::Pulled { epoch: before },
+                    12 => Event::Overtaken { epoch: Epoch::of(epoch) },
                     _ => Event::Freed,
                 };
                 if matches!(kind, 0 | 3) {
                     good = Some(good.unwrap_or(0).max(sent));
                 }
-                lease.on(event, now, 0.5);
+                for action in [ticked, lease.on(event, now, 0.5)].into_iter().flatten() {
+                    match action {
+                        Action::Pull(grant) => asked = Some(grant.epoch),
+                        Action::Load(grant) => {
+                            proptest::prop_assert_eq!(asked, Some(grant.epoch));
+                            proptest::prop_assert!(grant.epoch > loaded);
+                            loaded = grant.epoch;
+                        }
+                        _ => {}
+                    }
+                }
+                proptest::prop_assert_eq!(lease.pulling.is_some(), lease.state() == State::Pulling);
                 proptest::prop_assert!(lease.epoch() >= before);
                 proptest::prop_assert!(lease.state() != State::Draining || lease.serving_until_ms() == 0);
                 let bound = good.map_or(0, |sent| sent + 5000);

@@ -15,12 +15,19 @@ use crate::store::{LOAD_PLAYERS_MAX, StoredRecord};
 impl Home {
     /// Lets a shard's memory go; those who wait are told.
     pub(super) fn free(&self, shard: &Arc<Shard>) -> Vec<Arc<Cell>> {
+        let cells = self.records.of_shard(shard);
+        self.free_all(shard, &cells);
+        cells
+    }
+
+    /// The same for who knows all its records.
+    pub(super) fn free_all(&self, shard: &Arc<Shard>, cells: &[Arc<Cell>]) {
         shard.serve_until(0);
         shard.set_fence(None);
         shard.forget_dirty();
         self.bans.forget_shard(shard.id());
-        let cells = self.records.of_shard(shard);
-        for cell in &cells {
+        self.arrivals.forget(shard.id());
+        for cell in cells {
             self.records.remove_if(cell.player(), |slot| {
                 for (_, waiter) in slot.waiters.drain(..) {
                     let _ = waiter.send(Durability::Fenced);
@@ -32,7 +39,6 @@ impl Home {
             });
             cell.tell_rooms_elsewhere(&self.events);
         }
-        cells
     }
 
     /// Tells the links of a lost shard what survived, as far as the store can say, and closes them.

@@ -6,13 +6,16 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::lease::State;
 use crate::telemetry::metrics::{
-    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SHARDS,
+    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, PULLS, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SHARDS,
 };
 
 /// What becomes of commits, as labels.
 const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown"];
-const STATES: [State; 8] = [
+/// What becomes of pulls, as labels.
+const PULL_OUTCOMES: &[&str] = &["done", "late", "failed"];
+const STATES: [State; 9] = [
     State::Free,
+    State::Pulling,
     State::Loading,
     State::Owned,
     State::Unsure,
@@ -29,6 +32,7 @@ pub(super) struct Meters {
     commits: Family<Counter>,
     shards: [Gauge; STATES.len()],
     repairs: Counter,
+    pulls: Family<Counter>,
     hot: Gauge,
     dirty: Gauge,
 }
@@ -41,6 +45,7 @@ impl Meters {
             commits: COMMITS.by("outcome", OUTCOMES, &[]),
             shards: STATES.map(|state| SHARDS.with(&[("state", state.name())])),
             repairs: REPAIRS.handle(),
+            pulls: PULLS.by("outcome", PULL_OUTCOMES, &[]),
             hot: RECORDS_HOT.handle(),
             dirty: RECORDS_DIRTY.handle(),
         }
@@ -77,5 +82,10 @@ impl Meters {
     /// A shard was taken again because the store lost writes.
     pub(super) fn repaired(&self) {
         self.repairs.increment(1);
+    }
+
+    /// The home before of a shard was asked for what the store does not have.
+    pub(super) fn pulled(&self, outcome: &'static str) {
+        self.pulls.of(outcome).increment(1);
     }
 }

@@ -26,10 +26,13 @@ mod mending;
 mod messages;
 mod meters;
 mod opening;
+mod parcels;
+mod pulling;
 mod reading;
 mod replicas;
 mod whereabouts;
 mod wishes;
+mod yielding;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +52,7 @@ pub use erasure::BanAtErasure;
 pub use handover::MOVED_WITHIN;
 pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
+pub use parcels::{Mailboxes, Neighbours, Parcel};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
 pub use whereabouts::Whereabouts;
@@ -67,6 +71,8 @@ const LOADING_LINES: usize = 256;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a stop looks whether all shards are handed over.
 const HANDED_OVER_LOOK: Duration = Duration::from_millis(20);
+/// How long a stop waits until the next homes have asked for what is laid out for them.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
 /// Reports from flush tasks to the keeper: one for each shard that there can be.
 const REPORTS_MAX: usize = 4096;
 
@@ -149,13 +155,21 @@ pub struct Home {
     agenda: Arc<agenda::Agenda>,
     in_flight: flush::InFlight,
     loading: Vec<tokio::sync::Mutex<()>>,
+    /// Where there can be other nodes.
+    neighbours: Option<Neighbours>,
+    parcels: parcels::Parcels,
+    arrivals: parcels::Arrivals,
+    /// A place for each shard that is asked for at a time.
+    pulls: tokio::sync::Semaphore,
+    /// Wakes those who wait for a link.
+    linked: tokio::sync::Notify,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
     meters: meters::Meters,
     tasks: Tasks,
 }
 
 impl Home {
-    /// Builds the room and starts its tasks: keeper, expiry, flush.
+    /// Builds the room and starts its tasks: keeper, expiry, flush. `neighbours`: where there can be other nodes.
     ///
     /// # Errors
     /// The text says what about the cluster's configuration cannot be used.
@@ -165,6 +179,7 @@ impl Home {
         members: Arc<Members>,
         store: Arc<dyn Store>,
         events: Arc<Events>,
+        neighbours: Option<Neighbours>,
         tasks: Tasks,
     ) -> Result<Arc<Self>, String> {
         let placement = Placement::of(cluster.shards)
@@ -193,6 +208,11 @@ impl Home {
             events,
             expiry: expiry::Expiry::new(),
             loading: (0..LOADING_LINES).map(|_| tokio::sync::Mutex::new(())).collect(),
+            neighbours,
+            parcels: parcels::Parcels::default(),
+            arrivals: parcels::Arrivals::default(),
+            pulls: tokio::sync::Semaphore::new(pulling::PULLS_MAX),
+            linked: tokio::sync::Notify::new(),
             reports,
             meters: meters::Meters::new(),
             tasks: tasks.clone(),
@@ -241,14 +261,19 @@ impl Home {
     pub async fn hand_over(&self, deadline: Duration) -> usize {
         self.members.drain();
         let until = tokio::time::Instant::now() + deadline;
-        loop {
+        let left = loop {
             let held = self.shards.iter().filter(|shard| shard.fence().is_some()).count();
             let has_heirs = self.members.snapshot().has_other_takers();
             if held == 0 || !has_heirs || tokio::time::Instant::now() >= until {
-                return held;
+                break held;
             }
             tokio::time::sleep(HANDED_OVER_LOOK).await;
+        };
+        let until = tokio::time::Instant::now() + ASKED_WITHIN;
+        while !self.parcels.is_empty() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(HANDED_OVER_LOOK).await;
         }
+        left
     }
 
     /// Gives every lease back, after the last flush.
@@ -362,9 +387,18 @@ impl Home {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         use lease::State;
-        self.shards
-            .iter()
-            .all(|shard| !matches!(shard.lease().0, State::Free | State::Loading | State::Fenced))
+        self.shards.iter().all(|shard| {
+            !matches!(shard.lease().0, State::Free | State::Pulling | State::Loading | State::Fenced)
+        })
+    }
+
+    /// Whether all sessions of a shard are in this node's memory: not while it comes or goes.
+    #[must_use]
+    pub fn has_all_of(&self, shard: ShardId) -> bool {
+        use lease::State;
+        self.shard(shard).is_ok_and(|shard| {
+            matches!(shard.lease().0, State::Owned | State::Unsure | State::Paused | State::Repair)
+        })
     }
 
     /// Starts a commit of the record's present version; the receiver hears of it.

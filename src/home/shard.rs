@@ -56,11 +56,19 @@ struct Dirty {
     due: usize,
 }
 
+/// Where a shard's lease stands.
+struct Standing {
+    state: State,
+    epoch: Epoch,
+    /// The highest epoch under which another node is known to hold it.
+    overtaken_by: Epoch,
+}
+
 /// One shard.
 pub struct Shard {
     id: ShardId,
     serving_until_ms: AtomicU64,
-    lease: Mutex<(State, Epoch)>,
+    lease: Mutex<Standing>,
     fence: Mutex<Option<Fence>>,
     /// The epoch under which it was held last, also when it is lost.
     last_epoch: AtomicU64,
@@ -81,7 +89,7 @@ impl Shard {
         Self {
             id,
             serving_until_ms: AtomicU64::new(0),
-            lease: Mutex::new((State::Free, Epoch::ZERO)),
+            lease: Mutex::new(Standing { state: State::Free, epoch: Epoch::ZERO, overtaken_by: Epoch::ZERO }),
             fence: Mutex::new(None),
             last_epoch: AtomicU64::new(Epoch::ZERO.number()),
             dirty: Mutex::default(),
@@ -101,7 +109,8 @@ impl Shard {
     /// Where its lease stands, and at which epoch.
     #[must_use]
     pub fn lease(&self) -> (State, Epoch) {
-        *self.lease.lock()
+        let standing = self.lease.lock();
+        (standing.state, standing.epoch)
     }
 
     /// Whether it is about to be handed over: a moment's silence.
@@ -110,8 +119,25 @@ impl Shard {
         self.lease().0 == State::Draining
     }
 
-    pub(super) fn set_lease(&self, state: State, epoch: Epoch) {
-        *self.lease.lock() = (state, epoch);
+    /// Says where its lease stands, and until when answers may leave: never, once another node is known to hold it
+    /// under a higher epoch.
+    pub(super) fn stand(&self, state: State, epoch: Epoch, serving_until_ms: u64) {
+        let mut standing = self.lease.lock();
+        (standing.state, standing.epoch) = (state, epoch);
+        self.serve_until(if standing.overtaken_by > epoch { 0 } else { serving_until_ms });
+    }
+
+    /// Another node holds it under this epoch. When this returns nothing leaves any more that was not on its way, and
+    /// nothing will under a lower one; says under which epoch it was held here, if it was.
+    pub(super) fn overtake(&self, epoch: Epoch) -> Option<Epoch> {
+        let mut standing = self.lease.lock();
+        let ours = self.fence()?.epoch;
+        if ours >= epoch {
+            return None;
+        }
+        standing.overtaken_by = standing.overtaken_by.max(epoch);
+        self.serve_until(0);
+        Some(ours)
     }
 
     /// Whether an answer or a push may leave at this moment.

@@ -50,7 +50,9 @@ impl Peers {
             return None;
         }
         let push = Arc::new(Push::new(PushKind::Message, body.clone()));
-        let delivered = sessions.into_iter().filter(|session| self.hub.push(*session, &push)).count();
-        u32::try_from(delivered).ok()
+        let delivered = sessions.iter().filter(|session| self.hub.push(**session, &push)).count();
+        // A home that has moved meanwhile took along what was in the mailboxes, and nothing that came later.
+        let is_told = delivered == sessions.len() || self.homes.sessions(player).is_some();
+        is_told.then(|| u32::try_from(delivered).unwrap_or(u32::MAX))
     }
 }

@@ -291,6 +291,7 @@ impl House {
             Arc::clone(&members),
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&events),
+            None,
             tasks.clone(),
         )
         .unwrap();

@@ -361,6 +361,8 @@ impl<S: LinkSocket> Link<S> {
         let sessions = Arc::clone(&self.sessions);
         let later: Later = Box::pin(async move {
             sessions.push_snapshots(&mailbox, &players).await;
+            // Until now the next link would have been owed them.
+            mailbox.owe_looks(false);
             (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
         });
         self.waiting.get_or_insert_default().push(later);

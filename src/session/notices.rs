@@ -65,6 +65,11 @@ impl Sessions {
             self.forget(session, &ended.watches, closing_for(&ended.reason));
             return;
         }
+        // A shard that has come back: what is in the mailbox now is of its new life.
+        let is_back = self.home.records().session(session).is_some();
+        if is_back && matches!(event.link_end, Some(LinkEnd::Moved | LinkEnd::HandedOver(_))) {
+            return;
+        }
         let Some(mailbox) = self.hub.mailbox(session) else { return };
         if let Some(notice) = event.rolled_back {
             mailbox.tell(Control::RolledBack(notice));

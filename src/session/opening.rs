@@ -1,5 +1,5 @@
 //! From an identity to an attachment and its `ready`: login and resume. A resume re-registers what the session
-//! watches when its mailbox was lost with a crash, and owes snapshots then.
+//! watches when its mailbox was lost with a crash, or came from another node, and owes snapshots then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -139,15 +139,19 @@ impl Sessions {
                 if is_new && !was_pending {
                     mailbox.begin_anew();
                 }
-                if is_new {
+                // Watches are this node's: one that comes from another home has none here yet.
+                if is_new || mailbox.owes_looks() {
                     watches.iter().for_each(|player| self.presence.watch(player, &mailbox));
                 }
                 mailbox.attach(link);
                 let replay = mailbox.resume(request.last_seq);
-                found = Some((mailbox, is_new, was_pending, replay));
+                if replay.missed || was_pending {
+                    mailbox.owe_looks(true);
+                }
+                found = Some((mailbox, is_new, replay));
             })
             .await?;
-        let Some((mailbox, is_new, was_pending, replay)) = found else { return Err(not_resumable()) };
+        let Some((mailbox, is_new, replay)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
         self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: resumed.cell, session, mailbox, link };
@@ -173,8 +177,10 @@ impl Sessions {
             self.home.messages_seen(attachment.cell.player(), seen);
         }
         let owes_kept = is_new || replay.missed || attachment.mailbox.owes_kept();
-        // A list that a service set before the first link has not been told either.
-        let owed = if replay.missed || was_pending { resumed.watches } else { Vec::new() };
+        // What changed between two homes nobody told; a list that a service set before the first link neither.
+        let owes_looks = attachment.mailbox.owes_looks() && !resumed.watches.is_empty();
+        attachment.mailbox.owe_looks(owes_looks);
+        let owed = if owes_looks { resumed.watches } else { Vec::new() };
         Ok(Entered { attachment, ready, owed, owes_kept })
     }
 
@@ -204,7 +210,7 @@ impl Sessions {
         }
     }
 
-    /// Pushes what others look like now to a session that lost pushes.
+    /// Pushes what others look like now to a session that lost pushes, or changed its home.
     pub(super) async fn push_snapshots(&self, mailbox: &Arc<crate::hub::Mailbox>, players: &[PlayerId]) {
         let mut players = players.to_vec();
         for _ in 0..FOLLOW_TRIES {

@@ -201,6 +201,8 @@ table! {
     ROOM_DELIVERIES: Counter "hearth_room_deliveries_total", Count;
     /// Shards taken again, and written anew from memory, because the store lost writes.
     REPAIRS: Counter "hearth_repairs_total", Count;
+    /// Shards of which the home before was asked for replay buffers, by `outcome`: done, late (not all came in time), failed.
+    PULLS: Counter "hearth_pulls_total", Count;
     /// Links closed for reading too slowly.
     SLOW_CLOSES: Counter "hearth_slow_closes_total", Count;
 

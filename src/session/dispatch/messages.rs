@@ -10,7 +10,7 @@ use protocol::request::Send;
 use super::{Carried, refused};
 use crate::clock::Now;
 use crate::home::HomeError;
-use crate::home::record::Admission;
+use crate::home::record::{Admission, Record};
 use crate::hub::{Push, PushKind};
 use crate::ids::{PlayerId, RoomName};
 use crate::session::answer::{Answer, Body, Waiting};
@@ -39,17 +39,23 @@ impl Sessions {
             })));
         }
         let push = self.message_of(me, send.cseq, &send.data, None);
-        if !is_here {
-            return Ok(Answer::Later(Waiting::Carried { player, message: push, prov: me.provisional() }));
-        }
-        let sessions: Vec<_> = self
-            .home
-            .find(&player)
-            .and_then(|cell| cell.read(|record| record.sessions.iter().map(|session| session.id).collect()))
-            .unwrap_or_default();
-        let delivered = sessions.into_iter().filter(|session| self.hub.push(*session, &push)).count();
-        let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);
-        Ok(Answer::Ok(Body::Sent(Sent { delivered, dup: None, prov: me.provisional() })))
+        let prov = me.provisional();
+        Ok(match is_here.then(|| self.deliver(&player, &push)).flatten() {
+            Some(delivered) => Answer::Ok(Body::Sent(Sent { delivered, dup: None, prov })),
+            None => Answer::Later(Waiting::Carried { player, message: push, prov }),
+        })
+    }
+
+    /// Puts a message into the mailboxes of a player whose home is here; `None` if it is on its way to or from another
+    /// node, and not all of her mailboxes are here.
+    fn deliver(&self, player: &PlayerId, push: &Arc<Push>) -> Option<u32> {
+        let ids = |record: &Record| record.sessions.iter().map(|session| session.id).collect::<Vec<_>>();
+        let sessions = self.home.find(player).and_then(|cell| cell.read(ids)).unwrap_or_default();
+        let delivered = sessions.iter().filter(|session| self.hub.push(**session, push)).count();
+        // What was put in before the home moved goes with it; a session without a mailbox has none anywhere.
+        let are_all_here = !sessions.is_empty() && delivered == sessions.len();
+        let is_told = are_all_here || self.home.has_all_of(self.shard_of(player));
+        is_told.then(|| u32::try_from(delivered).unwrap_or(u32::MAX))
     }
 
     /// A message's id derives from (session, cseq), so that a repeat after a crash carries the same one.
