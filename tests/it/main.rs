@@ -25,6 +25,7 @@ mod limits;
 mod local;
 mod maintenance;
 mod messages;
+mod moved;
 mod policies;
 mod presence;
 mod readme;

@@ -1,0 +1,264 @@
+//! What is promised to those whose home moves: what was pushed to them and what they had not seen goes along, nothing gets
+//! a number twice, and what changed on the way they are told. A home that was killed takes it with it, and that is said.
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::harness::nodes::{node_on, nodes, players_of, served_by};
+use crate::harness::patience::until;
+use crate::harness::player::{Credentials, Player};
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::{Server, Starting};
+use crate::harness::socket::Heard;
+
+fn talkative(node: Starting) -> Starting {
+    let fast = ["link_frames_per_s", "link_frames_burst", "send_per_s", "send_burst"];
+    let node = node.with("session.player_messages", true);
+    fast.iter().fold(node, |node, name| node.with(&format!("limits.{name}"), 100_000))
+}
+
+/// Says something until it has arrived: while a home is on its way it is refused, and not taken for said.
+async fn says(ann: &mut Player, to: &str, data: &Value) {
+    let deadline = std::time::Instant::now() + crate::harness::patience::PATIENCE;
+    loop {
+        match ann.ask("send", json!({"player": to, "data": data})).await {
+            Ok(sent) => return assert_eq!(sent["delivered"], 1, "{sent}"),
+            Err(refused) => {
+                let is_unsaid = refused["code"] == "not_home" && refused["applied"].is_null();
+                assert!(is_unsaid && std::time::Instant::now() < deadline, "{refused}");
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Says numbers to all of them, one after the other, until it is enough; who says so, and the last number.
+async fn says_numbers(
+    mut ann: Player,
+    to: Vec<String>,
+    from: u64,
+    enough: watch::Receiver<bool>,
+) -> (Player, u64) {
+    let mut number = from;
+    loop {
+        for to in &to {
+            says(&mut ann, to, &json!(number)).await;
+        }
+        if *enough.borrow() {
+            return (ann, number);
+        }
+        number += 1;
+    }
+}
+
+/// Messages with their numbers, as they are heard, until she is told where her home is.
+async fn hears_until_moved(player: &mut Player) -> (Vec<(u64, Value)>, Value) {
+    let mut heard = Vec::new();
+    loop {
+        match player.hear().await {
+            Heard::Frame(frame) if frame.op == "message" => {
+                heard.push((frame.number, frame.body["data"].clone()))
+            }
+            Heard::Frame(frame) if frame.op == "moved" => return (heard, frame.body),
+            Heard::Frame(_) => {}
+            Heard::Closed(code) => panic!("closed with {code:?} before `moved`"),
+        }
+    }
+}
+
+/// Messages until this one, whatever comes between.
+async fn hears_messages_until(player: &mut Player, last: u64) -> Vec<Value> {
+    let mut heard = Vec::new();
+    while heard.last() != Some(&json!(last)) {
+        let push = player.next_push().await;
+        if push.op == "message" {
+            heard.push(push.body["data"].clone());
+        }
+    }
+    heard
+}
+
+/// Reads an old link to its end: from `moved` on nothing on it has a number.
+async fn hears_no_more(mut player: Player) {
+    loop {
+        match player.hear().await {
+            Heard::Frame(frame) => {
+                let has_number = matches!(frame.op.as_str(), "message" | "presence" | "room");
+                assert!(!has_number, "after `moved`: {frame:?}");
+            }
+            Heard::Closed(code) => return assert_eq!(code, Some(4001)),
+        }
+    }
+}
+
+/// A session whose home is this node by now, taken up again there: nothing of it is missed.
+async fn resumes_whole(node: &Server, credentials: &Credentials) -> Player {
+    let player = until("the session is taken up again", async || {
+        let mut player = node.connect().await;
+        player.try_resume_carried(credentials).await.ok().map(|()| player)
+    })
+    .await;
+    assert_eq!(player.ready["missed"], Value::Null, "{}", player.ready);
+    player
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<Value> {
+    range.map(|number| json!(number)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_handed_over_hears_every_message_once_and_in_order() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, talkative).await;
+    let (mine, mut theirs) = (players_of(&here).await.next().unwrap(), players_of(&there).await);
+    let (attached, away) = (theirs.next().unwrap(), theirs.next().unwrap());
+    let mut ann = here.login(&mine).await;
+    let (mut bea, mut cem) = (there.login(&attached).await, there.login(&away).await);
+    for number in 1..=5 {
+        says(&mut ann, &away, &json!(number)).await;
+        says(&mut ann, &attached, &json!(number)).await;
+    }
+    // He read five, but his program crashed over the third; three more wait for him.
+    assert_eq!(hears_messages_until(&mut cem, 5).await, numbers(1..=5));
+    let mut cem = cem.drops();
+    cem.last_seq = 2;
+    for number in 6..=8 {
+        says(&mut ann, &away, &json!(number)).await;
+        says(&mut ann, &attached, &json!(number)).await;
+    }
+    let (enough, is_enough) = watch::channel(false);
+    let mut talk = JoinSet::new();
+    talk.spawn(says_numbers(ann, vec![attached, away], 9, is_enough));
+    there.ask_to_stop();
+    let (mut heard, told) = hears_until_moved(&mut bea).await;
+    assert_eq!(told["url"], here.url());
+    // She has not got round to the last two.
+    let mut credentials = bea.credentials();
+    credentials.last_seq -= 2;
+    heard.retain(|(seq, _)| *seq <= credentials.last_seq);
+    let mut heard: Vec<_> = heard.into_iter().map(|(_, data)| data).collect();
+    let mut bea_here = resumes_whole(&here, &credentials).await;
+    assert!(bea_here.ready["replayed"].as_u64().unwrap() >= 2, "{}", bea_here.ready);
+    let mut cem_here = resumes_whole(&here, &cem).await;
+    assert!(cem_here.ready["replayed"].as_u64().unwrap() >= 6, "{}", cem_here.ready);
+    enough.send(true).unwrap();
+    let (_ann, last) = talk.join_next().await.unwrap().unwrap();
+    heard.extend(hears_messages_until(&mut bea_here, last).await);
+    assert_eq!(heard, numbers(1..=last));
+    assert_eq!(hears_messages_until(&mut cem_here, last).await, numbers(3..=last));
+    hears_no_more(bea).await;
+    assert!(there.wait_for_end().success());
+    // Numbers go on, also over a resume at the new home.
+    let cem = cem_here.drops();
+    resumes_whole(&here, &cem).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_while_a_home_moves_reaches_those_who_watch() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, talkative).await;
+    let (mut mine, mut theirs) = (players_of(&here).await, players_of(&there).await);
+    let (near, other, watcher) = (mine.next().unwrap(), mine.next().unwrap(), theirs.next().unwrap());
+    let (mut ann, mut dan) = (here.login(&near).await, here.login(&other).await);
+    let (mut bea, mut cem) = (there.login(&watcher).await, there.login(&theirs.next().unwrap()).await);
+    // Somebody here watches them, too: that one is told of every change before the others come.
+    let mut eve = here.login(&mine.next().unwrap()).await;
+    for player in [&mut bea, &mut cem, &mut eve] {
+        player.watches(&[&near, &other]).await;
+    }
+    let cem = cem.drops();
+    there.ask_to_stop();
+    hears_until_moved(&mut bea).await;
+    // Both are nowhere at home, or here by now, and have no link.
+    ann.shows("busy").await;
+    dan.shows("playing").await;
+    let mut waiting = vec![(near.clone(), "busy"), (other.clone(), "playing")];
+    while !waiting.is_empty() {
+        let push = eve.next_push().await;
+        let items = push.body["items"].as_array().cloned().unwrap_or_default();
+        waiting.retain(|(who, status)| {
+            !items.iter().any(|item| item["player"] == *who && item["status"] == *status)
+        });
+    }
+    for credentials in [bea.credentials(), cem] {
+        let mut player = resumes_whole(&here, &credentials).await;
+        let mut waiting = vec![(near.clone(), "busy"), (other.clone(), "playing")];
+        while !waiting.is_empty() {
+            let push = player.next_push().await;
+            let items = push.body["items"].as_array().cloned().unwrap_or_default();
+            waiting.retain(|(who, status)| {
+                !items.iter().any(|item| item["player"] == *who && item["status"] == *status)
+            });
+        }
+        // From now on she hears as before.
+        ann.shows("away").await;
+        assert_eq!(player.expect_presence(&near).await["status"], "away");
+        ann.shows("busy").await;
+    }
+    hears_no_more(bea).await;
+    assert!(there.wait_for_end().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_gets_what_waits_for_its_players_however_much_it_is() {
+    let redis = RedisServer::start();
+    let [here, there] = nodes(&redis, talkative).await;
+    let mut ann = here.login(&players_of(&here).await.next().unwrap()).await;
+    // More than one answer of a home holds, on each shard.
+    let large = "x".repeat(12_000);
+    let mut away = Vec::new();
+    for name in players_of(&there).await.take(24) {
+        let player = there.login(&name).await;
+        let credentials = player.drops();
+        for number in 1..=12 {
+            says(&mut ann, &name, &json!({"number": number, "pad": large})).await;
+        }
+        away.push((name, credentials));
+    }
+    let third = node_on(&redis);
+    let third = tokio::task::spawn_blocking(|| talkative(third).start()).await.unwrap();
+    until("each node has its part", async || {
+        let mut served = 0;
+        for node in [&here, &there, &third] {
+            served += served_by(node).await.len();
+        }
+        (served == 16 && !served_by(&third).await.is_empty()).then_some(())
+    })
+    .await;
+    let theirs: Vec<_> = players_of(&third).await.take(200).collect();
+    let mut moved = 0;
+    for (name, credentials) in away {
+        let node = if theirs.contains(&name) { &third } else { &there };
+        moved += usize::from(theirs.contains(&name));
+        let mut player = resumes_whole(node, &credentials).await;
+        for number in 1..=12 {
+            assert_eq!(player.expect_push("message").await["data"]["number"], number);
+        }
+    }
+    assert!(moved > 0, "nobody was to move");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_is_killed_takes_what_was_not_seen_with_it_and_that_is_said() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, talkative).await;
+    let (mine, his) = (players_of(&here).await.next().unwrap(), players_of(&there).await.next().unwrap());
+    let (mut ann, mut bob) = (here.login(&mine).await, there.login(&his).await);
+    bob.watches(&[&mine]).await;
+    bob.patch_durably(json!({"set": {"a": 1}})).await;
+    for number in 1..=3 {
+        says(&mut ann, &his, &json!(number)).await;
+    }
+    assert_eq!(hears_messages_until(&mut bob, 3).await, numbers(1..=3));
+    let mut credentials = bob.credentials();
+    credentials.last_seq = 1;
+    there.kill9();
+    let mut bob = until("the session is taken up again", async || {
+        let mut bob = here.connect().await;
+        bob.try_resume_carried(&credentials).await.ok().map(|()| bob)
+    })
+    .await;
+    assert_eq!((&bob.ready["missed"], &bob.ready["replayed"]), (&json!(true), &json!(0)));
+    assert_eq!(bob.expect_presence(&mine).await["status"], "online");
+}
