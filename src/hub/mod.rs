@@ -51,6 +51,8 @@ pub enum GivenUp {
     Silent,
     /// It does not read what it is sent.
     Slow,
+    /// Its session has come back from another node, to a mailbox that knows no link.
+    Outlived,
 }
 
 /// All mailboxes of this node.
@@ -101,7 +103,7 @@ impl Hub {
             // One that is closed and still here belongs to another node, and its notice is on its way.
             Entry::Occupied(present) if !present.get().is_closed() => (Arc::clone(present.get()), false),
             Entry::Occupied(mut closed) => {
-                closed.insert(new());
+                closed.insert(new()).give_up(GivenUp::Outlived);
                 (Arc::clone(closed.get()), true)
             }
             Entry::Vacant(place) => (Arc::clone(&place.insert(new())), true),
@@ -119,6 +121,7 @@ impl Hub {
         let mailbox = Arc::new(Mailbox::of(session, player.clone(), unseen, &self.settings));
         if let Some(older) = self.mailboxes.insert(session, mailbox) {
             older.close();
+            older.give_up(GivenUp::Outlived);
         }
     }
 

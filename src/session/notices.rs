@@ -65,11 +65,6 @@ impl Sessions {
             self.forget(session, &ended.watches, closing_for(&ended.reason));
             return;
         }
-        // A shard that has come back: what is in the mailbox now is of its new life.
-        let is_back = self.home.records().session(session).is_some();
-        if is_back && matches!(event.link_end, Some(LinkEnd::Moved | LinkEnd::HandedOver(_))) {
-            return;
-        }
         let Some(mailbox) = self.hub.mailbox(session) else { return };
         if let Some(notice) = event.rolled_back {
             mailbox.tell(Control::RolledBack(notice));
@@ -80,6 +75,9 @@ impl Sessions {
                 mailbox.tell(Control::Close(closing_of(CloseCode::TokenExpired, "the token has expired")));
             }
             Some(LinkEnd::Moved) => self.forget(session, &event.watched, moved()),
+            // It has come back since: what is in the mailbox now is of its new life.
+            Some(LinkEnd::HandedOver(_))
+                if !mailbox.is_closed() && self.home.records().session(session).is_some() => {}
             Some(LinkEnd::HandedOver(home)) => {
                 // Its mailbox is nobody's from here on: should the shard come back, its session gets another one.
                 let due = Instant::now() + Duration::from_millis(home.within_ms);

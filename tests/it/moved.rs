@@ -2,14 +2,19 @@
 //! a number twice, and what changed on the way they are told. A home that was killed takes it with it, and that is said.
 
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::harness::nodes::{node_on, nodes, players_of, served_by};
+use hearth::home::placement::node_of;
+use hearth::ids::ShardId;
+
+use crate::harness::nodes::{KEY, node_on, nodes, players_of, served_by};
 use crate::harness::patience::until;
 use crate::harness::player::{Credentials, Player};
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::{Server, Starting};
+use crate::harness::service::Service;
 use crate::harness::socket::Heard;
 
 fn talkative(node: Starting) -> Starting {
@@ -50,6 +55,11 @@ async fn says_numbers(
         }
         number += 1;
     }
+}
+
+async fn name_of(node: &Server) -> String {
+    let (_, told) = Service::of(node, KEY).get("/v1/cluster").await;
+    told["node"].as_str().unwrap().to_owned()
 }
 
 /// Messages with their numbers, as they are heard, until she is told where her home is.
@@ -208,35 +218,91 @@ async fn a_node_that_comes_gets_what_waits_for_its_players_however_much_it_is() 
     // More than one answer of a home holds, on each shard.
     let large = "x".repeat(12_000);
     let mut away = Vec::new();
-    for name in players_of(&there).await.take(24) {
-        let player = there.login(&name).await;
-        let credentials = player.drops();
-        for number in 1..=12 {
-            says(&mut ann, &name, &json!({"number": number, "pad": large})).await;
+    for node in [&here, &there] {
+        for name in players_of(node).await.skip(1).take(40) {
+            let credentials = node.login(&name).await.drops();
+            for number in 1..=8 {
+                says(&mut ann, &name, &json!({"number": number, "pad": large})).await;
+            }
+            away.push((name, credentials));
         }
-        away.push((name, credentials));
     }
-    let third = node_on(&redis);
-    let third = tokio::task::spawn_blocking(|| talkative(third).start()).await.unwrap();
-    until("each node has its part", async || {
-        let mut served = 0;
-        for node in [&here, &there, &third] {
-            served += served_by(node).await.len();
-        }
-        (served == 16 && !served_by(&third).await.is_empty()).then_some(())
-    })
-    .await;
-    let theirs: Vec<_> = players_of(&third).await.take(200).collect();
-    let mut moved = 0;
-    for (name, credentials) in away {
-        let node = if theirs.contains(&name) { &third } else { &there };
-        moved += usize::from(theirs.contains(&name));
-        let mut player = resumes_whole(node, &credentials).await;
-        for number in 1..=12 {
+    let names = vec![name_of(&here).await, name_of(&there).await];
+    let places = |names: &[String], name: &str| -> Vec<u64> {
+        let names: Vec<&str> = names.iter().map(String::as_str).chain([name]).collect();
+        let shards = (0..16).map(|shard| ShardId::numbered(shard).unwrap());
+        let placed = shards.filter(|shard| node_of(*shard, names.iter().copied()) == Some(name));
+        placed.map(|shard| u64::from(shard.number())).collect()
+    };
+    let third = (0..).map(|n| format!("third-{n}")).find(|name| places(&names, name).len() > 3).unwrap();
+    let (starting, theirs) = (talkative(node_on(&redis)).with("node_id", &third), places(&names, &third));
+    let third = tokio::task::spawn_blocking(|| starting.start()).await.unwrap();
+    until("the third has its part", async || (served_by(&third).await == theirs).then_some(())).await;
+    let moved: Vec<_> = players_of(&third).await.take(40).collect();
+    assert!(away.iter().filter(|(name, _)| moved.contains(name)).count() > 3);
+    for (_, credentials) in away {
+        let mut player = resumes_whole(&here, &credentials).await;
+        for number in 1..=8 {
             assert_eq!(player.expect_push("message").await["data"]["number"], number);
         }
     }
-    assert!(moved > 0, "nobody was to move");
+}
+
+/// Carries connections to an address until it is dropped, which breaks them all.
+struct Bridge {
+    url: String,
+    _traffic: JoinSet<()>,
+}
+
+impl Bridge {
+    async fn to(url: &str) -> Self {
+        let target = url.strip_prefix("redis://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let mut traffic = JoinSet::new();
+        traffic.spawn(async move {
+            let mut carried = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let target = target.clone();
+                carried.spawn(async move {
+                    let mut far = TcpStream::connect(target).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+        Self { url, _traffic: traffic }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_lost_its_redis_is_fenced_by_the_next_one_and_gives_what_waits() {
+    let redis = RedisServer::builder().on_tcp().start();
+    let bridge = Bridge::to(&redis.tcp_url()).await;
+    let here = talkative(node_on(&redis)).start();
+    let there =
+        Server::on_url(&bridge.url).with_lease(1_200).with("service_key", KEY).with("cluster.shards", 16);
+    let there = tokio::task::spawn_blocking(|| talkative(there).start()).await.unwrap();
+    until("each has its part", async || {
+        let served = [served_by(&here).await.len(), served_by(&there).await.len()];
+        (served.iter().sum::<usize>() == 16 && !served.contains(&0)).then_some(())
+    })
+    .await;
+    let (mine, his) = (players_of(&here).await.next().unwrap(), players_of(&there).await.next().unwrap());
+    let (mut ann, mut bob) = (here.login(&mine).await, there.login(&his).await);
+    for number in 1..=3 {
+        says(&mut ann, &his, &json!(number)).await;
+    }
+    assert_eq!(hears_messages_until(&mut bob, 3).await, numbers(1..=3));
+    let mut credentials = bob.credentials();
+    credentials.last_seq = 1;
+    drop(bridge);
+    until("the other one has all", async || (served_by(&here).await.len() == 16).then_some(())).await;
+    let mut bob_here = resumes_whole(&here, &credentials).await;
+    assert_eq!(hears_messages_until(&mut bob_here, 3).await, numbers(2..=3));
+    hears_no_more(bob).await;
+    assert!(there.log().contains("another node has the shard that was held here"), "{}", there.log());
+    says(&mut ann, &his, &json!(4)).await;
+    assert_eq!(hears_messages_until(&mut bob_here, 4).await, numbers(4..=4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,6 +40,7 @@ fn ended_by(taken: &Taken) -> Option<Closed> {
         _ if taken.displaced => (CloseCode::Moved, "resumed on another link"),
         Some(GivenUp::Silent) => (CloseCode::NoSignOfLife, "no sign of life"),
         Some(GivenUp::Slow) => (CloseCode::TooSlow, "reads too slowly"),
+        Some(GivenUp::Outlived) => (CloseCode::Moved, "the session has come back from another node"),
         None => return None,
     };
     Some(Closed::ByServer(closing_of(code, reason)))
