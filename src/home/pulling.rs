@@ -58,7 +58,7 @@ impl Page {
     }
 
     /// What sessions of this shard have to be told still, and whether there is more.
-    fn replays(self, shard: ShardId) -> (Vec<(SessionId, Bytes)>, bool) {
+    pub(super) fn replays(self, shard: ShardId) -> (Vec<(SessionId, Bytes)>, bool) {
         let replay = |part: Part| {
             let session = SessionId::from_bytes(part.key.as_ref().try_into().ok()?);
             (part.kind == REPLAY && session.shard() == shard).then_some((session, part.body))

@@ -107,3 +107,6 @@ impl Correspondent for Ear {
 
     fn down(&self, _: &Owner) {}
 }
+
+#[cfg(test)]
+mod tests;

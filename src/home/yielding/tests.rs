@@ -1,0 +1,202 @@
+//! A home that is asked for a shard which it believes to hold, on a real store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::*;
+use crate::cluster::pass::ClusterKey;
+use crate::cluster::{Links, Members};
+use crate::events::{Events, LinkEnd, Status};
+use crate::home::lease::State;
+use crate::home::record::{LoginPolicy, Rules};
+use crate::home::{HomeSettings, Login, Mailboxes, Neighbours, Opened, Parcel};
+use crate::ids::PlayerId;
+use crate::store::{self, ClusterConfig, OpenOptions};
+use crate::tasks::Tasks;
+
+/// Mailboxes that hold nothing but what tells them apart.
+#[derive(Default)]
+struct Boxes {
+    /// What each holds, and what came of it from elsewhere.
+    open: Mutex<HashMap<SessionId, Bytes>>,
+}
+
+struct Text(Bytes);
+
+impl Parcel for Text {
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+    fn packed(&self) -> Bytes {
+        self.0.clone()
+    }
+}
+
+impl Mailboxes for Boxes {
+    fn seal(&self, session: SessionId) -> Option<Box<dyn Parcel>> {
+        let text = self.open.lock().remove(&session)?;
+        Some(Box::new(Text(text)))
+    }
+    fn take_in(&self, session: SessionId, _: &PlayerId, packed: &[u8]) -> bool {
+        self.open.lock().insert(session, Bytes::copy_from_slice(packed));
+        true
+    }
+}
+
+struct Node {
+    home: Arc<Home>,
+    boxes: Arc<Boxes>,
+    events: Arc<Events>,
+    _dir: TempDir,
+}
+
+fn settings() -> HomeSettings {
+    HomeSettings {
+        rules: Rules {
+            session_ttl: Duration::from_secs(60),
+            login_policy: LoginPolicy::Replace,
+            presence_grace: Duration::from_secs(15),
+            away_after: Duration::ZERO,
+            state_bytes_max: 4_096,
+            watches_max: 500,
+            rooms_max: 3,
+            room_grants: Vec::new(),
+            cseq_unchecked: false,
+        },
+        flush_interval: Duration::from_millis(20),
+        lease_ttl: Duration::from_secs(6),
+        hold: Duration::from_millis(50),
+        durable_wait: Duration::from_secs(2),
+        pending: Duration::from_secs(60),
+        hot_records_max: 100,
+        bans_max: 100,
+        messages_keep: Duration::from_secs(3_600),
+        remember: Duration::from_secs(3_600),
+        commits_in_flight_max: 8,
+        lost_writes_unchecked: false,
+    }
+}
+
+async fn node() -> Node {
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
+    let url = format!("embedded:{}", dir.path().display());
+    let store = store::open(&url, OpenOptions::default()).await.unwrap();
+    let secret = vec![7; 32];
+    let key = ClusterKey::from_secret(&secret).unwrap();
+    let cluster = ClusterConfig { shards: 1, format_min: 1, format_max: 1, ticket_secret: secret };
+    let members = Members::alone(Owner::boot("node-1"), Arc::clone(&store));
+    let (events, boxes) = (Arc::new(Events::default()), Arc::new(Boxes::default()));
+    let neighbours = Neighbours {
+        links: Links::new(key, Arc::clone(&members), &tasks),
+        mailboxes: Arc::clone(&boxes) as Arc<dyn Mailboxes>,
+    };
+    let home = Home::start(settings(), cluster, members, store, Arc::clone(&events), Some(neighbours), tasks);
+    let home = home.unwrap();
+    assert_eq!(home.wait_owned(Duration::from_secs(10)).await, 0);
+    Node { home, boxes, events, _dir: dir }
+}
+
+impl Node {
+    /// Somebody with a session, in whose mailbox lies a text.
+    async fn login(&self, player: &str, text: &'static str) -> Opened {
+        let login = Login {
+            player: PlayerId::parse(player).unwrap(),
+            device: "pc".into(),
+            status: Status::Online,
+            token_expires_at_unix_ms: u64::MAX,
+            token_issued_at_unix_ms: 0,
+            grants: Box::default(),
+            pending: false,
+        };
+        let opened = self.home.login(login).await.unwrap();
+        self.boxes.open.lock().insert(opened.session, Bytes::from(text));
+        opened
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.home.shards()[0]
+    }
+
+    fn serves(&self) -> bool {
+        self.shard().serves(clock::now().mono_ms)
+    }
+
+    fn is_asked(&self, epoch: Epoch) -> Option<(Vec<SessionId>, bool)> {
+        let page = self.home.give(&Owner::named("node-2#1"), 0, epoch.number())?;
+        let (replays, more) = page.replays(ShardId::FIRST);
+        Some((replays.into_iter().map(|(session, _)| session).collect(), more))
+    }
+
+    async fn until(&self, is_so: impl Fn(State, Epoch) -> bool) {
+        let waits = async {
+            loop {
+                let (state, epoch) = self.shard().lease();
+                if is_so(state, epoch) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waits).await.expect("in time");
+    }
+}
+
+fn above(epoch: Epoch) -> Epoch {
+    Epoch::of(epoch.number() + 1)
+}
+
+#[tokio::test]
+async fn who_is_asked_under_a_higher_epoch_serves_nobody_by_the_time_of_the_answer() {
+    let node = node().await;
+    let (ann, bea) = (node.login("ann", "a").await, node.login("bea", "b").await);
+    node.home.detach(&ann.cell, ann.session, clock::now());
+    let ours = node.shard().last_epoch();
+    // Who holds it no later than we do has nothing to ask.
+    assert_eq!(node.is_asked(ours), Some((Vec::new(), false)));
+    assert_eq!(node.is_asked(Epoch::of(ours.number() - 1)), None);
+    assert_eq!(node.is_asked(Epoch::of(EPOCH_MAX)), None);
+    assert!(node.home.give(&Owner::named("node-2#1"), 1, above(ours).number()).is_none(), "no such shard");
+    assert!(node.serves());
+    // Whoever has a link comes first.
+    assert_eq!(node.is_asked(above(ours)), Some((vec![bea.session, ann.session], false)));
+    assert!(!node.serves());
+    // Whatever its own lease says: the keeper says so at every tick.
+    node.shard().stand(State::Owned, ours, u64::MAX);
+    assert!(!node.serves());
+    assert!(node.boxes.open.lock().is_empty());
+    node.until(|_, epoch| epoch > ours).await;
+    // Each of them is told, and what they had is given once.
+    let told = async {
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            node.events.sessions.filled().await;
+            told.extend(node.events.sessions.take());
+        }
+        told
+    };
+    let told = tokio::time::timeout(Duration::from_secs(10), told).await.expect("in time");
+    assert!(told.iter().all(|(_, event)| event.link_end == Some(LinkEnd::Moved)), "{told:?}");
+    assert_eq!(node.is_asked(Epoch::of(EPOCH_MAX - 1)).map(|(sessions, _)| sessions), Some(Vec::new()));
+}
+
+#[tokio::test]
+async fn what_was_laid_out_for_a_home_that_never_came_is_our_own_again() {
+    let node = node().await;
+    let (ann, bea) = (node.login("ann", "a").await, node.login("bea", "b").await);
+    let ours = node.shard().last_epoch();
+    node.home.durable(&ann.cell).await.unwrap();
+    node.home.durable(&bea.cell).await.unwrap();
+    let cells = [Arc::clone(&ann.cell), Arc::clone(&bea.cell)];
+    node.home.lay_out(node.shard(), ours, &cells);
+    assert!(node.boxes.open.lock().is_empty() && !node.home.parcels.is_empty());
+    // Somebody was about to hold it, and does not.
+    node.home.tell_keeper(ShardId::FIRST, Event::Overtaken { epoch: above(ours) });
+    node.until(|state, epoch| state == State::Owned && epoch > above(ours)).await;
+    let open = node.boxes.open.lock();
+    assert_eq!((&open[&ann.session], &open[&bea.session]), (&Bytes::from("a"), &Bytes::from("b")));
+    assert!(node.home.parcels.is_empty());
+}
