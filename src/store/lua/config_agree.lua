@@ -1,7 +1,7 @@
 #!lua
 -- PURPOSE    agree on what all nodes of a cluster share: the first proposal wins, what is missing is put back
 -- KEYS       KEYS[1] the cluster's configuration
--- ARGV       founds | insists, for how many ms a founder waits, field, value, field, value, ...
+-- ARGV       ARGV[1] founds | insists, ARGV[2] for how many ms a founder waits, then field, value, field, value, ...
 -- RETURNS    for how many more ms the cluster is being founded, and the values in force, in the order of the fields
 -- WHY ATOMIC two first nodes would otherwise mix their proposals
 -- Who finds nothing may look at a store that has just lost everything, beside nodes that live on: while a cluster is
