@@ -20,8 +20,8 @@ use crate::ids::{Owner, PlayerId, ShardId};
 
 /// Mailboxes after which others get a turn.
 const TURN: usize = 64;
-/// How long another node may take.
-const GIVEN_WITHIN: Duration = Duration::from_secs(1);
+/// How long another node may take: others may be before this one.
+const GIVEN_WITHIN: Duration = Duration::from_secs(2);
 /// How often those are tried whose home is moving, and the pause between.
 const ROUNDS_MAX: usize = 4;
 const AGAIN: Duration = Duration::from_millis(250);

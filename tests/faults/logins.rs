@@ -101,7 +101,9 @@ async fn lives(
     let (mut socket, op, body) = login_at(&node, &body, encoding).await;
     if op == "error" {
         let code = body["code"].as_str().unwrap().to_owned();
-        return Fate::Refused(code, end_of(&mut socket).await);
+        // Who may try again on the same link is not sent away.
+        let close = if code == "not_home" { None } else { end_of(&mut socket).await };
+        return Fate::Refused(code, close);
     }
     let came = Instant::now();
     let session = body["session"].as_str().unwrap().to_owned();
@@ -285,6 +287,62 @@ async fn under_per_device_the_latest_of_each_device_stays_wherever_it_came_in() 
     assert_eq!(hold(&nodes, &fates, 4504, Some(4504)).await, 3);
 }
 
+/// Her home dies in the storm. Until another one has its lease nobody gets in, and then one stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_replace_one_stands_when_her_home_dies_in_the_storm() {
+    let redis = RedisServer::start();
+    let mut nodes = nodes_under(&redis, "replace").await;
+    let mut first = Player::connect(nodes[0].url(), Encoding::Json).await;
+    first.login_with(json!({"token": "dev:ann", "relay": true})).await;
+    let mut home = nodes.remove(home_of_hers(&nodes).await);
+    let (ends, end) = watch::channel(false);
+    let mut logins = JoinSet::new();
+    let mut ticks = tokio::time::interval(BETWEEN);
+    for round in 0..3 * ROUNDS {
+        ticks.tick().await;
+        if round == ROUNDS {
+            home.kill9();
+        }
+        for node in &nodes {
+            // Carried, since who is sent to a dead node finds nobody.
+            logins.spawn(lives(node.url().into(), 2 * round, "pc", None, end.clone()));
+        }
+    }
+    let mut fates = Vec::new();
+    while logins.len() > 1 {
+        let told = timeout(PATIENCE, logins.join_next()).await;
+        fates.push(told.expect("who has to go is told").unwrap().unwrap());
+    }
+    ends.send_replace(true);
+    fates.extend(logins.join_all().await);
+    let (mut standing, mut not_home) = (Vec::new(), 0);
+    for fate in fates {
+        match fate {
+            Fate::Stands(session) => standing.push(session),
+            Fate::Closed(Some(4504 | 4000)) | Fate::Refused(_, Some(4504)) => {}
+            Fate::Refused(code, None) if code == "not_home" => not_home += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(not_home > 0, "nobody noticed");
+    assert_eq!(standing.len(), 1, "{standing:?}");
+    for node in &nodes {
+        let told = sessions(node).await;
+        assert_eq!((told.len(), &told[0]["session"]), (1, &json!(standing[0])), "{told:?}");
+    }
+}
+
+/// Which of these nodes is her home.
+async fn home_of_hers(nodes: &[Server]) -> usize {
+    let home = Service::of(&nodes[0], KEY).get("/v1/players/ann").await.1["home"]["node"].clone();
+    for (place, node) in nodes.iter().enumerate() {
+        if Service::of(node, KEY).get("/v1/cluster").await.1["node"] == home {
+            return place;
+        }
+    }
+    panic!("{home} is none of them")
+}
+
 /// How many were there at a time of those who left of their own will.
 fn most_at_a_time(fates: &[Fate]) -> usize {
     let mut moves = Vec::new();
@@ -400,14 +458,8 @@ async fn a_stopped_node_in_the_middle_locks_nobody_out() {
     let nodes = nodes_under(&redis, "replace").await;
     let mut first = Player::connect(nodes[0].url(), Encoding::Json).await;
     first.login_with(json!({"token": "dev:ann", "relay": true})).await;
-    let home = Service::of(&nodes[0], KEY).get("/v1/players/ann").await.1["home"]["node"].clone();
-    let mut others = Vec::new();
-    for node in &nodes {
-        if Service::of(node, KEY).get("/v1/cluster").await.1["node"] != home {
-            others.push(node);
-        }
-    }
-    let (middle, other) = (others[0], others[1]);
+    let home = home_of_hers(&nodes).await;
+    let (middle, other) = (&nodes[(home + 1) % 3], &nodes[(home + 2) % 3]);
     let mut old = Player::connect(middle.url(), Encoding::Json).await;
     old.login_with(json!({"token": "dev:ann", "relay": true})).await;
     middle.pause();

@@ -12,10 +12,13 @@ use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
 use crate::harness::service::Service;
 
-/// Three nodes, and a player of each.
+/// Three nodes, and a player of each. Nobody takes a shard over before it is asked who is missing.
 async fn three(redis: &RedisServer) -> ([Server; 3], Vec<String>, Vec<Player>) {
-    // Nobody takes a shard over before it is asked who is missing.
-    let nodes: [Server; 3] = nodes(redis, |node| node.with_lease(5_000)).await;
+    three_with_lease(redis, 5_000).await
+}
+
+async fn three_with_lease(redis: &RedisServer, lease_ms: u64) -> ([Server; 3], Vec<String>, Vec<Player>) {
+    let nodes: [Server; 3] = nodes(redis, |node| node.with_lease(lease_ms)).await;
     let (mut names, mut players) = (Vec::new(), Vec::new());
     for node in &nodes {
         let name = players_of(node).await.next().unwrap();
@@ -147,8 +150,50 @@ async fn a_node_that_does_not_answer_holds_up_no_message() {
     assert_eq!((&pushed["delivered"], &pushed["unknown"]), (&json!(2), &json!([names[1]])), "{pushed}");
     let pushed = push(&asked, &json!({"all": true, "data": 2})).await;
     assert_eq!(pushed["delivered"], 2, "{pushed}");
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     stopped.go_on();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_while_a_node_dies_come_once_and_name_whom_they_may_have_missed() {
+    const MESSAGES: u64 = 60;
+    let redis = RedisServer::start();
+    let ([asked, other, mut dead], names, players) = three_with_lease(&redis, 2_000).await;
+    let mut players = players.into_iter();
+    let (mut ann, mut bea) = (players.next().unwrap(), players.next().unwrap());
+    let is_whole = |pushed: &Value| pushed.get("unknown").is_none() && pushed.get("unknown_shards").is_none();
+    let mut incomplete = Vec::new();
+    for number in 0..MESSAGES {
+        let mut body = json!({"data": number, "idempotency_key": format!("message {number}")});
+        match number % 2 {
+            0 => body["players"] = json!(names),
+            _ => body["all"] = json!(true),
+        }
+        if number == MESSAGES / 3 {
+            dead.kill9();
+        }
+        let began = Instant::now();
+        let pushed = push(&asked, &body).await;
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        assert!(pushed["delivered"].as_u64().unwrap() >= 2, "{pushed}");
+        if !is_whole(&pushed) {
+            incomplete.push(body);
+        }
+    }
+    assert!(!incomplete.is_empty(), "nobody was missed");
+    for body in incomplete {
+        until("all shards have a home", async || is_whole(&push(&other, &body).await).then_some(())).await;
+    }
+    for player in [&mut ann, &mut bea] {
+        let mut told = Vec::new();
+        for _ in 0..MESSAGES {
+            told.push(player.wait_for_push("message").await["data"].as_u64().unwrap());
+        }
+        told.sort_unstable();
+        assert_eq!(told, (0..MESSAGES).collect::<Vec<_>>());
+        player.pings().await;
+        assert!(!player.was_told("message"), "told twice");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
