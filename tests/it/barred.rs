@@ -9,7 +9,7 @@ use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
-use crate::harness::stages::{Stage, on_every_stage};
+use crate::harness::stages::{Stage, on_every_redis, on_every_stage};
 
 const KEY: &str = "s3cret-of-the-stories";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -203,71 +203,73 @@ on_every_stage! {
     }
 }
 
-/// Only Redis can be away while the server lives.
-#[tokio::test]
-async fn a_ban_while_the_store_is_away_is_told_as_it_is() {
-    let mut server = with_key(Stage::Redis).with("home.hold_ms", 100).start();
-    let shop = Service::of(&server, KEY);
-    let mut ann = server.login("ann").await;
-    server.redis().pause();
-    // Who is here is cut off at once, and the answer says that the store does not have it yet.
-    let (status, problem) = shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await;
-    assert_eq!(status, 503, "{problem}");
-    if problem["applied"] == true {
-        ann.expect_close(4503).await;
-    }
-    // Nothing is known of this one, and nothing can be learnt: nothing was done.
-    let (status, problem) = shop.put("/v1/players/bea/ban", json!({"reason": "cheating"})).await;
-    assert_eq!((status, &problem["applied"]), (503, &Value::Null), "{problem}");
-    server.redis().go_on();
-    until("the ban is taken", || async {
-        let (status, _) = shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await;
-        (status == 200).then_some(())
-    })
-    .await;
-    server.login("bea").await;
-    is_banned(&server, "cheating").await;
-}
-
-/// A store that was emptied does not lift a ban: the home has a second copy.
-#[tokio::test]
-async fn a_ban_survives_a_store_that_forgot_everything() {
-    let mut server = with_key(Stage::Redis).with_lease(2_000).start();
-    let shop = Service::of(&server, KEY);
-    assert_eq!(shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await.0, 200);
-    server.redis().query::<()>(&["FLUSHALL"]);
-    until("the ban is in the store again", || {
-        let keys: Vec<String> = server.redis().query(&["KEYS", "*:p:ann"]);
-        async move { (!keys.is_empty()).then_some(()) }
-    })
-    .await;
-    is_banned(&server, "cheating").await;
-}
-
-/// Only Redis can be slow: a login waits for its commit while the player is kicked.
-#[tokio::test]
-async fn a_kick_during_a_login_is_told_the_newcomer_as_what_it_is() {
-    let starting = with_key(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 5_000);
-    let mut server = starting.with("session.login_policy", "many(2)").start();
-    let shop = Service::of(&server, KEY);
-    let (mut pc, mut phone) = (server.login("ann").await, server.connect().await);
-    server.redis().pause();
-    let login = phone.send("login", json!({"token": "dev:ann"})).await;
-    until("both sessions", || async {
-        let (_, ann) = shop.get("/v1/players/ann").await;
-        (ann["sessions"].as_array()?.len() == 2).then_some(())
-    })
-    .await;
-    let told = async {
-        pc.expect_close(4502).await;
+on_every_redis! {
+    /// Only Redis can be away while the server lives.
+    async fn a_ban_while_the_store_is_away_is_told_as_it_is(stage) {
+        let mut server = with_key(stage).with("home.hold_ms", 100).start();
+        let shop = Service::of(&server, KEY);
+        let mut ann = server.login("ann").await;
+        server.redis().pause();
+        // Who is here is cut off at once, and the answer says that the store does not have it yet.
+        let (status, problem) = shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await;
+        assert_eq!(status, 503, "{problem}");
+        if problem["applied"] == true {
+            ann.expect_close(4503).await;
+        }
+        // Nothing is known of this one, and nothing can be learnt: nothing was done.
+        let (status, problem) = shop.put("/v1/players/bea/ban", json!({"reason": "cheating"})).await;
+        assert_eq!((status, &problem["applied"]), (503, &Value::Null), "{problem}");
         server.redis().go_on();
-    };
-    tokio::join!(shop.post("/v1/players/ann/kick", json!({"reason": "cheating"})), told);
-    let refused = phone.answer(login).await.expect_err("she was kicked");
-    assert_eq!(
-        (&refused["code"], &refused["reason"]),
-        (&json!("forbidden"), &json!("cheating")),
-        "{refused}"
-    );
-    assert_eq!(phone.expect_close(4502).await["reason"], "cheating");
+        until("the ban is taken", || async {
+            let (status, _) = shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await;
+            (status == 200).then_some(())
+        })
+        .await;
+        server.login("bea").await;
+        is_banned(&server, "cheating").await;
+    }
+
+    /// A store that was emptied does not lift a ban: the home has a second copy.
+    async fn a_ban_survives_a_store_that_forgot_everything(stage) {
+        let mut server = with_key(stage).with_lease(2_000).start();
+        let shop = Service::of(&server, KEY);
+        assert_eq!(shop.put("/v1/players/ann/ban", json!({"reason": "cheating"})).await.0, 200);
+        server.redis().query::<()>(&["FLUSHALL"]);
+        until("the ban is in the store again", || {
+            let keys: Vec<String> = server.redis().query(&["KEYS", "*:p:ann"]);
+            async move { (!keys.is_empty()).then_some(()) }
+        })
+        .await;
+        is_banned(&server, "cheating").await;
+    }
+
+    /// Only Redis can be slow: a login waits for its commit while the player is kicked.
+    async fn a_kick_during_a_login_is_told_the_newcomer_as_what_it_is(stage) {
+        // A login waits for 2 s; who looks for a home asks the store first, and then does without.
+        let starting = with_key(stage).with_lease(20_000).with("redis.response_timeout_ms", 1_000);
+        let mut server = starting.with("session.login_policy", "many(2)").start();
+        let shop = Service::of(&server, KEY);
+        let (mut pc, mut phone) = (server.login("ann").await, server.connect().await);
+        server.redis().pause();
+        let kick = async {
+            until("both sessions", || async {
+                let (_, ann) = shop.get("/v1/players/ann").await;
+                (ann["sessions"].as_array()?.len() == 2).then_some(())
+            })
+            .await;
+            let told = async {
+                pc.expect_close(4502).await;
+                server.redis().go_on();
+            };
+            tokio::join!(shop.post("/v1/players/ann/kick", json!({"reason": "cheating"})), told);
+        };
+        let (came, ()) = tokio::join!(phone.ask("login", json!({"token": "dev:ann"})), kick);
+        let refused = came.expect_err("she was kicked");
+        assert_eq!(
+            (&refused["code"], &refused["reason"]),
+            (&json!("forbidden"), &json!("cheating")),
+            "{refused}"
+        );
+        assert_eq!(phone.expect_close(4502).await["reason"], "cheating");
+    }
 }

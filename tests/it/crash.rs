@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::player::Player;
-use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
-use crate::harness::stages::{Stage, on_every_stage};
+use crate::harness::stages::{Stage, on_every_redis, on_every_stage};
 
 /// Writes, every fifth one durable; what was acked durable last.
 async fn writes(player: &mut Player, numbers: std::ops::RangeInclusive<u64>) -> u64 {
@@ -156,8 +155,8 @@ on_every_stage! {
     }
 }
 
-fn on_durable_redis() -> Server {
-    Server::on_redis(RedisServer::builder().durable().start()).with_lease(1_200).start()
+fn on_durable_redis(stage: Stage) -> Server {
+    Server::on_durable_redis(stage).with_lease(1_200).start()
 }
 
 async fn writer(server: &Server, name: &str) -> (Player, u64) {
@@ -166,50 +165,49 @@ async fn writer(server: &Server, name: &str) -> (Player, u64) {
     (player, durable)
 }
 
-#[tokio::test]
-async fn no_durable_write_is_lost_when_redis_is_killed() {
-    let mut server = on_durable_redis();
-    let mut players = [writer(&server, "ann").await, writer(&server, "bea").await];
-    server.redis().kill();
-    server.redis().start_again();
-    for (player, _) in &mut players {
-        // The home outlived it: not even an applied write is lost, and links stay where they are.
-        player.patch_durably(json!({"set": {"n": 13}, "incr": {"sum": 1}, "cseq": 13})).await;
-        assert_eq!(player.state().await, json!({"n": 13, "sum": 13}));
+on_every_redis! {
+    async fn no_durable_write_is_lost_when_redis_is_killed(stage) {
+        let mut server = on_durable_redis(stage);
+        let mut players = [writer(&server, "ann").await, writer(&server, "bea").await];
+        server.redis().kill();
+        server.redis().start_again();
+        for (player, _) in &mut players {
+            // The home outlived it: not even an applied write is lost, and links stay where they are.
+            player.patch_durably(json!({"set": {"n": 13}, "incr": {"sum": 1}, "cseq": 13})).await;
+            assert_eq!(player.state().await, json!({"n": 13, "sum": 13}));
+        }
+        server.kill9();
+        server.restart();
+        for (player, _) in players {
+            let mut player = server.resume(&player.drops()).await;
+            expect_written(&mut player, 13, 13).await;
+        }
     }
-    server.kill9();
-    server.restart();
-    for (player, _) in players {
-        let mut player = server.resume(&player.drops()).await;
-        expect_written(&mut player, 13, 13).await;
-    }
-}
 
-#[tokio::test]
-async fn no_durable_write_is_lost_when_server_and_redis_are_killed_together() {
-    let mut server = on_durable_redis();
-    let players = [writer(&server, "ann").await, writer(&server, "bea").await];
-    server.redis().kill();
-    server.kill9();
-    server.redis().start_again();
-    server.restart();
-    for (player, durable) in players {
-        let mut player = server.resume(&player.drops()).await;
-        expect_written(&mut player, 12, durable).await;
+    async fn no_durable_write_is_lost_when_server_and_redis_are_killed_together(stage) {
+        let mut server = on_durable_redis(stage);
+        let players = [writer(&server, "ann").await, writer(&server, "bea").await];
+        server.redis().kill();
+        server.kill9();
+        server.redis().start_again();
+        server.restart();
+        for (player, durable) in players {
+            let mut player = server.resume(&player.drops()).await;
+            expect_written(&mut player, 12, durable).await;
+        }
     }
-}
 
-#[tokio::test]
-async fn a_player_who_never_was_stored_leaves_no_trace_of_a_login() {
-    // A login is acked when it is durable: one that Redis cannot take is refused, and no session remains of it.
-    let mut server = Server::on(Stage::Redis).with_lease(12_000).start();
-    let mut bea = server.login("bea").await;
-    server.redis().pause();
-    let mut ann = server.connect().await;
-    let refused = ann.ask("login", json!({"token": "dev:ann"})).await.unwrap_err();
-    assert_eq!(refused["temporary"], true, "{refused}");
-    server.redis().go_on();
-    bea.sees("ann", "offline").await;
-    ann.login("ann").await;
-    let Value::String(_) = ann.ready["session"] else { panic!("{}", ann.ready) };
+    async fn a_player_who_never_was_stored_leaves_no_trace_of_a_login(stage) {
+        // A login is acked when it is durable: one that Redis cannot take is refused, and no session remains of it.
+        let mut server = Server::on(stage).with_lease(12_000).start();
+        let mut bea = server.login("bea").await;
+        server.redis().pause();
+        let mut ann = server.connect().await;
+        let refused = ann.ask("login", json!({"token": "dev:ann"})).await.unwrap_err();
+        assert_eq!(refused["temporary"], true, "{refused}");
+        server.redis().go_on();
+        bea.sees("ann", "offline").await;
+        ann.login("ann").await;
+        let Value::String(_) = ann.ready["session"] else { panic!("{}", ann.ready) };
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::player::Credentials;
 use crate::harness::server::Server;
-use crate::harness::stages::{Stage, on_every_stage};
+use crate::harness::stages::{on_every_redis, on_every_stage};
 
 /// The promise is exact to the second; the rest is for a busy machine to notice a lost link.
 const GONE_WITHIN: Duration = Duration::from_millis(1_200);
@@ -97,43 +97,43 @@ on_every_stage! {
     }
 }
 
-#[tokio::test]
-async fn a_player_is_remembered_for_so_many_days_after_her_last_session_and_no_longer() {
-    const DAY_MS: i64 = 86_400_000;
-    let mut server = Server::on(Stage::Redis).with("home.remember_days", 2).start();
-    let mut ann = server.login("ann").await;
-    ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
-    // Answered when the store has it.
-    ann.ask("logout", json!({})).await.unwrap();
-    let redis = server.redis();
-    let keys: Vec<String> = redis.query(&["KEYS", "*:p:ann"]);
-    let [record] = keys.as_slice() else { panic!("one record: {keys:?}") };
-    let left_ms: i64 = redis.query(&["PTTL", record]);
-    assert!((2 * DAY_MS - 60_000..=2 * DAY_MS).contains(&left_ms), "{left_ms}");
-}
-
-/// The store's own expiry is no more than a backstop, and a touch keeps it away from a session that is here.
-#[tokio::test]
-async fn a_touch_keeps_the_record_of_an_idle_player_in_redis() {
-    use crate::harness::patience::until;
-    let mut server = Server::on(Stage::Redis).with("session.ttl_ms", 1_000).start();
-    let mut ann = server.login("ann").await;
-    let redis = server.redis();
-    let keys: Vec<String> = redis.query(&["KEYS", "*:p:ann"]);
-    let record = keys[0].as_str();
-    let index = record.replace(":p:ann", ":x");
-    let stored: Vec<u8> = redis.query(&["GET", record]);
-    let mut due: u64 = redis.query(&["ZSCORE", &index, "ann"]);
-    for touch in 1..=4 {
-        ann.pings().await;
-        let later = until("the next touch", || async {
-            Some(redis.query::<u64>(&["ZSCORE", &index, "ann"])).filter(|score| *score > due)
-        });
-        due = later.await;
-        let left_ms: u64 = redis.query(&["PTTL", record]);
-        // Twice the TTL and a minute of slack, set anew.
-        assert!((61_500..=62_000).contains(&left_ms), "touch {touch}: {left_ms}");
+on_every_redis! {
+    /// The store's own expiry is no more than a backstop, and a touch keeps it away from a session that is here.
+    async fn a_touch_keeps_the_record_of_an_idle_player_in_redis(stage) {
+        use crate::harness::patience::until;
+        let mut server = Server::on(stage).with("session.ttl_ms", 1_000).start();
+        let mut ann = server.login("ann").await;
+        let redis = server.redis();
+        let keys: Vec<String> = redis.query(&["KEYS", "*:p:ann"]);
+        let record = keys[0].as_str();
+        let index = record.replace(":p:ann", ":x");
+        let stored: Vec<u8> = redis.query(&["GET", record]);
+        let mut due: u64 = redis.query(&["ZSCORE", &index, "ann"]);
+        for touch in 1..=4 {
+            ann.pings().await;
+            let later = until("the next touch", || async {
+                Some(redis.query::<u64>(&["ZSCORE", &index, "ann"])).filter(|score| *score > due)
+            });
+            due = later.await;
+            let left_ms: u64 = redis.query(&["PTTL", record]);
+            // Twice the TTL and a minute of slack, set anew.
+            assert!((61_500..=62_000).contains(&left_ms), "touch {touch}: {left_ms}");
+        }
+        // It is the same version that was written again.
+        assert_eq!(redis.query::<Vec<u8>>(&["GET", record])[..40], stored[..40]);
     }
-    // It is the same version that was written again.
-    assert_eq!(redis.query::<Vec<u8>>(&["GET", record])[..40], stored[..40]);
+
+    async fn a_player_is_remembered_for_so_many_days_after_her_last_session_and_no_longer(stage) {
+        const DAY_MS: i64 = 86_400_000;
+        let mut server = Server::on(stage).with("home.remember_days", 2).start();
+        let mut ann = server.login("ann").await;
+        ann.patch_durably(json!({"set": {"zone": "harbour"}})).await;
+        // Answered when the store has it.
+        ann.ask("logout", json!({})).await.unwrap();
+        let redis = server.redis();
+        let keys: Vec<String> = redis.query(&["KEYS", "*:p:ann"]);
+        let [record] = keys.as_slice() else { panic!("one record: {keys:?}") };
+        let left_ms: i64 = redis.query(&["PTTL", record]);
+        assert!((2 * DAY_MS - 60_000..=2 * DAY_MS).contains(&left_ms), "{left_ms}");
+    }
 }

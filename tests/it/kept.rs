@@ -7,7 +7,7 @@ use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
-use crate::harness::stages::{Stage, on_every_stage};
+use crate::harness::stages::{Stage, on_every_redis, on_every_stage};
 
 const KEY: &str = "s3cret-of-the-stories";
 const PATH: &str = "/v1/players/ann/messages";
@@ -178,39 +178,38 @@ on_every_stage! {
     }
 }
 
-/// A store that is away refuses; nobody is told that a message waits which does not.
-#[tokio::test]
-async fn a_message_that_the_store_did_not_take_is_not_told_as_kept() {
-    let mut server = with_key(Stage::Redis).with("home.hold_ms", 100).start();
-    let shop = Service::of(&server, KEY);
-    server.redis().pause();
-    let body = json!({"data": 1, "ack": "durable", "idempotency_key": "k"});
-    let (status, problem) = shop.post(PATH, body.clone()).await;
-    assert_eq!(status, 503, "{problem}");
-    server.redis().go_on();
-    let sent = until("the message is taken", || async {
-        let (status, sent) = shop.post(PATH, body.clone()).await;
-        (status == 200).then_some(sent)
-    })
-    .await;
-    let mut ann = server.login("ann").await;
-    assert_eq!(hears(&mut ann).await.0, sent["id"]);
-    let (mark, _) = keeps(&shop, json!("mark")).await;
-    assert_eq!(hears(&mut ann).await.0, mark, "taken late by the store or sent again: it waits once");
-}
+on_every_redis! {
+    /// A store that is away refuses; nobody is told that a message waits which does not.
+    async fn a_message_that_the_store_did_not_take_is_not_told_as_kept(stage) {
+        let mut server = with_key(stage).with("home.hold_ms", 100).start();
+        let shop = Service::of(&server, KEY);
+        server.redis().pause();
+        let body = json!({"data": 1, "ack": "durable", "idempotency_key": "k"});
+        let (status, problem) = shop.post(PATH, body.clone()).await;
+        assert_eq!(status, 503, "{problem}");
+        server.redis().go_on();
+        let sent = until("the message is taken", || async {
+            let (status, sent) = shop.post(PATH, body.clone()).await;
+            (status == 200).then_some(sent)
+        })
+        .await;
+        let mut ann = server.login("ann").await;
+        assert_eq!(hears(&mut ann).await.0, sent["id"]);
+        let (mark, _) = keeps(&shop, json!("mark")).await;
+        assert_eq!(hears(&mut ann).await.0, mark, "taken late by the store or sent again: it waits once");
+    }
 
-/// Redis with its file keeps them over its own end.
-#[tokio::test]
-async fn a_message_survives_the_end_of_redis() {
-    let redis = crate::harness::redis_server::RedisServer::builder().durable().start();
-    let mut server = Server::on_redis(redis).with("service_key", KEY).with_lease(2_000).start();
-    let (id, _) = keeps(&Service::of(&server, KEY), json!(1)).await;
-    server.redis().kill();
-    server.redis().start_again();
-    let mut ann = until("a login", || async {
-        let mut link = server.connect().await;
-        link.ask("login", json!({"token": "dev:ann"})).await.ok().map(|_| link)
-    })
-    .await;
-    assert_eq!(hears(&mut ann).await.0, id);
+    /// Redis with its file keeps them over its own end.
+    async fn a_message_survives_the_end_of_redis(stage) {
+        let mut server = Server::on_durable_redis(stage).with("service_key", KEY).with_lease(2_000).start();
+        let (id, _) = keeps(&Service::of(&server, KEY), json!(1)).await;
+        server.redis().kill();
+        server.redis().start_again();
+        let mut ann = until("a login", || async {
+            let mut link = server.connect().await;
+            link.ask("login", json!({"token": "dev:ann"})).await.ok().map(|_| link)
+        })
+        .await;
+        assert_eq!(hears(&mut ann).await.0, id);
+    }
 }

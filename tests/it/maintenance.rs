@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::patience::until;
 use crate::harness::server::Server;
 use crate::harness::service::Service;
-use crate::harness::stages::{Stage, on_every_stage};
+use crate::harness::stages::{Stage, on_every_redis, on_every_stage};
 
 const KEY: &str = "the key of an operator";
 
@@ -90,22 +90,23 @@ on_every_stage! {
     }
 }
 
-#[tokio::test]
-async fn a_store_that_forgets_the_maintenance_is_told_again() {
-    let mut server = server(Stage::Redis);
-    let operator = Service::of(&server, KEY);
-    assert_eq!(operator.post("/v1/maintenance", json!({"reason": "a new season"})).await.0, 200);
-    server.redis().query::<()>(&["FLUSHALL"]);
-    let stored = |server: &mut Server| server.redis().query::<i64>(&["HEXISTS", "test:cfg", "notice"]) == 1;
-    let mut told = || {
-        let is_stored = stored(&mut server);
-        async move { is_stored.then_some(()) }
-    };
-    until("the store to be told again", &mut told).await;
-    // What is taken back stays so.
-    assert_eq!(operator.delete("/v1/maintenance").await.0, 204);
-    assert!(!stored(&mut server));
-    server.login("ann").await;
+on_every_redis! {
+    async fn a_store_that_forgets_the_maintenance_is_told_again(stage) {
+        let mut server = server(stage);
+        let operator = Service::of(&server, KEY);
+        assert_eq!(operator.post("/v1/maintenance", json!({"reason": "a new season"})).await.0, 200);
+        server.redis().query::<()>(&["FLUSHALL"]);
+        let stored = |server: &mut Server| server.redis().query::<i64>(&["HEXISTS", "test:cfg", "notice"]) == 1;
+        let mut told = || {
+            let is_stored = stored(&mut server);
+            async move { is_stored.then_some(()) }
+        };
+        until("the store to be told again", &mut told).await;
+        // What is taken back stays so.
+        assert_eq!(operator.delete("/v1/maintenance").await.0, 204);
+        assert!(!stored(&mut server));
+        server.login("ann").await;
+    }
 }
 
 #[tokio::test]

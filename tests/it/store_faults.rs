@@ -9,7 +9,7 @@ use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
-use crate::harness::stages::Stage;
+use crate::harness::stages::{Stage, on_every_redis};
 
 /// The record of a player as Redis holds it.
 fn stored(redis: &RedisServer, player: &str) -> Option<Vec<u8>> {
@@ -29,151 +29,169 @@ async fn until_stored(redis: &RedisServer, player: &str, bytes: &str) {
     .await;
 }
 
-#[tokio::test]
-async fn a_durable_write_that_redis_does_not_take_is_refused_but_not_forgotten() {
-    // The lease outlasts the stop, so that what is refused is the durability alone.
-    let mut server =
-        Server::on(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500).start();
-    let mut ann = server.login("ann").await;
-    server.redis().pause();
-    let change = json!({"incr": {"n": 1}, "ack": "durable", "cseq": 1});
-    let refused = ann.is_refused("state.patch", change.clone(), "store_unavailable").await;
-    assert_eq!((&refused["applied"], &refused["temporary"]), (&json!(true), &json!(true)), "{refused}");
-    let got = ann.does("state.get", json!({"at_least": refused["stamp"]})).await;
-    assert_eq!(got["state"], json!({"n": 1}));
-    server.redis().go_on();
-    let again = ann.does("state.patch", change).await;
-    assert_eq!((&again["dup"], &again["ack"]), (&json!(true), &json!("durable")));
-    assert_eq!(ann.state().await, json!({"n": 1}));
-}
-
-#[tokio::test]
-async fn a_server_that_may_not_answer_says_so_and_answers_again_when_redis_is_back() {
-    let mut server = Server::on(Stage::Redis).with_lease(1_000).with("home.hold_ms", 300).start();
-    let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
-    ann.patch(json!({"set": {"zone": "harbour"}, "cseq": 1})).await;
-    server.redis().pause();
-    assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
-    assert_eq!(bea.wait_for_push("mode").await["mode"], "paused");
-    for (op, body) in [
-        ("state.patch", json!({"set": {"zone": "docks"}, "cseq": 2})),
-        ("state.get", json!({})),
-        ("presence.get", json!({"players": ["bea"]})),
-    ] {
-        let refused = ann.is_refused(op, body, "not_home").await;
-        assert_eq!(refused["temporary"], true);
-        assert!(refused["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0), "{refused}");
+on_every_redis! {
+    async fn a_durable_write_that_redis_does_not_take_is_refused_but_not_forgotten(stage) {
+        // The lease outlasts the stop, so that what is refused is the durability alone.
+        let mut server =
+            Server::on(stage).with_lease(20_000).with("redis.response_timeout_ms", 500).start();
+        let mut ann = server.login("ann").await;
+        server.redis().pause();
+        let change = json!({"incr": {"n": 1}, "ack": "durable", "cseq": 1});
+        let refused = ann.is_refused("state.patch", change.clone(), "store_unavailable").await;
+        assert_eq!((&refused["applied"], &refused["temporary"]), (&json!(true), &json!(true)), "{refused}");
+        let got = ann.does("state.get", json!({"at_least": refused["stamp"]})).await;
+        assert_eq!(got["state"], json!({"n": 1}));
+        server.redis().go_on();
+        let again = ann.does("state.patch", change).await;
+        assert_eq!((&again["dup"], &again["ack"]), (&json!(true), &json!("durable")));
+        assert_eq!(ann.state().await, json!({"n": 1}));
     }
-    let mut cem = server.connect().await;
-    cem.is_refused("login", json!({"token": "dev:cem"}), "not_home").await;
-    server.redis().go_on();
-    assert_eq!(ann.wait_for_push("mode").await["mode"], "normal");
-    assert_eq!(bea.wait_for_push("mode").await["mode"], "normal");
-    assert_eq!(ann.state().await, json!({"zone": "harbour"}));
-    ann.patch_durably(json!({"set": {"zone": "docks"}, "cseq": 2})).await;
-    cem.login("cem").await;
-}
 
-#[tokio::test]
-async fn a_request_is_held_while_the_server_may_not_answer_for_a_moment() {
-    let mut server = Server::on(Stage::Redis).with_lease(1_000).with("home.hold_ms", 20_000).start();
-    let mut ann = server.login("ann").await;
-    ann.patch(json!({"set": {"n": 1}})).await;
-    server.redis().pause();
-    assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
-    let mut held = Vec::new();
-    for n in 2..=4 {
-        held.push(ann.send("state.patch", json!({"set": {"n": n}})).await);
-    }
-    let read = ann.send("state.get", json!({})).await;
-    server.redis().go_on();
-    for request in held {
-        assert_eq!(ann.answer(request).await.unwrap()["ack"], "applied");
-    }
-    assert_eq!(ann.answer(read).await.unwrap()["state"], json!({"n": 4}));
-}
-
-#[tokio::test]
-async fn an_emptied_redis_is_filled_again_from_memory_under_load() {
-    let mut server = Server::on_redis(RedisServer::builder().durable().start()).with_lease(1_200).start();
-    let mut idle = server.login("idle").await;
-    idle.watches(&["busy"]).await;
-    idle.patch_durably(json!({"set": {"mark": "idle-mark"}, "cseq": 1})).await;
-    let mut busy = server.login("busy").await;
-    busy.patch_durably(json!({"incr": {"n": 1}, "cseq": 1})).await;
-    let mut sent = Vec::new();
-    for cseq in 2..=40 {
-        if cseq == 20 {
-            let _: String = server.redis().query(&["FLUSHALL"]);
+    async fn a_server_that_may_not_answer_says_so_and_answers_again_when_redis_is_back(stage) {
+        let mut server = Server::on(stage).with_lease(1_000).with("home.hold_ms", 300).start();
+        let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
+        ann.patch(json!({"set": {"zone": "harbour"}, "cseq": 1})).await;
+        server.redis().pause();
+        assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
+        assert_eq!(bea.wait_for_push("mode").await["mode"], "paused");
+        for (op, body) in [
+            ("state.patch", json!({"set": {"zone": "docks"}, "cseq": 2})),
+            ("state.get", json!({})),
+            ("presence.get", json!({"players": ["bea"]})),
+        ] {
+            let refused = ann.is_refused(op, body, "not_home").await;
+            assert_eq!(refused["temporary"], true);
+            assert!(refused["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0), "{refused}");
         }
-        let ack = if cseq % 10 == 0 { "durable" } else { "applied" };
-        sent.push(busy.send("state.patch", json!({"incr": {"n": 1}, "cseq": cseq, "ack": ack})).await);
+        let mut cem = server.connect().await;
+        cem.is_refused("login", json!({"token": "dev:cem"}), "not_home").await;
+        server.redis().go_on();
+        assert_eq!(ann.wait_for_push("mode").await["mode"], "normal");
+        assert_eq!(bea.wait_for_push("mode").await["mode"], "normal");
+        assert_eq!(ann.state().await, json!({"zone": "harbour"}));
+        ann.patch_durably(json!({"set": {"zone": "docks"}, "cseq": 2})).await;
+        cem.login("cem").await;
     }
-    for change in sent {
-        busy.answer(change).await.expect("every change is taken");
-    }
-    busy.patch_durably(json!({"incr": {"n": 1}, "set": {"mark": "busy-mark"}, "cseq": 41})).await;
-    until_stored(server.redis(), "busy", "busy-mark").await;
-    until_stored(server.redis(), "idle", "idle-mark").await;
-    // The second copy is gone now: Redis alone must know all.
-    server.kill9();
-    server.restart();
-    let mut idle = server.resume(&idle.drops()).await;
-    assert_eq!((&idle.ready["rolled_back"], &idle.ready["watching"]), (&json!(null), &json!(["busy"])));
-    assert_eq!(idle.state().await, json!({"mark": "idle-mark"}));
-    let mut busy = server.resume(&busy.drops()).await;
-    assert_eq!(busy.ready["rolled_back"], json!(null));
-    assert_eq!(busy.state().await, json!({"n": 41, "mark": "busy-mark"}));
-}
 
-#[tokio::test]
-async fn an_older_copy_of_redis_is_found_out_and_repaired_from_memory() {
-    let mut server = Server::on_redis(RedisServer::builder().durable().start()).with_lease(1_200).start();
-    let (mut ann, mut idle) = (server.login("ann").await, server.login("idle").await);
-    let mut left = server.login("left").await;
-    ann.patch_durably(json!({"set": {"mark": "ann-old"}, "cseq": 1})).await;
-    idle.patch_durably(json!({"set": {"mark": "idle-old"}, "cseq": 1})).await;
-    left.patch_durably(json!({"set": {"mark": "left-old"}, "cseq": 1})).await;
-    // The copy is taken here; what follows is in the newer data alone.
-    let copy = tempfile::tempdir().unwrap();
-    server.redis().kill();
-    copy_folder(&server.redis().dir().join("appendonlydir"), copy.path());
-    server.redis().start_again();
-    ann.patch_durably(json!({"set": {"mark": "ann-new"}, "cseq": 2})).await;
-    idle.patch_durably(json!({"set": {"mark": "idle-new"}, "cseq": 2})).await;
-    left.patch_durably(json!({"set": {"mark": "left-new"}, "cseq": 2})).await;
-    left.does("logout", json!({})).await;
-    let left = left.credentials();
-    let mut late = server.login("late").await;
-    late.patch_durably(json!({"set": {"mark": "late-new"}, "cseq": 1})).await;
-    // The end of a session is acked before it is durable: wait until it is.
-    let redis = &*server.redis();
-    until("the end of a session in Redis", || async {
-        (!stored(redis, "left").is_some_and(|record| holds(&record, "left-new"))).then_some(())
-    })
-    .await;
-    server.redis().kill();
-    let data = server.redis().dir().join("appendonlydir");
-    std::fs::remove_dir_all(&data).unwrap();
-    copy_folder(copy.path(), &data);
-    server.redis().start_again();
-    until_stored(server.redis(), "ann", "ann-new").await;
-    until_stored(server.redis(), "idle", "idle-new").await;
-    until_stored(server.redis(), "late", "late-new").await;
-    ann.patch_durably(json!({"set": {"after": true}, "cseq": 3})).await;
-    server.kill9();
-    server.restart();
-    for (player, mark, cseq) in [(ann, "ann-new", 3), (idle, "idle-new", 2), (late, "late-new", 1)] {
-        let mut player = server.resume(&player.drops()).await;
-        assert_eq!(
-            (&player.ready["rolled_back"], &player.ready["cseq"]),
-            (&json!(null), &json!(cseq)),
-            "{mark}"
-        );
-        assert_eq!(player.state().await["mark"], mark);
+    async fn a_request_is_held_while_the_server_may_not_answer_for_a_moment(stage) {
+        let mut server = Server::on(stage).with_lease(1_000).with("home.hold_ms", 20_000).start();
+        let mut ann = server.login("ann").await;
+        ann.patch(json!({"set": {"n": 1}})).await;
+        server.redis().pause();
+        assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
+        let mut held = Vec::new();
+        for n in 2..=4 {
+            held.push(ann.send("state.patch", json!({"set": {"n": n}})).await);
+        }
+        let read = ann.send("state.get", json!({})).await;
+        server.redis().go_on();
+        for request in held {
+            assert_eq!(ann.answer(request).await.unwrap()["ack"], "applied");
+        }
+        assert_eq!(ann.answer(read).await.unwrap()["state"], json!({"n": 4}));
     }
-    // The older copy held a session that has ended since: it did not come back.
-    assert_eq!(server.resume_refused(&left).await["code"], "not_resumable");
+
+    async fn an_emptied_redis_is_filled_again_from_memory_under_load(stage) {
+        let mut server = Server::on_durable_redis(stage).with_lease(1_200).start();
+        let mut idle = server.login("idle").await;
+        idle.watches(&["busy"]).await;
+        idle.patch_durably(json!({"set": {"mark": "idle-mark"}, "cseq": 1})).await;
+        let mut busy = server.login("busy").await;
+        busy.patch_durably(json!({"incr": {"n": 1}, "cseq": 1})).await;
+        let mut sent = Vec::new();
+        for cseq in 2..=40 {
+            if cseq == 20 {
+                let _: String = server.redis().query(&["FLUSHALL"]);
+            }
+            let ack = if cseq % 10 == 0 { "durable" } else { "applied" };
+            sent.push(busy.send("state.patch", json!({"incr": {"n": 1}, "cseq": cseq, "ack": ack})).await);
+        }
+        for change in sent {
+            busy.answer(change).await.expect("every change is taken");
+        }
+        busy.patch_durably(json!({"incr": {"n": 1}, "set": {"mark": "busy-mark"}, "cseq": 41})).await;
+        until_stored(server.redis(), "busy", "busy-mark").await;
+        until_stored(server.redis(), "idle", "idle-mark").await;
+        // The second copy is gone now: Redis alone must know all.
+        server.kill9();
+        server.restart();
+        let mut idle = server.resume(&idle.drops()).await;
+        assert_eq!((&idle.ready["rolled_back"], &idle.ready["watching"]), (&json!(null), &json!(["busy"])));
+        assert_eq!(idle.state().await, json!({"mark": "idle-mark"}));
+        let mut busy = server.resume(&busy.drops()).await;
+        assert_eq!(busy.ready["rolled_back"], json!(null));
+        assert_eq!(busy.state().await, json!({"n": 41, "mark": "busy-mark"}));
+    }
+
+    async fn an_older_copy_of_redis_is_found_out_and_repaired_from_memory(stage) {
+        let mut server = Server::on_durable_redis(stage).with_lease(1_200).start();
+        let (mut ann, mut idle) = (server.login("ann").await, server.login("idle").await);
+        let mut left = server.login("left").await;
+        ann.patch_durably(json!({"set": {"mark": "ann-old"}, "cseq": 1})).await;
+        idle.patch_durably(json!({"set": {"mark": "idle-old"}, "cseq": 1})).await;
+        left.patch_durably(json!({"set": {"mark": "left-old"}, "cseq": 1})).await;
+        // The copy is taken here; what follows is in the newer data alone.
+        let copy = tempfile::tempdir().unwrap();
+        server.redis().kill();
+        copy_folder(&server.redis().dir().join("appendonlydir"), copy.path());
+        server.redis().start_again();
+        ann.patch_durably(json!({"set": {"mark": "ann-new"}, "cseq": 2})).await;
+        idle.patch_durably(json!({"set": {"mark": "idle-new"}, "cseq": 2})).await;
+        left.patch_durably(json!({"set": {"mark": "left-new"}, "cseq": 2})).await;
+        left.does("logout", json!({})).await;
+        let left = left.credentials();
+        let mut late = server.login("late").await;
+        late.patch_durably(json!({"set": {"mark": "late-new"}, "cseq": 1})).await;
+        // The end of a session is acked before it is durable: wait until it is.
+        let redis = &*server.redis();
+        until("the end of a session in Redis", || async {
+            (!stored(redis, "left").is_some_and(|record| holds(&record, "left-new"))).then_some(())
+        })
+        .await;
+        server.redis().kill();
+        let data = server.redis().dir().join("appendonlydir");
+        std::fs::remove_dir_all(&data).unwrap();
+        copy_folder(copy.path(), &data);
+        server.redis().start_again();
+        until_stored(server.redis(), "ann", "ann-new").await;
+        until_stored(server.redis(), "idle", "idle-new").await;
+        until_stored(server.redis(), "late", "late-new").await;
+        ann.patch_durably(json!({"set": {"after": true}, "cseq": 3})).await;
+        server.kill9();
+        server.restart();
+        for (player, mark, cseq) in [(ann, "ann-new", 3), (idle, "idle-new", 2), (late, "late-new", 1)] {
+            let mut player = server.resume(&player.drops()).await;
+            assert_eq!(
+                (&player.ready["rolled_back"], &player.ready["cseq"]),
+                (&json!(null), &json!(cseq)),
+                "{mark}"
+            );
+            assert_eq!(player.state().await["mark"], mark);
+        }
+        // The older copy held a session that has ended since: it did not come back.
+        assert_eq!(server.resume_refused(&left).await["code"], "not_resumable");
+    }
+
+    async fn whatever_redis_does_not_take_is_acked_as_provisional(stage) {
+        let starting = Server::on(stage).with_lease(20_000).with("redis.response_timeout_ms", 500);
+        let mut server = starting.with("session.player_messages", true).start();
+        let mut ann = server.login("ann").await;
+        server.redis().pause();
+        ann.is_refused("state.patch", json!({"incr": {"n": 1}, "ack": "durable"}), "store_unavailable").await;
+        for (op, body) in [
+            ("state.patch", json!({"incr": {"n": 1}})),
+            ("room.join", json!({"room": "party"})),
+            ("room.send", json!({"room": "party", "data": 1})),
+            ("send", json!({"player": "ann", "data": 1})),
+            ("room.leave", json!({"room": "party"})),
+        ] {
+            let answer = ann.does(op, body).await;
+            assert_eq!(answer["prov"], true, "{op}: {answer}");
+        }
+        server.redis().go_on();
+        ann.patch_durably(json!({"incr": {"n": 1}})).await;
+        assert_eq!(ann.does("room.join", json!({"room": "party"})).await["prov"], Value::Null);
+    }
 }
 
 #[tokio::test]
@@ -300,26 +318,4 @@ async fn a_place_in_the_index_is_never_older_than_an_eighth_of_the_lifetime() {
 fn unix_ms() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_secs_f64() * 1000.0
-}
-
-#[tokio::test]
-async fn whatever_redis_does_not_take_is_acked_as_provisional() {
-    let starting = Server::on(Stage::Redis).with_lease(20_000).with("redis.response_timeout_ms", 500);
-    let mut server = starting.with("session.player_messages", true).start();
-    let mut ann = server.login("ann").await;
-    server.redis().pause();
-    ann.is_refused("state.patch", json!({"incr": {"n": 1}, "ack": "durable"}), "store_unavailable").await;
-    for (op, body) in [
-        ("state.patch", json!({"incr": {"n": 1}})),
-        ("room.join", json!({"room": "party"})),
-        ("room.send", json!({"room": "party", "data": 1})),
-        ("send", json!({"player": "ann", "data": 1})),
-        ("room.leave", json!({"room": "party"})),
-    ] {
-        let answer = ann.does(op, body).await;
-        assert_eq!(answer["prov"], true, "{op}: {answer}");
-    }
-    server.redis().go_on();
-    ann.patch_durably(json!({"incr": {"n": 1}})).await;
-    assert_eq!(ann.does("room.join", json!({"room": "party"})).await["prov"], Value::Null);
 }

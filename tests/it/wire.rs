@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use crate::harness::player::Player;
 use crate::harness::server::Server;
 use crate::harness::socket::{Encoding, Heard, Socket};
-use crate::harness::stages::on_every_stage;
+use crate::harness::stages::{on_both_stores, on_every_stage};
 
 /// A frame of the other kind than the link's.
 fn of_the_other_kind(encoding: Encoding) -> Message {
@@ -221,6 +221,35 @@ on_every_stage! {
         }
     }
 
+    async fn limits_are_told_as_they_are_set(stage) {
+        let starting = Server::on(stage).with("link.fragments_max", 7).with("link.message_timeout_ms", 4_321);
+        let server = starting.start();
+        let ann = server.login("ann").await;
+        let limits = &ann.ready["limits"];
+        assert_eq!((&limits["fragments"], &limits["message_ms"]), (&json!(7), &json!(4_321)), "{limits}");
+    }
+
+    async fn both_encodings_say_the_same(stage) {
+        let server = Server::on(stage).with("session.player_messages", true).start();
+        let mut ann = server.connect_in(Encoding::Json).await;
+        ann.login("ann").await;
+        let mut bea = server.connect_in(Encoding::MessagePack).await;
+        bea.login("bea").await;
+        let values = json!({"n": null, "t": true, "i": -7, "u": u64::MAX, "f": 0.5, "s": "Ünïcode", "l": [1, [2]], "m": {"a": {}}});
+        for (from, to) in [(0, 1), (1, 0)] {
+            let pair = [("ann", &mut ann), ("bea", &mut bea)];
+            let (name, sender) = (pair[from].0, &mut *pair[from].1);
+            sender.patch(json!({"set": {"v": values}})).await;
+            assert_eq!(sender.state().await["v"], values, "{name}");
+            let receiver = pair[to].0;
+            pair[from].1.tells(receiver, values.clone()).await;
+            assert_eq!(pair[to].1.expect_push("message").await["data"], values);
+        }
+    }
+}
+
+// Before anybody says who she is there is no wrong node.
+on_both_stores! {
     async fn the_first_known_subprotocol_is_taken_and_unknown_ones_alone_are_refused(stage) {
         let server = Server::on(stage).start();
         let (json_name, pack_name) = (Encoding::Json.subprotocol(), Encoding::MessagePack.subprotocol());
@@ -262,38 +291,12 @@ on_every_stage! {
         assert_eq!(upgrade(&server, "/v1/connect", &[("X", &"x".repeat(400))]).await.0, 431);
     }
 
-    async fn limits_are_told_as_they_are_set(stage) {
-        let starting = Server::on(stage).with("link.fragments_max", 7).with("link.message_timeout_ms", 4_321);
-        let server = starting.start();
-        let ann = server.login("ann").await;
-        let limits = &ann.ready["limits"];
-        assert_eq!((&limits["fragments"], &limits["message_ms"]), (&json!(7), &json!(4_321)), "{limits}");
-    }
-
     async fn clients_connect_to_one_path_alone(stage) {
         let server = Server::on(stage).start();
         for path in ["/", "/v1/connect/", "/v1", "/metrics"] {
             assert_eq!(upgrade(&server, path, &[]).await.0, 404, "{path}");
         }
         assert_eq!(upgrade(&server, "/v1/connect?build=7", &[]).await.0, 101);
-    }
-
-    async fn both_encodings_say_the_same(stage) {
-        let server = Server::on(stage).with("session.player_messages", true).start();
-        let mut ann = server.connect_in(Encoding::Json).await;
-        ann.login("ann").await;
-        let mut bea = server.connect_in(Encoding::MessagePack).await;
-        bea.login("bea").await;
-        let values = json!({"n": null, "t": true, "i": -7, "u": u64::MAX, "f": 0.5, "s": "Ünïcode", "l": [1, [2]], "m": {"a": {}}});
-        for (from, to) in [(0, 1), (1, 0)] {
-            let pair = [("ann", &mut ann), ("bea", &mut bea)];
-            let (name, sender) = (pair[from].0, &mut *pair[from].1);
-            sender.patch(json!({"set": {"v": values}})).await;
-            assert_eq!(sender.state().await["v"], values, "{name}");
-            let receiver = pair[to].0;
-            pair[from].1.tells(receiver, values.clone()).await;
-            assert_eq!(pair[to].1.expect_push("message").await["data"], values);
-        }
     }
 
     async fn a_link_that_only_connects_is_nobody(stage) {

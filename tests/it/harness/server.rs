@@ -172,6 +172,16 @@ impl Server {
         }
     }
 
+    /// A server with a Redis of its own that keeps every write on disk.
+    pub(crate) fn on_durable_redis(stage: Stage) -> Starting {
+        let starting = Self::on_redis(RedisServer::builder().durable().start());
+        match stage {
+            Stage::Embedded => panic!("the embedded store is no Redis"),
+            Stage::Redis => starting,
+            Stage::WrongNode(way) => starting.on_several_nodes(way),
+        }
+    }
+
     /// A server on this Redis.
     pub(crate) fn on_redis(redis: RedisServer) -> Starting {
         Starting::on(Store::Redis(redis))

@@ -77,5 +77,35 @@ macro_rules! on_every_stage {
     )+};
 }
 
+/// The same of a story that hurts Redis: on one node and on three.
+macro_rules! on_every_redis {
+    ($($(#[$attribute:meta])* async fn $promise:ident($stage:ident) $story:block)+) => {$(
+        $(#[$attribute])*
+        mod $promise {
+            #[allow(unused_imports, reason = "the story's own words")]
+            use super::*;
+            use $crate::harness::doors::Way;
+            use $crate::harness::stages::Stage;
+
+            async fn story($stage: Stage) $story
+
+            #[tokio::test]
+            async fn redis() {
+                story(Stage::Redis).await;
+            }
+
+            #[tokio::test]
+            async fn redirected() {
+                story(Stage::WrongNode(Way::Redirected)).await;
+            }
+
+            #[tokio::test]
+            async fn relayed() {
+                story(Stage::WrongNode(Way::Relayed)).await;
+            }
+        }
+    )+};
+}
+
 #[allow(unused_imports, reason = "tests/it does, through this same file")]
-pub(crate) use {on_both_stores, on_every_stage};
+pub(crate) use {on_both_stores, on_every_redis, on_every_stage};
