@@ -32,6 +32,7 @@ async fn nodes_that_are_restarted_one_after_the_other_lose_nothing() {
     let (report, _) = bots.end().await;
     let count = |name| report.figures.count(name);
     assert_eq!(count("rollback_notices"), 0, "a stop in order loses nothing");
+    assert_eq!(count("missed"), 0, "nor does anybody miss a push");
     assert!(count("moves") > 0 && count("resumes_elsewhere") >= PLAYERS, "{} moves", count("moves"));
 }
 

@@ -211,7 +211,7 @@ async fn what_changes_while_a_home_moves_reaches_those_who_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_comes_gets_what_waits_for_its_players_however_much_it_is() {
+async fn a_node_that_comes_and_goes_gets_and_gives_what_waits_for_its_players_however_much() {
     let redis = RedisServer::start();
     let [here, there] = nodes(&redis, talkative).await;
     let mut ann = here.login(&players_of(&here).await.next().unwrap()).await;
@@ -236,16 +236,23 @@ async fn a_node_that_comes_gets_what_waits_for_its_players_however_much_it_is() 
     };
     let third = (0..).map(|n| format!("third-{n}")).find(|name| places(&names, name).len() > 3).unwrap();
     let (starting, theirs) = (talkative(node_on(&redis)).with("node_id", &third), places(&names, &third));
-    let third = tokio::task::spawn_blocking(|| starting.start()).await.unwrap();
+    let mut third = tokio::task::spawn_blocking(|| starting.start()).await.unwrap();
     until("the third has its part", async || (served_by(&third).await == theirs).then_some(())).await;
     let moved: Vec<_> = players_of(&third).await.take(40).collect();
     assert!(away.iter().filter(|(name, _)| moved.contains(name)).count() > 3);
-    for (_, credentials) in away {
-        let mut player = resumes_whole(&here, &credentials).await;
-        for number in 1..=8 {
-            assert_eq!(player.expect_push("message").await["data"]["number"], number);
+    let (some, others): (Vec<_>, Vec<_>) = away.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    let all_comes = async |away: Vec<(usize, (String, Credentials))>| {
+        for (_, (_, credentials)) in away {
+            let mut player = resumes_whole(&here, &credentials).await;
+            for number in 1..=8 {
+                assert_eq!(player.expect_push("message").await["data"]["number"], number);
+            }
         }
-    }
+    };
+    all_comes(some).await;
+    // It goes again: what waits for those who were never there goes with it.
+    assert!(third.stop_gracefully().success());
+    all_comes(others).await;
 }
 
 /// Carries connections to an address until it is dropped, which breaks them all.
