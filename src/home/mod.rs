@@ -256,8 +256,8 @@ impl Home {
         self.shards.iter().filter(is_here).collect()
     }
 
-    /// Hands all shards over to the other nodes, before a stop, as long as there are any and at most `deadline`; says
-    /// how many are left here.
+    /// Hands all shards over to the other nodes, before a stop, as long as there are any and at most `deadline`, and waits
+    /// a moment until they have asked for what is laid out for them; says how many are left here.
     pub async fn hand_over(&self, deadline: Duration) -> usize {
         self.members.drain();
         let until = tokio::time::Instant::now() + deadline;
