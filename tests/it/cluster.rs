@@ -492,15 +492,27 @@ async fn another_program_of_the_same_cluster_name_is_told_in_one_line() {
 }
 
 #[tokio::test]
-async fn what_another_program_left_among_the_members_is_told_once_and_hurts_nobody() {
+async fn what_another_program_leaves_among_living_nodes_is_told_once_and_hides_nobody() {
     let redis = RedisServer::start();
+    let nodes = crate::harness::nodes::two_nodes(&redis).await;
     redis.query::<()>(&["HSET", "test:nodes", "alien", "not ours"]);
-    let nodes: [Server; 2] = crate::harness::nodes::two_nodes(&redis).await;
-    for node in &nodes {
-        let (_, told) = Service::of(node, crate::harness::nodes::KEY).get("/v1/cluster").await;
-        assert_eq!(told["nodes"].as_array().unwrap().len(), 2, "{told}");
+    let told = |node: &Server| {
         let log = node.log();
-        let lines: Vec<_> = log.lines().filter(|line| line.contains("cannot be read")).collect();
+        let lines = log.lines().filter(|line| line.contains("cannot be read"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let heard = |from: &str| redis.query::<String>(&["HGET", "test:nodes", from]);
+    for node in &nodes {
+        let (_, cluster) = Service::of(node, crate::harness::nodes::KEY).get("/v1/cluster").await;
+        let name = cluster["node"].as_str().unwrap();
+        until("it is told", async || (!told(node).is_empty()).then_some(())).await;
+        for _ in 0..2 {
+            let before = heard(name);
+            until("another heartbeat", async || (heard(name) != before).then_some(())).await;
+        }
+        let lines = told(node);
         assert!(lines.len() == 1 && lines[0].contains("alien"), "{lines:?}");
+        let (_, cluster) = Service::of(node, crate::harness::nodes::KEY).get("/v1/cluster").await;
+        assert_eq!(cluster["nodes"].as_array().unwrap().len(), 2, "{cluster}");
     }
 }

@@ -4,7 +4,8 @@
 -- ARGV       ARGV[1] the node's name, ARGV[2] its owner, ARGV[3] 'join', 'beat' or 'leave',
 --            ARGV[4] ttl in ms, ARGV[5] most nodes, ARGV[6] what it says of itself
 -- RETURNS    {'members', owner, age in ms, what it says, owner, ...}, the caller first unless it leaves, at the end
---            some names of entries that are none, with '' and ''; {'superseded', owner} or {'full'}
+--            some names of entries that are none, with '' and ''; {'superseded', owner}, {'full'} or, to one that
+--            joins, {'unreadable', the name of such an entry}
 -- WHY ATOMIC two processes of one name would each take itself for the newer one
 -- A full Redis must not make nodes forget each other: hence allow-oom.
 
@@ -40,14 +41,12 @@ for i = 1, #entries, 2 do
     dead[#dead + 1] = name
   end
 end
+if verb == 'join' and odd[1] then return {'unreadable', odd[1]} end
 if verb ~= 'leave' and (#members - 1) / 3 > tonumber(ARGV[5]) then
   return {'full'}
 end
-
 for _, name in ipairs(dead) do redis.call('HDEL', KEYS[1], name) end
-for name, entry in pairs(cut) do
-  redis.call('HSET', KEYS[1], name, entry)
-end
+for name, entry in pairs(cut) do redis.call('HSET', KEYS[1], name, entry) end
 if verb == 'leave' then
   redis.call('HDEL', KEYS[1], node)
 else

@@ -1,5 +1,5 @@
-//! Signs of life, by `members.lua`. Called by `RedisStore`. One entry that cannot be read is nobody's, and keeps no node
-//! from hearing of the others.
+//! Signs of life, by `members.lua`. Called by `RedisStore`. An entry that cannot be read keeps no node that lives from
+//! hearing of the others; a node does not begin beside it, for it may be in the wrong place.
 
 use std::time::{Duration, Instant};
 
@@ -44,37 +44,42 @@ impl RedisStore {
         let Heartbeat { member, joins, ttl } = heartbeat;
         let says = serde_json::to_string(&member.says)
             .map_err(|error| StoreError::Refused(format!("a member that cannot be written: {error}")))?;
-        self.members(&member.owner, if *joins { "join" } else { "beat" }, *ttl, &says).await
+        let verb = if *joins { "join" } else { "beat" };
+        let mut reply = self.say(&member.owner, verb, *ttl, &says).await?;
+        let key = self.layout.nodes();
+        match reply.word()?.as_str() {
+            "members" => {
+                let (seen, odd) = seen(&mut reply)?;
+                if let Some(name) = odd.first().filter(|_| *joins) {
+                    // It has joined already: nobody shall wait for it.
+                    let _ = self.bid_farewell(&member.owner).await;
+                    return Err(foreign(&key, name));
+                }
+                self.oddities.tell(&key, &odd);
+                Ok(Beat::Members(seen))
+            }
+            "superseded" => Ok(Beat::Superseded { by: Owner::named(&reply.word()?) }),
+            "full" => Ok(Beat::Full),
+            "unreadable" => {
+                let name = reply.bytes()?.unwrap_or_default();
+                Err(foreign(&key, &String::from_utf8_lossy(&name)))
+            }
+            other => Err(corrupt(other)),
+        }
     }
 
     pub(super) async fn bid_farewell(&self, owner: &Owner) -> Result<(), StoreError> {
-        self.members(owner, "leave", Duration::ZERO, "").await.map(drop)
+        self.say(owner, "leave", Duration::ZERO, "").await.map(drop)
     }
 
-    async fn members(
-        &self,
-        owner: &Owner,
-        verb: &str,
-        ttl: Duration,
-        says: &str,
-    ) -> Result<Beat, StoreError> {
+    async fn say(&self, owner: &Owner, verb: &str, ttl: Duration, says: &str) -> Result<Reply, StoreError> {
         let key = self.layout.nodes();
         let arguments = |command: &mut Cmd| {
             command.arg(&key).arg(owner.node()).arg(owner.as_str()).arg(verb).arg(ttl_ms(ttl));
             command.arg(MEMBERS_MAX).arg(says);
         };
         let call = self.scripts.members.with(&key, 1, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::Leases, Repeat::Once, call).await?)?;
-        match reply.word()?.as_str() {
-            "members" => {
-                let (seen, odd) = seen(&mut reply)?;
-                self.oddities.tell(&key, &odd);
-                Ok(Beat::Members(seen))
-            }
-            "superseded" => Ok(Beat::Superseded { by: Owner::named(&reply.word()?) }),
-            "full" => Ok(Beat::Full),
-            other => Err(corrupt(other)),
-        }
+        Reply::of(self.routes.eval(Purpose::Leases, Repeat::Once, call).await?)
     }
 }
 
@@ -98,4 +103,10 @@ fn read(owner: &Bytes, age: &Bytes, says: &Bytes) -> Option<Seen> {
     let age = Duration::from_millis(str::from_utf8(age).ok()?.parse().ok()?);
     let owner = Owner::named(str::from_utf8(owner).ok()?);
     Some(Seen { member: Member { owner, says }, age })
+}
+
+fn foreign(key: &str, name: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "what {key} says of {name:.64} cannot be read: is another program using this cluster.name?"
+    ))
 }

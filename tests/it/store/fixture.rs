@@ -55,7 +55,10 @@ impl Fixture {
     }
 
     pub(crate) async fn redis() -> Self {
-        Self::on(RedisServer::start()).await
+        let server = RedisServer::start();
+        // What stands there then is the store's own.
+        server.query::<()>(&["FLUSHALL"]);
+        Self::on(server).await
     }
 
     /// On the master that the shared sentinels name, under a cluster's name of its own.

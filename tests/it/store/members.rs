@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hearth::ids::Owner;
-use hearth::store::{Beat, Formats, Heartbeat, Member, Says};
+use hearth::store::{Beat, Formats, Heartbeat, Member, Says, StoreError};
 
 use super::fixture::{Fixture, LONG, SHORT};
 use crate::harness::patience::until;
@@ -95,25 +95,41 @@ async fn there_are_no_more_nodes_than_may_be() {
     assert!(matches!(fixture.store.heartbeat(first("late#1")).await.unwrap(), Beat::Members(_)));
 }
 
+/// Puts something where a node's entry would stand.
+fn put(fixture: &Fixture, name: &str, entry: impl AsRef<[u8]>) {
+    let mut command = redis::cmd("HSET");
+    command.arg("c:nodes").arg(name).arg(entry.as_ref());
+    command.query::<()>(&mut fixture.server().connect()).unwrap();
+}
+
 #[tokio::test]
-async fn what_cannot_be_read_is_left_out_and_goes_when_its_time_is_over() {
+async fn nobody_begins_beside_what_cannot_be_read_and_it_is_left_alone() {
     let fixture = Fixture::redis().await;
-    let now = hearth::clock::now().unix_ms;
-    let put = |name: &str, entry: &[u8]| {
-        let mut command = redis::cmd("HSET");
-        command.arg("c:nodes").arg(name).arg(entry).query::<()>(&mut fixture.server().connect()).unwrap();
-    };
-    // Another program's, which has no time; one that says nonsense for a moment, and one for longer; and bytes.
-    put("alien", b"not ours");
-    put("mad", format!("{} {now} mad#1 {{\"mood\":1}}", now + 300).as_bytes());
-    put("madder", format!("{} {now} madder#1 nonsense", now + 600_000).as_bytes());
-    put("bytes", format!("{} {now} \u{1}\u{fe} ", now + 600_000).as_bytes());
-    put("a", b"not ours either");
-    for (owner, all) in [("a#1", &["a#1"][..]), ("b#1", &["a#1", "b#1"]), ("a#1", &["a#1", "b#1"])] {
-        assert_eq!(owners(&fixture, beat(owner, LONG)).await, all);
+    let soon = hearth::clock::now().unix_ms + 600_000;
+    for foreign in ["not ours", &format!("{soon} 1 x#1 {{\"mood\":1}}")] {
+        put(&fixture, "x", foreign);
+        let told = fixture.store.heartbeat(first("a#1")).await;
+        assert!(matches!(&told, Err(StoreError::Corrupt(text)) if text.contains("c:nodes")), "{told:?}");
+        assert_eq!(fixture.server().query::<String>(&["HGET", "c:nodes", "x"]), foreign);
+        assert_eq!(fixture.server().query::<u64>(&["HLEN", "c:nodes"]), 1, "nobody has joined");
     }
-    assert_eq!(owners(&fixture, first("c#1")).await, ["a#1", "b#1", "c#1"]);
-    fixture.store.leave(&Owner::named("c#1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_hides_nobody_who_lives_and_goes_when_its_time_is_over() {
+    let fixture = Fixture::redis().await;
+    assert_eq!(owners(&fixture, first("a#1")).await, ["a#1"]);
+    assert_eq!(owners(&fixture, first("b#1")).await, ["a#1", "b#1"]);
+    let now = hearth::clock::now().unix_ms;
+    // Another program's, which has no time; one that says nonsense for a moment, one for longer; and bytes.
+    put(&fixture, "alien", "not ours");
+    put(&fixture, "mad", format!("{} {now} mad#1 {{\"mood\":1}}", now + 300));
+    put(&fixture, "madder", format!("{} {now} madder#1 nonsense", now + 600_000));
+    put(&fixture, "bytes", [format!("{} {now} ", now + 600_000).as_bytes(), &[1, 0xfe, b' ']].concat());
+    put(&fixture, "a", "not ours either");
+    for owner in ["b#1", "a#1"] {
+        assert!(owners(&fixture, beat(owner, LONG)).await.contains(&owner.to_owned()));
+    }
     let names = || {
         let mut names = fixture.server().query::<Vec<String>>(&["HKEYS", "c:nodes"]);
         names.sort();
@@ -131,10 +147,11 @@ async fn what_cannot_be_read_is_left_out_and_goes_when_its_time_is_over() {
 #[tokio::test]
 async fn what_cannot_be_read_does_not_count_as_a_node() {
     let fixture = Fixture::redis().await;
-    for number in 0..2 * hearth::store::members::MEMBERS_MAX {
-        fixture.server().query::<()>(&["HSET", "c:nodes", &format!("x{number}"), "not ours"]);
-    }
     assert_eq!(owners(&fixture, first("a#1")).await, ["a#1"]);
+    for number in 0..2 * hearth::store::members::MEMBERS_MAX {
+        put(&fixture, &format!("x{number}"), "not ours");
+    }
+    assert_eq!(owners(&fixture, beat("b#1", LONG)).await, ["a#1", "b#1"]);
 }
 
 #[tokio::test]
