@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
+use crate::clock;
 use crate::cluster::pass::ClusterKey;
 use crate::cluster::{Correspondent, JoinError, Links, Members, Topic};
 use crate::config::Settings;
@@ -28,12 +29,13 @@ use crate::gate::auth::{AuthError, Authenticator};
 use crate::gate::listener::Gate;
 use crate::gate::origin::OriginPolicy;
 use crate::gate::peers::Peers;
+use crate::gate::tls::Certificates;
 use crate::home::record;
-use crate::home::{Home, MOVED_WITHIN};
+use crate::home::{HandOver, Home, MOVED_WITHIN};
 use crate::hub::Hub;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
-use crate::service::{self, Condition, Counter, Service, ServiceSettings};
+use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
 use crate::store::{Formats, OpenError, Store, StoreError};
 use crate::tasks::Tasks;
@@ -82,7 +84,7 @@ pub enum ServeError {
     #[error(transparent)]
     Store(#[from] OpenError),
     /// The store stopped answering while the server started.
-    #[error("the store does not answer ({0}): check that it runs and takes writes")]
+    #[error("the server cannot start on this store ({0}): check that it runs and takes writes")]
     StoreSilent(#[from] StoreError),
     /// The store's settings lose data.
     #[error("{0} (redis.ignore_shortfalls = true starts anyway)")]
@@ -123,6 +125,7 @@ impl ServeError {
             | Self::Cluster(_)
             | Self::Superseded { .. }
             | Self::Join(JoinError::Formats { .. } | JoinError::Full) => 64,
+            Self::Store(error) if error.is_of_settings() => 64,
             Self::Join(JoinError::Store(_))
             | Self::Bind { .. }
             | Self::Store(_)
@@ -145,6 +148,21 @@ pub struct Addresses {
 
 /// What lives beside the server in the same process, and goes before it.
 pub type Company = Box<dyn FnOnce(&Addresses, &Tasks) + Send>;
+
+/// Everything that would stop [`serve`] and can be told without listening anywhere or asking anybody: what is wrong with
+/// files of keys and certificates, and with how the store is named. A line each.
+#[must_use]
+pub fn faults(settings: &Settings) -> Vec<String> {
+    [
+        Authenticator::from_settings(settings).err().map(|error| error.to_string()),
+        Keys::from_settings(settings).err().map(|error| error.to_string()),
+        Certificates::from_settings(&settings.tls).err().map(|error| error.to_string()),
+        stored::check_store(settings).err().map(|error| error.to_string()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
 
 /// Runs the server until it is asked to stop (SIGTERM, SIGINT).
 ///
@@ -192,6 +210,8 @@ struct House {
     sessions: Arc<Sessions>,
     client_addr: SocketAddr,
     service_addr: SocketAddr,
+    /// Where other nodes are told to connect, where there can be any.
+    peer_addr: Option<String>,
     /// Shards that were not ours yet when the start had waited long enough.
     waiting: usize,
     /// What is not the server's own.
@@ -239,7 +259,8 @@ impl House {
         let key = ClusterKey::from_secret(&cluster.ticket_secret).ok_or_else(|| {
             ServeError::Cluster("the cluster's ticket secret is shorter than 16 bytes".into())
         })?;
-        let members = stored::join(&settings, &node, (url, outside.peer_addr), &store, &lower).await?;
+        let peer_addr = outside.peer_addr;
+        let members = stored::join(&settings, &node, (url, peer_addr.clone()), &store, &lower).await?;
         let peer_links = Links::new(key.clone(), Arc::clone(&members), &lower);
         let hub = Hub::start(settings::hub_settings(&settings), &upper);
         let home = Home::start(
@@ -325,6 +346,7 @@ impl House {
             sessions,
             client_addr: outside.client_addr,
             service_addr: outside.service_addr,
+            peer_addr,
             waiting,
             company: Tasks::new(),
             counter,
@@ -345,7 +367,19 @@ impl House {
     /// Says where the server is: on standard output for people and scripts, and in the log.
     fn announce(&self) {
         let Addresses { clients, services } = self.addresses();
-        tracing::info!(operation = "start", clients, services, store = self.store.kind(), "serving");
+        let now_ms = clock::now().mono_ms;
+        tracing::info!(
+            operation = "start",
+            node = self.node,
+            cluster = self.settings.cluster.name.as_ref().map(|name| name.as_str()),
+            clients,
+            services,
+            peers = self.peer_addr,
+            store = self.store.kind(),
+            shards = self.home.shards().iter().filter(|shard| shard.serves(now_ms)).count(),
+            shards_of_cluster = self.home.shards().len(),
+            "serving"
+        );
         let dev = if self.settings.dev_tokens_taken() {
             "\n  any token `dev:<player>` logs in (development only)"
         } else {
@@ -407,10 +441,19 @@ impl House {
     /// Gives all shards to the other nodes, if there are any; their players are told where to go, and have a moment for
     /// it.
     async fn hand_over(&self) {
-        let left = self.home.hand_over(self.settings.cluster.drain).await;
+        let HandOver { held, kept, has_heirs } = self.home.hand_over(self.settings.cluster.drain).await;
+        let handed_over = held.saturating_sub(kept);
+        if kept > 0 && has_heirs {
+            let why = "not all shards could be handed over in cluster.drain_ms: others take the rest once it is given back";
+            tracing::warn!(operation = "stop", held, handed_over, kept, "{why}");
+        } else {
+            let what = match (kept, has_heirs) {
+                (0, _) => "all shards were handed over",
+                _ => "no other node takes shards: they are given back when all is stored",
+            };
+            tracing::info!(operation = "stop", held, handed_over, kept, "{what}");
+        }
         self.sessions.see_off(MOVED_WITHIN).await;
-        let shards = self.home.shards().len();
-        tracing::info!(operation = "stop", left, shards, "shards were handed over");
     }
 
     /// Top-down: the shards to other nodes, unless a newer process of this one takes them; no new links, a goodbye to the old, the last flush, the leases, the store.

@@ -8,19 +8,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use shards::ShardsError;
 
 use crate::app::{self, ServeError};
 use crate::clock;
 use crate::config::{Flags, LogFormat, Settings, Sources};
 use crate::demo::{self, Demo};
-use crate::gate::auth::Authenticator;
-use crate::gate::tls::Certificates;
 use crate::gate::token::{self, Grant, MintError};
 use crate::ids::PlayerId;
 use crate::local::{self, LocalError, Plan, Shape};
-use crate::service::{self, Keys, Scope};
+use crate::service::{self, Scope};
 use crate::telemetry::logs::{self, Lines};
 
 /// The command line or the settings are wrong; nothing was started.
@@ -39,6 +37,24 @@ struct Line {
     settings: SettingFlags,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Line {
+    /// Reads a command line. What `cluster` chooses for each node it refuses, so it does not offer it either.
+    fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let hidden = |(name, flag): (&'static str, &'static str)| Arg::new(name).long(flag).hide(true);
+        let flags = [
+            ("client_addr", "client-addr"),
+            ("service_addr", "service-addr"),
+            ("store", "store"),
+            ("node_id", "node-id"),
+        ];
+        let command = Self::command().mut_subcommand("cluster", |cluster| {
+            let file = hidden(("config", "config")).value_parser(clap::value_parser!(PathBuf));
+            cluster.args(flags.map(hidden)).arg(file)
+        });
+        Self::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -191,7 +207,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    let line = match Line::try_parse_from(args) {
+    let line = match Line::read(args) {
         Ok(line) => line,
         Err(told) => return usage(&told, out, err),
     };
@@ -340,20 +356,13 @@ fn check_config(sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> 
     Ok(())
 }
 
-/// The settings, and everything that they name: keys and certificates are read before anything starts.
+/// The settings, and everything that they name: keys, certificates and the store's URL are read before anything starts.
 fn load(sources: &Sources) -> Result<Settings, Failure> {
     let settings = Settings::from_sources(sources).map_err(|error| Failure {
         lines: error.faults.iter().map(ToString::to_string).collect(),
         exit_code: EXIT_CONFIG,
     })?;
-    let lines: Vec<String> = [
-        Authenticator::from_settings(&settings).err().map(|error| error.to_string()),
-        Keys::from_settings(&settings).err().map(|error| error.to_string()),
-        Certificates::from_settings(&settings.tls).err().map(|error| error.to_string()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let lines = app::faults(&settings);
     if lines.is_empty() { Ok(settings) } else { Err(Failure { lines, exit_code: EXIT_CONFIG }) }
 }
 
@@ -401,6 +410,8 @@ fn cannot_print(error: std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::auth::Authenticator;
+    use crate::service::Keys;
 
     struct Ran {
         exit_code: u8,
@@ -464,6 +475,34 @@ mod tests {
     }
 
     #[test]
+    fn what_the_store_is_called_is_judged_as_serving_would_judge_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let empty = folder.path().join("ca.pem");
+        std::fs::write(&empty, "").expect("write");
+        let empty = empty.to_str().expect("UTF-8");
+        for (url, set, told) in [
+            ("redis+sentinel://h:26379", "", "the name of the master is missing"),
+            ("redis://h:99999", "", "no port"),
+            ("redis://h:6379/abc", "", "its database is no number"),
+            ("redis://secret@h", "", "a user without a password"),
+            ("redis://h?timeout=5", "", "a parameter that is not known"),
+            ("rediss://h", "redis.ca_file=/nowhere/ca.pem", "redis.ca_file: cannot read /nowhere/ca.pem"),
+            ("rediss://h", &format!("redis.ca_file={empty}"), "there is no certificate in it"),
+            ("redis://h", "cluster.name=a-name-that-is-longer-than-keys-can-bear", "cluster.name is"),
+        ] {
+            let mut args = vec!["--store", url, "--set", "cluster.name=c"];
+            if !set.is_empty() {
+                args.extend(["--set", set]);
+            }
+            let check = hearth(&[&["check-config"][..], &args].concat(), &[]);
+            assert!(check.err.contains(told) && !check.err.contains("secret"), "{url}: {}", check.err);
+            let serve = hearth(&[&["serve"][..], &args].concat(), &[]);
+            assert_eq!((serve.exit_code, &serve.err), (64, &check.err), "{url}");
+            assert_eq!(check.exit_code, 64, "{url}");
+        }
+    }
+
+    #[test]
     fn a_flag_of_its_own_beats_the_same_setting_by_name() {
         let ran = hearth(&["check-config", "--set", "node_id=a b", "--node-id", "good"], &[]);
         assert_eq!(ran.exit_code, 0, "{}", ran.err);
@@ -487,6 +526,14 @@ mod tests {
         for name in ["--client-addr", "HEARTH_STORE", "check-config", "--set"] {
             assert!(help.out.contains(name), "{name} is not in {}", help.out);
         }
+        let help = hearth(&["cluster", "--help"], &[]);
+        assert!(help.out.contains("--set") && help.out.contains("--nodes"), "{}", help.out);
+        for name in ["--store", "--node-id", "--client-addr", "--service-addr", "--config"] {
+            assert!(!help.out.contains(name), "{name} is in {}", help.out);
+        }
+        let refused = hearth(&["cluster", "--store", "redis://h"], &[]);
+        assert_eq!(refused.exit_code, 64);
+        assert!(refused.err.contains("cluster: chooses store for each node itself"), "{}", refused.err);
     }
 
     #[test]

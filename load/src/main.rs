@@ -48,6 +48,9 @@ async fn scenario(options: Options) -> ExitCode {
     })();
     if !quiet {
         println!("{}", report.text());
+    } else if !report.passed {
+        // Whoever wants no noise still wants to know why.
+        eprintln!("load: {}", report.faults());
     }
     if let Err(error) = written {
         eprintln!("load: the result could not be written: {error}");

@@ -87,7 +87,7 @@ pub struct Options {
     /// Fails unless sessions were taken up again on another node than before: for runs under which nodes stop.
     #[arg(long)]
     pub expect_moves: bool,
-    /// Says nothing while it runs.
+    /// Says nothing while it runs, and at the end only what went wrong.
     #[arg(long)]
     pub quiet: bool,
 }

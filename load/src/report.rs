@@ -125,10 +125,28 @@ impl Report {
             if let Some(why) = &verdict.not_exercised {
                 let _ = writeln!(out, "        not exercised: {why}");
             }
-            for violation in &verdict.violations {
-                let _ = writeln!(out, "        bot {}: {}", violation.process, violation.what);
-            }
+            violations(&mut out, verdict);
         }
+        self.verdict(&mut out);
+        out
+    }
+
+    /// What a run that did not pass has to say, and nothing else.
+    #[must_use]
+    pub fn faults(&self) -> String {
+        let mut out = format!("{} · {} players · seed {}\n", self.scenario, self.players, self.seed);
+        by(&mut out, "sent away", self.sent_away.iter().map(|(name, count)| (name.as_str(), *count)));
+        by(&mut out, "not finished", [("bots", self.unfinished)].into_iter());
+        for verdict in self.verdicts.iter().filter(|verdict| verdict.broken > 0) {
+            let Verdict { checker, promise, checks, broken, .. } = verdict;
+            let _ = writeln!(out, "{checker}: {promise}: {broken} broken of {checks} checks");
+            violations(&mut out, verdict);
+        }
+        self.verdict(&mut out);
+        out
+    }
+
+    fn verdict(&self, out: &mut String) {
         for reason in &self.vacuous {
             let _ = writeln!(out, "vacuous: {reason}");
         }
@@ -139,7 +157,12 @@ impl Report {
             }
             (false, broken) => writeln!(out, "\nFAILED: {broken} broken promises"),
         };
-        out
+    }
+}
+
+fn violations(out: &mut String, verdict: &Verdict) {
+    for violation in &verdict.violations {
+        let _ = writeln!(out, "        bot {}: {}", violation.process, violation.what);
     }
 }
 

@@ -84,7 +84,8 @@ async fn gather(
                         *kept = log;
                     }
                 }
-                Some(Err(error)) => bar.println(format!("a bot failed: {error}")),
+                // Also where there is no bar.
+                Some(Err(error)) => bar.suspend(|| eprintln!("load: a bot failed: {error}")),
                 None => break,
             },
             _ = look.tick() => {

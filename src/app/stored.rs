@@ -48,24 +48,39 @@ pub(super) async fn join(
 }
 
 async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
-    let url = match &settings.store {
+    Ok(store::open(&url(settings), options(settings)?).await?)
+}
+
+/// What is wrong with how the store is named, as far as that can be told without asking anybody.
+pub(super) fn check_store(settings: &Settings) -> Result<(), ServeError> {
+    Ok(store::check(&url(settings), &options(settings)?)?)
+}
+
+fn url(settings: &Settings) -> String {
+    match &settings.store {
         StoreTarget::Embedded { dir } => format!("embedded:{}", dir.display()),
         StoreTarget::Redis { url } => url.expose().to_owned(),
-    };
-    let options = OpenOptions {
+    }
+}
+
+fn options(settings: &Settings) -> Result<OpenOptions, ServeError> {
+    // With the embedded store nobody asks for it.
+    let ca_file = settings.redis.ca_file.as_deref().filter(|_| settings.store.is_redis());
+    Ok(OpenOptions {
         cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         connect_deadline: settings.redis.connect_timeout,
         response_deadline: settings.redis.response_timeout,
         replicated_to: settings.redis.replicated_to,
-        redis_ca_pem: settings.redis.ca_file.as_deref().map(read_authority).transpose()?,
-    };
-    Ok(store::open(&url, options).await?)
+        redis_ca_pem: ca_file.map(read_authority).transpose()?,
+    })
 }
 
 fn read_authority(file: &Path) -> Result<Vec<u8>, ServeError> {
-    let unreadable =
-        |error| Named::new("redis.ca_file", file).fault(format!("cannot read {}: {error}", file.display()));
-    std::fs::read(file).map_err(|error| ServeError::File(unreadable(error)))
+    let (named, path) = (Named::new("redis.ca_file", file), file.display());
+    let pem = std::fs::read(file);
+    let pem = pem.map_err(|error| named.fault(format!("cannot read {path}: {error}")))?;
+    store::judge_authority(&pem).map_err(|reason| named.fault(format!("{path}: {reason}")))?;
+    Ok(pem)
 }
 
 async fn checked_shortfalls(

@@ -51,6 +51,8 @@ struct Node {
     node: String,
     url: String,
     draining: bool,
+    /// Whether the node that answers has a link to it; it has none to itself.
+    link: Option<String>,
     age_ms: u64,
     holds: Holds,
 }
@@ -115,9 +117,9 @@ fn render(cluster: &Cluster) -> String {
         let is_its = |shard: &&Shard| shard.home.as_deref() == Some(node);
         cluster.shards.iter().filter(is_its).count()
     };
-    let head = ["node", "shards", "epochs", "hot", "dirty", "lag ms", "heard ms ago", "address"];
+    let head = ["node", "shards", "epochs", "hot", "dirty", "lag ms", "heard ms ago", "link", "address"];
     let mut rows = vec![head.map(str::to_owned)];
-    for Node { node, url, draining, age_ms, holds } in &cluster.nodes {
+    for Node { node, url, draining, link, age_ms, holds } in &cluster.nodes {
         let Holds { epochs: (lowest, highest), records_hot, records_dirty, flush_lag_ms } = holds;
         rows.push([
             node.clone(),
@@ -127,6 +129,7 @@ fn render(cluster: &Cluster) -> String {
             records_dirty.to_string(),
             flush_lag_ms.to_string(),
             age_ms.to_string(),
+            link.clone().unwrap_or_else(|| "-".to_owned()),
             format!("{url}{}", if *draining { " (leaving)" } else { "" }),
         ]);
     }
@@ -159,7 +162,7 @@ mod tests {
             "nodes": [
                 {"node": "a", "url": "ws://a", "draining": false, "age_ms": 0,
                  "holds": {"epochs": [7, 19], "records_hot": 120, "records_dirty": 3, "flush_lag_ms": 40}},
-                {"node": "long-name", "url": "ws://b", "draining": true, "age_ms": 250,
+                {"node": "long-name", "url": "ws://b", "draining": true, "link": "down", "age_ms": 250,
                  "holds": {"epochs": [0, 0], "records_hot": 0, "records_dirty": 0, "flush_lag_ms": 0}},
             ],
             "shards": [
@@ -169,9 +172,9 @@ mod tests {
         let table = render(&serde_json::from_value(told).unwrap());
         assert_eq!(
             table,
-            "node       shards  epochs  hot  dirty  lag ms  heard ms ago  address\n\
-             a               2   7..19  120      3      40             0  ws://a\n\
-             long-name       0       -    0      0       0           250  ws://b (leaving)\n\
+            "node       shards  epochs  hot  dirty  lag ms  heard ms ago  link  address\n\
+             a               2   7..19  120      3      40             0     -  ws://a\n\
+             long-name       0       -    0      0       0           250  down  ws://b (leaving)\n\
              on no live node: 2, 3\n"
         );
     }

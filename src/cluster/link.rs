@@ -1,6 +1,7 @@
 //! One peer link's task: the only writer of its socket. Sends what waits, hands on what comes, says every second that
 //! it lives, and gives the link up when nothing was heard for three. Started by `links`, which keeps the other end.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::post::{Frame, Incoming, Outgoing, Topic};
@@ -24,6 +27,8 @@ pub const SUBPROTOCOL: &str = "hearth.peer.v1";
 const PULSE: Duration = Duration::from_secs(1);
 /// Without any for this long a link is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long saying why a link ends may take.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// Largest frame: a hand-over's answer carries a shard's replay buffers in pieces below it.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -40,8 +45,10 @@ pub(super) fn config() -> WebSocketConfig {
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
-    #[error("the other node closed it")]
-    Closed,
+    #[error("the other node closed it: {0}")]
+    Closed(String),
+    #[error("it broke off without a word: the other node was killed, or the network between failed")]
+    CutOff,
     #[error("nothing was heard for {} s", SILENCE_MAX.as_secs())]
     Silent,
     #[error("the other node is behind by more than may wait")]
@@ -51,11 +58,38 @@ pub(super) enum Ended {
     #[error("what came is not what nodes say: {0}")]
     Garbled(String),
     #[error("it broke: {0}")]
-    Broken(#[from] WsError),
+    Broken(WsError),
     #[error("another link took its place")]
     Replaced,
     #[error("this node stops")]
     Stopping,
+}
+
+impl From<WsError> for Ended {
+    fn from(error: WsError) -> Self {
+        match error {
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::CutOff,
+            WsError::Io(error)
+                if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+            {
+                Self::CutOff
+            }
+            error => Self::Broken(error),
+        }
+    }
+}
+
+impl Ended {
+    /// What the other node is told, where it is this one that ends the link.
+    const fn last_words(&self) -> Option<&'static str> {
+        match self {
+            Self::Stopping => Some("it stops"),
+            Self::Replaced => Some("another link took its place"),
+            Self::Gap => Some("mail was lost"),
+            Self::Garbled(_) => Some("what came is not what nodes say"),
+            Self::Closed(_) | Self::CutOff | Self::Silent | Self::Overflow | Self::Broken(_) => None,
+        }
+    }
 }
 
 /// What the task and those who post share.
@@ -131,16 +165,21 @@ pub(super) async fn run<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (sink, stream) = ws.split();
+    let (mut sink, stream) = ws.split();
     let incoming = Mutex::new(Incoming::default());
     let heard_at = Mutex::new(Instant::now());
-    tokio::select! {
+    let ended = tokio::select! {
         () = tasks.stopping() => Ended::Stopping,
         ended = wire.asked_to_end() => ended,
         ended = read(stream, wire, hears, &incoming, &heard_at) => ended,
-        ended = write(sink, wire) => ended,
+        ended = write(&mut sink, wire) => ended,
         ended = pulse(wire, &incoming, &heard_at) => ended,
+    };
+    if let Some(reason) = ended.last_words() {
+        let close = CloseFrame { code: CloseCode::Away, reason: reason.into() };
+        let _ = tokio::time::timeout(GOODBYE, sink.send(Message::Close(Some(close)))).await;
     }
+    ended
 }
 
 async fn read<S>(
@@ -162,7 +201,8 @@ where
                 Err(error) => return Ended::Garbled(error.to_string()),
             },
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(_)) | None => return Ended::Closed,
+            Some(Ok(Message::Close(Some(close)))) => return Ended::Closed(close.reason.to_string()),
+            Some(Ok(_)) | None => return Ended::Closed("it says no more".to_owned()),
             Some(Err(error)) => return error.into(),
         };
         if let Err(ended) = take(frame, wire, hears, incoming) {
@@ -171,13 +211,13 @@ where
     }
 }
 
-async fn write<S>(mut sink: SplitSink<WebSocketStream<S>, Message>, wire: &Wire) -> Ended
+async fn write<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>, wire: &Wire) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
         wire.stirred.notified().await;
-        if let Err(error) = send_waiting(&mut sink, wire).await {
+        if let Err(error) = send_waiting(sink, wire).await {
             return error.into();
         }
     }
@@ -318,6 +358,18 @@ mod tests {
         assert_eq!(posted, 16);
         let ended = tokio::time::timeout(PULSE, slow.ended).await.expect("at once").unwrap();
         assert!(matches!(ended, Ended::Overflow), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_ended_says_why_and_one_that_breaks_is_told_from_it() {
+        let (ann, bob) = pair();
+        ann.wire.end(Ended::Replaced);
+        let told = bob.ended.await.unwrap().to_string();
+        assert_eq!(told, "the other node closed it: another link took its place");
+        let (stream, other) = tokio::io::duplex(1024);
+        let node = node(stream, Role::Server);
+        drop(other);
+        assert!(matches!(node.ended.await.unwrap(), Ended::CutOff));
     }
 
     #[tokio::test]

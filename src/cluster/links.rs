@@ -12,14 +12,18 @@ use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::dial::{self, PEER_PATH, dial};
 use super::link::{Ended, Hears, SUBPROTOCOL, Wire, config, run};
+use super::meters::LinkMeters;
 use super::pass::ClusterKey;
 use super::post::{Frame, Topic};
+use super::reach::{News, Reach, Unreached};
 use super::{Member, Members, Snapshot};
+use crate::clock::millis;
 use crate::ids::Owner;
 use crate::tasks::Tasks;
 
@@ -28,6 +32,8 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// A link that stood for so long was a good one.
 const LASTING: Duration = Duration::from_secs(5);
+/// How often it is looked who is without a link.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Questions of one peer that are answered at a time; more are refused.
 const CALLS_SERVED_MAX: usize = 256;
 /// Questions of ours that wait for an answer, all peers together.
@@ -78,6 +84,8 @@ pub struct Links {
     rooms: OnceLock<Vec<(Topic, Arc<dyn Correspondent>)>>,
     standing: RwLock<HashMap<Owner, Standing>>,
     dialling: Mutex<HashMap<Owner, ()>>,
+    reach: Mutex<Reach>,
+    meters: LinkMeters,
     asking: Mutex<HashMap<u64, Asking>>,
     next: AtomicU64,
     tasks: Tasks,
@@ -93,6 +101,8 @@ impl Links {
             rooms: OnceLock::new(),
             standing: RwLock::default(),
             dialling: Mutex::default(),
+            reach: Mutex::default(),
+            meters: LinkMeters::new(),
             asking: Mutex::default(),
             next: AtomicU64::new(1),
             tasks: tasks.clone(),
@@ -122,6 +132,12 @@ impl Links {
     #[must_use]
     pub fn peers(&self) -> Vec<Owner> {
         self.standing.read().keys().cloned().collect()
+    }
+
+    /// The live members to which no link stands, for some time now, and why.
+    #[must_use]
+    pub fn unreached(&self) -> Vec<Unreached> {
+        self.reach.lock().unreached(&self.members.snapshot())
     }
 
     /// Posts a letter. `false`: there is no link, or the peer is too far behind; when it stands anew, both sides resync.
@@ -191,6 +207,8 @@ impl Links {
     /// Sees to it that every member that is ours to dial is being dialled.
     async fn dial_all(self: Arc<Self>) {
         let mut changes = self.members.changes();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let snapshot = changes.borrow_and_update().clone();
             for seen in snapshot.seen() {
@@ -203,10 +221,38 @@ impl Links {
                     self.tasks.spawn("peer_dial", links.keep_dialling(owner));
                 }
             }
+            self.tell_reach(&snapshot);
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
+                _ = looks.tick() => {}
                 changed = changes.changed() => if changed.is_err() { return self.tasks.stopping().await },
+            }
+        }
+    }
+
+    /// One line when a member is not reached for a while, and one when it is.
+    fn tell_reach(&self, snapshot: &Snapshot) {
+        let mut reach = self.reach.lock();
+        let news = reach.look(snapshot, |peer| self.stands(peer), tokio::time::Instant::now());
+        self.meters.unreached.set(reach.unreached(snapshot).len() as f64);
+        drop(reach);
+        for news in news {
+            match news {
+                News::Unreached(Unreached { node, peer, reason }) => tracing::warn!(
+                    operation = "peer_link",
+                    node,
+                    peer,
+                    status = reason,
+                    "a live node cannot be reached: its players are not seen from here, nor relayed there; \
+                     set peer_addr and peer_public_addr to what other nodes can connect to"
+                ),
+                News::Reached { node, after } => tracing::info!(
+                    operation = "peer_link",
+                    node,
+                    after_ms = millis(after),
+                    "a node is reached again"
+                ),
             }
         }
     }
@@ -230,6 +276,7 @@ impl Links {
                 }
                 Err(error) => {
                     tracing::debug!(operation = "peer_dial", to = %peer, status = %error);
+                    self.reach.lock().failed(&peer, error.to_string(), tokio::time::Instant::now());
                     wait = (wait * 2).min(REDIAL_MAX);
                 }
             }
@@ -257,6 +304,7 @@ impl Links {
             old.wire.end(Ended::Replaced);
             self.forget(&peer, old.serial);
         }
+        self.count_standing();
         tracing::info!(operation = "peer_link", %peer, "a peer link stands");
         self.rooms().iter().for_each(|(_, room)| room.up(&peer));
         let hears = Ear {
@@ -272,8 +320,13 @@ impl Links {
         if standing.get(&peer).is_some_and(|present| present.serial == serial) {
             standing.remove(&peer);
             drop(standing);
+            self.count_standing();
             self.forget(&peer, serial);
         }
+    }
+
+    fn count_standing(&self) {
+        self.meters.standing.set(self.standing.read().len() as f64);
     }
 
     /// Nothing comes over this link any more.

@@ -10,6 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
+use super::meters::MemberMeters;
+use super::snapshot::Changes;
 use crate::clock::{self, millis};
 use crate::ids::Owner;
 use crate::store::{Beat, Formats, Heartbeat, Holds, Member, Says, Seen, Store, StoreError};
@@ -77,6 +79,7 @@ pub struct Members {
     /// Asks for a heartbeat out of turn.
     hurry: Notify,
     superseded: CancellationToken,
+    meters: MemberMeters,
 }
 
 impl Members {
@@ -125,6 +128,7 @@ impl Members {
             snapshot,
             hurry: Notify::new(),
             superseded: CancellationToken::new(),
+            meters: MemberMeters::new(),
         })
     }
 
@@ -206,13 +210,27 @@ impl Members {
     fn hear(&self, seen: Vec<Seen>) {
         self.snapshot.send_if_modified(|snapshot| {
             let (next, changed) = snapshot.followed_by(seen, self.settings.ttl_ms(), clock::now().mono_ms);
-            *snapshot = next;
+            let before = std::mem::replace(snapshot, next);
             if changed {
-                let nodes: Vec<_> = snapshot.takers().collect();
-                tracing::info!(operation = "members", ?nodes, "the cluster has changed");
+                self.tell_changes(snapshot, &snapshot.changes_since(&before));
             }
+            self.meters.live.set(snapshot.seen().len() as f64);
             changed
         });
+    }
+
+    fn tell_changes(&self, now: &Snapshot, changes: &Changes) {
+        let Changes { came, leaving, left, vanished } = changes;
+        self.meters.left.increment(count(left));
+        self.meters.vanished.increment(count(vanished));
+        let nodes: Vec<_> = now.takers().collect();
+        let [came, leaving, left, vanished] = [came, leaving, left, vanished].map(|names| named(names));
+        if vanished.is_none() {
+            tracing::info!(operation = "members", ?nodes, came, leaving, left, "the cluster has changed");
+        } else {
+            let what = "the cluster has changed: a node is gone without having said so";
+            tracing::warn!(operation = "members", ?nodes, came, leaving, left, vanished, "{what}");
+        }
     }
 
     async fn run(self: Arc<Self>, tasks: Tasks) {
@@ -250,6 +268,15 @@ impl Members {
             }
         }
     }
+}
+
+fn count(nodes: &[String]) -> u64 {
+    u64::try_from(nodes.len()).unwrap_or(u64::MAX)
+}
+
+/// As a log line has them; nothing where there are none.
+fn named(nodes: &[String]) -> Option<String> {
+    (!nodes.is_empty()).then(|| nodes.join(","))
 }
 
 /// Whether this node can live beside all that are there.

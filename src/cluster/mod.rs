@@ -6,14 +6,17 @@ pub mod dial;
 mod link;
 mod links;
 mod members;
+mod meters;
 pub mod pass;
 mod post;
+mod reach;
 mod snapshot;
 
 pub use link::SUBPROTOCOL as PEER_SUBPROTOCOL;
 pub use links::{CallError, Correspondent, Links};
 pub use members::{JoinError, MemberSettings, Members};
 pub use post::Topic;
+pub use reach::Unreached;
 pub use snapshot::Snapshot;
 
 pub use crate::store::{Formats, Holds, Member, Says, Seen};

@@ -20,6 +20,18 @@ pub struct Snapshot {
     grace_until_ms: u64,
 }
 
+/// Who came and who went between two moments, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Changes {
+    pub(super) came: Vec<String>,
+    /// Who has begun to leave.
+    pub(super) leaving: Vec<String>,
+    /// Who is gone, and had said so.
+    pub(super) left: Vec<String>,
+    /// Who is gone without a word: killed, cut off, or stuck.
+    pub(super) vanished: Vec<String>,
+}
+
 impl Snapshot {
     /// Nobody but this node.
     pub(super) fn first(me: Member, now_ms: u64) -> Self {
@@ -60,6 +72,25 @@ impl Snapshot {
         let changed_at_ms = if changed { now_ms } else { self.changed_at_ms };
         let me = self.me.clone();
         (Self { me, seen: seen.into(), taken_at_ms: now_ms, changed_at_ms, grace_until_ms }, changed)
+    }
+
+    /// What has changed since an older one.
+    pub(super) fn changes_since(&self, old: &Self) -> Changes {
+        let (mut changes, name) = (Changes::default(), |seen: &Seen| seen.member.owner.node().to_owned());
+        for seen in self.seen.iter() {
+            match old.member(&seen.member.owner) {
+                None => changes.came.push(name(seen)),
+                Some(before) if seen.member.says.drains && !before.says.drains => {
+                    changes.leaving.push(name(seen));
+                }
+                Some(_) => {}
+            }
+        }
+        for seen in old.seen.iter().filter(|seen| self.member(&seen.member.owner).is_none()) {
+            let gone = if seen.member.says.drains { &mut changes.left } else { &mut changes.vanished };
+            gone.push(name(seen));
+        }
+        changes
     }
 
     /// All live members, this node among them, by name.
@@ -145,6 +176,26 @@ mod tests {
             leaving.followed_by(vec![seen("a#2", false, 0), seen("b#1", false, 0)], 1_000, 50);
         assert!(changed && again.member(&Owner::named("a#1")).is_none());
         assert_eq!(again.named("a").map(|member| member.owner.as_str()), Some("a#2"));
+    }
+
+    #[test]
+    fn it_is_known_who_came_who_left_and_who_vanished() {
+        let of = |seen: Vec<Seen>| Snapshot::of(Owner::named("a#1"), seen);
+        let a = || seen("a#1", false, 0);
+        let two = of(vec![a(), seen("b#1", false, 0)]);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let came = Changes { came: names(&["b"]), ..Changes::default() };
+        assert_eq!(two.changes_since(&of(vec![a()])), came);
+        let leaving = of(vec![a(), seen("b#1", true, 0)]);
+        let leaves = Changes { leaving: names(&["b"]), ..Changes::default() };
+        assert_eq!(leaving.changes_since(&two), leaves);
+        let left = Changes { left: names(&["b"]), ..Changes::default() };
+        assert_eq!(of(vec![a()]).changes_since(&leaving), left);
+        let vanished = Changes { vanished: names(&["b"]), ..Changes::default() };
+        assert_eq!(of(vec![a()]).changes_since(&two), vanished);
+        // Killed and started again before anybody noticed.
+        let again = of(vec![a(), seen("b#2", false, 0)]);
+        assert_eq!(again.changes_since(&two), Changes { came: names(&["b"]), ..vanished });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What must hold between settings, and what is allowed but should be said at start. `config::load` calls it with
 //! settings that are each good by themselves. Pure.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::choices::DevTokens;
@@ -119,15 +120,27 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
 }
 
 fn addresses(settings: &Settings, reader: &mut Reader) {
+    // With the embedded store nobody listens for other nodes.
+    let peer = settings.peer_addr.filter(|_| settings.store.is_redis());
     let (client, service) = (settings.client_addr, settings.service_addr);
-    let same_ip =
-        client.ip() == service.ip() || client.ip().is_unspecified() || service.ip().is_unspecified();
-    if client.port() != 0 && client.port() == service.port() && same_ip {
-        reader.relation(
-            &["service_addr", "client_addr"],
-            &format!("takes the port of client_addr ({client}): players and services need one each"),
-        );
+    let clients = ("client_addr", client, "players");
+    for (setting, addr, (other, taken, whose)) in [
+        ("service_addr", Some(service), clients),
+        ("peer_addr", peer, clients),
+        ("peer_addr", peer, ("service_addr", service, "services")),
+    ] {
+        if addr.is_some_and(|addr| are_one_port(addr, taken)) {
+            let who = if setting == "peer_addr" { "other nodes" } else { "services" };
+            let why = format!("takes the port of {other} ({taken}): {whose} and {who} need one each");
+            reader.relation(&[setting, other], &why);
+        }
     }
+}
+
+/// Whether only one of two can listen.
+fn are_one_port(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_ip
 }
 
 fn dev_tokens(settings: &Settings, reader: &mut Reader) {

@@ -247,6 +247,14 @@ fn relations_between_settings_are_judged() {
         ("store = \"redis://127.0.0.1:6379\"", "cluster.name: is required with Redis"),
         ("service_addr = \"127.0.0.1:7700\"", "service_addr: takes the port of client_addr"),
         ("service_addr = \"0.0.0.0:7700\"", "service_addr: takes the port of client_addr"),
+        (
+            "store = \"redis://h\"\npeer_addr = \"127.0.0.1:7700\"\n[cluster]\nname = \"x\"",
+            "peer_addr: takes the port of client_addr",
+        ),
+        (
+            "store = \"redis://h\"\npeer_addr = \"0.0.0.0:7701\"\n[cluster]\nname = \"x\"",
+            "peer_addr: takes the port of service_addr",
+        ),
         ("[auth]\njwt_algorithm = \"RS256\"", "auth.jwt_algorithm: has no key"),
         ("[auth]\njwt_key_file = \"k.pem\"", "auth.jwt_algorithm: must be RS256"),
         ("[auth]\njwt_secret = \"x\"\njwt_algorithm = \"ES256\"", "auth.jwt_algorithm: goes with"),

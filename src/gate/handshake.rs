@@ -112,7 +112,7 @@ async fn enters<S: LinkSocket>(
     patience: &mut Patience,
 ) -> Result<Greeted<S>, Reason> {
     for _ in 0..FRAMES_BEFORE_READY_MAX {
-        let frame = frame(&mut ws, encoding, patience).await?;
+        let frame = frame(gate, &mut ws, encoding, patience).await?;
         match greet(gate, door, encoding, &frame, ip, patience).await {
             Greeting::Nothing => {}
             Greeting::Entered(reference, entered) => {
@@ -127,7 +127,7 @@ async fn enters<S: LinkSocket>(
             Greeting::Say(frame) => {
                 if !patience.comes_back().await {
                     let closing = impatient(patience, "no place for another try");
-                    patience.leaves(last_words(&mut ws, encoding, frame, closing)).await;
+                    patience.leaves(last_words(gate, &mut ws, encoding, frame, closing)).await;
                     return Err("timeout");
                 }
                 if !matches!(patience.within(ws.send(frame)).await, Some(Ok(()))) {
@@ -135,29 +135,42 @@ async fn enters<S: LinkSocket>(
                 }
             }
             Greeting::Close(frame, closing) => {
-                patience.leaves(last_words(&mut ws, encoding, frame, closing)).await;
+                patience.leaves(last_words(gate, &mut ws, encoding, frame, closing)).await;
                 return Err("refused");
             }
         }
     }
     let closing = close(CloseCode::ProtocolError, "too many frames before a login");
-    patience.leaves(goodbye(&mut ws, encoding, closing)).await;
+    patience.leaves(send_away(gate, &mut ws, encoding, closing)).await;
     Err("frames")
 }
 
 /// An answer, and why it is the last one.
 async fn last_words<S: LinkSocket>(
+    gate: &Gate,
     ws: &mut ClientSocket<S>,
     encoding: Encoding,
     answer: Message,
     closing: Closing,
 ) {
     let _ = tokio::time::timeout(GOODBYE, ws.feed(answer)).await;
+    send_away(gate, ws, encoding, closing).await;
+}
+
+/// A close like any other: counted, and said.
+async fn send_away<S: LinkSocket>(
+    gate: &Gate,
+    ws: &mut ClientSocket<S>,
+    encoding: Encoding,
+    closing: Closing,
+) {
+    gate.sessions.count_close(closing.code);
     goodbye(ws, encoding, closing).await;
 }
 
 /// The next frame, while there is patience; whoever sends none is told why that was the end.
 async fn frame<S: LinkSocket>(
+    gate: &Gate,
     ws: &mut ClientSocket<S>,
     encoding: Encoding,
     patience: &mut Patience,
@@ -169,7 +182,7 @@ async fn frame<S: LinkSocket>(
         None => (Some(impatient(patience, "no login in time")), "timeout"),
     };
     if let Some(closing) = closing {
-        patience.leaves(goodbye(ws, encoding, closing)).await;
+        patience.leaves(send_away(gate, ws, encoding, closing)).await;
     }
     Err(reason)
 }

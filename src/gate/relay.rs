@@ -19,6 +19,7 @@ use crate::cluster::dial::{Asked, NoWay, RELAY_PATH, dial};
 use crate::ids::ShardId;
 use crate::session::{ClientSocket, GOODBYE, LinkSocket, Scan, linger};
 use crate::tasks::Tasks;
+use crate::telemetry::metrics;
 
 /// Read at a time and direction; held by every relayed link.
 const PIECE_BYTES: usize = 2 * 1024;
@@ -106,6 +107,7 @@ impl<S: LinkSocket> Relay<S> {
     /// why, the client is told to come back, if that fits between two frames.
     pub(super) async fn run(self, place: OwnedSemaphorePermit) {
         let Self { client, home, encoding, tasks } = self;
+        let _counted = Counted::one();
         let ((mut from_client, mut to_client), (from_home, to_home)) =
             (tokio::io::split(client), tokio::io::split(home));
         let mut told = Told::default();
@@ -122,6 +124,7 @@ impl<S: LinkSocket> Relay<S> {
         let mut client = from_client.unsplit(to_client);
         let parting = async {
             if told.may_add() {
+                metrics::CLOSES.with(&[("code", "4000")]).increment(1);
                 client.write_all(&going_away(encoding)).await?;
             }
             linger(&mut client).await;
@@ -129,6 +132,23 @@ impl<S: LinkSocket> Relay<S> {
         };
         let _ = tokio::time::timeout(GOODBYE, parting).await;
         drop(place);
+    }
+}
+
+/// One more relayed link, as long as it is open.
+struct Counted(::metrics::Gauge);
+
+impl Counted {
+    fn one() -> Self {
+        let open = metrics::RELAYED_OPEN.handle();
+        open.increment(1.0);
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

@@ -54,7 +54,7 @@ impl Home {
         if !committed {
             drop(turn);
             self.keep_on(shard);
-            tracing::warn!(
+            tracing::debug!(
                 operation = "drain",
                 shard = shard.id().number(),
                 "the last changes are not stored: the shard stays"
@@ -139,6 +139,7 @@ impl Home {
         let end = || heir.clone().map_or(LinkEnd::Moved, LinkEnd::HandedOver);
         for cell in cells {
             let sessions = cell.with_slot(|slot| std::mem::take(&mut slot.record.sessions));
+            self.meters.moved("given", sessions.len());
             for session in sessions {
                 self.events.sessions.update(session.id, |event| {
                     (event.link_end, event.watched) = (Some(end()), session.watches);

@@ -12,7 +12,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::Home;
 use super::lease::{Action, Event, Lease, State};
+use super::placement::node_of;
 use super::shard::{Fence, Shard};
+use super::tidings::Tidings;
 use super::wishes::Wishes;
 use crate::clock;
 use crate::cluster::Holds;
@@ -50,7 +52,7 @@ struct Keeper {
     /// Whether a shard was last told to serve.
     told_serving: Vec<bool>,
     calls: FuturesUnordered<Call>,
-    is_troubled: bool,
+    tidings: Tidings,
     ticks: u32,
 }
 
@@ -66,7 +68,7 @@ impl Home {
             told_serving: vec![false; self.shards.len()],
             home: Arc::clone(&self),
             calls: FuturesUnordered::new(),
-            is_troubled: false,
+            tidings: Tidings::of(self.shards.len()),
             ticks: 0,
         };
         let mut ticks = tokio::time::interval(TICK);
@@ -74,7 +76,7 @@ impl Home {
         loop {
             tokio::select! {
                 biased;
-                () = self.tasks.stopping() => return,
+                () = self.tasks.stopping() => return keeper.tell(true),
                 // Bad news first: a tick must not let a shard answer that a batch has found lost.
                 Some((shard, event)) = reports.recv() => keeper.step(usize::from(shard.number()), event),
                 _ = ticks.tick() => keeper.tick(),
@@ -99,7 +101,10 @@ impl Keeper {
         let (mut wanted, mut held) = (Vec::new(), Vec::new());
         for at in 0..self.leases.len() {
             let Some(lease) = self.leases.get_mut(at) else { continue };
+            let before = lease.state();
             let action = lease.tick(now_ms);
+            let after = lease.state();
+            self.note(at, (before, after));
             self.publish(at);
             match action {
                 Some(Action::Acquire { floor }) => wanted.push((at, floor)),
@@ -110,10 +115,11 @@ impl Keeper {
         self.acquire(&wanted);
         self.renew(&held);
         self.drain(now_ms);
-        self.tell_trouble();
+        self.tell(false);
         self.tell_holds(now_ms);
         self.home.parcels.forget_old(now_ms);
         self.home.meters.lease_states(self.leases.iter().map(Lease::state));
+        self.home.meters.serving(self.home.shards.iter().filter(|shard| shard.serves(now_ms)).count());
         let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
         self.home.meters.records(self.home.records.len(), dirty);
     }
@@ -194,33 +200,33 @@ impl Keeper {
         home.members.holds(holds);
     }
 
-    /// One line when shards begin to miss their store, and one when all are back; each shard's own story is at debug.
-    fn tell_trouble(&mut self) {
-        let troubled =
-            |lease: &&Lease| matches!(lease.state(), State::Unsure | State::Paused | State::Repair);
-        let count = self.leases.iter().filter(troubled).count();
-        if (count > 0) != self.is_troubled {
-            self.is_troubled = count > 0;
-            if self.is_troubled {
-                tracing::warn!(
-                    operation = "lease",
-                    shards = count,
-                    "the store does not answer, or has lost writes"
-                );
-            } else {
-                tracing::info!(operation = "lease", "all shards have their store again");
-            }
+    fn tell(&mut self, is_last: bool) {
+        self.tidings.tell(&self.home, &self.leases, self.wishes.all(), is_last);
+    }
+
+    /// Notes what a step of a lease means to those who watch the node.
+    fn note(&mut self, at: usize, (before, after): (State, State)) {
+        if before == after {
+            return;
         }
+        let heir = || {
+            let shard = self.home.shards.get(at)?;
+            node_of(shard.id(), self.home.members.snapshot().takers()).map(Into::into)
+        };
+        let now_ms = clock::now().mono_ms;
+        self.tidings.moved(at, (before, after), heir, &self.home.meters, now_ms);
     }
 
     fn step(&mut self, at: usize, event: Event) {
         let Some(lease) = self.leases.get_mut(at) else { return };
+        self.tidings.heard(at, &event);
         let before = lease.state();
         let action = lease.on(event, clock::now().mono_ms, rand::random());
         let (after, epoch) = (lease.state(), lease.epoch());
         if before != after {
             tracing::debug!(operation = "lease", shard = at, %epoch, from = before.name(), to = after.name());
         }
+        self.note(at, (before, after));
         if !matches!(action, Some(Action::Restore(_))) {
             self.publish(at);
         }
@@ -276,6 +282,7 @@ impl Keeper {
             }
             Some(Action::Free) => {
                 let cells = home.free(&shard);
+                self.tidings.lost_players(cells.len());
                 Box::pin(async move {
                     home.tell_fenced(cells).await;
                     vec![(at, Event::Freed)]
@@ -294,20 +301,43 @@ impl Keeper {
     }
 }
 
-/// The answer, if there was one; an error is logged and means unknown.
+/// The answer, if there was one; an error means unknown.
 pub(super) fn answered<T>(
     shard: &Shard,
     operation: &'static str,
     answer: Result<T, StoreError>,
 ) -> Option<T> {
-    answer
-        .inspect_err(
-            |error| tracing::warn!(operation, shard = shard.id().number(), status = %error, "lease call"),
-        )
-        .ok()
+    let told =
+        |error: &_| tracing::debug!(operation, shard = shard.id().number(), status = %error, "no answer");
+    answer.inspect_err(told).ok()
 }
 
 impl Home {
+    /// The same of a lease call: what the store says is kept, to be told once for all shards.
+    fn lease_answer<T>(
+        &self,
+        shard: &Shard,
+        operation: &'static str,
+        answer: Result<T, StoreError>,
+    ) -> Option<T> {
+        answered(shard, operation, answer.inspect_err(|error| self.note_fault(error)))
+    }
+
+    /// Keeps what the store said last to a call on behalf of a shard.
+    pub(super) fn note_fault(&self, error: &StoreError) {
+        *self.lease_fault.lock() = Some(error.clone());
+    }
+
+    /// What it said, in words.
+    pub(super) fn lease_fault(&self) -> String {
+        self.lease_fault.lock().as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Players in memory whose shards nobody may be answered from.
+    pub(super) fn players_paused(&self) -> usize {
+        self.records.count(|cell| cell.shard().lease().0 == State::Paused)
+    }
+
     async fn acquire_all(&self, wanted: Vec<(usize, Epoch)>) -> Vec<(usize, Event)> {
         let sent_at_ms = clock::now().mono_ms;
         let wanted: Vec<_> =
@@ -326,7 +356,7 @@ impl Home {
             .iter()
             .zip(answers.chain(std::iter::repeat(None)))
             .map(|((at, shard, _), answer)| {
-                (*at, event(answer.and_then(|answer| answered(shard, "acquire", answer))))
+                (*at, event(answer.and_then(|answer| self.lease_answer(shard, "acquire", answer))))
             })
             .collect()
     }
@@ -350,7 +380,7 @@ impl Home {
         held.into_iter()
             .map(|(at, shard, fence)| {
                 let answer = fence.as_ref().and_then(|_| answers.next());
-                let answer = answer.and_then(|answer| answered(shard, "renew", answer));
+                let answer = answer.and_then(|answer| self.lease_answer(shard, "renew", answer));
                 let consistent = fence.is_none_or(|fence| self.is_consistent(answer, &fence));
                 (at, Event::Renewed { sent_at_ms, answer, consistent })
             })

@@ -42,7 +42,8 @@ impl Home {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
+                    tracing::debug!(operation = "load", shard = shard.id().number(), status = %error, "no answer");
+                    self.note_fault(&error);
                     return false;
                 }
             }
@@ -56,7 +57,8 @@ impl Home {
             let page = match self.store.load_banned(shard.id(), cursor, LOAD_PAGE).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::warn!(operation = "load", shard = shard.id().number(), status = %error);
+                    tracing::debug!(operation = "load", shard = shard.id().number(), status = %error, "no answer");
+                    self.note_fault(&error);
                     return false;
                 }
             };

@@ -59,6 +59,7 @@ impl Home {
             let sessions = std::mem::take(&mut slot.record.sessions);
             (slot.record.stamp(), sessions)
         });
+        self.meters.moved("lost", sessions.len());
         let survived = stored.and_then(|stored| Record::decode(stored).ok());
         for session in sessions {
             let rolled_back = match &survived {

@@ -17,7 +17,7 @@ const MEND_AGAIN: Duration = Duration::from_secs(1);
 impl Home {
     /// The store lost writes: every hot record is held under the new epoch and goes out again, whatever is stored.
     pub(super) fn restore(&self, shard: &Arc<Shard>, grant: &Grant) {
-        tracing::warn!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
+        tracing::debug!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
         shard.set_fence(Some(Fence::of(grant)));
         shard.forget_dirty();
         let now_ms = clock::now().mono_ms;

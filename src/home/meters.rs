@@ -5,8 +5,10 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::lease::State;
+use super::tidings::Turn;
 use crate::telemetry::metrics::{
-    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, PULLS, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SHARDS,
+    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, LEASES_RUN_OUT, PULLS, RECORDS_DIRTY, RECORDS_HOT,
+    REPAIRS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
 };
 
 /// What becomes of commits, as labels.
@@ -33,6 +35,12 @@ pub(super) struct Meters {
     shards: [Gauge; STATES.len()],
     repairs: Counter,
     pulls: Family<Counter>,
+    taken: Counter,
+    given: Counter,
+    lost: Counter,
+    run_out: Counter,
+    serving: Gauge,
+    moved: Family<Counter>,
     hot: Gauge,
     dirty: Gauge,
 }
@@ -46,6 +54,12 @@ impl Meters {
             shards: STATES.map(|state| SHARDS.with(&[("state", state.name())])),
             repairs: REPAIRS.handle(),
             pulls: PULLS.by("outcome", PULL_OUTCOMES, &[]),
+            taken: SHARDS_TAKEN.handle(),
+            given: SHARDS_GIVEN.handle(),
+            lost: SHARDS_LOST.handle(),
+            run_out: LEASES_RUN_OUT.handle(),
+            serving: SHARDS_SERVING.handle(),
+            moved: SESSIONS_MOVED.by("how", &["given", "lost"], &[]),
             hot: RECORDS_HOT.handle(),
             dirty: RECORDS_DIRTY.handle(),
         }
@@ -71,6 +85,27 @@ impl Meters {
         for (gauge, count) in self.shards.iter().zip(counts) {
             gauge.set(count);
         }
+    }
+
+    /// Something became of a shard.
+    pub(super) fn turned(&self, turn: Turn) {
+        match turn {
+            Turn::Taken => self.taken.increment(1),
+            Turn::Given => self.given.increment(1),
+            Turn::Lost => self.lost.increment(1),
+            Turn::RanOut => self.run_out.increment(1),
+            Turn::Kept | Turn::Back | Turn::Rewound | Turn::Rewritten | Turn::Unread => {}
+        }
+    }
+
+    /// How many shards are served.
+    pub(super) fn serving(&self, shards: usize) {
+        self.serving.set(shards as f64);
+    }
+
+    /// Sessions were told that their home is elsewhere: how their shard went.
+    pub(super) fn moved(&self, how: &'static str, sessions: usize) {
+        self.moved.of(how).increment(u64::try_from(sessions).unwrap_or(u64::MAX));
     }
 
     /// How many records are hot, and how many of them wait.

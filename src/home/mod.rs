@@ -30,6 +30,7 @@ mod parcels;
 mod pulling;
 mod reading;
 mod replicas;
+mod tidings;
 mod whereabouts;
 mod wishes;
 mod yielding;
@@ -134,6 +135,17 @@ pub enum HomeError {
     Corrupt,
 }
 
+/// What came of handing over.
+#[derive(Debug, Clone, Copy)]
+pub struct HandOver {
+    /// Shards that were held before.
+    pub held: usize,
+    /// Those that are held still.
+    pub kept: usize,
+    /// Whether another node takes shards.
+    pub has_heirs: bool,
+}
+
 /// Every shard of this node, its records and its tasks.
 pub struct Home {
     settings: HomeSettings,
@@ -165,6 +177,8 @@ pub struct Home {
     linked: tokio::sync::Notify,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
     meters: meters::Meters,
+    /// What the store said last when it did not do what a lease needs.
+    lease_fault: parking_lot::Mutex<Option<StoreError>>,
     tasks: Tasks,
 }
 
@@ -215,6 +229,7 @@ impl Home {
             linked: tokio::sync::Notify::new(),
             reports,
             meters: meters::Meters::new(),
+            lease_fault: parking_lot::Mutex::default(),
             tasks: tasks.clone(),
         });
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
@@ -257,15 +272,16 @@ impl Home {
     }
 
     /// Hands all shards over to the other nodes, before a stop, as long as there are any and at most `deadline`, and waits
-    /// a moment until they have asked for what is laid out for them; says how many are left here.
-    pub async fn hand_over(&self, deadline: Duration) -> usize {
+    /// a moment until they have asked for what is laid out for them.
+    pub async fn hand_over(&self, deadline: Duration) -> HandOver {
         self.members.drain();
+        let holding = || self.shards.iter().filter(|shard| shard.fence().is_some()).count();
+        let held_before = holding();
         let until = tokio::time::Instant::now() + deadline;
-        let left = loop {
-            let held = self.shards.iter().filter(|shard| shard.fence().is_some()).count();
-            let has_heirs = self.members.snapshot().has_other_takers();
-            if held == 0 || !has_heirs || tokio::time::Instant::now() >= until {
-                break held;
+        let outcome = loop {
+            let (kept, has_heirs) = (holding(), self.members.snapshot().has_other_takers());
+            if kept == 0 || !has_heirs || tokio::time::Instant::now() >= until {
+                break HandOver { held: held_before, kept, has_heirs };
             }
             tokio::time::sleep(HANDED_OVER_LOOK).await;
         };
@@ -273,7 +289,7 @@ impl Home {
         while !self.parcels.is_empty() && tokio::time::Instant::now() < until {
             tokio::time::sleep(HANDED_OVER_LOOK).await;
         }
-        left
+        outcome
     }
 
     /// Gives every lease back, after the last flush.

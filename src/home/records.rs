@@ -328,6 +328,11 @@ impl Records {
         cells.filter(|cell| cell.shard.id() == shard.id()).map(|cell| Arc::clone(&cell)).collect()
     }
 
+    /// How many cells are so. Walks the whole map: for what happens seldom.
+    pub(super) fn count(&self, is_so: impl Fn(&Cell) -> bool) -> usize {
+        self.players.iter().filter(|cell| is_so(cell)).count()
+    }
+
     /// All cells. Walks the whole map: for stopping and for statistics on demand.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Cell>> {

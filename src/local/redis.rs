@@ -26,7 +26,9 @@ pub(super) enum Redis {
 
 impl Redis {
     pub(super) fn start(shape: Shape, dir: PathBuf) -> Result<Self, RigError> {
-        let common = Common { dir, ..Common::default() };
+        // As config/redis/ advises: what is acked durable is on the disk.
+        let settings = vec![("appendfsync".to_owned(), "always".to_owned())];
+        let common = Common { dir, settings, ..Common::default() };
         Ok(match shape {
             Shape::Standalone => Self::Standalone(Standalone::start(&common)?),
             Shape::Sentinel => {

@@ -78,7 +78,10 @@ fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], ag
     );
     let left =
         if plan.leaves_nothing { "leaves nothing behind" } else { "leaves the nodes' logs in their folder" };
-    let _ = writeln!(out, "Ctrl-C ends all that was started here and {left}.");
+    let _ = writeln!(
+        out,
+        "Ctrl-C ends all that was started here and {left}. A node that you start yourself is yours to end."
+    );
     out
 }
 

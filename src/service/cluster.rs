@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Service;
 use super::door::Reader;
 use crate::clock;
-use crate::cluster::{Holds, Member, Seen};
+use crate::cluster::{Holds, Member, Seen, Unreached};
 use crate::home::Shortfall;
 use crate::home::lease;
 use crate::home::record::millis;
@@ -36,6 +36,9 @@ struct NodeView {
     peer: Option<String>,
     /// It hands its shards over and stops.
     draining: bool,
+    /// Whether the link to it from the node that answers stands; absent for that one itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<&'static str>,
     /// How long ago it was heard of.
     age_ms: u64,
     /// The storage formats that it reads: the oldest, the newest; and the one that it writes.
@@ -65,6 +68,16 @@ impl ShortfallView {
     pub(super) fn of(shortfall: &Shortfall) -> Self {
         let Shortfall { setting, message, fatal } = shortfall.clone();
         Self { setting, message, fatal }
+    }
+
+    pub(super) fn of_unreached(unreached: Unreached) -> Self {
+        let Unreached { node, peer, reason } = unreached;
+        let at = peer.map(|peer| format!(" at {peer}")).unwrap_or_default();
+        let message = format!(
+            "the live node {node} cannot be reached{at}: {reason}; set peer_addr and peer_public_addr to what other \
+             nodes can connect to"
+        );
+        Self { setting: "peer_public_addr".to_owned(), message, fatal: false }
     }
 }
 
@@ -112,6 +125,7 @@ fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
             url: if is_me { service.settings.client_url.clone() } else { says.url.clone() },
             peer: says.peer.clone(),
             draining: says.drains,
+            link: (!is_me).then(|| if service.peers.stands(owner) { "up" } else { "down" }),
             age_ms: millis(*age).saturating_add(since_ms),
             formats: [says.formats.min, says.formats.max, says.formats.writes],
             holds: says.holds,

@@ -102,7 +102,14 @@ impl Service {
             reasons,
             store: StoreReadiness { kind: self.home.store_kind(), probe_ms: probed.ok().map(millis) },
             shards: ShardsReadiness { serving, of: shards.len() },
-            shortfalls: self.settings.shortfalls.iter().chain(&now).map(ShortfallView::of).collect(),
+            shortfalls: self
+                .settings
+                .shortfalls
+                .iter()
+                .chain(&now)
+                .map(ShortfallView::of)
+                .chain(self.peers.unreached().into_iter().map(ShortfallView::of_unreached))
+                .collect(),
         }
     }
 }

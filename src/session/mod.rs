@@ -159,6 +159,11 @@ impl Sessions {
         self.home.shard_of_ticket(SessionId::parse(session).ok()?, ticket)
     }
 
+    /// Counts a link that was closed before it was anybody's.
+    pub fn count_close(&self, code: u16) {
+        self.meters.closed(code);
+    }
+
     /// Where a shard's home is.
     pub async fn whereabouts(&self, shard: ShardId) -> Whereabouts {
         self.home.whereabouts(shard).await

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 
 pub use self::members::{Beat, Formats, Heartbeat, Held, Holds, Member, Says, Seen};
-pub use self::open::{OpenError, OpenOptions, open};
+pub use self::open::{OpenError, OpenOptions, check, judge_authority, open};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 
 /// Most records one commit may carry: 64 of 300 B cost Redis 2 to 3.5 ms; more gains nothing and blocks it longer.
@@ -45,8 +45,8 @@ pub enum StoreError {
     /// The store cannot be reached, or the connection broke; it may still take effect.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// The store answered, but refuses writes for now (full, read-only, loading, misconfigured). Nothing was written.
-    #[error("the store refuses writes: {0}")]
+    /// The store answered, but refuses this for now (full, read-only, loading, misconfigured). Nothing was written.
+    #[error("the store refuses: {0}")]
     Refused(String),
     /// What the store holds is not ours to read: another format, a broken record. Retrying will not help.
     #[error("the store holds what this version cannot read: {0}")]

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
 use super::embedded::EmbeddedStore;
 use super::layout::ClusterNameError;
 use super::redis::RedisStore;
@@ -60,6 +64,14 @@ pub enum OpenError {
         /// How it is written.
         form: &'static str,
     },
+    /// An authority for what is not encrypted.
+    #[error(
+        "redis.ca_file is set, but the store's {scheme} URL is not one with TLS: write rediss, or unset it"
+    )]
+    NotEncrypted {
+        /// What stands before the colon.
+        scheme: String,
+    },
     /// A cluster on Redis needs a name.
     #[error("cluster.name is {name:?}, and with Redis it is required: {source}")]
     ClusterName {
@@ -105,6 +117,23 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it is the settings that are wrong, whatever runs outside.
+    #[must_use]
+    pub const fn is_of_settings(&self) -> bool {
+        match self {
+            Self::UnknownScheme { .. }
+            | Self::BadUrl { .. }
+            | Self::NotEncrypted { .. }
+            | Self::ClusterName { .. } => true,
+            Self::NoServer { .. }
+            | Self::FolderLocked { .. }
+            | Self::Folder { .. }
+            | Self::Damaged { .. } => false,
+        }
+    }
+}
+
 fn in_process(pid: &str) -> String {
     if pid.is_empty() { String::new() } else { format!(" (process {pid})") }
 }
@@ -117,13 +146,48 @@ fn in_process(pid: &str) -> String {
 /// # Errors
 /// [`OpenError`]; nothing stays open then.
 pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
+    match kind_of(url)? {
+        Kind::Embedded(dir) => open_embedded(dir).await,
+        Kind::Redis => Ok(Arc::new(RedisStore::open(url, &options).await?)),
+    }
+}
+
+/// Every fault that [`open`] would find without asking anybody.
+///
+/// # Errors
+/// [`OpenError`], of those that are of the settings.
+pub fn check(url: &str, options: &OpenOptions) -> Result<(), OpenError> {
+    match kind_of(url)? {
+        Kind::Embedded(_) => Ok(()),
+        Kind::Redis => RedisStore::check(url, options),
+    }
+}
+
+/// Whether this can be the certificate authority of a server; what is wrong with it if not.
+///
+/// # Errors
+/// The text says what, without the name of the file.
+pub fn judge_authority(pem: &[u8]) -> Result<(), String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = read.map_err(|error| error.to_string())?;
+    if certificates.is_empty() {
+        return Err("there is no certificate in it".to_owned());
+    }
+    let is_one = |der: &CertificateDer<'_>| X509Certificate::from_der(der).is_ok();
+    if certificates.iter().all(is_one) { Ok(()) } else { Err("it holds what is no certificate".to_owned()) }
+}
+
+enum Kind<'a> {
+    Embedded(&'a Path),
+    Redis,
+}
+
+fn kind_of(url: &str) -> Result<Kind<'_>, OpenError> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     match scheme {
-        "embedded" if !rest.is_empty() => open_embedded(Path::new(rest)).await,
+        "embedded" if !rest.is_empty() => Ok(Kind::Embedded(Path::new(rest))),
         "redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys" | "valkey+unix"
-        | "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
-            Ok(Arc::new(RedisStore::open(url, &options).await?))
-        }
+        | "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => Ok(Kind::Redis),
         _ => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
     }
 }
@@ -163,6 +227,37 @@ mod tests {
     async fn a_broken_url_is_told_how_to_write_one() {
         for url in ["redis:", "redis://", "redis://:secret@host:port", "redis://:secret@h/db"] {
             assert!(refused(url).await.contains("redis://[USER:PASSWORD@]HOST:PORT[/DB]"), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_settings_is_found_without_asking_anybody() {
+        let named = |name: &str| OpenOptions { cluster: name.into(), ..OpenOptions::default() };
+        let long = "x".repeat(33);
+        for (url, name) in [
+            ("postgres://h", "c"),
+            ("redis://h:99999", "c"),
+            ("redis+sentinel://h:1", "c"),
+            ("redis://127.0.0.1:1", ""),
+            ("redis://127.0.0.1:1", long.as_str()),
+        ] {
+            assert!(check(url, &named(name)).unwrap_err().is_of_settings(), "{url} {name}");
+        }
+        let with_authority = OpenOptions { redis_ca_pem: Some(Vec::new()), ..named("c") };
+        assert!(matches!(check("redis://h", &with_authority), Err(OpenError::NotEncrypted { .. })));
+        for url in ["embedded:/nowhere/at/all", "redis://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/main"] {
+            assert!(check(url, &named("c")).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_a_certificate_at_least() {
+        let garbage = "-----BEGIN CERTIFICATE-----\nbm90IG9uZQ==\n-----END CERTIFICATE-----\n";
+        let key = "-----BEGIN PRIVATE KEY-----\nbm90IG9uZQ==\n-----END PRIVATE KEY-----\n";
+        for (pem, why) in
+            [("", "no certificate in it"), (key, "no certificate in it"), (garbage, "is no certificate")]
+        {
+            assert!(judge_authority(pem.as_bytes()).unwrap_err().contains(why), "{pem}");
         }
     }
 

@@ -175,12 +175,36 @@ table! {
     RECORDS_DIRTY: Gauge "hearth_records_dirty", Count;
     /// Shards by `state` of their lease.
     SHARDS: Gauge "hearth_shards", Count;
+    /// Shards that this node serves now.
+    SHARDS_SERVING: Gauge "hearth_shards_serving", Count;
+    /// Shards that this node began to serve.
+    SHARDS_TAKEN: Counter "hearth_shards_taken_total", Count;
+    /// Shards that were handed over to other nodes.
+    SHARDS_GIVEN: Counter "hearth_shards_given_total", Count;
+    /// Shards that other nodes were granted while this one held them.
+    SHARDS_LOST: Counter "hearth_shards_lost_total", Count;
+    /// Leases that ran out: their players were told `paused`.
+    LEASES_RUN_OUT: Counter "hearth_leases_run_out_total", Count;
     /// Records a commit carried.
     FLUSH_BATCH_RECORDS: Histogram "hearth_flush_batch_records", Count, RECORDS;
     /// How long a commit took, by `outcome`, with those of other shards that were sent together with it.
     COMMIT_SECONDS: Histogram "hearth_commit_seconds", Seconds, SECONDS;
     /// Commits by `outcome`: done, fenced, stale, rolled_back, lost, or the store's error.
     COMMITS: Counter "hearth_commits_total", Count;
+
+    // Cluster.
+    /// Live nodes, this one among them, as the store last told.
+    MEMBERS: Gauge "hearth_members", Count;
+    /// Nodes that are gone, by `how`: left in order, or vanished (killed, cut off, stuck).
+    MEMBERS_GONE: Counter "hearth_members_gone_total", Count;
+    /// Links to other nodes that stand.
+    PEER_LINKS: Gauge "hearth_peer_links", Count;
+    /// Live nodes to which no link has stood for five seconds and more.
+    PEERS_UNREACHED: Gauge "hearth_peers_unreached", Count;
+    /// Clients that are carried from here to their home on another node.
+    RELAYED_OPEN: Gauge "hearth_relayed_links_open", Count;
+    /// Sessions whose home is another node now, by `how` their shard went: given, or lost.
+    SESSIONS_MOVED: Counter "hearth_sessions_moved_total", Count;
 
     // Presence and delivery.
     /// Presence items encoded for fan-out.

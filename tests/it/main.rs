@@ -35,6 +35,7 @@ mod rooms;
 mod routing;
 mod sessions;
 mod shapes;
+mod sight;
 mod start;
 mod state;
 mod store;

@@ -61,6 +61,11 @@ async fn finds(bent: Bent, checker: &str) {
     let report = lived(bent, "steady").await;
     assert!(!report.passed);
     assert!(broken(&report).contains(&checker), "{bent:?}: {}", report.text());
+    let faults = report.faults();
+    assert!(
+        faults.contains(&format!("{checker}: ")) && faults.contains("bot ") && faults.contains("FAILED: "),
+        "{faults}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,4 +136,9 @@ async fn a_server_that_sends_everybody_away_fails_the_run() {
     assert!(!report.passed);
     assert_eq!(report.vacuous, ["no write", "no resume", "no push compared"]);
     assert_eq!((report.unfinished, report.sent_away.values().sum::<u64>()), (6, 6));
+    let faults = report.faults();
+    for told in ["sent away: ", "not finished: bots 6", "vacuous: no write", "FAILED: the run proves nothing"]
+    {
+        assert!(faults.contains(told), "{told} is not in\n{faults}");
+    }
 }

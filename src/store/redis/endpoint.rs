@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr};
 use tokio::sync::Notify;
 
 use super::errors::judge;
@@ -38,6 +38,18 @@ impl Endpoint {
         }
     }
 
+    /// Why a connection may take for ever.
+    pub(super) fn late(&self) -> StoreError {
+        let is_tls = match self {
+            Self::Fixed(client) | Self::Node { client, .. } => {
+                matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+            }
+            Self::Master(sentinels) => sentinels.is_encrypted(),
+        };
+        let advice = if is_tls { ": does it speak TLS there, as rediss says?" } else { "" };
+        StoreError::Unreachable(format!("connecting took too long{advice}"))
+    }
+
     /// The server failed, or says that it is not the one to talk to.
     pub(super) fn suspect(&self) {
         match self {
@@ -53,5 +65,12 @@ impl Endpoint {
 pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, StoreError> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let connected = client.get_multiplexed_async_connection_with_config(&config).await;
-    connected.map_err(|error| judge(&error).error)
+    let is_plain = matches!(client.get_connection_info().addr(), ConnectionAddr::Tcp(..));
+    connected.map_err(|error| match judge(&error).error {
+        // A server that expects TLS hangs up on whoever speaks without.
+        StoreError::Unreachable(why) if is_plain && why.contains("reset by peer") => {
+            StoreError::Unreachable(format!("{why}: is it its port for TLS? then write rediss"))
+        }
+        other => other,
+    })
 }

@@ -71,7 +71,7 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ("BUSY", Meaning::Refused, "a script keeps it busy"),
     ("NOAUTH", Meaning::Refused, "it wants a password: put it into the store's URL"),
     ("WRONGPASS", Meaning::Refused, "the user name or password in the store's URL is wrong"),
-    ("NOPERM", Meaning::Refused, "its ACL forbids this user a command or key"),
+    ("NOPERM", Meaning::Refused, FORBIDDEN),
     ("CLUSTERDOWN", Meaning::Refused, "its cluster is down"),
     ("TRYAGAIN", Meaning::Refused, "a slot is being moved"),
     ("MOVED", Meaning::Refused, CLUSTER_NODE),
@@ -80,11 +80,58 @@ const CODES: &[(&str, Meaning, &str)] = &[
     ("WRONGTYPE", Meaning::Corrupt, "a key of this cluster's name holds something else"),
 ];
 
+/// The server says itself what is forbidden: commands, or the keys of this cluster.name.
+const FORBIDDEN: &str = "its ACL forbids this user a command or these keys: all begin with cluster.name, or with it in \
+                         braces (config/redis/standalone.conf shows a user that suffices)";
+
 /// Where a cluster is spoken to, such an error is followed and not told.
 const CLUSTER_NODE: &str = "it is a node of a Redis Cluster: use redis+cluster:// in the store's URL";
 
-/// Judges an error of a call. A script that stopped halfway, like any error without a row, is corrupt: it would stop
-/// there again.
+/// What an error without a code of its own means. A script that stopped halfway is corrupt: it would stop there again.
+/// Anything else was not carried out.
+fn judge_plain(error: &RedisError, code: &str, detail: &str) -> StoreError {
+    if error.to_string().contains(NO_DATABASE) {
+        return StoreError::Refused(format!(
+            "it does not let this user into the database that the store's URL names ({detail}): allow the command \
+             SELECT in its ACL, or use database 0"
+        ));
+    }
+    if detail.starts_with("unknown command") {
+        return StoreError::Refused(format!(
+            "it does not know what is asked ({detail}): is this the port of a Redis 7 server or of a sentinel, as the \
+             store's URL says?"
+        ));
+    }
+    if code != "ERR" || detail.contains("script") {
+        return StoreError::Corrupt(format!("{code} {detail}"));
+    }
+    StoreError::Refused(format!("{code} {detail}"))
+}
+
+/// Why no encrypted connection came to stand, and what to do.
+fn judge_connecting(error: &RedisError) -> StoreError {
+    let text = error.to_string();
+    let advice = if text.contains("UnknownIssuer") {
+        ": nobody known vouches for its certificate; set redis.ca_file to that of the authority that signed it"
+    } else if text.contains("CaUsedAsEndEntity") {
+        ": it shows an authority's certificate as its own (CA:TRUE); give it one that is signed by that, and the \
+         authority's to redis.ca_file"
+    } else if text.contains("NotValidForName") {
+        ": its certificate is for another host than the store's URL names"
+    } else if text.contains("Expired") {
+        ": its certificate has run out"
+    } else if text.contains("InvalidContentType") || text.contains("corrupt message") {
+        ": it does not speak TLS there; is this its TLS port, or is redis meant instead of rediss?"
+    } else {
+        ""
+    };
+    StoreError::Unreachable(format!("{text}{advice}"))
+}
+
+/// As the library says it.
+const NO_DATABASE: &str = "refused to switch database";
+
+/// Judges an error of a call.
 pub(super) fn judge(error: &RedisError) -> Judged {
     let detail = error.detail().unwrap_or_default();
     if let Some(code) = error.code() {
@@ -93,6 +140,9 @@ pub(super) fn judge(error: &RedisError) -> Judged {
         return match row {
             Some((code, meaning, advice)) => Judged {
                 error: match meaning {
+                    Meaning::Refused if *advice == FORBIDDEN => {
+                        StoreError::Refused(format!("{code}: {advice}; it says: {detail}"))
+                    }
                     Meaning::Refused | Meaning::WrongServer => {
                         StoreError::Refused(format!("{code}: {advice}"))
                     }
@@ -100,7 +150,7 @@ pub(super) fn judge(error: &RedisError) -> Judged {
                 },
                 replaces_connection: *meaning == Meaning::WrongServer,
             },
-            None => kept(StoreError::Corrupt(format!("{code} {detail}"))),
+            None => kept(judge_plain(error, code, detail)),
         };
     }
     match error.kind() {
@@ -111,10 +161,14 @@ pub(super) fn judge(error: &RedisError) -> Judged {
         },
         ErrorKind::UnexpectedReturnType => kept(StoreError::Corrupt(error.to_string())),
         // Whatever came cannot be told apart from what follows it.
-        ErrorKind::Parse => {
-            Judged { error: StoreError::Corrupt(error.to_string()), replaces_connection: true }
-        }
-        _ => Judged { error: StoreError::Unreachable(error.to_string()), replaces_connection: true },
+        ErrorKind::Parse => Judged {
+            error: StoreError::Unreachable(format!(
+                "what answers there does not speak as Redis does ({error}): is it its TLS port (rediss), or another \
+                 server's?"
+            )),
+            replaces_connection: true,
+        },
+        _ => Judged { error: judge_connecting(error), replaces_connection: true },
     }
 }
 
@@ -159,7 +213,8 @@ mod tests {
         ("CROSSSLOT Keys in request don't hash to the same slot", "refused", false),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", "corrupt", false),
         ("ERR user_script:12: attempt to compare nil with number script: 1a2b", "corrupt", false),
-        ("ERR unknown command 'EVALSHA'", "corrupt", false),
+        ("ERR unknown command 'EVALSHA'", "refused", false),
+        ("ERR max number of clients reached", "refused", false),
     ];
 
     fn heard(error: &StoreError) -> &'static str {
@@ -179,6 +234,26 @@ mod tests {
         }
         for (code, ..) in CODES {
             assert!(LINES.iter().any(|(line, ..)| line.starts_with(code)), "{code} has no test");
+        }
+    }
+
+    #[test]
+    fn what_an_operator_got_wrong_is_told_with_what_to_do() {
+        let select = (
+            ErrorKind::Server(ServerErrorKind::ResponseError),
+            "Redis server refused to switch database",
+            "this user has no permissions to run the 'select' command".to_owned(),
+        );
+        let untrusted = io::Error::other("invalid peer certificate: UnknownIssuer");
+        for (error, advice) in [
+            (RedisError::from(select), "allow the command SELECT in its ACL"),
+            (RedisError::from(untrusted), "set redis.ca_file"),
+            (server_error("NOPERM No permissions to access a key"), "begin with cluster.name"),
+            (server_error("NOPERM No permissions to access a key"), "No permissions to access a key"),
+            (server_error("ERR unknown command 'SENTINEL'"), "or of a sentinel"),
+        ] {
+            let told = judge(&error).error.to_string();
+            assert!(told.contains(advice) && !told.contains("holds"), "{told}");
         }
     }
 

@@ -214,7 +214,7 @@ impl Lane {
             Ok(held) => held,
             Err(_) => {
                 self.endpoint.suspect();
-                Err(StoreError::Unreachable("connecting took too long".into()))
+                Err(self.endpoint.late())
             }
         }
     }

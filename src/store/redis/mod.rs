@@ -70,6 +70,13 @@ impl RedisStore {
         Ok(Self { layout, scripts: Scripts::new(), routes, replication, oddities: Oddities::default() })
     }
 
+    /// What [`RedisStore::open`] would find without asking anybody.
+    pub(super) fn check(url: &str, options: &OpenOptions) -> Result<(), OpenError> {
+        Layout::of_cluster(&options.cluster)
+            .map_err(|source| OpenError::ClusterName { name: options.cluster.clone(), source })?;
+        topology::target(url, options.redis_ca_pem.as_deref()).map(|_| ())
+    }
+
     async fn read(&self, key: &str, command: &Cmd) -> Result<Reply, StoreError> {
         Reply::of(self.routes.query(Purpose::Reads, key, command).await?)
     }

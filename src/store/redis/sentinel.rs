@@ -90,6 +90,11 @@ impl Sentinels {
         self.known.lock().serial
     }
 
+    /// Whether servers are spoken to with TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.to_servers.is_encrypted()
+    }
+
     /// The master seems to be gone or to be none: look again soon.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
@@ -211,6 +216,9 @@ impl Sentinels {
             StoreError::Refused(reason) if reason.contains("password") => StoreError::Refused(
                 "it wants a password: put ?sentinel_password=… (and &sentinel_user=…) behind the store's URL"
                     .into(),
+            ),
+            StoreError::Refused(reason) if reason.contains("unknown command") => StoreError::Refused(
+                "this is no sentinel: name the sentinels' own ports, or use redis:// for one server".into(),
             ),
             other => other,
         })

@@ -17,6 +17,8 @@ const SENTINEL_PORT: u16 = 26_379;
 const SERVER_PORT: u16 = 6_379;
 /// Most sentinels or nodes that a URL may name.
 const ADDRESSES_MAX: usize = 64;
+/// A parameter that does nothing would be taken for one that does.
+const UNKNOWN_PARAMETER: &str = "it has a parameter that is not known";
 
 /// Where one server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +68,11 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// Whether they are spoken to with TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.like.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
     /// A client of the server there. Connects to nothing.
     pub(super) fn client(&self, at: &Address) -> RedisResult<Client> {
         let (host, port) = (at.host.clone(), at.port);
@@ -97,9 +104,12 @@ pub(super) struct Target {
     pub(super) shown: String,
 }
 
-/// Reads the store's URL.
+/// Reads the store's URL: the one place that does.
 pub(super) fn target(url: &str, ca_pem: Option<&[u8]>) -> Result<Target, OpenError> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    if ca_pem.is_some() && !matches!(scheme, "rediss" | "valkeys" | "rediss+sentinel" | "rediss+cluster") {
+        return Err(OpenError::NotEncrypted { scheme: scheme.to_owned() });
+    }
     let read = match scheme {
         "redis+sentinel" | "rediss+sentinel" => sentinel(scheme, rest, ca_pem),
         "redis+cluster" | "rediss+cluster" => cluster(scheme, rest, ca_pem),
@@ -115,15 +125,85 @@ fn form(scheme: &str) -> &'static str {
             "redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/MASTER[/DB][?sentinel_user=USER&sentinel_password=PASSWORD]"
         }
         "+cluster" => "redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT",
+        "+unix" => "redis+unix:///PATH[?db=DB&user=USER&pass=PASSWORD]",
         _ => "redis://[USER:PASSWORD@]HOST:PORT[/DB]",
     }
 }
 
 fn standalone(scheme: &str, url: &str, ca_pem: Option<&[u8]>) -> Result<Target, String> {
+    let (_, rest) = url.split_once(':').unwrap_or((url, ""));
+    if scheme.ends_with("unix") {
+        judge_socket(rest)?;
+    } else {
+        judge_server(scheme, rest)?;
+    }
     let info: ConnectionInfo = url.into_connection_info().map_err(|error| error.to_string())?;
     let shown = format!("{scheme}://{}", info.addr());
     let client = client(info, ca_pem).map_err(|error| error.to_string())?;
     Ok(Target { shape: Shape::Standalone(client), shown })
+}
+
+/// What the library would overlook in the URL of one server, or take for something else.
+fn judge_server(scheme: &str, rest: &str) -> Result<(), String> {
+    let is_tls = matches!(scheme, "rediss" | "valkeys");
+    let rest = if is_tls { rest.strip_suffix("#insecure").unwrap_or(rest) } else { rest };
+    let parts = Parts::of(rest, SERVER_PORT)?;
+    if parts.addresses.len() > 1 {
+        return Err(
+            "it names several hosts: those of sentinels or of a cluster have schemes of their own".into()
+        );
+    }
+    if !parts.query.is_empty() {
+        return Err(UNKNOWN_PARAMETER.into());
+    }
+    judge_db(parts.path.trim_start_matches('/'))
+}
+
+/// The same of a socket's, which has everything but its path behind the question mark.
+fn judge_socket(rest: &str) -> Result<(), String> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.starts_with("///") || path.len() < 4 || path.contains('#') {
+        return Err("the path of the socket is missing".into());
+    }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("db", db)) => judge_db(db)?,
+            Some(("user" | "pass", value)) => judge_escapes(value)?,
+            _ => return Err(UNKNOWN_PARAMETER.into()),
+        }
+    }
+    Ok(())
+}
+
+fn judge_db(db: &str) -> Result<(), String> {
+    let is_good =
+        db.is_empty() || (db.parse::<u16>().is_ok() && db.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_good { Ok(()) } else { Err("its database is no number".into()) }
+}
+
+/// User and password as they stand before the @.
+fn judge_login(login: &str) -> Result<(), String> {
+    if !login.is_empty() && !login.contains(':') {
+        return Err(
+            "before the @ stands a user without a password: write USER:PASSWORD@ or :PASSWORD@".into()
+        );
+    }
+    judge_escapes(login)
+}
+
+fn judge_escapes(text: &str) -> Result<(), String> {
+    let is_escape = |rest: &str| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("there is a space in its user or password: write %20".into());
+    }
+    if text.split('%').skip(1).all(is_escape) {
+        Ok(())
+    } else {
+        Err("a % in its user or password is written %25".into())
+    }
 }
 
 fn sentinel(scheme: &str, rest: &str, ca_pem: Option<&[u8]>) -> Result<Target, String> {
@@ -137,10 +217,15 @@ fn sentinel(scheme: &str, rest: &str, ca_pem: Option<&[u8]>) -> Result<Target, S
         match pair.split_once('=') {
             Some(("sentinel_user", value)) => user = value,
             Some(("sentinel_password", value)) => password = value,
-            _ => return Err("it has a parameter that is not known".into()),
+            _ => return Err(UNKNOWN_PARAMETER.into()),
         }
     }
+    judge_db(db)?;
+    if password.is_empty() && !user.is_empty() {
+        return Err("sentinel_user goes together with sentinel_password".into());
+    }
     let login = if password.is_empty() { String::new() } else { format!("{user}:{password}") };
+    judge_login(&login)?;
     let shown = format!("{scheme}://{}/{master}", listed(&parts.addresses));
     let shape = Shape::Sentinel {
         master: master.to_owned(),
@@ -157,7 +242,7 @@ fn cluster(scheme: &str, rest: &str, ca_pem: Option<&[u8]>) -> Result<Target, St
         return Err("a cluster has database 0 alone".into());
     }
     if !parts.query.is_empty() {
-        return Err("it has a parameter that is not known".into());
+        return Err(UNKNOWN_PARAMETER.into());
     }
     let shown = format!("{scheme}://{}", listed(&parts.addresses));
     let to_nodes = access(scheme, parts.login, "", ca_pem)?;
@@ -175,12 +260,16 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(rest: &'a str, default_port: u16) -> Result<Self, String> {
         let rest = rest.strip_prefix("//").ok_or("// is missing behind its colon")?;
+        if rest.contains('#') {
+            return Err("it has a #, which in a password is written %23".into());
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        judge_login(login)?;
         let addresses: Option<Vec<_>> =
             hosts.split(',').map(|host| Address::parse(host, default_port)).collect();
-        let addresses = addresses.ok_or("one of its hosts is none, or the port behind it")?;
+        let addresses = addresses.ok_or("a host is missing, or what stands behind one is no port")?;
         if addresses.len() > ADDRESSES_MAX {
             return Err(format!("it names more than {ADDRESSES_MAX} hosts"));
         }
@@ -232,6 +321,8 @@ mod tests {
             ("redis://user:secret@redis.example", "redis://redis.example:6379"),
             ("rediss://redis.example:6380", "rediss://redis.example:6380"),
             ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
+            ("redis+unix:///run/redis.sock?db=2&user=u&pass=secret", "redis+unix:///run/redis.sock"),
+            ("rediss://us%40er:secret%25@redis.example/15#insecure", "rediss://redis.example:6379"),
             (
                 "redis+sentinel://user:secret@a:7,[::1]:8,c/main/3?sentinel_user=u&sentinel_password=secret",
                 "redis+sentinel://a:7,[::1]:8,c:26379/main",
@@ -274,12 +365,30 @@ mod tests {
             "redis://:secret@host:port",
             "redis://:secret@0.0.0.0:1",
             "redis://user:secret@host/x",
+            "redis://:secret@host/-1",
+            "redis://:secret@host/1/2",
+            "redis://:secret@host:70000",
+            "redis://:secret@host:0",
+            "redis://:secret@host?timeout=secret",
+            "redis://secret@host",
+            "redis://:sec%ret@host",
+            "redis://:a secret@host",
+            "redis://:a#secret@host",
+            "redis://:a/secret@host",
+            "redis://:secret@host#insecure",
+            "redis://:secret@a:1,b:2",
+            "redis+unix://",
+            "redis+unix:///",
+            "redis+unix:///run/redis.sock?db=x&pass=secret",
+            "redis+unix:///run/redis.sock?password=secret",
             "redis:",
             "redis+sentinel:",
             "redis+sentinel://:secret@a:26379",
             "redis+sentinel://:secret@a:26379/",
             "redis+sentinel://:secret@a:26379/main/x",
             "redis+sentinel://:secret@a:26379/main?password=secret",
+            "redis+sentinel://:secret@a:26379/main?sentinel_user=secret",
+            "redis+sentinel://secret@a:26379/main",
             "redis+sentinel://:secret@a:26379,/main",
             "redis+sentinel://:secret@a:port/main",
             "redis+cluster://:secret@a:7000/1",
@@ -289,7 +398,7 @@ mod tests {
         ] {
             let message = target(url, None).err().map(|error| error.to_string()).expect(url);
             assert!(!message.contains("secret") && !message.contains('\n'), "{message}");
-            let form = message.rsplit_once("write ").unwrap().1;
+            let form = message.rsplit_once("): write ").unwrap().1;
             let scheme = url.split_once(':').unwrap().0.replace("rediss", "redis");
             assert!(form.starts_with(&format!("{scheme}://")), "{url}: {message}");
         }

@@ -1,0 +1,370 @@
+//! What becomes of this node's shards and of its lease calls, told as one line for many: a store that goes away concerns
+//! all shards at once, a node that comes or goes a share of them. `keeper` notes every step and asks at its ticks what
+//! is due. Counts, and never decides.
+
+use std::collections::BTreeMap;
+
+use super::Home;
+use super::lease::{Event, Lease, State, Wish};
+use super::meters::Meters;
+use crate::clock;
+use crate::store::Acquired;
+
+/// A line waits until nothing was added to it for this long,
+const QUIET_MS: u64 = 500;
+/// but no longer than this.
+const GATHER_MS: u64 = 2_000;
+/// So long lease calls fail before it is told: one that fails alone is nobody's trouble.
+const FAILING_MS: u64 = 500;
+
+/// What can become of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// Served from now on.
+    Taken,
+    /// Handed over.
+    Given,
+    /// To be handed over, and it could not.
+    Kept,
+    /// Others hold it.
+    Lost,
+    /// The lease ran out.
+    RanOut,
+    /// The lease stands again.
+    Back,
+    /// The store has lost what it had acknowledged.
+    Rewound,
+    /// Written anew after that.
+    Rewritten,
+    /// Granted, and its records could not be read.
+    Unread,
+}
+
+impl Turn {
+    /// What a step of a lease means to those who watch the node.
+    const fn of(before: State, after: State) -> Option<Self> {
+        match (before, after) {
+            (State::Loading, State::Owned) => Some(Self::Taken),
+            (State::Loading, State::Fenced) => Some(Self::Unread),
+            (State::Draining, State::Free) => Some(Self::Given),
+            (State::Draining, State::Owned) => Some(Self::Kept),
+            (
+                State::Owned | State::Unsure | State::Paused | State::Repair | State::Draining,
+                State::Fenced,
+            ) => Some(Self::Lost),
+            (State::Owned | State::Unsure, State::Paused) => Some(Self::RanOut),
+            (State::Paused, State::Owned) => Some(Self::Back),
+            (State::Owned | State::Unsure | State::Paused | State::Draining, State::Repair) => {
+                Some(Self::Rewound)
+            }
+            (State::Repair, State::Owned) => Some(Self::Rewritten),
+            _ => None,
+        }
+    }
+}
+
+/// One line that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Gathered {
+    shards: usize,
+    players: usize,
+    first_ms: u64,
+    last_ms: u64,
+}
+
+/// All that is not told yet, and what was told last.
+#[derive(Default)]
+pub(super) struct Tidings {
+    /// By what happened and with which other node.
+    gathered: BTreeMap<(Turn, Option<Box<str>>), Gathered>,
+    /// Who held each shard before, as its last grant said.
+    came_from: Vec<Option<Box<str>>>,
+    /// Whether the last call of each shard had no answer.
+    unanswered: Vec<bool>,
+    failing_since_ms: Option<u64>,
+    is_failing_told: bool,
+    paused_since_ms: Option<u64>,
+}
+
+/// How lease calls go, when that has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    Fail { shards: usize, held: usize },
+    Answered { held: usize },
+}
+
+impl Tidings {
+    pub(super) fn of(shards: usize) -> Self {
+        Self { came_from: vec![None; shards], unanswered: vec![false; shards], ..Self::default() }
+    }
+
+    /// Notes what a call of this shard came to.
+    pub(super) fn heard(&mut self, at: usize, event: &Event) {
+        let is_unanswered = match event {
+            Event::Acquired { answer, .. } => {
+                if let Some(Acquired::Granted(grant) | Acquired::AlreadyMine(grant)) = answer
+                    && let Some(from) = self.came_from.get_mut(at)
+                {
+                    *from = grant.previous_owner.as_ref().map(|owner| owner.node().into());
+                }
+                answer.is_none()
+            }
+            Event::Renewed { answer, .. } => answer.is_none(),
+            _ => return,
+        };
+        if let Some(unanswered) = self.unanswered.get_mut(at) {
+            *unanswered = is_unanswered;
+        }
+    }
+
+    /// Notes a step of a lease; `heir` says who is to have the shard.
+    pub(super) fn moved(
+        &mut self,
+        at: usize,
+        (before, after): (State, State),
+        heir: impl FnOnce() -> Option<Box<str>>,
+        meters: &Meters,
+        now_ms: u64,
+    ) {
+        let Some(turn) = Turn::of(before, after) else { return };
+        let other = match turn {
+            Turn::Taken => self.came_from.get_mut(at).and_then(Option::take),
+            Turn::Given => heir(),
+            _ => None,
+        };
+        if turn == Turn::RanOut {
+            self.paused_since_ms.get_or_insert(now_ms);
+        }
+        meters.turned(turn);
+        self.gather(turn, other, (1, 0), now_ms);
+    }
+
+    /// Notes that the memory of a lost shard held so many players.
+    pub(super) fn lost_players(&mut self, players: usize) {
+        // Beside the shard itself, which was noted a moment ago; none was lost of one that was not served yet.
+        if let Some(line) = self.gathered.get_mut(&(Turn::Lost, None)) {
+            line.players += players;
+        }
+    }
+
+    fn gather(
+        &mut self,
+        turn: Turn,
+        other: Option<Box<str>>,
+        (shards, players): (usize, usize),
+        now_ms: u64,
+    ) {
+        let line = self
+            .gathered
+            .entry((turn, other))
+            .or_insert(Gathered { first_ms: now_ms, ..Gathered::default() });
+        line.shards += shards;
+        line.players += players;
+        line.last_ms = now_ms;
+    }
+
+    /// Tells what is due; at a stop, all of it.
+    pub(super) fn tell(&mut self, home: &Home, leases: &[Lease], wishes: &[Wish], is_last: bool) {
+        let now_ms = clock::now().mono_ms;
+        match self.calls(leases, wishes, now_ms) {
+            Some(Calls::Fail { shards, held }) => tracing::warn!(
+                operation = "lease",
+                shards,
+                held,
+                status = home.lease_fault(),
+                "the store does not answer lease calls: what this node holds is served until its leases run out"
+            ),
+            Some(Calls::Answered { held }) => {
+                tracing::info!(operation = "lease", held, "lease calls are answered again");
+            }
+            None => {}
+        }
+        for ((turn, other), line) in self.due(now_ms, is_last) {
+            self.tell_one(home, turn, other.as_deref(), line, now_ms);
+        }
+        let is_paused = leases.iter().any(|lease| lease.state() == State::Paused);
+        if !is_paused && !self.gathered.keys().any(|(turn, _)| *turn == Turn::Back) {
+            self.paused_since_ms = None;
+        }
+    }
+
+    /// The lines to which nothing was added for a while.
+    fn due(&mut self, now_ms: u64, is_last: bool) -> BTreeMap<(Turn, Option<Box<str>>), Gathered> {
+        let waits =
+            |line: &Gathered| !is_last && now_ms < (line.last_ms + QUIET_MS).min(line.first_ms + GATHER_MS);
+        let (waiting, due) =
+            std::mem::take(&mut self.gathered).into_iter().partition(|(_, line)| waits(line));
+        self.gathered = waiting;
+        due
+    }
+
+    /// Whether lease calls have begun to fail, for a moment at least, or are all answered again.
+    fn calls(&mut self, leases: &[Lease], wishes: &[Wish], now_ms: u64) -> Option<Calls> {
+        let (mut shards, mut held) = (0, 0);
+        for ((unanswered, lease), wish) in self.unanswered.iter_mut().zip(leases).zip(wishes) {
+            let is_held = !matches!(lease.state(), State::Free | State::Fenced);
+            // Of a shard that is not asked for any more no answer will come.
+            *unanswered &= is_held || *wish != Wish::Unwanted;
+            shards += usize::from(*unanswered);
+            held += usize::from(is_held);
+        }
+        if shards == 0 {
+            self.failing_since_ms = None;
+            return std::mem::take(&mut self.is_failing_told).then_some(Calls::Answered { held });
+        }
+        let since_ms = *self.failing_since_ms.get_or_insert(now_ms);
+        let is_due = now_ms.saturating_sub(since_ms) >= FAILING_MS && !self.is_failing_told;
+        self.is_failing_told |= is_due;
+        is_due.then_some(Calls::Fail { shards, held })
+    }
+
+    fn tell_one(&mut self, home: &Home, turn: Turn, other: Option<&str>, line: Gathered, now_ms: u64) {
+        let Gathered { shards, players, .. } = line;
+        match turn {
+            Turn::Taken => tracing::info!(operation = "shards", shards, from = other, "shards were taken"),
+            Turn::Given => {
+                tracing::info!(operation = "shards", shards, to = other, "shards were handed over")
+            }
+            Turn::Kept => tracing::warn!(
+                operation = "shards",
+                shards,
+                "shards stay: the store does not take their last changes; handing over is tried again"
+            ),
+            Turn::Lost => tracing::warn!(
+                operation = "shards",
+                shards,
+                players,
+                "shards were lost: others were granted them meanwhile; players are sent there and told what is stored"
+            ),
+            Turn::RanOut => tracing::warn!(
+                operation = "lease",
+                shards,
+                players = home.players_paused(),
+                "leases have run out: links are told `paused`, and nobody is answered until they are renewed"
+            ),
+            Turn::Back => {
+                let paused_ms = self.paused_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms));
+                tracing::info!(
+                    operation = "lease",
+                    shards,
+                    paused_ms,
+                    "leases stand again: players are served"
+                );
+            }
+            Turn::Rewound => tracing::warn!(
+                operation = "repair",
+                shards,
+                "the store has lost writes that it had acknowledged: shards are taken again and written anew"
+            ),
+            Turn::Rewritten => {
+                tracing::info!(
+                    operation = "repair",
+                    shards,
+                    "shards are held again, and written from memory"
+                );
+            }
+            Turn::Unread => tracing::warn!(
+                operation = "load",
+                shards,
+                status = home.lease_fault(),
+                "shards were granted and could not be loaded: tried again"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
+    use crate::store::Grant;
+
+    fn granted(from: Option<&str>) -> Event {
+        let grant = Grant {
+            epoch: Epoch::of(7),
+            flush_seq: FlushSeq::ZERO,
+            generation: Generation::of(1),
+            version_max: Version::ZERO,
+            previous_owner: from.map(Owner::named),
+        };
+        Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant)) }
+    }
+
+    fn lines(tidings: &mut Tidings, now_ms: u64) -> Vec<(Turn, Option<Box<str>>, usize)> {
+        tidings
+            .due(now_ms, false)
+            .into_iter()
+            .map(|((turn, other), line)| (turn, other, line.shards))
+            .collect()
+    }
+
+    #[test]
+    fn what_happens_to_many_shards_is_one_line_for_each_node_that_they_came_from() {
+        let (mut tidings, meters) = (Tidings::of(6), Meters::new());
+        for (at, from) in
+            [Some("b#1"), Some("c#1"), None, Some("b#1"), Some("c#2"), None].into_iter().enumerate()
+        {
+            tidings.heard(at, &granted(from));
+            tidings.moved(at, (State::Loading, State::Owned), || None, &meters, 100);
+        }
+        tidings.heard(0, &granted(Some("b#1")));
+        tidings.moved(0, (State::Loading, State::Owned), || None, &meters, 350);
+        let taken = |from: Option<&str>, shards| (Turn::Taken, from.map(Into::into), shards);
+        assert_eq!(lines(&mut tidings, 599), []);
+        assert_eq!(lines(&mut tidings, 600), [taken(None, 2), taken(Some("c"), 2)]);
+        assert_eq!(lines(&mut tidings, 850), [taken(Some("b"), 3)]);
+        assert_eq!(lines(&mut tidings, 9_000), []);
+    }
+
+    #[test]
+    fn what_goes_on_and_on_is_told_now_and_then() {
+        let (mut tidings, meters, mut told) = (Tidings::of(1), Meters::new(), Vec::new());
+        for now_ms in (0..10_000).step_by(100) {
+            tidings.moved(0, (State::Loading, State::Fenced), || None, &meters, now_ms);
+            told.extend(lines(&mut tidings, now_ms));
+        }
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told.iter().all(|(turn, ..)| *turn == Turn::Unread));
+    }
+
+    #[test]
+    fn every_step_has_the_name_of_what_it_means() {
+        for (step, turn) in [
+            ((State::Draining, State::Free), Some(Turn::Given)),
+            ((State::Draining, State::Owned), Some(Turn::Kept)),
+            ((State::Paused, State::Fenced), Some(Turn::Lost)),
+            ((State::Unsure, State::Paused), Some(Turn::RanOut)),
+            ((State::Paused, State::Owned), Some(Turn::Back)),
+            ((State::Owned, State::Repair), Some(Turn::Rewound)),
+            ((State::Repair, State::Owned), Some(Turn::Rewritten)),
+            ((State::Owned, State::Unsure), None),
+            ((State::Fenced, State::Free), None),
+        ] {
+            assert_eq!(Turn::of(step.0, step.1), turn, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn lease_calls_that_fail_are_told_once_and_once_when_all_are_answered() {
+        let (mut tidings, leases) = (Tidings::of(3), vec![Lease::new(6_000, 0); 3]);
+        let mut wishes = [Wish::Wanted, Wish::Wanted, Wish::Unwanted];
+        let unanswered = Event::Acquired { sent_at_ms: 0, answer: None };
+        let mut told = Vec::new();
+        for now_ms in (0..3_000).step_by(50) {
+            (0..3).for_each(|at| tidings.heard(at, &unanswered));
+            told.extend(tidings.calls(&leases, &wishes, now_ms));
+        }
+        assert_eq!(told, [Calls::Fail { shards: 2, held: 0 }]);
+        // One is answered, and the other is not asked for any more.
+        tidings.heard(0, &granted(None));
+        assert_eq!(tidings.calls(&leases, &wishes, 3_000), None);
+        wishes = [Wish::Wanted, Wish::Unwanted, Wish::Unwanted];
+        assert_eq!(tidings.calls(&leases, &wishes, 3_050), Some(Calls::Answered { held: 0 }));
+        assert_eq!(tidings.calls(&leases, &wishes, 3_100), None);
+        // A call that fails alone is not told.
+        tidings.heard(0, &unanswered);
+        assert_eq!(tidings.calls(&leases, &wishes, 4_000), None);
+        tidings.heard(0, &granted(None));
+        assert_eq!(tidings.calls(&leases, &wishes, 9_000), None);
+    }
+}
