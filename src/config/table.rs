@@ -458,8 +458,8 @@ section! {
         service_requests_per_s: NonZeroU32 = "service_requests_per_s" => 1_000, 1..=1_000_000;
         /// Requests at once with one service key.
         service_requests_burst: NonZeroU32 = "service_requests_burst" => 2_000, 1..=1_000_000;
-        /// Refusals within `abuse_window_ms` that close a link (4506).
-        abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=1_000_000;
+        /// Refusals within `abuse_window_ms` that close a link (4506); of several in a row each fourth counts.
+        abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=60_000;
         /// The time in which refusals are counted together.
         abuse_window: Duration = "abuse_window_ms" => 10_000, 100..=3_600_000;
         /// Addresses, and service keys, remembered at a time. Where it is full of busy ones, all others together

@@ -89,24 +89,35 @@ impl Home {
         }
     }
 
-    /// Where a shard is served. Asks the store at most twice a second for a shard, unless its answer proves wrong.
+    /// Where a shard is served. Asks the store at most twice a second for a shard, unless its answer proves wrong or the
+    /// shard is on its way here.
     pub async fn whereabouts(&self, shard: ShardId) -> Whereabouts {
         if self.is_home_of(shard) {
             return Whereabouts::Here;
         }
-        let (holder, age_ms) = self.sighting(shard).await;
         let snapshot = self.members.snapshot();
+        // A shard that is on its way here may be given back at any moment. Who is sent to its old home then, by what was true
+        // a moment ago, is sent back at once.
+        let is_heir = node_of(shard, snapshot.takers()) == Some(snapshot.me().node());
+        let (holder, age_ms) = self.sighting(shard, if is_heir { 0 } else { GOOD_FOR_MS }).await;
         let unheard_ms = clock::now().mono_ms.saturating_sub(snapshot.taken_at_ms());
         let news_ms = millis(self.settings.lease_ttl).saturating_sub(unheard_ms);
         judge(&snapshot, shard, holder.as_ref().map(Option::as_ref), age_ms, news_ms)
     }
 
-    /// What the store says of a shard's holder, and how long ago it said so.
-    async fn sighting(&self, shard: ShardId) -> (Option<Option<Held>>, u64) {
+    /// What the store says of a shard's holder, and how long ago it said so: since this was asked, or not longer ago than
+    /// `good_for_ms`. All who wait for one answer share it.
+    async fn sighting(&self, shard: ShardId, good_for_ms: u64) -> (Option<Option<Held>>, u64) {
         let Some(place) = self.sightings.by_shard.get(usize::from(shard.number())) else { return (None, 0) };
+        let come_ms = clock::now().mono_ms;
         let mut sighting = place.lock().await;
         let asked_ms = clock::now().mono_ms;
-        if let Some(known) = sighting.as_ref().filter(|known| asked_ms < known.heard_ms + GOOD_FOR_MS) {
+        let is_good = |known: &&Sighting| {
+            // A store that does not answer is left alone for a while.
+            let good_for_ms = if known.holder.is_none() { GOOD_FOR_MS } else { good_for_ms };
+            known.at_ms > come_ms || asked_ms < known.heard_ms + good_for_ms
+        };
+        if let Some(known) = sighting.as_ref().filter(is_good) {
             return (known.holder.clone(), asked_ms.saturating_sub(known.at_ms));
         }
         let holder = match self.store.holders(vec![shard]).await {

@@ -109,6 +109,17 @@ impl LinkLimiter {
         rates.frames.check(&self.frames, now)
     }
 
+    /// What was checked was let through.
+    pub const fn pass(&mut self) {
+        self.abuse.pass();
+    }
+
+    /// How long the one that drew the last strike has to wait, behind those that were refused before it.
+    #[must_use]
+    pub fn wait_ms(&self, limited: RateLimited) -> u32 {
+        self.abuse.wait_ms(limited.retry_after_ms)
+    }
+
     /// Counts one answer `rate_limited` on this link, for whatever reason; whether the link must now be closed (4506).
     #[must_use]
     pub fn strike(&mut self, rates: &Rates, now: Now) -> bool {
@@ -211,9 +222,10 @@ mod tests {
     fn refusal_upon_refusal_closes_the_link() {
         let rates = rates("abuse_strikes_max = 3\nabuse_window_ms = 1000");
         let mut link = LinkLimiter::default();
-        assert!(!link.strike(&rates, at(0)));
-        assert!(!link.strike(&rates, at(10)));
-        assert!(link.strike(&rates, at(20)));
+        for (at_ms, is_last) in [(0, false), (10, false), (20, true)] {
+            link.pass();
+            assert_eq!(link.strike(&rates, at(at_ms)), is_last);
+        }
     }
 
     #[test]

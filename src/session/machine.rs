@@ -55,21 +55,30 @@ impl Machine {
             });
         }
         match kind_of(&request).map_or(Ok(()), |kind| session.check(rates, kind, now)) {
-            Ok(()) => Verdict::Go(reference, request),
+            Ok(()) => {
+                self.limiter.pass();
+                Verdict::Go(reference, request)
+            }
             Err(limited) => self.too_fast(rates, now, reference, limited),
         }
     }
 
     /// Counts a frame that asks for nothing, such as a WebSocket ping; whether the link must be closed (4506).
     pub(super) fn count(&mut self, rates: &Rates, now: Now) -> bool {
-        self.limiter.check(rates, now).is_err() && self.limiter.strike(rates, now)
+        match self.limiter.check(rates, now) {
+            Ok(()) => {
+                self.limiter.pass();
+                false
+            }
+            Err(_) => self.limiter.strike(rates, now),
+        }
     }
 
     fn too_fast<'a>(&mut self, rates: &Rates, now: Now, reference: u32, limited: RateLimited) -> Verdict<'a> {
         if self.limiter.strike(rates, now) {
             Verdict::Abuse
         } else {
-            Verdict::TooFast { reference, retry_after_ms: limited.retry_after_ms }
+            Verdict::TooFast { reference, retry_after_ms: self.limiter.wait_ms(limited) }
         }
     }
 }

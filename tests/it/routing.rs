@@ -1,13 +1,19 @@
 //! A client at the wrong node: told where her home is, or carried there, and served as if she had found it by herself.
 //! What other nodes may ask at the peer port, and nobody else.
 
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::harness::nodes::{KEY, node_on, players_of, two_nodes};
-use crate::harness::patience::until;
+use crate::harness::nodes::{KEY, node_on, players_of, served_by, two_nodes};
+use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
@@ -27,7 +33,7 @@ async fn first_answer(
     socket.send(op, 1, &body).await;
     let Heard::Frame(answer) = socket.hear().await else { panic!("no answer") };
     loop {
-        match socket.hear_within(std::time::Duration::from_secs(2)).await {
+        match socket.hear_within(Duration::from_secs(2)).await {
             Some(Heard::Closed(code)) => return (answer.op, answer.body, code),
             Some(Heard::Frame(frame)) => assert_eq!(frame.op, "bye"),
             None => return (answer.op, answer.body, None),
@@ -231,4 +237,77 @@ async fn the_peer_port_opens_to_members_and_the_client_port_to_no_node() {
         assert_eq!(status_at(here.host(), path, &forged).await, 404, "{path}");
     }
     assert_eq!(status_at(&peer, "/v1/connect", "").await, 404);
+}
+
+/// The first answer to a login there; `None` where nobody answers.
+async fn answer_to_login(url: &str, player: &str) -> Option<(String, Value)> {
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "hearth.v1.json".parse().unwrap());
+    let asking = async {
+        let (mut ws, _) = tokio_tungstenite::connect_async(request).await.ok()?;
+        let login = json!(["login", 1, {"token": format!("dev:{player}")}]).to_string();
+        ws.send(Message::text(login)).await.ok()?;
+        let answer = ws.next().await?.ok()?.into_text().ok()?;
+        let [op, _, body] = serde_json::from_str::<[Value; 3]>(&answer).ok()?;
+        Some((op.as_str()?.to_owned(), body))
+    };
+    timeout(PATIENCE, asking).await.ok()?
+}
+
+/// Logs in at one of these nodes and follows every `redirect` at once; how many there were in a row, at most. Whoever is
+/// refused or finds nobody begins anew.
+async fn redirects_in_a_row(urls: &[String], player: &str) -> usize {
+    let (mut url, mut others) = (urls[0].clone(), urls.iter().cycle().skip(1));
+    let (mut row, mut most) = (0, 0);
+    loop {
+        match answer_to_login(&url, player).await {
+            Some((op, _)) if op == "ready" => return most,
+            Some((op, told)) if op == "redirect" => {
+                url = told["url"].as_str().unwrap().to_owned();
+                row += 1;
+                most = most.max(row);
+            }
+            _ => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                (url, row) = (others.next().unwrap().clone(), 0);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_moves_sends_nobody_round_in_circles() {
+    let redis = RedisServer::start();
+    let [here, mut there] = two_nodes(&redis).await;
+    let urls = [here.url().to_owned(), there.url().to_owned()];
+    let (moves, moved) = tokio::sync::watch::channel(0);
+    let mut logins = tokio::task::JoinSet::new();
+    for worker in 0..6 {
+        let (urls, moved) = (urls.clone(), moved.clone());
+        logins.spawn(async move {
+            let mut most = 0;
+            for n in 0.. {
+                if *moved.borrow() == 3 {
+                    break;
+                }
+                let mut urls = urls.clone();
+                urls.rotate_left(n % 2);
+                most = most.max(redirects_in_a_row(&urls, &format!("w{worker}-{}", n % 16)).await);
+            }
+            most
+        });
+    }
+    for _ in 0..3 {
+        there = tokio::task::spawn_blocking(|| {
+            there.stop_gracefully();
+            there.restart();
+            there
+        })
+        .await
+        .unwrap();
+        until("both serve", async || (!served_by(&there).await.is_empty()).then_some(())).await;
+        moves.send_modify(|moves| *moves += 1);
+    }
+    let most = logins.join_all().await.into_iter().max().unwrap();
+    assert!((1..=4).contains(&most), "{most} redirects in a row");
 }
