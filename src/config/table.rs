@@ -152,13 +152,16 @@ section! {
         /// it is where players of this node are sent.
         public_url: Option<PublicUrl> = "public_url";
         /// Where the other nodes of a cluster connect; never clients, and not needed with the embedded store. Without it
-        /// a free port for nodes of this machine alone. Keep it on a private network: it is not encrypted.
+        /// a free port for nodes of this machine alone. Keep it on a private network: it is not encrypted. Whoever knows the
+        /// secret that the cluster keeps in Redis is let in as a node.
         peer_addr: Option<SocketAddr> = "peer_addr";
-        /// The address that other nodes are told to connect to, where it is not `peer_addr`: `HOST:PORT`.
+        /// The address that other nodes are told to connect to, where it is not `peer_addr`: `HOST:PORT`. A node that lives
+        /// and cannot be reached there is named in the others' logs and among the shortfalls of `/readyz`.
         peer_public_addr: Option<PeerAddr> = "peer_public_addr";
         /// One service key with every scope, to begin with. Without it the service API takes no key. One shorter than
         /// 16 bytes is taken, with a warning at start: it can be guessed. Secret: set it as HEARTH_SERVICE_KEY rather
-        /// than in a file.
+        /// than in a file. The same on all nodes of a cluster, since any of them takes any call; it cannot be changed while
+        /// they run, as those of `service.keys_file` can.
         service_key: Option<Secret> = "service_key";
     }
     with {
@@ -186,7 +189,7 @@ section! {
         shards: u16 = "shards" => 256, 1..=4096;
         /// How long a node counts as alive without a heartbeat; it says one six times as often, and at least once a
         /// second. Without it five sixths of `home.lease_ttl_ms`, so that who is to take over a dead node's shards knows
-        /// of it when their leases end.
+        /// of it when their leases end. The same on all nodes.
         member_ttl: Option<Duration> = "member_ttl_ms", 250..=60_000;
         /// How long a node that is asked to stop hands its shards over to the others, before it stops as if it were
         /// alone. 0: not at all.
@@ -237,7 +240,8 @@ section! {
     ServiceAuth ["service"] {
         /// Service keys with their names and scopes, as a TOML file such as `config/service-keys.toml`; `hearth
         /// service-key` prints entries for it. A secret has at least 16 bytes. Read again when it changes: a key that is taken out stops at once. While it cannot be read, the keys that were
-        /// read stay.
+        /// read stay. On several nodes a key is changed in three steps: old and new in the files of all, services take the
+        /// new one, the old one out of all.
         keys_file: Option<PathBuf> = "keys_file";
         /// The one algorithm of services' JWTs: HS256 (with `jwt_secret`), RS256, ES256 or EdDSA (with
         /// `jwt_key_file`). Without it, `jwt_secret` means HS256.
@@ -370,7 +374,7 @@ section! {
     Home ["home"] {
         /// The longest that a change waits for its commit. A `durable` one does not wait for it.
         flush_interval: Duration = "flush_interval_ms" => 100, 1..=10_000;
-        /// How long the right to be home lasts without a renewal; it is renewed every third of it.
+        /// How long the right to be home lasts without a renewal; it is renewed every third of it. The same on all nodes.
         lease_ttl: Duration = "lease_ttl_ms" => 6_000, 300..=60_000;
         /// How long a request waits for a home that cannot answer yet. Past it: `not_home`.
         hold: Duration = "hold_ms" => 2_000, 0..=30_000;

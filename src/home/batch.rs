@@ -175,6 +175,7 @@ impl Home {
             Ok(Committed::Stale { flush_seq }) => shard.skip_to(flush_seq),
             Err(error) => {
                 shard.takes_commits(false);
+                self.faults.commits.note(&error);
                 tracing::debug!(operation = "flush", shard = shard.id().number(), status = %error, "commit unknown");
             }
         }

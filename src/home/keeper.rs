@@ -320,17 +320,7 @@ impl Home {
         operation: &'static str,
         answer: Result<T, StoreError>,
     ) -> Option<T> {
-        answered(shard, operation, answer.inspect_err(|error| self.note_fault(error)))
-    }
-
-    /// Keeps what the store said last to a call on behalf of a shard.
-    pub(super) fn note_fault(&self, error: &StoreError) {
-        *self.lease_fault.lock() = Some(error.clone());
-    }
-
-    /// What it said, in words.
-    pub(super) fn lease_fault(&self) -> String {
-        self.lease_fault.lock().as_ref().map(ToString::to_string).unwrap_or_default()
+        answered(shard, operation, answer.inspect_err(|error| self.faults.leases.note(error)))
     }
 
     /// Players in memory whose shards nobody may be answered from.

@@ -43,7 +43,7 @@ impl Home {
                 }
                 Err(error) => {
                     tracing::debug!(operation = "load", shard = shard.id().number(), status = %error, "no answer");
-                    self.note_fault(&error);
+                    self.faults.leases.note(&error);
                     return false;
                 }
             }
@@ -58,7 +58,7 @@ impl Home {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::debug!(operation = "load", shard = shard.id().number(), status = %error, "no answer");
-                    self.note_fault(&error);
+                    self.faults.leases.note(&error);
                     return false;
                 }
             };

@@ -17,6 +17,7 @@ mod batch;
 mod entering;
 mod erasure;
 mod expiry;
+mod faults;
 mod flush;
 mod handover;
 mod keeper;
@@ -177,8 +178,7 @@ pub struct Home {
     linked: tokio::sync::Notify,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
     meters: meters::Meters,
-    /// What the store said last when it did not do what a lease needs.
-    lease_fault: parking_lot::Mutex<Option<StoreError>>,
+    faults: faults::Faults,
     tasks: Tasks,
 }
 
@@ -229,7 +229,7 @@ impl Home {
             linked: tokio::sync::Notify::new(),
             reports,
             meters: meters::Meters::new(),
-            lease_fault: parking_lot::Mutex::default(),
+            faults: faults::Faults::default(),
             tasks: tasks.clone(),
         });
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));

@@ -209,6 +209,10 @@ impl Shard {
         if let Some(fence) = fence {
             self.last_epoch.fetch_max(fence.epoch.number(), Ordering::Relaxed);
         }
+        if fence.is_none() {
+            // Of a shard that was lost in trouble nothing may be left to commit that would show that the trouble is over.
+            self.takes_commits(true);
+        }
         *self.fence.lock() = fence;
     }
 
@@ -369,5 +373,8 @@ mod tests {
             shard.set_fence(fence);
             assert_eq!(shard.last_epoch(), Epoch::of(last));
         }
+        shard.takes_commits(false);
+        shard.set_fence(None);
+        assert!(!shard.commits_fail(), "a shard that was lost in trouble takes logins when it is held again");
     }
 }

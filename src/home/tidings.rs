@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::Home;
+use super::faults::{Change, Failing};
 use super::lease::{Event, Lease, State, Wish};
 use super::meters::Meters;
 use crate::clock;
@@ -14,8 +15,6 @@ use crate::store::Acquired;
 const QUIET_MS: u64 = 500;
 /// but no longer than this.
 const GATHER_MS: u64 = 2_000;
-/// So long lease calls fail before it is told: one that fails alone is nobody's trouble.
-const FAILING_MS: u64 = 500;
 
 /// What can become of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,16 +80,9 @@ pub(super) struct Tidings {
     came_from: Vec<Option<Box<str>>>,
     /// Whether the last call of each shard had no answer.
     unanswered: Vec<bool>,
-    failing_since_ms: Option<u64>,
-    is_failing_told: bool,
+    calls: Failing,
+    commits: Failing,
     paused_since_ms: Option<u64>,
-}
-
-/// How lease calls go, when that has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Calls {
-    Fail { shards: usize, held: usize },
-    Answered { held: usize },
 }
 
 impl Tidings {
@@ -166,19 +158,8 @@ impl Tidings {
     /// Tells what is due; at a stop, all of it.
     pub(super) fn tell(&mut self, home: &Home, leases: &[Lease], wishes: &[Wish], is_last: bool) {
         let now_ms = clock::now().mono_ms;
-        match self.calls(leases, wishes, now_ms) {
-            Some(Calls::Fail { shards, held }) => tracing::warn!(
-                operation = "lease",
-                shards,
-                held,
-                status = home.lease_fault(),
-                "the store does not answer lease calls: what this node holds is served until its leases run out"
-            ),
-            Some(Calls::Answered { held }) => {
-                tracing::info!(operation = "lease", held, "lease calls are answered again");
-            }
-            None => {}
-        }
+        self.tell_calls(home, leases, wishes, now_ms);
+        self.tell_commits(home, leases, now_ms);
         for ((turn, other), line) in self.due(now_ms, is_last) {
             self.tell_one(home, turn, other.as_deref(), line, now_ms);
         }
@@ -198,24 +179,47 @@ impl Tidings {
         due
     }
 
-    /// Whether lease calls have begun to fail, for a moment at least, or are all answered again.
-    fn calls(&mut self, leases: &[Lease], wishes: &[Wish], now_ms: u64) -> Option<Calls> {
-        let (mut shards, mut held) = (0, 0);
+    fn tell_calls(&mut self, home: &Home, leases: &[Lease], wishes: &[Wish], now_ms: u64) {
+        let shards = self.unanswered(leases, wishes);
+        let Some(change) = self.calls.look(shards, now_ms) else { return };
+        let held = leases.iter().filter(|lease| is_held(lease)).count();
+        match change {
+            Change::Begun => tracing::warn!(
+                operation = "lease",
+                shards,
+                held,
+                status = home.faults.leases.words(),
+                "lease calls fail: what this node holds is served until its leases run out"
+            ),
+            Change::Over => tracing::info!(operation = "lease", held, "lease calls are answered again"),
+        }
+    }
+
+    /// Of how many shards the last call had no answer.
+    fn unanswered(&mut self, leases: &[Lease], wishes: &[Wish]) -> usize {
         for ((unanswered, lease), wish) in self.unanswered.iter_mut().zip(leases).zip(wishes) {
-            let is_held = !matches!(lease.state(), State::Free | State::Fenced);
             // Of a shard that is not asked for any more no answer will come.
-            *unanswered &= is_held || *wish != Wish::Unwanted;
-            shards += usize::from(*unanswered);
-            held += usize::from(is_held);
+            *unanswered &= is_held(lease) || *wish != Wish::Unwanted;
         }
-        if shards == 0 {
-            self.failing_since_ms = None;
-            return std::mem::take(&mut self.is_failing_told).then_some(Calls::Answered { held });
+        self.unanswered.iter().filter(|unanswered| **unanswered).count()
+    }
+
+    fn tell_commits(&mut self, home: &Home, leases: &[Lease], now_ms: u64) {
+        let fails =
+            home.shards.iter().zip(leases).filter(|(shard, lease)| is_held(lease) && shard.commits_fail());
+        let (shards, dirty) =
+            fails.fold((0, 0), |(shards, dirty), (shard, _)| (shards + 1, dirty + shard.dirty_records()));
+        match self.commits.look(shards, now_ms) {
+            Some(Change::Begun) => tracing::warn!(
+                operation = "flush",
+                shards,
+                dirty,
+                status = home.faults.commits.words(),
+                "commits fail: acks are provisional, `durable` is refused, and so are logins to these shards"
+            ),
+            Some(Change::Over) => tracing::info!(operation = "flush", "commits are taken again"),
+            None => {}
         }
-        let since_ms = *self.failing_since_ms.get_or_insert(now_ms);
-        let is_due = now_ms.saturating_sub(since_ms) >= FAILING_MS && !self.is_failing_told;
-        self.is_failing_told |= is_due;
-        is_due.then_some(Calls::Fail { shards, held })
     }
 
     fn tell_one(&mut self, home: &Home, turn: Turn, other: Option<&str>, line: Gathered, now_ms: u64) {
@@ -266,11 +270,15 @@ impl Tidings {
             Turn::Unread => tracing::warn!(
                 operation = "load",
                 shards,
-                status = home.lease_fault(),
+                status = home.faults.leases.words(),
                 "shards were granted and could not be loaded: tried again"
             ),
         }
     }
+}
+
+const fn is_held(lease: &Lease) -> bool {
+    !matches!(lease.state(), State::Free | State::Fenced)
 }
 
 #[cfg(test)]
@@ -345,26 +353,15 @@ mod tests {
     }
 
     #[test]
-    fn lease_calls_that_fail_are_told_once_and_once_when_all_are_answered() {
+    fn a_shard_that_is_not_asked_for_any_more_waits_for_no_answer() {
         let (mut tidings, leases) = (Tidings::of(3), vec![Lease::new(6_000, 0); 3]);
         let mut wishes = [Wish::Wanted, Wish::Wanted, Wish::Unwanted];
         let unanswered = Event::Acquired { sent_at_ms: 0, answer: None };
-        let mut told = Vec::new();
-        for now_ms in (0..3_000).step_by(50) {
-            (0..3).for_each(|at| tidings.heard(at, &unanswered));
-            told.extend(tidings.calls(&leases, &wishes, now_ms));
-        }
-        assert_eq!(told, [Calls::Fail { shards: 2, held: 0 }]);
-        // One is answered, and the other is not asked for any more.
+        (0..3).for_each(|at| tidings.heard(at, &unanswered));
+        assert_eq!(tidings.unanswered(&leases, &wishes), 2);
         tidings.heard(0, &granted(None));
-        assert_eq!(tidings.calls(&leases, &wishes, 3_000), None);
+        assert_eq!(tidings.unanswered(&leases, &wishes), 1);
         wishes = [Wish::Wanted, Wish::Unwanted, Wish::Unwanted];
-        assert_eq!(tidings.calls(&leases, &wishes, 3_050), Some(Calls::Answered { held: 0 }));
-        assert_eq!(tidings.calls(&leases, &wishes, 3_100), None);
-        // A call that fails alone is not told.
-        tidings.heard(0, &unanswered);
-        assert_eq!(tidings.calls(&leases, &wishes, 4_000), None);
-        tidings.heard(0, &granted(None));
-        assert_eq!(tidings.calls(&leases, &wishes, 9_000), None);
+        assert_eq!(tidings.unanswered(&leases, &wishes), 0);
     }
 }

@@ -27,7 +27,7 @@ async fn a_redis_that_goes_away_is_told_in_a_few_lines_that_say_what_it_means() 
     let (mut ann, _bea) = (server.login("ann").await, server.login("bea").await);
     server.redis().pause();
     assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
-    let failing = line_with(&server, "the store does not answer lease calls").await;
+    let failing = line_with(&server, "lease calls fail").await;
     assert!(
         failing.contains("WARN") && failing.contains("status=\"the store did not answer in time\""),
         "{failing}"
@@ -44,7 +44,7 @@ async fn a_redis_that_goes_away_is_told_in_a_few_lines_that_say_what_it_means() 
     line_with(&server, "lease calls are answered again").await;
     let again = line_with(&server, "leases stand again").await;
     assert!(again.contains("paused_ms="), "{again}");
-    assert_eq!(lines_with(&server, "the store does not answer lease calls").len(), 1);
+    assert_eq!(lines_with(&server, "lease calls fail").len(), 1);
     let told = lines_with(&server, "operation=\"lease\"");
     assert!(told.len() <= 8, "{told:#?}");
 }
@@ -92,7 +92,7 @@ async fn a_killed_node_and_shards_that_were_lost_are_told_as_what_they_are() {
     there.go_on();
     let lost = line_with(&there, "shards were lost").await;
     assert!(lost.contains("WARN") && lost.contains("players="), "{lost}");
-    assert!(!there.log().contains("the store does not answer lease calls"), "it did answer");
+    assert!(!there.log().contains("lease calls fail"), "it did answer");
     assert!(there.metric("hearth_shards_lost_total", "").await > 0);
     there.until_metric("hearth_shards_serving", "", 1).await;
     there.kill9();
@@ -146,4 +146,24 @@ async fn clients_who_are_sent_on_or_carried_are_counted() {
         (here.metric("hearth_relayed_links_open", "").await == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_is_told_though_it_answers() {
+    let mut server = Server::on(Stage::Redis).with_lease(20_000).start();
+    let mut ann = server.login("ann").await;
+    let set = |server: &mut Server, limit: &str| {
+        server.redis().query::<()>(&["CONFIG", "SET", "maxmemory", limit]);
+    };
+    set(&mut server, "1");
+    ann.patch(json!({"set": {"zone": "docks"}, "cseq": 1})).await;
+    let failing = line_with(&server, "commits fail").await;
+    assert!(
+        failing.contains("WARN") && failing.contains("shards=1") && failing.contains("maxmemory"),
+        "{failing}"
+    );
+    set(&mut server, "0");
+    line_with(&server, "commits are taken again").await;
+    assert_eq!(lines_with(&server, "commits fail").len(), 1);
+    assert!(lines_with(&server, "lease calls fail").is_empty());
 }
