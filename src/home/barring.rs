@@ -143,7 +143,8 @@ impl Home {
         }
         if !owed.is_empty() {
             let (shard, bans) = (shard.id().number(), owed.len());
-            tracing::warn!(operation = "repair", shard, bans, "not put back yet: tried again");
+            // Why, `tidings` tells once for all shards: leases or commits fail.
+            tracing::debug!(operation = "repair", shard, bans, "not put back yet: tried again");
         }
         owed
     }

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::harness::process::Exit;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
@@ -175,4 +177,24 @@ async fn a_redis_that_keeps_nothing_on_disk_is_told_in_the_log() {
     assert!(server.log().contains("appendonly"), "{}", server.log());
     let server = Server::on_redis(RedisServer::builder().durable().start()).start();
     assert!(!server.log().contains("appendonly"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn the_redis_user_that_the_ready_configuration_shows_suffices_and_for_its_own_cluster_alone() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/redis/standalone.conf");
+    let file = std::fs::read_to_string(file).unwrap();
+    let user = file.lines().find_map(|line| line.strip_prefix("# user ")).expect("a user");
+    let redis = RedisServer::builder().on_tcp().start();
+    let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(user.split(' ')).collect();
+    redis.query::<()>(&words);
+    let url = redis.tcp_url().replace("redis://", "redis://hearth:change-me-too@") + "/3";
+    let server = Server::on_url(&url).with("cluster.name", "game").start();
+    let mut ann = server.login("ann").await;
+    ann.patch_durably(json!({"set": {"zone": "docks"}, "cseq": 1})).await;
+    ann.does("logout", json!({})).await;
+    let exit = Server::on_url(&url).with("cluster.name", "other").fails();
+    expect_one_line(&exit, UNAVAILABLE, &["NOPERM", "cluster.name", "config/redis/standalone.conf"]);
+    redis.query::<()>(&["ACL", "SETUSER", "hearth", "-select"]);
+    let exit = Server::on_url(&url).with("cluster.name", "game").fails();
+    expect_one_line(&exit, UNAVAILABLE, &["SELECT", "ACL"]);
 }
