@@ -90,21 +90,19 @@ impl Parcels {
         let fitting = fitting.count();
         let without = all.len() - fitting;
         all.truncate(fitting);
-        if !all.is_empty() {
-            shelf.bytes += weight(&all);
-            shelf.shards.insert(shard, LaidOut { epoch, until_ms, sessions: all });
-        }
+        shelf.bytes += weight(&all);
+        shelf.shards.insert(shard, LaidOut { epoch, until_ms, sessions: all });
         without
     }
 
-    /// Whether anything of a shard is laid out.
+    /// Whether a shard is laid out, be it without anything to give.
     pub(super) fn has(&self, shard: ShardId) -> bool {
         self.shelf.lock().shards.contains_key(&shard)
     }
 
-    /// Whether nothing is.
+    /// Whether nobody can come for anything.
     pub(super) fn is_empty(&self) -> bool {
-        self.shelf.lock().shards.is_empty()
+        self.shelf.lock().shards.values().all(|laid_out| laid_out.sessions.is_empty())
     }
 
     /// Gives out what fills a page, about; each session once. `true`: there is more. Nothing to whoever does not hold
@@ -249,12 +247,19 @@ mod tests {
         assert_eq!(parcels.lay_out(SHARD, epoch(7), sealed(&[half, half, 1, 1]), 100), 2);
         let other = ShardId::numbered(1).unwrap();
         assert_eq!(parcels.lay_out(other, epoch(7), sealed(&[1]), 100), 1);
-        assert!(!parcels.has(other));
+        assert!(parcels.has(other));
+        parcels.forget(other);
         parcels.forget_old(99);
         assert!(parcels.has(SHARD));
         parcels.forget_old(100);
-        assert!(parcels.is_empty());
+        assert!(!parcels.has(SHARD) && parcels.is_empty());
         assert_eq!(parcels.lay_out(other, epoch(7), sealed(&[1]), 200), 0);
+        assert!(!parcels.is_empty());
+        // Nothing to give is something to know, and nothing to wait for.
+        assert_eq!(parcels.lay_out(other, epoch(8), sealed(&[]), 200), 0);
+        assert!(parcels.has(other) && parcels.is_empty());
+        parcels.page(other, epoch(9), 1);
+        assert!(!parcels.has(other));
     }
 
     #[test]
