@@ -329,6 +329,7 @@ impl House {
         let mut rooms: Vec<(Topic, Arc<dyn Correspondent>)> =
             vec![(Topic::Service, Counter::of(Arc::clone(&service))), (Topic::Home, home.correspondent())];
         rooms.extend(presence.correspondent().map(|room| (Topic::Presence, room)));
+        rooms.extend(presence.rooms_correspondent().map(|room| (Topic::Rooms, room)));
         peer_links.open(rooms);
         // Not before the rooms are introduced: they must hear of every link.
         if let Some(peers) = outside.peers {

@@ -13,7 +13,7 @@ use crate::events::PresenceView;
 use crate::home::record::Record;
 use crate::home::{Home, Lookup, Mailboxes, Neighbours, Parcel};
 use crate::hub::{Hub, Unseen};
-use crate::ids::{Epoch, PlayerId, SessionId, ShardId};
+use crate::ids::{Epoch, PlayerId, RoomName, SessionId, ShardId};
 use crate::presence::{Glance, Homes};
 
 /// The links to other nodes and the mailboxes of this one, where there can be other nodes.
@@ -41,6 +41,10 @@ impl Homes for Known {
 
     fn shard_of(&self, player: &PlayerId) -> ShardId {
         self.0.placement().shard_of(player)
+    }
+
+    fn shard_of_room(&self, room: &RoomName) -> ShardId {
+        self.0.placement().shard_of_room(room)
     }
 
     fn epoch_served(&self, shard: ShardId) -> Option<Epoch> {

@@ -115,6 +115,11 @@ impl Wire {
         posted
     }
 
+    /// Whether half of the letters that may wait do.
+    pub(super) fn is_busy(&self) -> bool {
+        self.outgoing.lock().is_busy()
+    }
+
     /// Puts a frame before all letters. `false`: more wait than may, and nothing was put.
     pub(super) fn put(&self, frame: Frame) -> bool {
         let is_put = self.outgoing.lock().put(frame).is_ok();

@@ -146,6 +146,12 @@ impl Links {
         wire.is_some_and(|wire| wire.post(topic, body))
     }
 
+    /// Whether so many letters wait for a node that those which can wait should not be posted now.
+    #[must_use]
+    pub fn is_busy(&self, to: &Owner) -> bool {
+        self.standing.read().get(to).is_some_and(|standing| standing.wire.is_busy())
+    }
+
     /// Asks a question and waits for the answer, at most `deadline`.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ const SEEN_EVERY: u64 = 256;
 pub enum Topic {
     /// Who watches whom, and what there is to see.
     Presence,
+    /// Who is in which room, and what is said there.
+    Rooms,
     /// Records at their home: reads, hand-over, salvage.
     Home,
     /// Calls of game services, carried to the home of whom they concern.
@@ -97,6 +99,12 @@ impl Outgoing {
         self.waiting_bytes += body.len();
         self.waiting.push_back(Letter { topic, body });
         Ok(())
+    }
+
+    /// Whether half of what may wait does.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting.len() + self.unseen.len() > LETTERS_MAX / 2
+            || self.waiting_bytes + self.unseen_bytes > LETTER_BYTES_MAX / 2
     }
 
     /// Puts a frame before all letters: calls wait for no mail.

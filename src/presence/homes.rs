@@ -4,7 +4,7 @@
 use futures_util::future::BoxFuture;
 
 use crate::events::PresenceView;
-use crate::ids::{Epoch, Owner, PlayerId, SessionId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, ShardId};
 
 /// What those below know of homes and of players; `app` tells, because this floor does not know `home`.
 pub trait Homes: Send + Sync {
@@ -12,6 +12,8 @@ pub trait Homes: Send + Sync {
     fn shards(&self) -> u16;
     /// Which one a player belongs to.
     fn shard_of(&self, player: &PlayerId) -> ShardId;
+    /// Which one a room belongs to.
+    fn shard_of_room(&self, room: &RoomName) -> ShardId;
     /// The epoch under which this node serves a shard at this moment, if it does.
     fn epoch_served(&self, shard: ShardId) -> Option<Epoch>;
     /// The same of every shard, by number.

@@ -2,12 +2,15 @@
 //! mailboxes of their sessions with what each knows of the roster. A plain value that `room` keeps behind its lock;
 //! takes no other lock than a mailbox's flags.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::roster::Member;
-use crate::hub::Mailbox;
-use crate::ids::{Epoch, PlayerId, SessionId};
+use crate::hub::{Mailbox, Push};
+use crate::ids::{Epoch, PlayerId, SessionId, Stamp};
+
+/// What a home elsewhere has told of one room and was not pushed yet, at most; past it everybody is owed a snapshot.
+const ARRIVED_MAX: usize = 1_024;
 
 /// Under which tenure of the room's home a session knows the roster of: it knows it no longer when the home has moved, or
 /// was out of reach for a moment. None is zero.
@@ -46,20 +49,62 @@ pub(super) struct Audience {
     pub(super) waiting: Vec<Arc<Mailbox>>,
 }
 
+/// What a home elsewhere has told of the room at one moment.
+pub(super) struct Words {
+    /// Under which tenure.
+    pub(super) tenure: Tenure,
+    /// For those who know the roster.
+    pub(super) changes: Option<Arc<Push>>,
+    /// For those who do not.
+    pub(super) whole: Option<Arc<Push>>,
+    /// For everybody, behind the other two.
+    pub(super) messages: Vec<Arc<Push>>,
+}
+
+/// What concerns a home elsewhere.
+#[derive(Default)]
+struct Afar {
+    /// Where the roster stood that was told last.
+    heard: (u64, u64),
+    arrived: VecDeque<Words>,
+    /// What was said here and is not told yet, as far as this node knows.
+    unsaid: VecDeque<Arc<Push>>,
+    /// The home knows, by this tenure, that somebody here is owed a snapshot.
+    asked: Tenure,
+}
+
 /// The node's own players in the room.
 #[derive(Default)]
 pub(super) struct Listeners {
     players: HashMap<PlayerId, Own, ahash::RandomState>,
+    /// Most often there is none.
+    afar: Option<Box<Afar>>,
+}
+
+const fn place_of(ver: Stamp) -> (u64, u64) {
+    (ver.epoch.number(), ver.version.number())
 }
 
 impl Listeners {
+    /// Whether nobody is in, and nothing that was said here waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.players.is_empty()
+        self.players.is_empty() && self.afar.as_ref().is_none_or(|afar| afar.unsaid.is_empty())
     }
 
-    /// What is said of a player now, with the mailboxes of her sessions.
-    pub(super) fn set(&mut self, player: &PlayerId, says: Says, mailboxes: Vec<Arc<Mailbox>>) {
-        let before = self.players.remove(player).map(|own| own.receivers).unwrap_or_default();
+    /// What is said of all players.
+    pub(super) fn says(&self) -> impl Iterator<Item = (&PlayerId, &Says)> {
+        self.players.iter().map(|(player, own)| (player, &own.says))
+    }
+
+    /// What is said of a player now, with the mailboxes of her sessions; what was said before.
+    pub(super) fn set(
+        &mut self,
+        player: &PlayerId,
+        says: Says,
+        mailboxes: Vec<Arc<Mailbox>>,
+    ) -> Option<Says> {
+        let old = self.players.remove(player);
+        let (old, before) = old.map_or((None, Vec::new()), |own| (Some(own.says), own.receivers));
         let knows = |mailbox: &Arc<Mailbox>| {
             let same = |receiver: &&Receiver| Arc::ptr_eq(&receiver.mailbox, mailbox);
             before.iter().find(same).map_or(0, |receiver| receiver.knows)
@@ -67,6 +112,7 @@ impl Listeners {
         let receivers: Vec<Receiver> =
             mailboxes.into_iter().map(|mailbox| Receiver { knows: knows(&mailbox), mailbox }).collect();
         self.players.insert(player.clone(), Own { says, receivers });
+        old
     }
 
     /// The node says nothing more of a player.
@@ -104,6 +150,82 @@ impl Listeners {
             to.push(Arc::clone(&receiver.mailbox));
         }
         audience
+    }
+
+    /// A home elsewhere tells of the room; whether there was place for it.
+    pub(super) fn hear(&mut self, ver: Stamp, words: Words) -> bool {
+        let afar = self.afar.get_or_insert_default();
+        afar.heard = afar.heard.max(place_of(ver));
+        let has_place = afar.arrived.len() < ARRIVED_MAX;
+        if has_place {
+            afar.arrived.push_back(words);
+        } else {
+            (afar.arrived, afar.asked) = (VecDeque::new(), 0);
+            self.players.values_mut().flat_map(|own| &mut own.receivers).for_each(|own| own.knows = 0);
+        }
+        has_place
+    }
+
+    /// Whether more was told of the room than what stood at this place.
+    pub(super) fn heard_beyond(&self, ver: Stamp) -> bool {
+        self.afar.as_ref().is_some_and(|afar| afar.heard > place_of(ver))
+    }
+
+    /// Where the roster stood that a home elsewhere has told last.
+    pub(super) fn heard(&self) -> (u64, u64) {
+        self.afar.as_ref().map(|afar| afar.heard).unwrap_or_default()
+    }
+
+    /// Takes what a home elsewhere has told, each with those who are to hear it: who knew the room under another tenure
+    /// does not know it now.
+    pub(super) fn arrived(&mut self, tenure: Tenure) -> Vec<(Words, Audience)> {
+        let arrived = self.afar.as_mut().map(|afar| std::mem::take(&mut afar.arrived)).unwrap_or_default();
+        let mut all = Vec::with_capacity(arrived.len());
+        for mut words in arrived {
+            if words.tenure != tenure {
+                (words.changes, words.whole) = (None, None);
+            }
+            let is_news = words.changes.is_some() || !words.messages.is_empty();
+            if let Some(afar) = self.afar.as_mut().filter(|_| words.whole.is_some()) {
+                afar.asked = 0;
+            }
+            let audience = self.audience(tenure, is_news, words.whole.is_some());
+            all.push((words, audience));
+        }
+        all
+    }
+
+    /// Whether the home elsewhere is to be told now that somebody here is owed a snapshot: once.
+    pub(super) fn asks(&mut self, tenure: Tenure) -> bool {
+        if !self.owes(tenure) {
+            return false;
+        }
+        std::mem::replace(&mut self.afar.get_or_insert_default().asked, tenure) != tenure
+    }
+
+    /// Something is said here for a home elsewhere, if there is place for it.
+    pub(super) fn say(&mut self, message: &Arc<Push>, waiting_max: usize) -> bool {
+        let unsaid = &mut self.afar.get_or_insert_default().unsaid;
+        let has_place = unsaid.len() < waiting_max;
+        if has_place {
+            unsaid.push_back(Arc::clone(message));
+        }
+        has_place
+    }
+
+    /// So many of those messages are told.
+    pub(super) fn said(&mut self, count: usize) {
+        if let Some(afar) = &mut self.afar {
+            afar.unsaid.drain(..count.min(afar.unsaid.len()));
+        }
+    }
+
+    /// The room has another home, or the same one anew: what is not told yet is to be said once more, and kept if that
+    /// home is elsewhere.
+    pub(super) fn begin_anew(&mut self, is_elsewhere: bool) -> VecDeque<Arc<Push>> {
+        let Some(afar) = &mut self.afar else { return VecDeque::new() };
+        afar.asked = 0;
+        if is_elsewhere { afar.unsaid.clone() } else { std::mem::take(&mut afar.unsaid) }
     }
 
     fn receivers(&self) -> impl Iterator<Item = &Receiver> {

@@ -33,8 +33,9 @@ use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
 pub use fanout::{item, push_of};
 pub use homes::{Glance, Homes};
-use peers::{Ear, Peers};
-pub use rooms::{Ground, NoPlace, Place, RoomSettings, Rooms, TooMuchTalk};
+use peers::{Ear, Peers, RoomsEar};
+use rooms::Nodes;
+pub use rooms::{Ground, NoHome, NoPlace, NotSaid, Place, RoomSettings, Rooms};
 use watch::Watches;
 
 /// The room.
@@ -63,14 +64,20 @@ impl Presence {
         tasks: &Tasks,
     ) -> Arc<Self> {
         let tick = rooms.tick;
-        let rooms = Arc::new(Rooms::new(rooms, ground, Arc::clone(&hub), Arc::clone(&events)));
+        let nodes = |(links, homes): &(Arc<Links>, Arc<dyn Homes>)| {
+            Nodes::new(Box::new(Arc::clone(links)), Arc::clone(homes))
+        };
+        let nodes = peers.as_ref().map(nodes);
+        let rooms = Arc::new(Rooms::new(rooms, ground, nodes, Arc::clone(&hub), Arc::clone(&events)));
         let (telling, stop) = (Arc::clone(&rooms), tasks.clone());
         tasks.spawn_vital("rooms", async move { telling.run(&stop).await });
         let homes = peers.as_ref().map(|(_, homes)| Arc::clone(homes));
         let watches = Arc::new(homes.map(Watches::among).unwrap_or_default());
-        let peers =
-            peers.map(|(links, homes)| Peers::new(links, homes, Arc::clone(&watches), Arc::clone(&hub)));
+        let peers = peers.map(|(links, homes)| {
+            Peers::new(links, homes, Arc::clone(&watches), Arc::clone(&rooms), Arc::clone(&hub))
+        });
         if let Some(peers) = &peers {
+            tasks.spawn_vital("rooms_nodes", Arc::clone(&rooms).run_nodes(tasks.clone()));
             tasks.spawn_vital("presence_peers", Arc::clone(peers).run(tasks.clone()));
             tasks.spawn_vital("presence_owed", Arc::clone(peers).run_owed(tasks.clone()));
         }
@@ -99,6 +106,12 @@ impl Presence {
     #[must_use]
     pub fn correspondent(&self) -> Option<Arc<dyn Correspondent>> {
         self.peers.as_ref().map(|peers| Arc::new(Ear(Arc::clone(peers))) as Arc<dyn Correspondent>)
+    }
+
+    /// The same for what they say of rooms.
+    #[must_use]
+    pub fn rooms_correspondent(&self) -> Option<Arc<dyn Correspondent>> {
+        self.peers.as_ref().map(|_| Arc::new(RoomsEar(Arc::clone(&self.rooms))) as Arc<dyn Correspondent>)
     }
 
     /// What others see of players whose homes are other nodes; whoever is not in the answer cannot be told now.

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
 use super::homes::{Homes, ServedBy};
+use super::rooms::Rooms;
 use super::wants::Wants;
 use super::watch::Watches;
 use super::words::{self, Letter, Name, Question};
@@ -32,6 +33,7 @@ pub(super) struct Peers {
     pub(super) links: Arc<Links>,
     pub(super) homes: Arc<dyn Homes>,
     pub(super) watches: Arc<Watches>,
+    rooms: Arc<Rooms>,
     pub(super) hub: Arc<Hub>,
     pub(super) served_by: Mutex<ServedBy>,
     /// The shards that this node serves, as the others were told. Its lock keeps letters about it in order.
@@ -51,12 +53,14 @@ impl Peers {
         links: Arc<Links>,
         homes: Arc<dyn Homes>,
         watches: Arc<Watches>,
+        rooms: Arc<Rooms>,
         hub: Arc<Hub>,
     ) -> Arc<Self> {
         let shards = homes.shards();
         Arc::new(Self {
             links,
             watches,
+            rooms,
             hub,
             served_by: Mutex::new(ServedBy::nobody(shards)),
             serving: Mutex::new(vec![None; usize::from(shards)]),
@@ -95,14 +99,21 @@ impl Peers {
     /// Tells the others what has changed of what this node serves; the shards that it serves anew.
     fn tell_serving(&self) -> BTreeSet<ShardId> {
         let (mut serves, mut lost, mut begun) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut begun_rooms, mut lost_rooms) = (Vec::new(), Vec::new());
         let mut serving = self.serving.lock();
         self.homes.epochs_served(&mut |shard, now| {
             let Some(told) = serving.get_mut(usize::from(shard.number())).filter(|told| **told != now) else {
                 return;
             };
             match now {
-                Some(epoch) => serves.push((shard.number(), epoch.number())),
-                None => lost.push(shard.number()),
+                Some(epoch) => {
+                    serves.push((shard.number(), epoch.number()));
+                    begun_rooms.push((shard, epoch));
+                }
+                None => {
+                    lost.push(shard.number());
+                    lost_rooms.push(shard);
+                }
             }
             if now.is_some() && told.is_none() {
                 begun.insert(shard);
@@ -114,6 +125,8 @@ impl Peers {
             begun.iter().for_each(|shard| wants.clear(shard.number()));
         }
         if !serves.is_empty() || !lost.is_empty() {
+            // Before the others hear of it: what they answer must find the rooms here.
+            self.rooms.serving(&begun_rooms, &lost_rooms);
             let letter = words::write(&Letter::Serves { anew: false, serves, lost });
             for peer in self.links.peers() {
                 self.links.post(&peer, Topic::Presence, letter.clone());
@@ -128,6 +141,7 @@ impl Peers {
     }
 
     fn hear_serving(&self, from: &Owner, anew: bool, serves: Vec<(u16, u64)>, lost: Vec<u16>) {
+        self.rooms.hear_serving(from, anew, &serves, &lost);
         let mut served_by = self.served_by.lock();
         if anew {
             served_by.forget(from);
@@ -185,5 +199,25 @@ impl Correspondent for Ear {
     fn down(&self, peer: &Owner) {
         self.0.served_by.lock().forget(peer);
         self.0.wanted.lock().remove(peer);
+    }
+}
+
+/// Rooms as the links know them. A link that comes up needs no word: which shards its node serves is told by presence,
+/// and what rooms have to say follows from that.
+pub(super) struct RoomsEar(pub(super) Arc<Rooms>);
+
+impl Correspondent for RoomsEar {
+    fn letter(&self, from: &Owner, body: Bytes) {
+        self.0.hear(from, &body);
+    }
+
+    fn call(&self, _: Owner, _: Bytes) -> BoxFuture<'static, Option<Bytes>> {
+        Box::pin(ready(None))
+    }
+
+    fn up(&self, _: &Owner) {}
+
+    fn down(&self, peer: &Owner) {
+        self.0.lose(peer);
     }
 }

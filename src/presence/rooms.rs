@@ -3,6 +3,13 @@
 //! has changed. Soft state: after a crash it is made anew of the records. A room's counter goes on under the epoch of
 //! its own shard, which `app` tells, because this floor does not know `home`.
 
+mod asks;
+mod claims;
+mod letters;
+mod nodes;
+mod places;
+mod talk;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,13 +22,19 @@ use super::listeners::{Says, Tenure};
 use super::meters::Meters;
 use super::room::Room;
 use super::roster::{Member, Page};
-use super::seat::Seat;
+use super::seat::{Claim, Seat};
+use crate::clock;
 use crate::events::{Coalescing, Events, InRoom, RoomsOf};
-use crate::hub::{Hub, Mailbox, Push};
+use crate::hub::{Hub, Mailbox};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, Stamp, Version};
 
+pub use asks::NoHome;
+use claims::Outgoing;
+use letters::{Claimed, Letter, Named};
+pub(super) use nodes::{Nodes, Seated};
+
 /// The tenure of a home that never moves.
-pub(super) const FOR_EVER: Tenure = 1;
+const FOR_EVER: Tenure = 1;
 
 /// What rooms need to know.
 #[derive(Debug, Clone)]
@@ -59,29 +72,43 @@ pub enum NoPlace {
     RoomFull,
     /// There are all the rooms that there may be.
     TooManyRooms,
+    /// The room's home cannot be asked now.
+    NoHome,
 }
 
-/// More messages wait in the room than may.
+/// Why nothing was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMuchTalk;
+pub enum NotSaid {
+    /// More messages wait in the room than may.
+    TooMuchTalk,
+    /// The room's home is not known now.
+    NoHome,
+}
 
 /// A place in a room, kept until it is dropped: by then she has entered, or has not.
 pub struct Place {
     rooms: Arc<Rooms>,
     room: RoomName,
-    player: PlayerId,
+    number: u64,
+    /// The home, where that is another node.
+    kept_by: Option<Owner>,
 }
 
 /// All rooms of this node.
 pub struct Rooms {
     pub(super) settings: RoomSettings,
     me: Owner,
+    /// The other nodes, where there can be any.
+    nodes: Option<Nodes>,
     ground: Ground,
     rooms: DashMap<RoomName, Arc<Mutex<Room>>, ahash::RandomState>,
     count: AtomicUsize,
     /// Where counters of rooms that are gone have stood: new rooms begin above it.
     floor: AtomicU64,
-    /// Which rooms each player is in, as far as has been taken in. Its lock puts takers-in in order.
+    /// How many places were kept so far.
+    places: AtomicU64,
+    /// Which rooms each player is in, as far as has been taken in. Its lock puts takers-in in order, and what other
+    /// nodes are told of it.
     intake: Mutex<HashMap<PlayerId, Box<[RoomName]>, ahash::RandomState>>,
     /// Rooms with something to tell at the next tick.
     pub(super) owing: Coalescing<RoomName, ()>,
@@ -93,14 +120,22 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    pub(super) fn new(settings: RoomSettings, ground: Ground, hub: Arc<Hub>, events: Arc<Events>) -> Self {
+    pub(super) fn new(
+        settings: RoomSettings,
+        ground: Ground,
+        nodes: Option<Nodes>,
+        hub: Arc<Hub>,
+        events: Arc<Events>,
+    ) -> Self {
         Self {
             settings,
-            me: Owner::named(""),
+            me: nodes.as_ref().map_or_else(|| Owner::named(""), |nodes| nodes.post.me().clone()),
+            nodes,
             ground,
             rooms: DashMap::default(),
             count: AtomicUsize::new(0),
             floor: AtomicU64::new(0),
+            places: AtomicU64::new(0),
             intake: Mutex::default(),
             owing: Coalescing::default(),
             speaking: Coalescing::default(),
@@ -116,58 +151,91 @@ impl Rooms {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether the records of all members are in memory; else answers are partial.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        (self.ground.is_whole)()
-    }
-
     /// Takes in what records have said since the last time. Whoever looks at a room calls it first: her own change is
     /// among what it finds.
     pub fn catch_up(&self) {
         let mut intake = self.intake.lock();
+        let mut outgoing = Outgoing::default();
         for (player, rooms_of) in self.events.rooms.take() {
             let before = intake.remove(&player).unwrap_or_default();
             let (epoch, rooms) = match rooms_of {
-                RoomsOf::Here { epoch, rooms } => (epoch, rooms),
-                // Nobody else can have her.
-                RoomsOf::Elsewhere => (Epoch::of(u64::MAX), Vec::new()),
+                RoomsOf::Here { epoch, rooms } => (Some(epoch), rooms),
+                RoomsOf::Elsewhere => (None, Vec::new()),
             };
             for room in &before {
                 if !rooms.iter().any(|in_room| in_room.room == *room) {
-                    self.take_out(room, &player, epoch);
+                    self.take_out(room, &player, epoch, &mut outgoing);
                 }
             }
             for in_room in &rooms {
-                self.take_in(&player, in_room, epoch);
+                self.take_in(&player, in_room, epoch.unwrap_or_default(), &mut outgoing);
             }
             if !rooms.is_empty() {
                 let names = rooms.into_iter().map(|in_room| in_room.room).collect();
                 intake.insert(player, names);
             }
         }
+        if let Some(nodes) = &self.nodes {
+            nodes.send_claims(outgoing);
+        }
     }
 
-    fn take_in(&self, player: &PlayerId, in_room: &InRoom, epoch: Epoch) {
+    fn take_in(&self, player: &PlayerId, in_room: &InRoom, epoch: Epoch, outgoing: &mut Outgoing) {
         let mailboxes: Vec<_> =
             in_room.sessions.iter().filter_map(|session| self.mailbox(*session)).collect();
         let member = Member { online: in_room.online, meta: in_room.meta.clone() };
         let says = Says { member, epoch, sessions: u32::try_from(mailboxes.len()).unwrap_or(u32::MAX) };
-        let name = &in_room.room;
-        let room_epoch = (self.ground.epoch_of)(name);
-        self.with_room_made(name, |room| {
-            room.listeners.set(player, says.clone(), mailboxes);
-            self.with_seat(room, name, |seat| seat.claim(player, &self.me, says, room_epoch));
+        let (name, seated) = (&in_room.room, self.seated(&in_room.room));
+        let old = self.with_room_made(name, |room| {
+            if let Seated::Here(tenure) = seated {
+                let room_epoch = (self.ground.epoch_of)(name);
+                let old = self.with_seat(room, name, |seat| {
+                    seat.claim(player, says.clone(), (&self.me, tenure, 0), room_epoch)
+                });
+                self.untell(name, old.ok().flatten());
+            }
+            room.listeners.set(player, says.clone(), mailboxes)
         });
+        if let Some(nodes) = &self.nodes {
+            nodes.claim_moved(name, player, old.as_ref(), Some(&says));
+            if let Seated::At(home, _) = &seated
+                && old.as_ref() != Some(&says)
+            {
+                outgoing.put(home, Claimed::is_in(name, player, &says));
+            }
+        }
         self.owing.put(name.clone(), ());
     }
 
-    fn take_out(&self, name: &RoomName, player: &PlayerId, epoch: Epoch) {
-        let room_epoch = (self.ground.epoch_of)(name);
-        self.with_room(name, |room| {
-            room.listeners.remove(player);
-            self.with_seat(room, name, |seat| seat.leave(player, epoch, room_epoch));
+    /// She is in the room no more, as her record of this epoch says; without one it has gone to another home, which is
+    /// to say so.
+    fn take_out(&self, name: &RoomName, player: &PlayerId, epoch: Option<Epoch>, outgoing: &mut Outgoing) {
+        let seated = self.seated(name);
+        let old = self.with_room(name, |room| {
+            if matches!(seated, Seated::Here(_)) && room.seat.is_some() {
+                let room_epoch = (self.ground.epoch_of)(name);
+                let left = self.with_seat(room, name, |seat| match (epoch, &self.nodes) {
+                    (None, Some(_)) => {
+                        seat.orphan(player, &self.me);
+                        None
+                    }
+                    // Nobody else can have her.
+                    (None, None) => seat.leave(player, Epoch::of(u64::MAX), room_epoch),
+                    (Some(epoch), _) => seat.leave(player, epoch, room_epoch),
+                });
+                self.untell(name, left);
+            }
+            room.listeners.remove(player)
         });
+        if let Some(nodes) = &self.nodes {
+            nodes.claim_moved(name, player, old.flatten().as_ref(), None);
+            match (&seated, epoch) {
+                (Seated::At(home, _), Some(epoch)) => {
+                    outgoing.put(home, Claimed::is_out(name, player, epoch));
+                }
+                _ => nodes.sweep_soon(clock::now().mono_ms),
+            }
+        }
         self.owing.put(name.clone(), ());
         self.drop_if_empty(name);
     }
@@ -184,19 +252,24 @@ impl Rooms {
     /// [`NoPlace`].
     pub fn reserve(self: &Arc<Self>, name: &RoomName, player: &PlayerId) -> Result<Place, NoPlace> {
         self.catch_up();
-        let members_max = self.settings.members_max;
+        let number = self.reserve_place(name, player)?;
+        Ok(Place { rooms: Arc::clone(self), room: name.clone(), number, kept_by: None })
+    }
+
+    /// The number under which the place is kept.
+    fn reserve_place(&self, name: &RoomName, player: &PlayerId) -> Result<u64, NoPlace> {
+        let (members_max, number) = (self.settings.members_max, self.places.fetch_add(1, Ordering::Relaxed));
         let kept = self.with_room_made(name, |room| {
-            let is_new = room.seat.is_none();
-            if is_new && self.count() >= self.settings.rooms_max {
+            if room.seat.is_none() && self.count() >= self.settings.rooms_max {
                 return Err(NoPlace::TooManyRooms);
             }
-            let has_place = self.with_seat(room, name, |seat| seat.reserve(player, members_max));
-            if has_place { Ok(()) } else { Err(NoPlace::RoomFull) }
+            let has_place = self.with_seat(room, name, |seat| seat.reserve(player, number, members_max));
+            if has_place { Ok(number) } else { Err(NoPlace::RoomFull) }
         });
         if kept.is_err() {
             self.drop_if_empty(name);
         }
-        kept.map(|()| Place { rooms: Arc::clone(self), room: name.clone(), player: player.clone() })
+        kept
     }
 
     /// A session that has just entered gets to know the roster: its first page. What changes from now on is pushed,
@@ -204,7 +277,12 @@ impl Rooms {
     pub fn enter(&self, name: &RoomName, player: &PlayerId, session: SessionId) -> Page {
         self.catch_up();
         let page = self.with_room(name, |room| {
-            room.listeners.knows(player, session, FOR_EVER);
+            // What is not whole yet is told once more when it is.
+            let knows = match self.seated(name) {
+                Seated::Here(tenure) if self.nodes.is_none() || self.is_whole(name) => tenure,
+                _ => 0,
+            };
+            room.listeners.knows(player, session, knows);
             room.seat.as_mut().map(|seat| seat.page(None, self.settings.page_members_max))
         });
         page.flatten().unwrap_or_else(|| self.nobody(name))
@@ -225,35 +303,6 @@ impl Rooms {
         for name in rooms {
             self.with_room(name, |room| room.listeners.knows(player, session, 0));
             self.owing.put(name.clone(), ());
-        }
-    }
-
-    /// Says something to all sessions in a room, at once and in the same order to everybody; to how many.
-    ///
-    /// # Errors
-    /// [`TooMuchTalk`]: nothing was said.
-    pub fn speak(&self, name: &RoomName, message: Arc<Push>) -> Result<usize, TooMuchTalk> {
-        self.catch_up();
-        self.say(name, message)?;
-        let sessions = self.with_room(name, |room| room.seat.as_ref().map(Seat::sessions));
-        Ok(sessions.flatten().unwrap_or_default())
-    }
-
-    /// The same for who has caught up and may hold a record's lock: takes the room's lock for a moment, and counts
-    /// nobody.
-    ///
-    /// # Errors
-    /// [`TooMuchTalk`]: nothing was said.
-    pub fn say(&self, name: &RoomName, message: Arc<Push>) -> Result<(), TooMuchTalk> {
-        let most = self.settings.messages_waiting_max;
-        let said = self.with_room(name, |room| room.seat.as_mut().map(|seat| seat.speak(message, most)));
-        match said.flatten() {
-            None => Ok(()),
-            Some(false) => Err(TooMuchTalk),
-            Some(true) => {
-                self.speaking.put(name.clone(), ());
-                Ok(())
-            }
         }
     }
 
@@ -302,14 +351,29 @@ impl Rooms {
     fn drop_if_empty(&self, name: &RoomName) {
         self.rooms.remove_if(name, |_, cell| {
             let mut room = cell.lock();
-            if let Some(seat) = room.seat.take_if(|seat| seat.is_empty()) {
-                self.floor.fetch_max(seat.ver().version.number(), Ordering::Relaxed);
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                self.meters.rooms.decrement(1.0);
+            if room.seat.as_ref().is_some_and(Seat::is_empty) {
+                self.leave_seat(&mut room);
             }
             room.gone = room.seat.is_none() && room.listeners.is_empty();
             room.gone
         });
+    }
+
+    /// Forgets the home's side of a room.
+    fn leave_seat(&self, room: &mut Room) {
+        if let Some(seat) = room.seat.take() {
+            self.floor.fetch_max(seat.ver().version.number(), Ordering::Relaxed);
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.meters.rooms.decrement(1.0);
+            self.meters.members_moved(seat.count(), 0);
+        }
+    }
+
+    /// What another node said of a member does not stand any more.
+    fn untell(&self, name: &RoomName, claim: Option<Claim>) {
+        if let (Some(nodes), Some(claim)) = (&self.nodes, claim) {
+            nodes.untell(nodes.shard_of(name).number(), &claim);
+        }
     }
 
     /// A room without members.
@@ -322,7 +386,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         // She may have entered by now: what her record says comes before the place is given up.
         self.rooms.catch_up();
-        self.rooms.with_room(&self.room, |room| room.seat.as_mut().map(|seat| seat.release(&self.player)));
-        self.rooms.drop_if_empty(&self.room);
+        match (&self.kept_by, &self.rooms.nodes) {
+            (Some(home), Some(nodes)) => {
+                nodes.send(home, &Letter::Release { room: Named(self.room.clone()), place: self.number });
+            }
+            _ => self.rooms.release(&self.room, self.number),
+        }
     }
 }

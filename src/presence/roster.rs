@@ -106,6 +106,22 @@ impl<N> Roster<N> {
         self.members.get(player).map(|(_, note)| note)
     }
 
+    /// The same, to be changed.
+    pub fn note_of_mut(&mut self, player: &PlayerId) -> Option<&mut N> {
+        self.members.get_mut(player).map(|(_, note)| note)
+    }
+
+    /// What was noted of all members.
+    pub fn notes(&self) -> impl Iterator<Item = (&PlayerId, &N)> {
+        self.members.iter().map(|(player, (_, note))| (player, note))
+    }
+
+    /// Moves the counter into an epoch, though nothing else has changed: what it says from now on is later than what
+    /// any other home has said before.
+    pub fn lift(&mut self, epoch: Epoch) {
+        self.ver = Stamp::new(self.ver.epoch.max(epoch), self.ver.version.next());
+    }
+
     /// Makes somebody a member, or shows her as she is now; the note that this one replaces. `epoch` is the one under
     /// which the room is held.
     pub fn set(&mut self, player: &PlayerId, member: Member, note: N, epoch: Epoch) -> Option<N> {
@@ -130,7 +146,7 @@ impl<N> Roster<N> {
     }
 
     fn changed(&mut self, player: &PlayerId, before: Option<Member>, epoch: Epoch) {
-        self.ver = Stamp::new(self.ver.epoch.max(epoch), self.ver.version.next());
+        self.lift(epoch);
         if self.too_many || self.told.contains_key(player) {
             return;
         }

@@ -12,7 +12,8 @@ use protocol::reply::{Member as WireMember, Roster as WireRoster};
 use protocol::{Encoding, Text, Value};
 use tokio::time::{Instant, sleep_until};
 
-use super::rooms::{FOR_EVER, Rooms};
+use super::listeners::{Audience, Tenure, Words};
+use super::rooms::{NoHome, Rooms, Seated};
 use super::roster::{Diff, Member, Page};
 use crate::hub::{Mailbox, Push, PushKind, RoomWord};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
@@ -69,21 +70,60 @@ impl Rooms {
 
     /// Tells what has happened in a room since the last time.
     async fn tell(&self, name: &RoomName) {
-        let page_max = self.settings.page_members_max;
-        let turn = self.with_room(name, |room| room.turn(FOR_EVER, page_max));
+        let (Seated::Here(tenure) | Seated::At(_, tenure) | Seated::Nowhere(tenure)) = self.seated(name);
+        self.tell_arrived(name, tenure).await;
+        match self.seated(name) {
+            Seated::Here(tenure) => self.tell_turn(name, tenure).await,
+            Seated::At(home, tenure) => self.ask_for_whole(name, &home, tenure),
+            Seated::Nowhere(_) => {}
+        }
+    }
+
+    /// Where this node is the room's home: other nodes first, for they have to tell it in their turn.
+    async fn tell_turn(&self, name: &RoomName, tenure: Tenure) {
+        let (is_held, page_max) = (self.is_held(name), self.settings.page_members_max);
+        let turn = self.with_room(name, |room| {
+            room.turn((self.me(), tenure), is_held, page_max, |node| !self.is_busy(node))
+        });
         let Some(turn) = turn.flatten() else { return };
-        let mut to_told = Vec::with_capacity(1 + turn.messages.len());
-        to_told.extend(turn.diff.map(|diff| self.diff_push(name, diff)));
-        to_told.extend(turn.messages.iter().cloned());
+        let diff = turn.diff.map(|diff| self.diff_push(name, diff));
         let snapshot = turn.snapshot.map(|page| self.snapshot_push(name, page));
-        let to_newcomers: Vec<_> = snapshot.into_iter().chain(turn.messages.iter().cloned()).collect();
-        self.meters.messages.increment(turn.messages.len() as u64);
-        self.push_all(&to_told, &turn.audience.told).await;
-        self.push_all(&to_newcomers, &turn.audience.newcomers).await;
+        let messages: Vec<_> = turn.messages.into();
+        self.meters.messages.increment(messages.len() as u64);
+        self.tell_nodes(name, (turn.ver, &turn.hearers), (diff.as_ref(), snapshot.as_ref(), &messages));
+        for (node, count) in &turn.said {
+            self.send_said(node, name, *count);
+        }
+        if turn.some_wait {
+            self.owing.put(name.clone(), ());
+        }
+        self.push_audience(diff, snapshot, &messages, &turn.audience).await;
+    }
+
+    /// What a home elsewhere has told.
+    async fn tell_arrived(&self, name: &RoomName, tenure: Tenure) {
+        let arrived = self.with_room(name, |room| room.listeners.arrived(tenure)).unwrap_or_default();
+        for (Words { changes, whole, messages, .. }, audience) in arrived {
+            self.push_audience(changes, whole, &messages, &audience).await;
+        }
+    }
+
+    async fn push_audience(
+        &self,
+        changes: Option<Arc<Push>>,
+        whole: Option<Arc<Push>>,
+        messages: &[Arc<Push>],
+        audience: &Audience,
+    ) {
+        let with_messages =
+            |first: Option<Arc<Push>>| first.into_iter().chain(messages.iter().cloned()).collect::<Vec<_>>();
+        self.push_all(&with_messages(changes), &audience.told).await;
+        self.push_all(&with_messages(whole), &audience.newcomers).await;
+        self.push_all(messages, &audience.waiting).await;
     }
 
     async fn push_all(&self, pushes: &[Arc<Push>], mailboxes: &[Arc<Mailbox>]) {
-        if pushes.is_empty() {
+        if pushes.is_empty() || mailboxes.is_empty() {
             return;
         }
         self.meters.deliveries.increment((pushes.len() * mailboxes.len()) as u64);
@@ -98,10 +138,12 @@ impl Rooms {
     }
 
     /// One whom a service took out hears of it, though she is told no more.
-    pub fn tell_taken_out(&self, name: &RoomName, player: &PlayerId, sessions: &[SessionId]) {
-        let now = self.page(name, None, Some(0));
-        let body =
-            RoomBody { leaves: Some(vec![player.as_str().to_owned()]), ..body(name, now.ver, now.count) };
+    pub async fn tell_taken_out(&self, name: &RoomName, player: &PlayerId, sessions: &[SessionId]) {
+        // Whose home cannot be asked: later than whatever she was told.
+        let now = self.look_at(name, None, Some(0)).await;
+        let (ver, count) = now.map_or_else(|NoHome| (self.heard_last(name), 0), |now| (now.ver, now.count));
+        let leaves = Some(vec![player.as_str().to_owned()]);
+        let body = RoomBody { room: name.as_str().to_owned(), ver, count, leaves, ..RoomBody::default() };
         let push = push(name, &body, RoomWord::Whole);
         for session in sessions {
             self.hub.push(*session, &push);
@@ -134,7 +176,7 @@ impl Rooms {
         let body = RoomBody {
             members: Some(wire_members(members)),
             cursor: cursor.map(|cursor| cursor.as_str().to_owned()),
-            partial: (!self.is_whole()).then_some(true),
+            partial: (!self.is_whole(name)).then_some(true),
             ..body(name, ver, count)
         };
         push(name, &body, RoomWord::Whole)
@@ -161,17 +203,22 @@ impl Rooms {
         Ok(Some(packed.into()))
     }
 
-    /// One page as answers carry it.
+    /// One page of a room whose home is here, as answers carry it.
     #[must_use]
-    pub fn wire_roster(&self, page: Page) -> WireRoster {
-        WireRoster {
-            ver: wire_ver(page.ver),
-            count: wire_count(page.count),
-            members: wire_members(page.members),
-            cursor: page.cursor.map(|cursor| cursor.as_str().to_owned()),
-            partial: (!self.is_whole()).then_some(true),
-            ..WireRoster::default()
-        }
+    pub fn wire_roster(&self, name: &RoomName, page: Page) -> WireRoster {
+        wire_page(page, !self.is_whole(name))
+    }
+}
+
+/// One page as answers carry it.
+pub(super) fn wire_page(page: Page, partial: bool) -> WireRoster {
+    WireRoster {
+        ver: wire_ver(page.ver),
+        count: wire_count(page.count),
+        members: wire_members(page.members),
+        cursor: page.cursor.map(|cursor| cursor.as_str().to_owned()),
+        partial: partial.then_some(true),
+        ..WireRoster::default()
     }
 }
 

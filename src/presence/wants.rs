@@ -21,14 +21,24 @@ pub(super) struct Digest {
 impl Digest {
     /// With one player more.
     pub(super) fn add(&mut self, player: &PlayerId) {
-        self.count = self.count.wrapping_add(1);
-        self.sum ^= xxhash_rust::xxh3::xxh3_64(player.as_str().as_bytes());
+        self.add_sum(xxhash_rust::xxh3::xxh3_64(player.as_str().as_bytes()));
     }
 
     /// With one fewer.
     pub(super) fn remove(&mut self, player: &PlayerId) {
+        self.remove_sum(xxhash_rust::xxh3::xxh3_64(player.as_str().as_bytes()));
+    }
+
+    /// With one more of whatever this stands for.
+    pub(super) const fn add_sum(&mut self, sum: u64) {
+        self.count = self.count.wrapping_add(1);
+        self.sum ^= sum;
+    }
+
+    /// With one fewer.
+    pub(super) const fn remove_sum(&mut self, sum: u64) {
         self.count = self.count.wrapping_sub(1);
-        self.sum ^= xxhash_rust::xxh3::xxh3_64(player.as_str().as_bytes());
+        self.sum ^= sum;
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 2 * protocol::limits::FRAME_BYTES_MA
 const DEVICES_MAX: usize = 1_024;
 const DEVICE_BYTES_MAX: usize = 64;
 /// What an epoch stays below, so that Lua's doubles hold it.
-const EPOCH_MAX: u64 = 1 << 53;
+pub(super) const EPOCH_MAX: u64 = 1 << 53;
 
 /// A player's id.
 #[derive(Debug, Clone, PartialEq, Eq)]

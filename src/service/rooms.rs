@@ -25,8 +25,8 @@ use crate::home::record::rooms::Meta;
 use crate::home::{Applied, Cell, HomeError};
 use crate::hub::{Push, PushKind};
 use crate::ids::RoomName;
-use crate::presence::NoPlace;
-use crate::wire::wire_stamp;
+use crate::presence::{NoHome, NoPlace, NotSaid};
+use crate::wire::{RETRY_AFTER_MS, wire_stamp};
 
 /// Stands before the room in the id of a message to one: no player's id begins so.
 const TO_ROOM: &str = "\u{1}room:";
@@ -61,9 +61,11 @@ pub(super) async fn look(
         Some(Err(_)) => return Err(Problem::bad_request("limit: a number")),
     };
     let rooms = service.presence.rooms();
-    let page = rooms.page(&room, asked.cursor.as_deref(), limit);
-    service.home.may_answer_for(&room)?;
-    Ok(Json(RoomView { room: room.as_str().to_owned(), roster: rooms.wire_roster(page) }))
+    let roster = rooms.look_at(&room, asked.cursor.as_deref(), limit).await.map_err(|NoHome| no_home())?;
+    if rooms.is_here(&room) {
+        service.home.may_answer_for(&room)?;
+    }
+    Ok(Json(RoomView { room: room.as_str().to_owned(), roster }))
 }
 
 #[derive(Deserialize)]
@@ -94,7 +96,7 @@ pub(super) async fn put_in(
     };
     let cell = service.home.find_serving(&player).await?;
     let cell = cell.ok_or_else(|| Problem::not_found("the player has no session"))?;
-    let Applied { value: sessions, stamp } = service.put_member_in(&cell, &room, meta)?;
+    let Applied { value: sessions, stamp } = service.put_member_in(&cell, &room, meta).await?;
     service.durable(&cell, stamp).await?;
     service.home.may_answer(&player)?;
     Ok(Json(PutIn { stamp: wire_stamp(stamp), sessions }))
@@ -113,7 +115,7 @@ pub(super) async fn take_out(
         service.home.may_answer(&player)?;
         return Err(not_in());
     }
-    service.presence.rooms().tell_taken_out(&room, &player, &taken.value);
+    service.presence.rooms().tell_taken_out(&room, &player, &taken.value).await;
     service.durable(&cell, taken.stamp).await?;
     service.home.may_answer(&player)?;
     Ok(StatusCode::NO_CONTENT)
@@ -144,12 +146,13 @@ pub(super) async fn say(
     let to = [TO_ROOM, room.as_str()].concat();
     let id = key.map_or_else(rand::random, |key| message_id(caller.name(), &to, key));
     let push = message(id, saying.data, &room, caller.name())?;
+    service.presence.rooms().seek(&room).await.map_err(|NoHome| no_home())?;
     service.home.may_answer_for(&room)?;
-    let mut is_refused = false;
+    let mut not_said = None;
     let send = || match service.presence.rooms().speak(&room, push) {
         Ok(delivered) => u32::try_from(delivered).unwrap_or(u32::MAX),
-        Err(_) => {
-            is_refused = true;
+        Err(why) => {
+            not_said = Some(why);
             0
         }
     };
@@ -157,10 +160,17 @@ pub(super) async fn say(
         Some(_) => service.repeats.once(id, clock::now(), send),
         None => send(),
     };
-    if is_refused {
-        return Err(HomeError::Refused(Refusal::TooMuchTalk).into());
+    match not_said {
+        Some(NotSaid::TooMuchTalk) => return Err(HomeError::Refused(Refusal::TooMuchTalk).into()),
+        Some(NotSaid::NoHome) => return Err(no_home().into()),
+        None => {}
     }
     Ok(Json(Said { id: text_of(id), delivered }))
+}
+
+/// The room's home cannot be asked now.
+const fn no_home() -> HomeError {
+    HomeError::NotHome { retry_after_ms: RETRY_AFTER_MS }
 }
 
 fn message(id: u128, data: Value, room: &RoomName, service: &str) -> Result<Arc<Push>, Problem> {
@@ -181,14 +191,14 @@ fn message(id: u128, data: Value, room: &RoomName, service: &str) -> Result<Arc<
 
 impl Service {
     /// Puts a player in with all her sessions; how many those are.
-    fn put_member_in(
+    async fn put_member_in(
         &self,
         cell: &Arc<Cell>,
         room: &RoomName,
         meta: Option<Meta>,
     ) -> Result<Applied<usize>, HomeError> {
         // Kept until she is seen in the room, so that no other takes it meanwhile.
-        let place = self.presence.rooms().reserve(room, cell.player());
+        let place = self.presence.rooms().keep_place(room, cell.player()).await;
         let applied = self.home.apply(cell, clock::now(), |record, ctx| {
             record.put_in(ctx, room, meta, place.is_ok())?;
             Ok(record.membership(room).map_or(0, |membership| membership.sessions.len()))
@@ -197,6 +207,7 @@ impl Service {
             (Err(HomeError::Refused(Refusal::RoomFull)), Err(NoPlace::TooManyRooms)) => {
                 Err(HomeError::Overloaded)
             }
+            (Err(HomeError::Refused(Refusal::RoomFull)), Err(NoPlace::NoHome)) => Err(no_home()),
             (applied, _) => applied,
         }
     }

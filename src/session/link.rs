@@ -65,6 +65,8 @@ pub struct Link<S> {
     is_swollen: bool,
     is_settled: bool,
     is_leaving: bool,
+    /// A request waits to be carried out, and all that come behind it.
+    is_held: bool,
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -117,6 +119,7 @@ impl<S: LinkSocket> Link<S> {
             is_swollen: true,
             is_settled: false,
             is_leaving: false,
+            is_held: false,
             place: None,
         };
         if !owed.is_empty() {
@@ -338,11 +341,18 @@ impl<S: LinkSocket> Link<S> {
             }
             Answer::Logout => Some(Closed::ByServer(closing_of(CloseCode::Done, "logged out"))),
             Answer::Gone => Some(Closed::SessionGone),
+            Answer::Again(again) => {
+                self.is_held = false;
+                let sessions = Arc::clone(&self.sessions);
+                let answer = sessions.go_on(self.me()?, clock::now(), *again);
+                self.answer(reference, answer)
+            }
         }
     }
 
     fn wait_for(&mut self, reference: u32, waiting: Waiting) {
         self.is_leaving |= matches!(waiting, Waiting::Farewell(_));
+        self.is_held |= matches!(waiting, Waiting::Held(_));
         let sessions = Arc::clone(&self.sessions);
         let later: Later = Box::pin(async move {
             let started = std::time::Instant::now();

@@ -49,7 +49,7 @@ impl Meters {
             Answer::Ok(Body::Changed(changed)) if changed.dup == Some(true) => "dup",
             Answer::Ok(Body::Roster(roster)) if roster.dup == Some(true) => "dup",
             Answer::Ok(_) | Answer::Logout => "ok",
-            Answer::Later(_) => "later",
+            Answer::Later(_) | Answer::Again(_) => "later",
             Answer::Error(error) => error.code.name(),
             Answer::Gone => ErrorCode::NotResumable.name(),
         };

@@ -32,6 +32,7 @@ mod readme;
 mod replay;
 mod reviewed;
 mod rooms;
+mod rooms_elsewhere;
 mod routing;
 mod sessions;
 mod shapes;

@@ -20,11 +20,11 @@ const ROOM: &str = "party:7";
 
 /// A room as its clients know it: the first answer or snapshot, and then every push.
 #[derive(Debug, Default, Clone, PartialEq)]
-struct Seen {
-    ver: (u64, u64),
-    count: u64,
+pub(crate) struct Seen {
+    pub(crate) ver: (u64, u64),
+    pub(crate) count: u64,
     /// Whether each is online, and her meta.
-    members: BTreeMap<String, (bool, Value)>,
+    pub(crate) members: BTreeMap<String, (bool, Value)>,
 }
 
 fn ver_of(body: &Value) -> (u64, u64) {
@@ -33,7 +33,7 @@ fn ver_of(body: &Value) -> (u64, u64) {
 
 impl Seen {
     /// What an answer or a snapshot shows: the whole room.
-    fn of(body: &Value) -> Self {
+    pub(crate) fn of(body: &Value) -> Self {
         let mut seen = Self { ver: ver_of(body), count: body["count"].as_u64().unwrap(), ..Self::default() };
         seen.takes(&body["members"]);
         seen
@@ -48,7 +48,7 @@ impl Seen {
     }
 
     /// Hears a push, as the specification says that a client does.
-    fn hears(&mut self, push: &Value) {
+    pub(crate) fn hears(&mut self, push: &Value) {
         if ver_of(push) <= self.ver {
             return;
         }

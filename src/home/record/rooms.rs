@@ -8,6 +8,9 @@ use super::{Admission, Context, LinkState, Record, Refusal};
 use crate::events::{InRoom, RoomsOf};
 use crate::ids::{RoomName, RoomPattern, SessionId};
 
+/// What a session without the right to a room is told.
+const NO_RIGHT: Refusal = Refusal::Forbidden("neither the token nor the configuration opens this room");
+
 /// A member's own meta, a MessagePack map; `None` is the empty one.
 pub type Meta = Option<Arc<[u8]>>;
 
@@ -67,6 +70,27 @@ impl Record {
             || self.membership(room).is_some_and(|membership| membership.by_service)
     }
 
+    /// Judges whether a session may enter a room; changes nothing. Says whether its player needs a place there.
+    ///
+    /// # Errors
+    /// [`Refusal::CseqGap`], [`Refusal::Forbidden`], [`Refusal::TooLarge`], [`Refusal::NoSession`].
+    pub fn may_join(
+        &self,
+        ctx: Context<'_>,
+        id: SessionId,
+        room: &RoomName,
+        cseq: Option<u64>,
+    ) -> Result<bool, Refusal> {
+        if self.admit(ctx, id, cseq)? == Admission::Repeat {
+            return Ok(false);
+        }
+        if !self.may_enter(ctx, id, room) {
+            return Err(NO_RIGHT);
+        }
+        self.has_place(ctx, &[id], room, true)?;
+        Ok(self.membership(room).is_none())
+    }
+
     /// Enters a room; one who is in it already only changes her meta.
     ///
     /// # Errors
@@ -78,7 +102,7 @@ impl Record {
             return Ok(Admission::Repeat);
         }
         if !self.may_enter(ctx, id, join.room) {
-            return Err(Refusal::Forbidden("neither the token nor the configuration opens this room"));
+            return Err(NO_RIGHT);
         }
         self.has_place(ctx, &[id], join.room, join.has_place)?;
         self.accept(ctx, id, join.cseq)?;

@@ -55,11 +55,7 @@ impl Sessions {
             Request::RoomMembers(asked) => self.room_members(me, now, asked),
             Request::RoomMeta(change) => self.room_meta(me, now, change),
         };
-        match carried {
-            Ok(answer) => answer,
-            Err(HomeError::Refused(Refusal::NoSession)) => Answer::Gone,
-            Err(error) => Answer::Error(Box::new(error_of(&error))),
-        }
+        answered(carried)
     }
 
     fn logout(&self, me: &Attachment, now: Now) -> Carried {
@@ -100,6 +96,14 @@ impl Sessions {
                 Answer::Later(Waiting::Durable { cell, committed, changed, ack })
             }
         }
+    }
+}
+
+fn answered(carried: Carried) -> Answer {
+    match carried {
+        Ok(answer) => answer,
+        Err(HomeError::Refused(Refusal::NoSession)) => Answer::Gone,
+        Err(error) => Answer::Error(Box::new(error_of(&error))),
     }
 }
 

@@ -1,22 +1,24 @@
-//! Rooms, as `dispatch` carries them out: the record says who is in, then the room is looked at or spoken in.
+//! Rooms, as `dispatch` carries them out: the record says who is in, then the room is looked at or spoken in. Where its
+//! home is elsewhere, whoever needs a place there is held until it is kept, and what comes behind with her.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use protocol::codes::ErrorCode;
-use protocol::reply::Changed;
+use protocol::reply::{Changed, ErrorBody, Roster};
 use protocol::request::{RoomJoin, RoomLeave, RoomMembers, RoomMeta, RoomSend};
 use protocol::{Text, Value};
 
-use super::{Carried, refused};
+use super::{Carried, answered, refused};
 use crate::clock::Now;
 use crate::home::record::rooms::{Join, Meta};
 use crate::home::record::{Admission, Refusal};
 use crate::home::{Applied, HomeError};
 use crate::ids::RoomName;
-use crate::presence::NoPlace;
-use crate::session::answer::{Answer, Body};
+use crate::presence::{NoPlace, NotSaid, Place};
+use crate::session::answer::{Again, Answer, Body, Held, Joining, Saying, Waiting};
 use crate::session::{Attachment, Sessions};
-use crate::wire::wire_stamp;
+use crate::wire::{RETRY_AFTER_MS, wire_stamp};
 
 impl Sessions {
     pub(super) fn room_join(&self, me: &Attachment, now: Now, join: &RoomJoin<'_>) -> Carried {
@@ -25,25 +27,81 @@ impl Sessions {
             Ok(meta) => meta,
             Err(message) => return Ok(refused(ErrorCode::TooLarge, message)),
         };
-        let rooms = self.presence.rooms();
-        // Kept until she is seen in the room, so that no other takes it meanwhile.
-        let place = rooms.reserve(&room, me.cell.player());
-        let has_place = place.is_ok();
-        let applied = self.home.apply(&me.cell, now, |record, ctx| {
-            record.join(ctx, me.session, Join { room: &room, meta, has_place, cseq: join.cseq })
-        });
-        let Applied { value: admission, stamp } = match (applied, &place) {
+        let (rooms, cseq) = (self.presence.rooms(), join.cseq);
+        if rooms.is_here(&room) {
+            // Kept until she is seen in the room, so that no other takes it meanwhile.
+            let place = rooms.reserve(&room, me.cell.player());
+            return self.join_with(me, now, Joining { room, meta, cseq }, place);
+        }
+        let judged =
+            self.home.apply(&me.cell, now, |record, ctx| record.may_join(ctx, me.session, &room, cseq))?;
+        let join = Joining { room, meta, cseq };
+        if !judged.value {
+            return self.join_in(me, now, join, true);
+        }
+        let player = me.cell.player().clone();
+        Ok(Answer::Later(Waiting::Held(Box::new(Held::Join { player, join }))))
+    }
+
+    /// Enters a room in which a place is kept, or for which there is none.
+    fn join_with(&self, me: &Attachment, now: Now, join: Joining, place: Result<Place, NoPlace>) -> Carried {
+        if place.as_ref().err() == Some(&NoPlace::NoHome) {
+            return Ok(no_home());
+        }
+        match (self.join_in(me, now, join, place.is_ok()), place) {
             (Err(HomeError::Refused(Refusal::RoomFull)), Err(NoPlace::TooManyRooms)) => {
-                return Err(HomeError::Overloaded);
+                Err(HomeError::Overloaded)
             }
-            (applied, _) => applied?,
+            (answer, _) => answer,
+        }
+    }
+
+    fn join_in(&self, me: &Attachment, now: Now, join: Joining, has_place: bool) -> Carried {
+        let Joining { room, meta, cseq } = join;
+        let Applied { value: admission, stamp } = self.home.apply(&me.cell, now, |record, ctx| {
+            record.join(ctx, me.session, Join { room: &room, meta, has_place, cseq })
+        })?;
+        let (rooms, player, session) = (self.presence.rooms(), me.cell.player(), me.session);
+        let so_far = Roster {
+            stamp: Some(wire_stamp(stamp)),
+            dup: (admission == Admission::Repeat).then_some(true),
+            prov: me.provisional(),
+            ..Roster::default()
         };
-        let page = rooms.enter(&room, me.cell.player(), me.session);
-        let mut roster = rooms.wire_roster(page);
-        roster.stamp = Some(wire_stamp(stamp));
-        roster.dup = (admission == Admission::Repeat).then_some(true);
-        roster.prov = me.provisional();
-        Ok(Answer::Ok(Body::Roster(roster)))
+        if !rooms.is_here(&room) {
+            let (player, roster) = (player.clone(), Box::new(so_far));
+            return Ok(Answer::Later(Waiting::Entered { room, player, session, roster }));
+        }
+        let page = rooms.enter(&room, player, session);
+        let Roster { stamp, dup, prov, .. } = so_far;
+        Ok(Answer::Ok(Body::Roster(Roster { stamp, dup, prov, ..rooms.wire_roster(&room, page) })))
+    }
+
+    /// Waits for what must be known of a room's home before the request is carried out.
+    pub(super) async fn held(&self, held: Held) -> Again {
+        let rooms = self.presence.rooms();
+        match held {
+            Held::Join { player, join } => {
+                let place = rooms.keep_place(&join.room, &player).await;
+                Again::Join(join, place)
+            }
+            Held::Say(saying) => {
+                // Whether that was in vain is seen when it is said.
+                let _ = rooms.seek(&saying.room).await;
+                Again::Say(saying)
+            }
+        }
+    }
+
+    /// Carries out a request that was held.
+    pub(in crate::session) fn go_on(&self, me: &Attachment, now: Now, again: Again) -> Answer {
+        let carried = match again {
+            Again::Join(join, place) => self.join_with(me, now, join, place),
+            Again::Say(saying) => {
+                self.say_in(me, now, &saying).map(|said| said.map_or_else(no_home, |said| changed(me, said)))
+            }
+        };
+        answered(carried)
     }
 
     pub(super) fn room_leave(&self, me: &Attachment, now: Now, leave: &RoomLeave<'_>) -> Carried {
@@ -69,16 +127,34 @@ impl Sessions {
     pub(super) fn room_send(&self, me: &Attachment, now: Now, send: &RoomSend<'_>) -> Carried {
         let Ok(room) = RoomName::parse(send.room.as_str()) else { return Ok(not_a_name()) };
         let message = self.message_of(me, send.cseq, &send.data, Some(&room));
-        let rooms = self.presence.rooms();
+        let saying = Saying { room, message, cseq: send.cseq };
+        Ok(match self.say_in(me, now, &saying)? {
+            Some(said) => changed(me, said),
+            None => Answer::Later(Waiting::Held(Box::new(Held::Say(saying)))),
+        })
+    }
+
+    /// Says something in a room; `None` while nobody knows its home, and then nothing was done.
+    fn say_in(
+        &self,
+        me: &Attachment,
+        now: Now,
+        saying: &Saying,
+    ) -> Result<Option<Applied<Admission>>, HomeError> {
+        let Saying { room, message, cseq } = saying;
+        let (rooms, mut has_home) = (self.presence.rooms(), true);
         rooms.catch_up();
         let applied = self.home.apply(&me.cell, now, |record, ctx| {
-            if record.may_speak(ctx, me.session, &room, send.cseq)? == Admission::New {
+            if record.may_speak(ctx, me.session, room, *cseq)? == Admission::New {
                 // In line before the counter moves: what the room cannot take is refused, and uses no number.
-                rooms.say(&room, message).map_err(|_| Refusal::TooMuchTalk)?;
+                rooms.say(room, Arc::clone(message)).map_err(|why| {
+                    has_home = why != NotSaid::NoHome;
+                    Refusal::TooMuchTalk
+                })?;
             }
-            record.mark(ctx, me.session, send.cseq)
-        })?;
-        Ok(changed(me, applied))
+            record.mark(ctx, me.session, *cseq)
+        });
+        if has_home { applied.map(Some) } else { Ok(None) }
     }
 
     pub(super) fn room_members(&self, me: &Attachment, now: Now, asked: &RoomMembers<'_>) -> Carried {
@@ -92,9 +168,13 @@ impl Sessions {
             }
         })?;
         let limit = asked.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let rooms = self.presence.rooms();
-        let page = rooms.page(&room, asked.cursor.as_ref().map(Text::as_str), limit);
-        Ok(Answer::Ok(Body::Roster(rooms.wire_roster(page))))
+        let (rooms, after) = (self.presence.rooms(), asked.cursor.as_ref().map(Text::as_str));
+        if !rooms.is_here(&room) {
+            let after = after.map(str::to_owned);
+            return Ok(Answer::Later(Waiting::Members { room, after, limit }));
+        }
+        let page = rooms.page(&room, after, limit);
+        Ok(Answer::Ok(Body::Roster(rooms.wire_roster(&room, page))))
     }
 
     fn meta(&self, meta: &BTreeMap<Text<'_>, Value>) -> Result<Meta, &'static str> {
@@ -109,6 +189,12 @@ fn changed(me: &Attachment, applied: Applied<Admission>) -> Answer {
         prov: me.provisional(),
         ..Changed::default()
     }))
+}
+
+/// A room whose home cannot be asked now: nothing was done.
+pub(super) fn no_home() -> Answer {
+    let body = ErrorBody::new(ErrorCode::NotHome, "the home of this room cannot be asked now");
+    Answer::Error(Box::new(body.after(RETRY_AFTER_MS)))
 }
 
 fn not_a_name() -> Answer {

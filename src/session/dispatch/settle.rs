@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use protocol::codes::ErrorCode;
-use protocol::reply::{ErrorBody, Sent};
+use protocol::reply::{ErrorBody, Roster, Sent};
 use protocol::request::Ack;
 
+use super::rooms::no_home;
 use crate::home::Durability;
+use crate::presence::NoHome;
 use crate::session::Sessions;
 use crate::session::answer::{Answer, Body, Waiting};
 use crate::session::words::{applied_only, presences};
@@ -62,6 +64,31 @@ impl Sessions {
                             ..body.after(RETRY_AFTER_MS)
                         }))
                     }
+                }
+            }
+            Waiting::Held(held) => Answer::Again(Box::new(self.held(*held).await)),
+            Waiting::Entered { room, player, session, roster } => {
+                match self.presence.rooms().enter_elsewhere(&room, &player, session).await {
+                    Ok(told) => {
+                        let Roster { stamp, dup, prov, .. } = *roster;
+                        Answer::Ok(Body::Roster(Roster { stamp, dup, prov, ..told }))
+                    }
+                    Err(NoHome) => {
+                        let body = ErrorBody::new(
+                            ErrorCode::NotHome,
+                            "the room's home does not tell who is in; it follows",
+                        );
+                        Answer::Error(Box::new(ErrorBody {
+                            applied: Some(true),
+                            ..body.after(RETRY_AFTER_MS)
+                        }))
+                    }
+                }
+            }
+            Waiting::Members { room, after, limit } => {
+                match self.presence.rooms().look_at(&room, after.as_deref(), limit).await {
+                    Ok(roster) => Answer::Ok(Body::Roster(roster)),
+                    Err(NoHome) => no_home(),
                 }
             }
             Waiting::Farewell(committed) => {

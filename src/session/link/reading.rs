@@ -66,8 +66,12 @@ impl<S: LinkSocket> Link<S> {
         done.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Whether one more command may wait for the store; else the link is not read.
+    /// Whether one more command may wait for the store, and none waits before it is carried out; else the link is not
+    /// read.
     fn may_read(&self) -> bool {
+        if self.is_held {
+            return false;
+        }
         let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.len());
         waiting < self.sessions.settings.durable_in_flight_max
     }

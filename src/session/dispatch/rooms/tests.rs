@@ -271,7 +271,7 @@ impl House {
 
     /// A page as an answer brings it: the first one begins the client's picture anew.
     fn learn(&mut self, session: SessionId, room: &RoomName, page: Page) {
-        let wire = self.rooms().wire_roster(page);
+        let wire = self.rooms().wire_roster(room, page);
         let client = self.clients.get_mut(&session).unwrap();
         client.seen.insert(room.clone(), (wire.ver, shown(&wire.members).collect()));
     }
@@ -282,7 +282,7 @@ impl House {
         let mut page = rooms.page(room, None, None);
         while let Some(cursor) = page.cursor.take() {
             page = rooms.page(room, Some(cursor.as_str()), None);
-            let wire = rooms.wire_roster(page.clone());
+            let wire = rooms.wire_roster(room, page.clone());
             let client = self.clients.get_mut(&session).unwrap();
             client.seen.get_mut(room).unwrap().1.extend(shown(&wire.members));
         }
@@ -377,7 +377,7 @@ impl House {
             }
             (Step::TakeOut, _) => {
                 let out = self.change(who, |record, _| Ok(record.take_out(room))).unwrap();
-                self.rooms().tell_taken_out(room, &self.players[who].0, &out);
+                self.rooms().tell_taken_out(room, &self.players[who].0, &out).await;
                 for session in out {
                     self.clients.get_mut(&session).unwrap().seen.remove(room);
                 }
@@ -421,7 +421,7 @@ impl House {
             assert!(before.is_none_or(|before| before <= ver), "{before:?} then {ver:?}");
             cursor = page.cursor.clone();
             let count = page.count;
-            seen.extend(shown(&rooms.wire_roster(page).members));
+            seen.extend(shown(&rooms.wire_roster(room, page).members));
             if cursor.is_none() {
                 break count;
             }

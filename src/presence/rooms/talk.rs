@@ -1,0 +1,200 @@
+//! What is said in rooms, and what is told of them, between nodes. A message goes to the home at once, which says it to
+//! everybody in one order; a node keeps what it has sent there until it is told, says it once more where the home has
+//! moved, and sends no more meanwhile than may wait. The home tells each node that has members.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::letters::{Letter, Named, Told};
+use super::nodes::Seated;
+use super::{NotSaid, Rooms};
+use crate::hub::{Push, PushKind, RoomWord};
+use crate::ids::{Owner, RoomName, Stamp};
+use crate::presence::listeners::{Tenure, Words};
+use crate::presence::seat::Hearer;
+use crate::presence::words::{self, MESSAGE_BYTES_MAX};
+
+/// Bytes of messages in one letter, about: a link hears that letters were seen by their number, and must hear it in time.
+const LETTER_BYTES: usize = 16 * 1024;
+
+impl Rooms {
+    /// Says something to all sessions in a room whose home is here, at once and in the same order to everybody; to how
+    /// many.
+    ///
+    /// # Errors
+    /// [`NotSaid`]: nothing was said.
+    pub fn speak(&self, name: &RoomName, message: Arc<Push>) -> Result<usize, NotSaid> {
+        self.catch_up();
+        if !self.is_here(name) {
+            return Err(NotSaid::NoHome);
+        }
+        self.say(name, message)?;
+        let sessions = self.with_room(name, |room| room.seat.as_ref().map(super::Seat::sessions));
+        Ok(sessions.flatten().unwrap_or_default())
+    }
+
+    /// The same wherever the home is, for who has caught up and may hold a record's lock: takes the room's lock for a
+    /// moment, and counts nobody.
+    ///
+    /// # Errors
+    /// [`NotSaid`]: nothing was said.
+    pub fn say(&self, name: &RoomName, message: Arc<Push>) -> Result<(), NotSaid> {
+        let most = self.settings.messages_waiting_max;
+        let said = match self.seated(name) {
+            Seated::Nowhere(_) => return Err(NotSaid::NoHome),
+            Seated::Here(_) => {
+                let said =
+                    self.with_room(name, |room| room.seat.as_mut().map(|seat| seat.speak(message, most)));
+                if said.flatten() == Some(true) {
+                    self.speaking.put(name.clone(), ());
+                }
+                said.flatten()
+            }
+            Seated::At(home, _) => self.with_room(name, |room| {
+                let has_place = room.listeners.say(&message, most);
+                if let Some(nodes) = self.nodes.as_ref().filter(|_| has_place) {
+                    // Under the room's lock: what is sent stands in the order in which it is kept.
+                    let body = message.msgpack().clone();
+                    nodes.send(&home, &Letter::Say { room: Named(name.clone()), body });
+                }
+                has_place
+            }),
+        };
+        if said == Some(false) { Err(NotSaid::TooMuchTalk) } else { Ok(()) }
+    }
+
+    /// A session of another node says something in a room whose home is here.
+    pub(super) fn hear_say(&self, from: &Owner, name: &RoomName, body: Bytes) {
+        // Whose home is not here any more: it is said once more where it is.
+        if body.len() > MESSAGE_BYTES_MAX || !self.is_here(name) {
+            return;
+        }
+        let message = Arc::new(Push::new(PushKind::Message, body));
+        let said = self.with_room(name, |room| room.seat.as_mut().map(|seat| seat.speak_for(from, message)));
+        match said.flatten() {
+            Some(true) => self.speaking.put(name.clone(), ()),
+            Some(false) => {
+                tracing::warn!(operation = "rooms", %from, "it says more in a room than may wait: some is lost");
+                self.send_said(from, name, 1);
+            }
+            // Nobody hears it.
+            None => self.send_said(from, name, 1),
+        }
+    }
+
+    /// Tells a node how many of its messages are told.
+    pub(in crate::presence) fn send_said(&self, to: &Owner, name: &RoomName, count: u32) {
+        if let Some(nodes) = &self.nodes {
+            nodes.send(to, &Letter::Said { room: Named(name.clone()), count });
+        }
+    }
+
+    /// So many messages of this node are told.
+    pub(super) fn hear_said(&self, name: &RoomName, count: u32) {
+        self.with_room(name, |room| room.listeners.said(usize::try_from(count).unwrap_or(usize::MAX)));
+        self.drop_if_empty(name);
+    }
+
+    /// Whether a room is made anew here, and nothing is to be told of its roster meanwhile.
+    pub(in crate::presence) fn is_held(&self, name: &RoomName) -> bool {
+        self.nodes.as_ref().is_some_and(|nodes| nodes.is_rebuilding(nodes.shard_of(name)))
+    }
+
+    /// Whether snapshots for a node have to wait.
+    pub(in crate::presence) fn is_busy(&self, node: &Owner) -> bool {
+        self.nodes.as_ref().is_some_and(|nodes| nodes.post.is_busy(node))
+    }
+
+    pub(in crate::presence) const fn me(&self) -> &Owner {
+        &self.me
+    }
+
+    /// Tells other nodes what is told here: each part is encoded once.
+    pub(in crate::presence) fn tell_nodes(
+        &self,
+        name: &RoomName,
+        (ver, hearers): (Stamp, &[Hearer]),
+        (diff, snapshot, messages): (Option<&Arc<Push>>, Option<&Arc<Push>>, &[Arc<Push>]),
+    ) {
+        let Some(nodes) = self.nodes.as_ref().filter(|_| !hearers.is_empty()) else { return };
+        let of = |push: Option<&Arc<Push>>| push.map(|push| push.msgpack().clone());
+        let number = match diff.map(|diff| diff.kind()) {
+            Some(PushKind::Room { says: RoomWord::Changes(number), .. }) => of(Some(number)),
+            Some(_) => of(diff),
+            None => None,
+        };
+        let changes =
+            diff.filter(|diff| matches!(diff.kind(), PushKind::Room { says: RoomWord::Changes(_), .. }));
+        let head = Told { changes: of(changes), number, ..Told::new(Named(name.clone()), ver) };
+        let with_whole = Told { whole: of(snapshot), ..head.clone() };
+        let mut batches = batches(messages).into_iter();
+        let first = batches.next().unwrap_or_default();
+        let encode = |told: Told, messages| words::write(&Letter::Told(Told { messages, ..told }));
+        let (known, whole) = (encode(head, first.clone()), encode(with_whole, first));
+        let rest: Vec<_> =
+            batches.map(|messages| encode(Told::new(Named(name.clone()), ver), messages)).collect();
+        for hearer in hearers {
+            nodes.post.post(&hearer.node, if hearer.owed { whole.clone() } else { known.clone() });
+            rest.iter().for_each(|letter| nodes.post.post(&hearer.node, letter.clone()));
+        }
+    }
+
+    /// A home elsewhere tells of a room.
+    pub(super) fn hear_told(&self, from: &Owner, told: Told) {
+        let Some(ver) = told.stood() else { return };
+        let Told { room: Named(name), changes, number, whole, messages, .. } = told;
+        let tenure = match self.seated(&name) {
+            Seated::At(home, tenure) if home == *from => tenure,
+            // What its home was a moment ago has said is said; of the roster another tells by now.
+            _ => 0,
+        };
+        let room = |says, body| Arc::new(Push::new(PushKind::Room { room: name.clone(), says }, body));
+        let number = number.map(|number| room(RoomWord::Number, number));
+        let changes = match (changes, number) {
+            (Some(changes), Some(number)) => Some(room(RoomWord::Changes(number), changes)),
+            (_, number) => number,
+        };
+        let fits = |body: &Bytes| body.len() <= MESSAGE_BYTES_MAX;
+        let messages = messages.into_iter().filter(fits);
+        let words = Words {
+            tenure,
+            changes,
+            whole: whole.map(|whole| room(RoomWord::Whole, whole)),
+            messages: messages.map(|body| Arc::new(Push::new(PushKind::Message, body))).collect(),
+        };
+        let heard = self.with_room(&name, |room| room.listeners.hear(ver, words));
+        match heard {
+            Some(true) => self.speaking.put(name, ()),
+            Some(false) => {
+                tracing::warn!(operation = "rooms", %from, "more is told of a room than can be pushed");
+                self.owing.put(name, ());
+            }
+            // Whoever was in has left.
+            None => {}
+        }
+    }
+
+    /// Tells a home elsewhere that somebody here does not know the roster.
+    pub(in crate::presence) fn ask_for_whole(&self, name: &RoomName, home: &Owner, tenure: Tenure) {
+        let Some(nodes) = &self.nodes else { return };
+        if self.with_room(name, |room| room.listeners.asks(tenure)) == Some(true) {
+            nodes.send(home, &Letter::Owed { rooms: vec![Named(name.clone())] });
+        }
+    }
+}
+
+/// Bodies in the order in which they were said, by letter.
+fn batches(messages: &[Arc<Push>]) -> Vec<Vec<Bytes>> {
+    let (mut all, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for message in messages {
+        if bytes + message.bytes() > LETTER_BYTES && !batch.is_empty() {
+            all.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += message.bytes();
+        batch.push(message.msgpack().clone());
+    }
+    all.push(batch);
+    all
+}
