@@ -23,7 +23,6 @@ use super::meters::Meters;
 use super::room::Room;
 use super::roster::{Member, Page};
 use super::seat::{Claim, Seat};
-use crate::clock;
 use crate::events::{Coalescing, Events, InRoom, RoomsOf};
 use crate::hub::{Hub, Mailbox};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, Stamp, Version};
@@ -233,7 +232,7 @@ impl Rooms {
                 (Seated::At(home, _), Some(epoch)) => {
                     outgoing.put(home, Claimed::is_out(name, player, epoch));
                 }
-                _ => nodes.sweep_soon(clock::now().mono_ms),
+                _ => nodes.sweep_soon(nodes.post.now_ms()),
             }
         }
         self.owing.put(name.clone(), ());
@@ -394,3 +393,6 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::letters::{Answer, Ask, Letter, Named, PageTold};
 use super::nodes::{Nodes, Seated};
 use super::{NoPlace, Place, Rooms};
-use crate::clock::{self, millis};
+use crate::clock::millis;
 use crate::ids::{Owner, PlayerId, RoomName, SessionId, Stamp};
 use crate::presence::listeners::Tenure;
 use crate::presence::roster::Page;
@@ -224,7 +224,7 @@ impl Rooms {
         }
         match self.reserve_place(name, player) {
             Ok(place) => {
-                kept.push_back((clock::now().mono_ms + millis(KEPT), name.clone(), place));
+                kept.push_back((nodes.post.now_ms() + millis(KEPT), name.clone(), place));
                 Answer::Kept { place }
             }
             Err(NoPlace::RoomFull) => Answer::RoomFull,
@@ -235,7 +235,7 @@ impl Rooms {
     /// Gives up places that were kept long enough.
     pub(super) fn release_kept(&self) {
         let Some(nodes) = &self.nodes else { return };
-        let now_ms = clock::now().mono_ms;
+        let now_ms = nodes.post.now_ms();
         loop {
             let due = nodes.kept.lock().pop_front_if(|(until_ms, ..)| *until_ms <= now_ms);
             let Some((_, name, place)) = due else { return };

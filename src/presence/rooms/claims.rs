@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::Rooms;
 use super::letters::{Claimed, Letter, Named};
 use super::nodes::{Nodes, Seated, Telling};
-use crate::clock::{self, millis};
+use crate::clock::millis;
 use crate::hub::Push;
 use crate::ids::{Owner, PlayerId, RoomName, ShardId};
 use crate::presence::listeners::Says;
@@ -310,7 +310,7 @@ impl Rooms {
         for shard in shards {
             nodes.with_telling(from, *shard, |telling| telling.whole = telling.number);
         }
-        nodes.sweep_soon(clock::now().mono_ms);
+        nodes.sweep_soon(nodes.post.now_ms());
     }
 
     /// Tells each home what this node means to have told it.
@@ -357,8 +357,8 @@ impl Rooms {
 
     pub(super) fn hear_owed(&self, from: &Owner, rooms: Vec<Named>) {
         for Named(name) in rooms {
-            let owes = self.with_room(&name, |room| room.seat.as_mut().is_some_and(|seat| seat.owe(from)));
-            if owes == Some(true) {
+            let owes = self.with_room(&name, |room| room.seat.as_mut().map(|seat| seat.owe(from)));
+            if owes.flatten().is_some() {
                 self.owing.put(name, ());
             }
         }
@@ -368,7 +368,7 @@ impl Rooms {
     fn end_rebuilds(&self) {
         let Some(nodes) = &self.nodes else { return };
         let peers = nodes.post.peers();
-        let now_ms = clock::now().mono_ms;
+        let now_ms = nodes.post.now_ms();
         let told =
             |node: &Owner, shard| nodes.with_telling(node, shard, |telling| telling.whole).unwrap_or(0);
         let made: BTreeSet<ShardId> = {
@@ -387,7 +387,7 @@ impl Rooms {
     /// Takes out whom nobody claims any more.
     pub(in crate::presence) async fn sweep(&self) {
         let Some(nodes) = &self.nodes else { return };
-        let now_ms = clock::now().mono_ms;
+        let now_ms = nodes.post.now_ms();
         if nodes.sweep_until_ms.load(Ordering::Relaxed) < now_ms {
             return;
         }

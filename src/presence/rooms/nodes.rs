@@ -26,7 +26,7 @@ use crate::presence::words;
 /// How long a room whose home has come here waits for nodes that do not tell, and for homes that nobody knows.
 const REBUILD_MAX: Duration = Duration::from_secs(5);
 
-/// How letters go to other nodes.
+/// How letters go to other nodes, and when.
 pub(in crate::presence) trait Post: Send + Sync {
     /// This node.
     fn me(&self) -> &Owner;
@@ -36,6 +36,10 @@ pub(in crate::presence) trait Post: Send + Sync {
     fn post(&self, to: &Owner, letter: Bytes);
     /// Whether so much waits on the way to a node that what can wait should.
     fn is_busy(&self, to: &Owner) -> bool;
+    /// The time (monotonic ms).
+    fn now_ms(&self) -> u64 {
+        clock::now().mono_ms
+    }
 }
 
 impl Post for Arc<Links> {
@@ -195,7 +199,7 @@ impl Rooms {
         let Some(nodes) = &self.nodes else { return };
         self.catch_up();
         let _intake = self.intake.lock();
-        let now_ms = clock::now().mono_ms;
+        let now_ms = nodes.post.now_ms();
         let mut taken = BTreeSet::new();
         let mut places = nodes.places.lock();
         for shard in lost {
@@ -223,7 +227,7 @@ impl Rooms {
     ) {
         let Some(nodes) = &self.nodes else { return };
         let _intake = self.intake.lock();
-        let now_ms = clock::now().mono_ms;
+        let now_ms = nodes.post.now_ms();
         let mut places = nodes.places.lock();
         if anew {
             places.forget(from);
