@@ -71,6 +71,8 @@ struct Afar {
     unsaid: VecDeque<Arc<Push>>,
     /// The home knows, by this tenure, that somebody here is owed a snapshot.
     asked: Tenure,
+    /// The home, by this tenure, was sent what is unsaid.
+    sent: Tenure,
 }
 
 /// The node's own players in the room.
@@ -204,13 +206,28 @@ impl Listeners {
     }
 
     /// Something is said here for a home elsewhere, if there is place for it.
-    pub(super) fn say(&mut self, message: &Arc<Push>, waiting_max: usize) -> bool {
+    pub(super) fn say(&mut self, message: Arc<Push>, waiting_max: usize) -> bool {
         let unsaid = &mut self.afar.get_or_insert_default().unsaid;
         let has_place = unsaid.len() < waiting_max;
         if has_place {
-            unsaid.push_back(Arc::clone(message));
+            unsaid.push_back(message);
         }
         has_place
+    }
+
+    /// What is to be sent to a home elsewhere: what was said last, or all that is unsaid where the home has moved.
+    pub(super) fn to_send(&mut self, tenure: Tenure) -> Vec<Arc<Push>> {
+        let Some(afar) = &mut self.afar else { return Vec::new() };
+        if std::mem::replace(&mut afar.sent, tenure) == tenure {
+            afar.unsaid.back().into_iter().cloned().collect()
+        } else {
+            afar.unsaid.iter().cloned().collect()
+        }
+    }
+
+    /// Whether something is unsaid that this home was not sent.
+    pub(super) fn is_unsent(&self, tenure: Tenure) -> bool {
+        self.afar.as_ref().is_some_and(|afar| afar.sent != tenure && !afar.unsaid.is_empty())
     }
 
     /// So many of those messages are told.
@@ -220,12 +237,16 @@ impl Listeners {
         }
     }
 
-    /// The room has another home, or the same one anew: what is not told yet is to be said once more, and kept if that
-    /// home is elsewhere.
-    pub(super) fn begin_anew(&mut self, is_elsewhere: bool) -> VecDeque<Arc<Push>> {
-        let Some(afar) = &mut self.afar else { return VecDeque::new() };
-        afar.asked = 0;
-        if is_elsewhere { afar.unsaid.clone() } else { std::mem::take(&mut afar.unsaid) }
+    /// The home elsewhere is told all anew, and does not know what it was asked before.
+    pub(super) fn begin_anew(&mut self) {
+        if let Some(afar) = &mut self.afar {
+            afar.asked = 0;
+        }
+    }
+
+    /// This node is the room's home: what is unsaid is its own to say.
+    pub(super) fn take_unsaid(&mut self) -> VecDeque<Arc<Push>> {
+        self.afar.as_mut().map(|afar| std::mem::take(&mut afar.unsaid)).unwrap_or_default()
     }
 
     fn receivers(&self) -> impl Iterator<Item = &Receiver> {

@@ -74,7 +74,10 @@ impl Rooms {
         self.tell_arrived(name, tenure).await;
         match self.seated(name) {
             Seated::Here(tenure) => self.tell_turn(name, tenure).await,
-            Seated::At(home, tenure) => self.ask_for_whole(name, &home, tenure),
+            Seated::At(home, tenure) => {
+                self.send_rest(name, &home, tenure);
+                self.ask_for_whole(name, &home, tenure);
+            }
             Seated::Nowhere(_) => {}
         }
     }
@@ -86,40 +89,38 @@ impl Rooms {
             room.turn((self.me(), tenure), is_held, page_max, |node| !self.is_busy(node))
         });
         let Some(turn) = turn.flatten() else { return };
-        let diff = turn.diff.map(|diff| self.diff_push(name, diff));
-        let snapshot = turn.snapshot.map(|page| self.snapshot_push(name, page));
-        let messages: Vec<_> = turn.messages.into();
-        self.meters.messages.increment(messages.len() as u64);
-        self.tell_nodes(name, (turn.ver, &turn.hearers), (diff.as_ref(), snapshot.as_ref(), &messages));
+        let words = Words {
+            tenure,
+            changes: turn.diff.map(|diff| self.diff_push(name, diff)),
+            whole: turn.snapshot.map(|page| self.snapshot_push(name, page)),
+            messages: turn.messages.into(),
+        };
+        self.meters.messages.increment(words.messages.len() as u64);
+        self.tell_nodes(name, (turn.ver, &turn.hearers), &words);
         for (node, count) in &turn.said {
             self.send_said(node, name, *count);
         }
         if turn.some_wait {
             self.owing.put(name.clone(), ());
         }
-        self.push_audience(diff, snapshot, &messages, &turn.audience).await;
+        self.push_words(&words, &turn.audience).await;
     }
 
     /// What a home elsewhere has told.
     async fn tell_arrived(&self, name: &RoomName, tenure: Tenure) {
         let arrived = self.with_room(name, |room| room.listeners.arrived(tenure)).unwrap_or_default();
-        for (Words { changes, whole, messages, .. }, audience) in arrived {
-            self.push_audience(changes, whole, &messages, &audience).await;
+        for (words, audience) in arrived {
+            self.push_words(&words, &audience).await;
         }
     }
 
-    async fn push_audience(
-        &self,
-        changes: Option<Arc<Push>>,
-        whole: Option<Arc<Push>>,
-        messages: &[Arc<Push>],
-        audience: &Audience,
-    ) {
-        let with_messages =
-            |first: Option<Arc<Push>>| first.into_iter().chain(messages.iter().cloned()).collect::<Vec<_>>();
-        self.push_all(&with_messages(changes), &audience.told).await;
-        self.push_all(&with_messages(whole), &audience.newcomers).await;
-        self.push_all(messages, &audience.waiting).await;
+    async fn push_words(&self, words: &Words, audience: &Audience) {
+        let with_messages = |first: &Option<Arc<Push>>| -> Vec<_> {
+            first.iter().chain(&words.messages).map(Arc::clone).collect()
+        };
+        self.push_all(&with_messages(&words.changes), &audience.told).await;
+        self.push_all(&with_messages(&words.whole), &audience.newcomers).await;
+        self.push_all(&words.messages, &audience.waiting).await;
     }
 
     async fn push_all(&self, pushes: &[Arc<Push>], mailboxes: &[Arc<Mailbox>]) {

@@ -342,3 +342,183 @@ async fn a_service_finds_a_room_from_every_node() {
         }
     }
 }
+
+/// What they are in must not go with a home: then they would be told so.
+async fn are_stored(guests: &mut [Guest]) {
+    for guest in guests {
+        guest.player.patch_durably(json!({"set": {"in": true}})).await;
+    }
+}
+
+/// Nobody was told that one of these had left.
+fn nobody_left(guests: &[Guest]) {
+    for guest in guests {
+        assert!(guest.gone.is_empty(), "{} was told that {:?} had left", guest.name, guest.gone);
+    }
+}
+
+/// Each says something, and all hear it.
+async fn all_hear_all(guests: &mut [Guest], what: &str) {
+    for at in 0..guests.len() {
+        let data = json!([what, at]);
+        guests[at].says(data.clone()).await;
+        for guest in guests.iter_mut() {
+            guest.listens_until("what is said", |guest| guest.said.contains(&data)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_home_of_a_room_dies_its_members_stay_and_know_each_other() {
+    let redis = RedisServer::start();
+    let [mut one, two, three] = nodes(&redis, unlimited).await;
+    let room = room_of(&one, &[&one, &two, &three]).await;
+    let mut guests = one_at_each(&[&one, &two, &three], &room).await;
+    let names: Vec<String> = guests.iter().map(|guest| guest.name.clone()).collect();
+    are_stored(&mut guests).await;
+    let all: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
+    for guest in &mut guests {
+        guest.sees(&all).await;
+    }
+    let before = guests[1].seen.ver;
+    tokio::task::block_in_place(|| one.kill9());
+    let killed = Instant::now();
+    // The new home tells all who is in; her whose node died is still there.
+    for guest in guests.iter_mut().skip(1) {
+        guest.listens_until("the new home's word", |guest| guest.seen.ver.0 > before.0).await;
+        assert_eq!(guest.seen.members.len(), 3, "{:?}", guest.seen);
+    }
+    eprintln!("the room was whole again {:?} after the kill", killed.elapsed());
+    guests[0].resumes(&two).await;
+    for guest in &mut guests {
+        guest.sees(&all).await;
+    }
+    let shown = is_whole(&two, &room).await;
+    assert_eq!((shown["count"].as_u64(), is_whole(&three, &room).await), (Some(3), shown.clone()));
+    all_hear_all(&mut guests, "after the kill").await;
+    nobody_left(&guests);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_home_of_a_member_dies_she_stays_in_her_room() {
+    let redis = RedisServer::start();
+    let [one, two, mut three] = nodes(&redis, unlimited).await;
+    let room = room_of(&two, &[&one, &two, &three]).await;
+    let mut guests = one_at_each(&[&one, &two, &three], &room).await;
+    let names: Vec<String> = guests.iter().map(|guest| guest.name.clone()).collect();
+    are_stored(&mut guests).await;
+    tokio::task::block_in_place(|| three.kill9());
+    // Seen as she was, until her next home says how she is.
+    let mut third = guests.pop().unwrap();
+    for guest in &mut guests {
+        guest.sees(&[(&names[0], true), (&names[1], true), (&names[2], false)]).await;
+    }
+    third.resumes(&one).await;
+    guests.push(third);
+    let all: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
+    for guest in &mut guests {
+        guest.sees(&all).await;
+    }
+    all_hear_all(&mut guests, "after the kill").await;
+    nobody_left(&guests);
+    // And whoever leaves then has left.
+    guests.pop().unwrap().does("room.leave", json!({})).await;
+    for guest in &mut guests {
+        guest.sees(&all[..2]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_lives_through_a_restart_of_every_node() {
+    let redis = RedisServer::start();
+    let [one, two, three] = nodes(&redis, unlimited).await;
+    let room = room_of(&one, &[&one, &two, &three]).await;
+    let mut guests = one_at_each(&[&one, &two, &three], &room).await;
+    let names: Vec<String> = guests.iter().map(|guest| guest.name.clone()).collect();
+    let all: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
+    are_stored(&mut guests).await;
+    let mut nodes = [one, two, three];
+    for turn in 0..3 {
+        tokio::task::block_in_place(|| assert!(nodes[turn].stop_gracefully().success()));
+        come_back(&mut guests, &nodes[(turn + 1) % 3]).await;
+        all_hear_all(&mut guests, &format!("{turn} is away")).await;
+        tokio::task::block_in_place(|| nodes[turn].restart());
+        until("it has its part again", async || (!served_by(&nodes[turn]).await.is_empty()).then_some(()))
+            .await;
+        until("each shard has one home", async || {
+            let mut served = 0;
+            for node in &nodes {
+                served += served_by(node).await.len();
+            }
+            (served == 16).then_some(())
+        })
+        .await;
+        come_back(&mut guests, &nodes[turn]).await;
+        for guest in &mut guests {
+            guest.sees(&all).await;
+        }
+        all_hear_all(&mut guests, &format!("{turn} is back")).await;
+    }
+    for node in &nodes {
+        assert_eq!(is_whole(node, &room).await["count"], 3);
+    }
+    nobody_left(&guests);
+}
+
+/// Whose link has ended, or is to end, comes back; this node carries her where she is at home now.
+async fn come_back(guests: &mut [Guest], by: &Server) {
+    for guest in guests {
+        if !guest.player.is_alive().await || guest.player.was_told("moved") {
+            guest.resumes(by).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_home_of_a_room_cannot_be_reached_nothing_is_guessed_and_nothing_lost() {
+    let redis = RedisServer::start();
+    let [one, two, three] = nodes(&redis, |node| unlimited(node).with_lease(30_000)).await;
+    let room = room_of(&one, &[&one, &two, &three]).await;
+    let mut guests = one_at_each(&[&one, &two, &three], &room).await;
+    let names: Vec<String> = guests.iter().map(|guest| guest.name.clone()).collect();
+    let all: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
+    for guest in &mut guests {
+        guest.sees(&all).await;
+    }
+    one.pause();
+    // Taken while the silence is not noticed, and said when it is over.
+    guests[1].says(json!("into the silence")).await;
+    until("the links are given up", async || {
+        let given_up = |node: &Server| node.log().contains("a peer link has ended");
+        (given_up(&two) && given_up(&three)).then_some(())
+    })
+    .await;
+    let (cseq, body) = (guests[1].cseq + 1, json!({"room": room, "data": "now?"}));
+    let with_cseq = |mut body: Value| {
+        body["cseq"] = json!(cseq);
+        body
+    };
+    let refused = guests[1].player.is_refused("room.send", with_cseq(body), "not_home").await;
+    assert_eq!((&refused["temporary"], &refused["applied"]), (&json!(true), &Value::Null), "{refused}");
+    let look = json!({"room": room});
+    guests[1].player.is_refused("room.members", look.clone(), "not_home").await;
+    let mut late = two.login(&players_of(&two).await.nth(1).unwrap()).await;
+    let refused = late.is_refused("room.join", json!({"room": room, "cseq": 1}), "not_home").await;
+    assert_eq!(refused["applied"], Value::Null, "her number is not used up: {refused}");
+    // What becomes of members meanwhile is told afterwards.
+    let meta = json!({"waits": true});
+    guests[2].does("room.meta", json!({"meta": meta})).await;
+    one.go_on();
+    guests[1].says(json!("now")).await;
+    for guest in &mut guests {
+        guest.listens_until("all that was said", |guest| guest.said.contains(&json!("now"))).await;
+        assert!(guest.said.contains(&json!("into the silence")), "{:?}", guest.said);
+        guest.listens_until("her meta", |guest| guest.seen.members[&names[2]].1 == meta).await;
+    }
+    late.does("room.join", json!({"room": room, "cseq": 1})).await;
+    for guest in &mut guests {
+        guest.listens_until("who came late", |guest| guest.seen.members.len() == 4).await;
+    }
+    assert!(!one.log().contains("they have left"), "{}", one.log());
+    nobody_left(&guests);
+}

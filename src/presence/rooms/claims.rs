@@ -14,7 +14,6 @@ use super::Rooms;
 use super::letters::{Claimed, Letter, Named};
 use super::nodes::{Nodes, Seated, Telling};
 use crate::clock::millis;
-use crate::hub::Push;
 use crate::ids::{Owner, PlayerId, RoomName, ShardId};
 use crate::presence::listeners::Says;
 use crate::presence::room::Room;
@@ -187,7 +186,7 @@ impl Rooms {
             }
             let own: Vec<_> =
                 room.listeners.says().map(|(player, says)| (player.clone(), says.clone())).collect();
-            let unsaid = room.listeners.begin_anew(false);
+            let unsaid = room.listeners.take_unsaid();
             self.with_seat(&mut room, &name, |seat| {
                 seat.lift(epoch);
                 for (player, says) in own {
@@ -221,7 +220,6 @@ impl Rooms {
             nodes.send(home, &Letter::Anew { shards: shards.clone() });
         }
         let mut owed: HashMap<&str, Vec<Named>> = HashMap::new();
-        let mut unsaid: Vec<(&Owner, RoomName, Arc<Push>)> = Vec::new();
         for (name, shard, cell) in self.cells_of(|shard| shards.contains_key(&shard)) {
             let (Some(home), Seated::At(_, tenure)) = (shards.get(&shard), nodes.seated(shard)) else {
                 continue;
@@ -230,14 +228,12 @@ impl Rooms {
             // What was held when this node was its home.
             let untold: Vec<_> = room.seat.iter_mut().flat_map(Seat::own_messages).collect();
             self.leave_seat(&mut room);
-            for message in &untold {
+            for message in untold {
                 room.listeners.say(message, usize::MAX);
             }
             let claims: Vec<_> =
                 room.listeners.says().map(|(player, says)| Claimed::is_in(&name, player, says)).collect();
-            for message in room.listeners.begin_anew(true) {
-                unsaid.push((home, name.clone(), message));
-            }
+            room.listeners.begin_anew();
             if room.listeners.asks(tenure) {
                 owed.entry(home.as_str()).or_default().push(Named(name.clone()));
             }
@@ -246,15 +242,17 @@ impl Rooms {
                 nodes.send(home, &Letter::Claims { claims: claims.to_vec() });
             }
             self.drop_if_empty(&name);
+            // What waits to be said.
+            self.owing.put(name, ());
         }
+        let mut places = nodes.places.lock();
+        shards.keys().for_each(|shard| places.told(*shard));
+        drop(places);
         for (name, (home, shards)) in homes {
             nodes.send(home, &Letter::Whole { shards });
             for rooms in owed.remove(name).unwrap_or_default().chunks(LETTER_CLAIMS) {
                 nodes.send(home, &Letter::Owed { rooms: rooms.to_vec() });
             }
-        }
-        for (home, room, message) in unsaid {
-            nodes.send(home, &Letter::Say { room: Named(room), body: message.msgpack().clone() });
         }
     }
 

@@ -16,6 +16,8 @@ pub(in crate::presence) struct Place {
     /// Since when (monotonic ms).
     pub(in crate::presence) since_ms: u64,
     epoch: Epoch,
+    /// The home, another node, was told all that is said here of its rooms.
+    is_told: bool,
 }
 
 /// Rooms of a shard that are being made anew of what nodes say.
@@ -36,7 +38,7 @@ pub(super) struct Places {
 impl Places {
     /// Nobody serves anything.
     pub(super) fn nowhere(shards: u16) -> Self {
-        let nowhere = Place { home: None, tenure: 1, since_ms: 0, epoch: Epoch::ZERO };
+        let nowhere = Place { home: None, tenure: 1, since_ms: 0, epoch: Epoch::ZERO, is_told: false };
         Self { places: vec![nowhere; usize::from(shards)], rebuilds: BTreeMap::new(), tenures: 1 }
     }
 
@@ -62,7 +64,8 @@ impl Places {
             return false;
         }
         self.tenures += 1;
-        *place = Place { home: Some(node.clone()), tenure: self.tenures, since_ms: now_ms, epoch };
+        let (home, tenure) = (Some(node.clone()), self.tenures);
+        *place = Place { home, tenure, since_ms: now_ms, epoch, is_told: false };
         self.rebuilds.remove(&shard);
         true
     }
@@ -83,6 +86,18 @@ impl Places {
     pub(super) fn forget(&mut self, node: &Owner) {
         for shard in (0..).take(self.places.len()) {
             self.ends(node, shard);
+        }
+    }
+
+    /// Whether a shard's home was told all, since it is.
+    pub(super) fn is_told(&self, shard: ShardId) -> bool {
+        self.of(shard).is_some_and(|place| place.is_told)
+    }
+
+    /// A shard's home is told all.
+    pub(super) fn told(&mut self, shard: ShardId) {
+        if let Some(place) = self.places.get_mut(usize::from(shard.number())) {
+            place.is_told = true;
         }
     }
 

@@ -12,6 +12,7 @@ use super::{NotSaid, Rooms};
 use crate::hub::{Push, PushKind, RoomWord};
 use crate::ids::{Owner, RoomName, Stamp};
 use crate::presence::listeners::{Tenure, Words};
+use crate::presence::room::Room;
 use crate::presence::seat::Hearer;
 use crate::presence::words::{self, MESSAGE_BYTES_MAX};
 
@@ -51,17 +52,38 @@ impl Rooms {
                 }
                 said.flatten()
             }
-            Seated::At(home, _) => self.with_room(name, |room| {
-                let has_place = room.listeners.say(&message, most);
-                if let Some(nodes) = self.nodes.as_ref().filter(|_| has_place) {
-                    // Under the room's lock: what is sent stands in the order in which it is kept.
-                    let body = message.msgpack().clone();
-                    nodes.send(&home, &Letter::Say { room: Named(name.clone()), body });
+            Seated::At(home, tenure) => self.with_room(name, |room| {
+                let has_place = room.listeners.say(message, most);
+                if has_place {
+                    self.send_unsaid(name, room, &home, tenure);
                 }
                 has_place
             }),
         };
         if said == Some(false) { Err(NotSaid::TooMuchTalk) } else { Ok(()) }
+    }
+
+    /// Sends a home elsewhere what was said, if it was told by now who is in: what was said before goes first. Under the
+    /// room's lock: what is sent stands in the order in which it is kept.
+    fn send_unsaid(&self, name: &RoomName, room: &mut Room, home: &Owner, tenure: Tenure) {
+        let Some(nodes) = &self.nodes else { return };
+        if !nodes.places.lock().is_told(nodes.shard_of(name)) {
+            self.owing.put(name.clone(), ());
+            return;
+        }
+        for message in room.listeners.to_send(tenure) {
+            let body = message.msgpack().clone();
+            nodes.send(home, &Letter::Say { room: Named(name.clone()), body });
+        }
+    }
+
+    /// The same, for what could not be sent when it was said.
+    pub(in crate::presence) fn send_rest(&self, name: &RoomName, home: &Owner, tenure: Tenure) {
+        self.with_room(name, |room| {
+            if room.listeners.is_unsent(tenure) {
+                self.send_unsaid(name, room, home, tenure);
+            }
+        });
     }
 
     /// A session of another node says something in a room whose home is here.
@@ -115,19 +137,21 @@ impl Rooms {
         &self,
         name: &RoomName,
         (ver, hearers): (Stamp, &[Hearer]),
-        (diff, snapshot, messages): (Option<&Arc<Push>>, Option<&Arc<Push>>, &[Arc<Push>]),
+        Words { changes: diff, whole, messages, .. }: &Words,
     ) {
         let Some(nodes) = self.nodes.as_ref().filter(|_| !hearers.is_empty()) else { return };
         let of = |push: Option<&Arc<Push>>| push.map(|push| push.msgpack().clone());
-        let number = match diff.map(|diff| diff.kind()) {
-            Some(PushKind::Room { says: RoomWord::Changes(number), .. }) => of(Some(number)),
-            Some(_) => of(diff),
-            None => None,
+        let (changes, number) = match diff.as_ref().map(|diff| (diff, diff.kind())) {
+            Some((diff, PushKind::Room { says: RoomWord::Changes(number), .. })) => {
+                (Some(diff), Some(number))
+            }
+            // Too much has changed: it is told by number.
+            Some((number, _)) => (None, Some(number)),
+            None => (None, None),
         };
-        let changes =
-            diff.filter(|diff| matches!(diff.kind(), PushKind::Room { says: RoomWord::Changes(_), .. }));
-        let head = Told { changes: of(changes), number, ..Told::new(Named(name.clone()), ver) };
-        let with_whole = Told { whole: of(snapshot), ..head.clone() };
+        let (changes, number) = (of(changes), of(number));
+        let head = Told { changes, number, ..Told::new(Named(name.clone()), ver) };
+        let with_whole = Told { whole: of(whole.as_ref()), ..head.clone() };
         let mut batches = batches(messages).into_iter();
         let first = batches.next().unwrap_or_default();
         let encode = |told: Told, messages| words::write(&Letter::Told(Told { messages, ..told }));

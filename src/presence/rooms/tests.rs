@@ -440,10 +440,10 @@ impl World {
             let rooms = Arc::clone(&self.nodes[node].rooms);
             rooms.catch_up();
             rooms.look();
-            if self.steps % 20 == 0 {
+            if self.steps.is_multiple_of(20) {
                 rooms.sweep().await;
             }
-            if self.steps % 40 == 0 {
+            if self.steps.is_multiple_of(40) {
                 rooms.tell_digests();
             }
         }
@@ -513,21 +513,19 @@ impl World {
     async fn take(&mut self, step: Step) {
         match step {
             // Her record must be somewhere.
-            Step::Joins(who, room) if self.home_of(who).is_some() => {
-                if self.clients[who].rooms.insert(room) {
-                    self.clients[who].seen.remove(&room);
-                    self.tells(who);
-                    // In the place of a page.
-                    let (client, (node, _)) = (&self.clients[who], self.home_of(who).unwrap());
-                    let rooms = &self.nodes[node].rooms;
-                    rooms.owe_snapshots(&client.player, client.session, &[room_name(room)]);
-                }
+            Step::Joins(who, room) if self.home_of(who).is_some() && self.clients[who].rooms.insert(room) => {
+                self.clients[who].seen.remove(&room);
+                self.tells(who);
+                // In the place of a page.
+                let (client, (node, _)) = (&self.clients[who], self.home_of(who).unwrap());
+                let rooms = &self.nodes[node].rooms;
+                rooms.owe_snapshots(&client.player, client.session, &[room_name(room)]);
             }
-            Step::Leaves(who, room) if self.home_of(who).is_some() => {
-                if self.clients[who].rooms.remove(&room) {
-                    self.clients[who].seen.remove(&room);
-                    self.tells(who);
-                }
+            Step::Leaves(who, room)
+                if self.home_of(who).is_some() && self.clients[who].rooms.remove(&room) =>
+            {
+                self.clients[who].seen.remove(&room);
+                self.tells(who);
             }
             Step::Turns(who) if self.home_of(who).is_some() => {
                 self.clients[who].online ^= true;
