@@ -353,7 +353,7 @@ section! {
         session_max: usize = "session_max" => 64, 1..=1_024;
         /// Members of one room. Above it: `room_full`.
         members_max: usize = "members_max" => 20_000, 1..=100_000;
-        /// Rooms with members on this node. Above it nobody enters a new one: `overloaded`.
+        /// Rooms with members whose home is this node. Above it nobody enters a new one: `overloaded`.
         rooms_max: usize = "rooms_max" => 100_000, 1..=10_000_000;
         /// Members in one answer or snapshot; the rest comes by page.
         page_members_max: usize = "page_members_max" => 100, 1..=1_000;
@@ -364,7 +364,7 @@ section! {
         meta_bytes_max: usize = "meta_bytes_max" => 512, 0..=4_096;
         /// Keys of a member's meta.
         meta_keys_max: usize = "meta_keys_max" => 16, 0..=64;
-        /// Messages of one room that wait to be told. Above it: `overloaded`.
+        /// Messages of one room that wait to be told, of what players of one node have said. Above it: `overloaded`.
         messages_waiting_max: usize = "messages_waiting_max" => 256, 1..=65_536;
     }
 }

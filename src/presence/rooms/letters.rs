@@ -16,8 +16,8 @@ use crate::presence::words::{EPOCH_MAX, Name};
 
 /// Most bytes of a member's meta: what a setting may allow.
 const META_BYTES_MAX: usize = 4_096;
-/// Most sessions of one player.
-const SESSIONS_MAX: u32 = 1_024;
+/// Most sessions of one player, whatever the policy.
+const SESSIONS_MAX: u32 = 65_536;
 /// Most members in one page: what a setting may allow.
 const PAGE_MEMBERS_MAX: usize = 1_000;
 

@@ -33,13 +33,15 @@ pub(super) struct Places {
     places: Vec<Place>,
     rebuilds: BTreeMap<u16, Rebuild>,
     tenures: Tenure,
+    /// How many shards have a home.
+    known: usize,
 }
 
 impl Places {
     /// Nobody serves anything.
     pub(super) fn nowhere(shards: u16) -> Self {
         let nowhere = Place { home: None, tenure: 1, since_ms: 0, epoch: Epoch::ZERO, is_told: false };
-        Self { places: vec![nowhere; usize::from(shards)], rebuilds: BTreeMap::new(), tenures: 1 }
+        Self { places: vec![nowhere; usize::from(shards)], rebuilds: BTreeMap::new(), tenures: 1, known: 0 }
     }
 
     /// Where a shard is served.
@@ -53,8 +55,8 @@ impl Places {
     }
 
     /// Whether every shard has a home.
-    pub(super) fn all_known(&self) -> bool {
-        self.places.iter().all(|place| place.home.is_some())
+    pub(super) const fn all_known(&self) -> bool {
+        self.known == self.places.len()
     }
 
     /// A node serves a shard from now on, or says so again; whether that is taken for true.
@@ -64,6 +66,7 @@ impl Places {
             return false;
         }
         self.tenures += 1;
+        self.known += usize::from(place.home.is_none());
         let (home, tenure) = (Some(node.clone()), self.tenures);
         *place = Place { home, tenure, since_ms: now_ms, epoch, is_told: false };
         self.rebuilds.remove(&shard);
@@ -75,6 +78,7 @@ impl Places {
         let Some(place) = self.places.get_mut(usize::from(shard)) else { return false };
         let did = place.home.take_if(|home| home == node).is_some();
         if did {
+            self.known -= 1;
             self.tenures += 1;
             place.tenure = self.tenures;
             self.rebuilds.remove(&shard);

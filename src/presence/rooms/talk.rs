@@ -18,6 +18,8 @@ use crate::presence::words::{self, MESSAGE_BYTES_MAX};
 
 /// Bytes of messages in one letter, about: a link hears that letters were seen by their number, and must hear it in time.
 const LETTER_BYTES: usize = 16 * 1024;
+/// Most bytes of changes that other nodes are told; beyond it they are told how many members there are.
+const CHANGES_BYTES_MAX: usize = 1024 * 1024;
 
 impl Rooms {
     /// Says something to all sessions in a room whose home is here, at once and in the same order to everybody; to how
@@ -143,7 +145,7 @@ impl Rooms {
         let of = |push: Option<&Arc<Push>>| push.map(|push| push.msgpack().clone());
         let (changes, number) = match diff.as_ref().map(|diff| (diff, diff.kind())) {
             Some((diff, PushKind::Room { says: RoomWord::Changes(number), .. })) => {
-                (Some(diff), Some(number))
+                (Some(diff).filter(|diff| diff.bytes() <= CHANGES_BYTES_MAX), Some(number))
             }
             // Too much has changed: it is told by number.
             Some((number, _)) => (None, Some(number)),
