@@ -216,7 +216,7 @@ impl Listeners {
     }
 
     /// What is to be sent to a home elsewhere: what was said last, or all that is unsaid where the home has moved.
-    pub(super) fn to_send(&mut self, tenure: Tenure) -> Vec<Arc<Push>> {
+    pub(super) fn unsent(&mut self, tenure: Tenure) -> Vec<Arc<Push>> {
         let Some(afar) = &mut self.afar else { return Vec::new() };
         if std::mem::replace(&mut afar.sent, tenure) == tenure {
             afar.unsaid.back().into_iter().cloned().collect()

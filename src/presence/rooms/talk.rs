@@ -73,7 +73,7 @@ impl Rooms {
             self.owing.put(name.clone(), ());
             return;
         }
-        for message in room.listeners.to_send(tenure) {
+        for message in room.listeners.unsent(tenure) {
             let body = message.msgpack().clone();
             nodes.send(home, &Letter::Say { room: Named(name.clone()), body });
         }
