@@ -114,9 +114,10 @@ async fn stored_maintenance(store: &Arc<dyn Store>) -> Result<Maintenance, Serve
 
 /// How long a cluster is being founded. A store where nothing is written may have just lost everything, while nodes live
 /// on that hold leases and a secret in memory: at their next renewal they find it, and write all of it again. A node that
-/// took shards before that would take them from living homes.
+/// took shards before that would take them from living homes. As long as a lease: by then each of these has renewed,
+/// however often it had to try, or has stopped to answer.
 fn founding(settings: &Settings) -> Duration {
-    settings.home.lease_ttl / 2
+    settings.home.lease_ttl
 }
 
 /// What the cluster has agreed on, once that is settled.

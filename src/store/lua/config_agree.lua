@@ -21,12 +21,12 @@ for i = 3, #ARGV, 2 do
 end
 if insists then
   founded_at = math.min(founded_at, now)
-elseif not stored then
-  founded_at = now + ARGV[2]
+else
+  -- No clock that was set back makes anybody wait for longer than a founder does.
+  founded_at = math.min(stored and founded_at or math.huge, now + ARGV[2])
 end
 redis.call('HSET', config, 'founded_at', string.format('%.0f', founded_at))
--- A clock that was set back must not make anybody wait for longer than a founder does.
-local agreed = { math.min(math.max(founded_at - now, 0), tonumber(ARGV[2])) }
+local agreed = { math.max(founded_at - now, 0) }
 for i = 3, #ARGV, 2 do
   agreed[#agreed + 1] = redis.call('HGET', config, ARGV[i])
 end

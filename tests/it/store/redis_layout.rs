@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth::clock;
 use hearth::store::layout::{KNOWN_BITS, known_bits};
 use hearth::store::{Agreed, CommitRecord, EVENTS_MAX, Keep, RecordStatus, Stance, open};
 
+use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 
 use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring};
@@ -197,6 +199,12 @@ async fn the_agreed_configuration_is_put_back_where_it_is_missing() {
     assert_eq!(agree(32, Stance::Insists).await, settled(32));
     assert_eq!(agree(64, founds).await, settled(32));
     assert_eq!(agree(64, Stance::Insists).await, settled(32), "it was settled");
+    // A clock that was an hour ahead makes nobody wait for longer than a founder does, and only once.
+    let ahead = (clock::now().unix_ms + 3_600_000).to_string();
+    fixture.server().query::<()>(&["HSET", "c:cfg", "founded_at", &ahead]);
+    let soon = Stance::Founds { within: Duration::from_millis(40) };
+    assert!(agree(64, soon).await.founded_in <= Duration::from_millis(40));
+    until("it is founded", async || (agree(64, soon).await.founded_in.is_zero()).then_some(())).await;
     fixture.server().query::<()>(&["FLUSHALL"]);
     assert_eq!(agree(64, Stance::Insists).await, settled(64));
     assert_eq!(agree(32, founds).await, settled(64));
