@@ -1,8 +1,9 @@
 //! One story, told on several stages: a promise that holds on one of them alone is none.
 //!
-//! On every stage are told the stories of what PROTOCOL and CONSISTENCY promise. On one node alone are told those that
-//! are about one process: how it starts and what it says then, its data folder, a store that fails, what it refuses
-//! before a player is named, and its own settings and counts.
+//! On every stage are told the stories of what PROTOCOL and CONSISTENCY promise, also while Redis fails. On one node
+//! alone are told those that are about one process: how it starts, the files that it reads, what it refuses before
+//! anybody says who she is, what it holds at most, how its store is written. Several nodes by themselves, one of which is
+//! hurt, have stories of their own (`cluster`, `routing`, `moved` and those whose names end in `elsewhere`).
 
 use super::doors::Way;
 
@@ -18,94 +19,59 @@ pub(crate) enum Stage {
     WrongNode(Way),
 }
 
-/// Makes a test of each store out of one story of one process; the story takes the stage.
+/// Makes a test of each of these stages out of one story, which takes the stage.
+macro_rules! stories {
+    ($stages:tt $($(#[$attribute:meta])* async fn $promise:ident($stage:ident) $story:block)+) => {$(
+        $(#[$attribute])*
+        mod $promise {
+            #[allow(unused_imports, reason = "the story's own words")]
+            use super::*;
+
+            async fn story($stage: $crate::harness::stages::Stage) $story
+
+            $crate::harness::stages::tests! { $stages }
+        }
+    )+};
+}
+
+macro_rules! tests {
+    ([$($name:ident: $stage:expr),+]) => {
+        #[allow(unused_imports, reason = "not every list has all of them")]
+        use $crate::harness::{doors::Way::{Redirected, Relayed}, stages::Stage::{Embedded, Redis, WrongNode}};
+
+        $(#[tokio::test]
+        async fn $name() {
+            story($stage).await;
+        })+
+    };
+}
+
+/// Stories of one process.
 macro_rules! on_both_stores {
-    ($($(#[$attribute:meta])* async fn $promise:ident($stage:ident) $story:block)+) => {$(
-        $(#[$attribute])*
-        mod $promise {
-            #[allow(unused_imports, reason = "the story's own words")]
-            use super::*;
-            use $crate::harness::stages::Stage;
-
-            async fn story($stage: Stage) $story
-
-            #[tokio::test]
-            async fn embedded() {
-                story(Stage::Embedded).await;
-            }
-
-            #[tokio::test]
-            async fn redis() {
-                story(Stage::Redis).await;
-            }
-        }
-    )+};
+    ($($stories:tt)+) => {
+        $crate::harness::stages::stories! { [embedded: Embedded, redis: Redis] $($stories)+ }
+    };
 }
 
-/// The same, and a test of each way in which a client at the wrong node comes to her home.
+/// Stories of what is promised, on one node and on three.
 macro_rules! on_every_stage {
-    ($($(#[$attribute:meta])* async fn $promise:ident($stage:ident) $story:block)+) => {$(
-        $(#[$attribute])*
-        mod $promise {
-            #[allow(unused_imports, reason = "the story's own words")]
-            use super::*;
-            use $crate::harness::doors::Way;
-            use $crate::harness::stages::Stage;
-
-            async fn story($stage: Stage) $story
-
-            #[tokio::test]
-            async fn embedded() {
-                story(Stage::Embedded).await;
-            }
-
-            #[tokio::test]
-            async fn redis() {
-                story(Stage::Redis).await;
-            }
-
-            #[tokio::test]
-            async fn redirected() {
-                story(Stage::WrongNode(Way::Redirected)).await;
-            }
-
-            #[tokio::test]
-            async fn relayed() {
-                story(Stage::WrongNode(Way::Relayed)).await;
-            }
+    ($($stories:tt)+) => {
+        $crate::harness::stages::stories! {
+            [embedded: Embedded, redis: Redis, redirected: WrongNode(Redirected), relayed: WrongNode(Relayed)]
+            $($stories)+
         }
-    )+};
+    };
 }
 
-/// The same of a story that hurts Redis: on one node and on three.
+/// The same of stories that hurt Redis.
 macro_rules! on_every_redis {
-    ($($(#[$attribute:meta])* async fn $promise:ident($stage:ident) $story:block)+) => {$(
-        $(#[$attribute])*
-        mod $promise {
-            #[allow(unused_imports, reason = "the story's own words")]
-            use super::*;
-            use $crate::harness::doors::Way;
-            use $crate::harness::stages::Stage;
-
-            async fn story($stage: Stage) $story
-
-            #[tokio::test]
-            async fn redis() {
-                story(Stage::Redis).await;
-            }
-
-            #[tokio::test]
-            async fn redirected() {
-                story(Stage::WrongNode(Way::Redirected)).await;
-            }
-
-            #[tokio::test]
-            async fn relayed() {
-                story(Stage::WrongNode(Way::Relayed)).await;
-            }
+    ($($stories:tt)+) => {
+        $crate::harness::stages::stories! {
+            [redis: Redis, redirected: WrongNode(Redirected), relayed: WrongNode(Relayed)]
+            $($stories)+
         }
-    )+};
+    };
 }
 
 #[allow(unused_imports, reason = "tests/it does, through this same file")]
-pub(crate) use {on_both_stores, on_every_redis, on_every_stage};
+pub(crate) use {on_both_stores, on_every_redis, on_every_stage, stories, tests};
