@@ -1,6 +1,7 @@
 //! The composition root: builds the rooms bottom-up, tells where they are, and stops them top-down in the mirrored
 //! order. `cli` calls it; nobody else sees it. Holds no policy: every decision is a setting or a room's.
 
+mod ending;
 mod homes;
 mod outside;
 pub mod settings;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ending::ServeError;
 use homes::{homes, neighbours};
 use outside::{Outside, shortfalls_of};
 use stored::Stored;
@@ -21,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::cluster::pass::ClusterKey;
-use crate::cluster::{Correspondent, JoinError, Links, Members, Topic};
+use crate::cluster::{Correspondent, Links, Members, Topic};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::files;
@@ -37,7 +39,7 @@ use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
-use crate::store::{Formats, OpenError, Store, StoreError};
+use crate::store::{Formats, Store};
 use crate::tasks::Tasks;
 use crate::telemetry;
 use crate::telemetry::metrics::Recorded;
@@ -63,79 +65,6 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The storage formats that this version reads and writes.
 const FORMATS: Formats =
     Formats { min: record::stored::FORMAT, max: record::stored::FORMAT, writes: record::stored::FORMAT };
-
-/// Why the server did not start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// A file of keys or certificates that cannot be used.
-    #[error(transparent)]
-    File(#[from] files::Fault),
-    /// An address that cannot be listened on.
-    #[error("cannot listen on {addr} ({source}): stop what uses it, or set {setting} to another address")]
-    Bind {
-        /// The address.
-        addr: SocketAddr,
-        /// The setting that names it.
-        setting: &'static str,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// No store.
-    #[error(transparent)]
-    Store(#[from] OpenError),
-    /// The store stopped answering while the server started.
-    #[error("the server cannot start on this store ({0}): check that it runs and takes writes")]
-    StoreSilent(#[from] StoreError),
-    /// The store's settings lose data.
-    #[error("{0} (redis.ignore_shortfalls = true starts anyway)")]
-    Shortfall(String),
-    /// The cluster was made otherwise.
-    #[error("{0}")]
-    Cluster(String),
-    /// The node cannot be a member of the cluster.
-    #[error("{0}")]
-    Join(#[from] JoinError),
-    /// A newer process has this node's name.
-    #[error(
-        "another process was started as node {node}: this one has ended; give each node a node_id of its own"
-    )]
-    Superseded {
-        /// The name.
-        node: String,
-    },
-    /// The metrics recorder or the runtime did not start.
-    #[error("cannot start: {0}")]
-    Start(String),
-    /// Stopped while the store took nothing.
-    #[error(
-        "stopped, but the store has not taken all changes: what was acked `applied` last is lost, and will be told"
-    )]
-    Unflushed,
-    /// A task that must live has ended.
-    #[error("a task that must live has ended; the log names it")]
-    TaskDied,
-}
-
-impl ServeError {
-    /// 64 for a fault of the configuration, 69 for something outside that is not available, 70 for a bug of ours.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::File(_)
-            | Self::Cluster(_)
-            | Self::Superseded { .. }
-            | Self::Join(JoinError::Formats { .. } | JoinError::Full) => 64,
-            Self::Store(error) if error.is_of_settings() => 64,
-            Self::Join(JoinError::Store(_))
-            | Self::Bind { .. }
-            | Self::Store(_)
-            | Self::StoreSilent(_)
-            | Self::Shortfall(_)
-            | Self::Unflushed => 69,
-            Self::Start(_) | Self::TaskDied => 70,
-        }
-    }
-}
 
 /// Where a server has come to listen.
 #[derive(Debug, Clone)]

@@ -43,7 +43,8 @@ pub(super) async fn way(gate: &Gate, shard: ShardId, asks: &Asks) -> Result<(), 
         }
     }
     if let Some((member, error)) = last {
-        tracing::warn!(operation = "relay", shard = shard.number(), to = %member.owner, status = %error);
+        // One a client: that a live node cannot be reached is told once, by the links to it.
+        tracing::debug!(operation = "relay", shard = shard.number(), to = %member.owner, status = %error);
     }
     Err(not_home(RETRY_MS))
 }
