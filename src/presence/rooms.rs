@@ -7,6 +7,7 @@ mod asks;
 mod claims;
 mod letters;
 mod nodes;
+mod orphans;
 mod places;
 mod talk;
 

@@ -1,10 +1,8 @@
 //! Who is in which room, between nodes: each node claims its own players at their rooms' homes. All claims of a shard
-//! are told anew where its home has moved or came back, and where digests differ. Nobody leaves because her node is
-//! silent, or is not hers any more: only when the home of her record has been known for a while and does not claim her.
+//! are told anew where its home has moved or came back, and where digests differ.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +11,6 @@ use tokio::time::MissedTickBehavior;
 use super::Rooms;
 use super::letters::{Claimed, Letter, Named};
 use super::nodes::{Nodes, Seated, Telling};
-use crate::clock::millis;
 use crate::ids::{Owner, PlayerId, RoomName, ShardId};
 use crate::presence::listeners::Says;
 use crate::presence::room::Room;
@@ -21,8 +18,6 @@ use crate::presence::seat::{Claim, Seat};
 use crate::presence::wants::Digest;
 use crate::tasks::Tasks;
 
-/// How long the home of her record must have been known for a member whom it does not claim to be gone.
-pub(super) const ORPHANED: Duration = Duration::from_secs(5);
 /// How often it is looked for who is to be told all.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often members are looked for whom nobody claims.
@@ -35,7 +30,7 @@ const UNTOLD_AT_ONCE: u32 = 10_000;
 const LETTER_CLAIMS: usize = 64;
 
 /// A room's cell in the map.
-type Cell = Arc<Mutex<Room>>;
+pub(super) type Cell = Arc<Mutex<Room>>;
 /// What is to be said of one node's players.
 type Claims = HashMap<Owner, Vec<Claimed>, ahash::RandomState>;
 
@@ -161,7 +156,7 @@ impl Rooms {
     }
 
     /// All cells of rooms of some shards. Walks the whole map.
-    fn cells_of(&self, is_meant: impl Fn(ShardId) -> bool) -> Vec<(RoomName, ShardId, Cell)> {
+    pub(super) fn cells_of(&self, is_meant: impl Fn(ShardId) -> bool) -> Vec<(RoomName, ShardId, Cell)> {
         let Some(nodes) = &self.nodes else { return Vec::new() };
         let cells = self.rooms.iter();
         let of = |name: &RoomName, cell: &Cell| {
@@ -380,65 +375,5 @@ impl Rooms {
         for (name, _, _) in self.cells_of(|shard| made.contains(&shard)) {
             self.owing.put(name, ());
         }
-    }
-
-    /// Takes out whom nobody claims any more.
-    pub(in crate::presence) async fn sweep(&self) {
-        let Some(nodes) = &self.nodes else { return };
-        let now_ms = nodes.post.now_ms();
-        if nodes.sweep_until_ms.load(Ordering::Relaxed) < now_ms {
-            return;
-        }
-        let places = nodes.places.lock().all().to_vec();
-        let wholes: HashMap<Owner, Vec<u64>, ahash::RandomState> = {
-            let tellings = nodes.tellings.lock();
-            let whole = |told: &Vec<Telling>| told.iter().map(|telling| telling.whole).collect();
-            tellings.iter().map(|(node, told)| (node.clone(), whole(told))).collect()
-        };
-        let place_of = |shard: ShardId| places.get(usize::from(shard.number()));
-        let is_made = |shard: ShardId| nodes.is_here(shard) && !nodes.places.lock().is_rebuilding(shard);
-        for (at, (name, shard, cell)) in self.cells_of(is_made).into_iter().enumerate() {
-            let number = shard.number();
-            let is_orphan = |claim: &Claim| match &claim.node {
-                node if *node == self.me => place_of(shard).is_some_and(|place| claim.telling < place.tenure),
-                node => wholes
-                    .get(node)
-                    .and_then(|wholes| wholes.get(usize::from(number)))
-                    .is_some_and(|whole| claim.telling < *whole),
-            };
-            let is_gone = |player: &PlayerId, claim: &Claim| {
-                let Some(place) = place_of(nodes.homes.shard_of(player)) else { return false };
-                let is_long = now_ms.saturating_sub(place.since_ms) >= millis(ORPHANED);
-                is_long && place.home.as_ref().is_some_and(|home| *home != claim.node || is_orphan(claim))
-            };
-            let gone = self.sweep_one(&name, &cell, is_gone);
-            if !gone.is_empty() {
-                tracing::info!(
-                    operation = "rooms",
-                    members = gone.len(),
-                    "their homes do not know of them: they have left"
-                );
-                gone.iter().for_each(|claim| nodes.untell(number, claim));
-                self.owing.put(name.clone(), ());
-                self.drop_if_empty(&name);
-            }
-            if at % 64 == 63 {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    fn sweep_one(
-        &self,
-        name: &RoomName,
-        cell: &Cell,
-        is_gone: impl Fn(&PlayerId, &Claim) -> bool,
-    ) -> Vec<Claim> {
-        let epoch = (self.ground.epoch_of)(name);
-        let mut room = cell.lock();
-        if room.gone || room.seat.is_none() {
-            return Vec::new();
-        }
-        self.with_seat(&mut room, name, |seat| seat.sweep(epoch, is_gone))
     }
 }

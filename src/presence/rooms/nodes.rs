@@ -165,7 +165,7 @@ impl Nodes {
 
     /// What has changed may leave members whom nobody has any more.
     pub(super) fn sweep_soon(&self, now_ms: u64) {
-        self.sweep_until_ms.fetch_max(now_ms + 2 * millis(super::claims::ORPHANED), Ordering::Relaxed);
+        self.sweep_until_ms.fetch_max(now_ms + 2 * millis(super::orphans::ORPHANED), Ordering::Relaxed);
     }
 }
 
