@@ -12,7 +12,7 @@ use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::{Player, Refused};
 use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
-use crate::harness::stages::{Stage, on_both_stores};
+use crate::harness::stages::{Stage, on_both_stores, on_every_stage};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "rooms-service-key";
@@ -190,7 +190,7 @@ async fn asks_until(
     }
 }
 
-on_both_stores! {
+on_every_stage! {
     async fn a_member_sees_others_come_and_go(kind) {
         let server = Server::on(kind).start();
         let mut ann = Member::joins(server.login("ann").await, json!({"team": "red"})).await;
