@@ -408,13 +408,11 @@ impl Home {
         })
     }
 
-    /// Whether all sessions of a shard are in this node's memory: not while it comes or goes.
+    /// Whether all sessions of a shard are in this node's memory: not while it comes or goes, nor once another node is
+    /// known to hold it.
     #[must_use]
     pub fn has_all_of(&self, shard: ShardId) -> bool {
-        use lease::State;
-        self.shard(shard).is_ok_and(|shard| {
-            matches!(shard.lease().0, State::Owned | State::Unsure | State::Paused | State::Repair)
-        })
+        self.shard(shard).is_ok_and(|shard| shard.is_whole())
     }
 
     /// Starts a commit of the record's present version; the receiver hears of it.

@@ -1,5 +1,6 @@
 //! What the parts of `home` share about one shard: whether it may answer, its fence, and its dirty records.
-//! `keeper` writes the first two, `flush` drains the third when the agenda says so. Never holds a record's lock while it takes its own.
+//! `keeper` writes the first two, and `yielding` ends the answers of one that another node has; `flush` drains the third
+//! when the agenda says so. Never holds a record's lock while it takes its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -117,6 +118,15 @@ impl Shard {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.lease().0 == State::Draining
+    }
+
+    /// Whether all its sessions are in this node's memory: not while it comes or goes, nor from the moment on at which
+    /// another node is known to hold it, whatever its lease says until the keeper has looked.
+    #[must_use]
+    pub(super) fn is_whole(&self) -> bool {
+        let standing = self.lease.lock();
+        matches!(standing.state, State::Owned | State::Unsure | State::Paused | State::Repair)
+            && standing.overtaken_by <= standing.epoch
     }
 
     /// Says where its lease stands, and until when answers may leave: never, once another node is known to hold it

@@ -23,8 +23,9 @@ use crate::ids::{Epoch, Owner, SessionId, ShardId};
 const PAGE_BYTES: usize = 256 * 1024;
 /// How much longer than a lease what is laid out is kept: the next home may have to wait for the lease to run out.
 const KEPT_LONGER_MS: u64 = 2_000;
-/// What epochs stay below, so that Lua's doubles hold them.
-const EPOCH_MAX: u64 = 1 << 53;
+/// How far ahead of this node's clock an epoch may be: epochs are ms of the store's clock, and `lease_acquire.lua` grants
+/// nothing above a floor that is further ahead of it.
+const AHEAD_MS_MAX: u64 = 86_400_000;
 
 impl Home {
     /// Whom the links give what other homes ask.
@@ -56,7 +57,14 @@ impl Home {
     fn give(&self, to: &Owner, shard: u16, epoch: u64) -> Option<Page> {
         let shard = self.shard(ShardId::numbered(shard)?).ok()?;
         let (asked_under, (_, ours)) = (Epoch::of(epoch), shard.lease());
-        if epoch >= EPOCH_MAX || ours > asked_under {
+        if ours > asked_under {
+            return None;
+        }
+        if epoch > clock::now().unix_ms.saturating_add(AHEAD_MS_MAX) {
+            tracing::warn!(
+                operation = "pull", shard = shard.id().number(), %epoch, by = %to,
+                "another node claims the shard under an epoch that no store has given"
+            );
             return None;
         }
         // What is laid out is that of a hand-over on its last steps, which need no help.

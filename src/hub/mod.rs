@@ -132,13 +132,14 @@ impl Hub {
         Some(mailbox)
     }
 
-    /// Forgets this very mailbox; one that was made for the session since stays.
-    pub fn remove_this(&self, mailbox: &Arc<Mailbox>) {
-        let removed =
-            self.mailboxes.remove_if(&mailbox.session(), |_, present| Arc::ptr_eq(present, mailbox));
-        if removed.is_some() {
+    /// Forgets this very mailbox, and says whether it was there; one that was made for the session since stays.
+    pub fn remove_this(&self, mailbox: &Arc<Mailbox>) -> bool {
+        let is_this = |_: &SessionId, present: &Arc<Mailbox>| Arc::ptr_eq(present, mailbox);
+        let was_there = self.mailboxes.remove_if(&mailbox.session(), is_this).is_some();
+        if was_there {
             mailbox.close();
         }
+        was_there
     }
 
     /// A number for a new link. A mailbox listens to one link at a time.

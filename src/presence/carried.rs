@@ -51,8 +51,10 @@ impl Peers {
         }
         let push = Arc::new(Push::new(PushKind::Message, body.clone()));
         let delivered = sessions.iter().filter(|session| self.hub.push(**session, &push)).count();
-        // A home that has moved meanwhile took along what was in the mailboxes, and nothing that came later.
-        let is_told = delivered == sessions.len() || self.homes.sessions(player).is_some();
+        // A home that has moved meanwhile took along what was in the mailboxes, and nothing that came later. One that went
+        // between two looks has no sessions to show.
+        let are_all_here = !sessions.is_empty() && delivered == sessions.len();
+        let is_told = are_all_here || self.homes.sessions(player).is_some();
         is_told.then(|| u32::try_from(delivered).unwrap_or(u32::MAX))
     }
 }

@@ -367,12 +367,12 @@ impl<S: LinkSocket> Link<S> {
     }
 
     fn owe_snapshots(&mut self, players: Vec<PlayerId>) {
-        let Some(mailbox) = self.me().map(|me| Arc::clone(&me.mailbox)) else { return };
+        let Some((mailbox, link)) = self.me().map(|me| (Arc::clone(&me.mailbox), me.link)) else { return };
         let sessions = Arc::clone(&self.sessions);
         let later: Later = Box::pin(async move {
             sessions.push_snapshots(&mailbox, &players).await;
             // Until now the next link would have been owed them.
-            mailbox.owe_looks(false);
+            mailbox.looks_told(link);
             (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
         });
         self.waiting.get_or_insert_default().push(later);

@@ -74,18 +74,18 @@ impl Sessions {
             Some(LinkEnd::TokenExpired) => {
                 mailbox.tell(Control::Close(closing_of(CloseCode::TokenExpired, "the token has expired")));
             }
-            Some(LinkEnd::Moved) => self.forget(session, &event.watched, moved()),
+            Some(LinkEnd::Moved) => {
+                self.let_go(&mailbox, &event.watched);
+                mailbox.tell(Control::Close(moved()));
+            }
             // It has come back since: what is in the mailbox now is of its new life.
             Some(LinkEnd::HandedOver(_))
                 if !mailbox.is_closed() && self.home.records().session(session).is_some() => {}
             Some(LinkEnd::HandedOver(home)) => {
                 // Its mailbox is nobody's from here on: should the shard come back, its session gets another one.
                 let due = Instant::now() + Duration::from_millis(home.within_ms);
-                self.hub.remove(session);
+                self.let_go(&mailbox, &event.watched);
                 mailbox.tell(Control::Moved(home));
-                for player in &event.watched {
-                    self.presence.unwatch(player, session);
-                }
                 if mailbox.is_linked() {
                     self.parting.lock().push_back((due, mailbox));
                 }
@@ -113,6 +113,14 @@ impl Sessions {
             tokio::time::sleep(CLOSE_PAUSE).await;
         }
         self.close_parted(None);
+    }
+
+    /// Forgets the mailbox of a session whose home is elsewhere. Should it have come back a moment ago, its new mailbox
+    /// stays, and so does what is watched through that.
+    fn let_go(&self, mailbox: &Arc<Mailbox>, watched: &[PlayerId]) {
+        if self.hub.remove_this(mailbox) {
+            watched.iter().for_each(|player| self.presence.unwatch(player, mailbox.session()));
+        }
     }
 
     fn forget(&self, session: SessionId, watched: &[PlayerId], closing: Closing) {

@@ -146,12 +146,13 @@ impl Sessions {
                 mailbox.attach(link);
                 let replay = mailbox.resume(request.last_seq);
                 if replay.missed || was_pending {
-                    mailbox.owe_looks(true);
+                    mailbox.owe_looks();
                 }
-                found = Some((mailbox, is_new, replay));
+                let owes_looks = mailbox.owes_looks();
+                found = Some((mailbox, is_new, replay, owes_looks));
             })
             .await?;
-        let Some((mailbox, is_new, replay)) = found else { return Err(not_resumable()) };
+        let Some((mailbox, is_new, replay, owes_looks)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
         self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: resumed.cell, session, mailbox, link };
@@ -178,9 +179,10 @@ impl Sessions {
         }
         let owes_kept = is_new || replay.missed || attachment.mailbox.owes_kept();
         // What changed between two homes nobody told; a list that a service set before the first link neither.
-        let owes_looks = attachment.mailbox.owes_looks() && !resumed.watches.is_empty();
-        attachment.mailbox.owe_looks(owes_looks);
         let owed = if owes_looks { resumed.watches } else { Vec::new() };
+        if owed.is_empty() {
+            attachment.mailbox.looks_told(link);
+        }
         Ok(Entered { attachment, ready, owed, owes_kept })
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Frame, Inner, Mailbox, remember};
+use super::{Frame, Inner, LinkNo, Mailbox, remember};
 use crate::hub::kept::Kept;
 use crate::hub::push::RoomWord;
 use crate::hub::{HubSettings, Push, PushKind};
@@ -79,9 +79,18 @@ impl Mailbox {
         Self { inner: parking_lot::Mutex::new(inner), owes_looks: AtomicBool::new(true), ..mailbox }
     }
 
-    /// Says whether the client is still to be told how those look whom she watches: something has come between.
-    pub fn owe_looks(&self, owes: bool) {
-        self.owes_looks.store(owes, Ordering::Relaxed);
+    /// The client is still to be told how those look whom she watches: something has come between.
+    pub fn owe_looks(&self) {
+        self.owes_looks.store(true, Ordering::Relaxed);
+    }
+
+    /// She has been told, through this link. What has come between since, a newer link is to tell: an older one says
+    /// nothing about that.
+    pub fn looks_told(&self, link: LinkNo) {
+        let inner = self.inner.lock();
+        if inner.link == link {
+            self.owes_looks.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Whether the client is still to be told how those look whom she watches.
@@ -305,6 +314,18 @@ mod tests {
         assert!(!there.is_closed() && there.owes_looks());
         there.attach(LINK);
         assert_eq!(sent(&there), [(1, vec![Bytes::from("6-1")]), (2, vec![Bytes::from("6-2")])]);
+    }
+
+    #[test]
+    fn an_older_link_does_not_say_that_its_client_was_told_what_a_newer_one_owes() {
+        let (mailbox, newer) = (mailbox(), LinkNo::of(2));
+        mailbox.attach(LINK);
+        mailbox.owe_looks();
+        mailbox.attach(newer);
+        mailbox.looks_told(LINK);
+        assert!(mailbox.owes_looks());
+        mailbox.looks_told(newer);
+        assert!(!mailbox.owes_looks());
     }
 
     #[test]
