@@ -253,6 +253,7 @@ impl House {
             maintenance,
             Box::new(move || recorded.render()),
             condition([door.clone(), upper.clone(), lower.clone()], Arc::clone(&members)),
+            upper.clone(),
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
         let mut rooms: Vec<(Topic, Arc<dyn Correspondent>)> =

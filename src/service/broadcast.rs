@@ -80,7 +80,7 @@ pub(super) async fn push(
         None => service.stats().await.sessions(),
     };
     service.count_more(caller.name(), receivers / RECEIVERS_PER_REQUEST)?;
-    let message = Message { id, push: &push, once: key.is_some() };
+    let message = Message { id, push: &push };
     let sent = key.and_then(|_| service.repeats.sent(id, clock::now()));
     let reach = match (sent, &players) {
         (Some(delivered), _) => Reach { delivered, ..Reach::default() },
@@ -88,7 +88,7 @@ pub(super) async fn push(
         (None, None) => service.give_to_all(message).await,
     };
     // Whoever is not known to have it is tried again by a repeat; shards that have it are left alone.
-    if message.once && reach.is_whole() {
+    if key.is_some() && reach.is_whole() {
         service.repeats.once(id, clock::now(), || reach.delivered);
     }
     let Reach { delivered, unknown, unknown_nodes, unknown_shards } = reach;

@@ -53,6 +53,7 @@ use crate::ids::{SessionId, Stamp};
 use crate::limits::KeyLimits;
 use crate::maintenance::Maintenance;
 use crate::presence::Presence;
+use crate::tasks::Tasks;
 use crate::wire::wire_stamp;
 use fresh::Fresh;
 use problem::Problem;
@@ -102,7 +103,7 @@ pub struct Service {
     meters: door::Meters,
     repeats: repeats::Repeats,
     /// Held while a message to many is given to those at home here.
-    shares: tokio::sync::Mutex<repeats::Shares>,
+    shelved: tokio::sync::Mutex<shares::Shelved>,
     maintenance: Arc<Maintenance>,
     /// Whether the store has not been told yet what is in force. Held while it is told.
     notice_owed: tokio::sync::Mutex<bool>,
@@ -112,6 +113,7 @@ pub struct Service {
     looks_owed: Coalescing<SessionId, watches::LooksOwed>,
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
+    tasks: Tasks,
 }
 
 impl Service {
@@ -128,6 +130,7 @@ impl Service {
         maintenance: Arc<Maintenance>,
         metrics: Box<dyn Fn() -> String + Send + Sync>,
         condition: Box<dyn Fn() -> Condition + Send + Sync>,
+        tasks: Tasks,
     ) -> Arc<Self> {
         Arc::new(Self {
             settings,
@@ -141,13 +144,14 @@ impl Service {
             started_at_ms: clock::now().mono_ms,
             meters: door::Meters::of(route::ALL),
             repeats: repeats::Repeats::default(),
-            shares: tokio::sync::Mutex::default(),
+            shelved: tokio::sync::Mutex::default(),
             maintenance,
             notice_owed: tokio::sync::Mutex::default(),
             notice_stale: AtomicBool::new(false),
             looks_owed: Coalescing::default(),
             stats: Fresh::default(),
             readiness: Fresh::default(),
+            tasks,
         })
     }
 

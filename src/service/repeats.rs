@@ -1,18 +1,16 @@
 //! Messages that were sent under an idempotency key: the same key sends once, and the repeat gets the first answer.
 //! Bounded in number and time; what is forgotten here still carries the same id, by which clients drop repeats.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 
 use crate::clock::Now;
 
 /// How long a sent message is remembered.
-const REMEMBERED_MS: u64 = 5 * 60 * 1_000;
+pub(super) const REMEMBERED_MS: u64 = 5 * 60 * 1_000;
 /// How many are, the latest.
 const REMEMBERED_MAX: usize = 65_536;
-/// How many shards are, of all messages to many together: a thousand messages to all of 256 shards.
-const SHARDS_REMEMBERED_MAX: usize = 262_144;
 
 #[derive(Default)]
 struct Remembered {
@@ -63,46 +61,6 @@ impl Remembered {
     }
 }
 
-/// What the shards at home here were given of messages to many: to how many sessions of each.
-#[derive(Default)]
-pub(super) struct Shares {
-    by_id: HashMap<u128, BTreeMap<u16, u32>, ahash::RandomState>,
-    order: VecDeque<(u64, u128)>,
-    /// Shards of all messages together.
-    shards: usize,
-}
-
-impl Shares {
-    /// What was given of a message.
-    pub(super) fn given(&mut self, id: u128, mono_ms: u64) -> BTreeMap<u16, u32> {
-        self.forget(mono_ms, 0);
-        self.by_id.get(&id).cloned().unwrap_or_default()
-    }
-
-    /// These shards have it now, too; the oldest messages make room.
-    pub(super) fn remember(&mut self, id: u128, mono_ms: u64, given: BTreeMap<u16, u32>) {
-        self.forget(mono_ms, given.len());
-        let known = self.by_id.entry(id).or_insert_with(|| {
-            self.order.push_back((mono_ms, id));
-            BTreeMap::new()
-        });
-        let before = known.len();
-        known.extend(given);
-        self.shards += known.len() - before;
-    }
-
-    fn forget(&mut self, mono_ms: u64, more: usize) {
-        while let Some((given_at_ms, id)) = self.order.front().copied() {
-            let is_old = mono_ms.saturating_sub(given_at_ms) >= REMEMBERED_MS;
-            if !is_old && self.shards + more <= SHARDS_REMEMBERED_MAX {
-                return;
-            }
-            self.order.pop_front();
-            self.shards -= self.by_id.remove(&id).map_or(0, |shards| shards.len());
-        }
-    }
-}
-
 /// Names a message so that the same key of the same service to the same player always gives the same id. Neither a
 /// key's name nor a player id holds a NUL, so that no two triples run together.
 pub(super) fn message_id(service: &str, player: &str, idempotency_key: &str) -> u128 {
@@ -143,29 +101,6 @@ mod tests {
         assert_eq!(repeats.0.lock().delivered.len(), REMEMBERED_MAX);
         assert_eq!(repeats.0.lock().order.len(), REMEMBERED_MAX);
         assert_eq!(repeats.once(0, at(0), || 9), 9, "the oldest is forgotten");
-    }
-
-    #[test]
-    fn a_shard_is_remembered_with_what_it_was_given_for_some_minutes() {
-        let mut shares = Shares::default();
-        shares.remember(7, 0, [(1, 2), (2, 0)].into());
-        shares.remember(7, 9, [(3, 5)].into());
-        assert_eq!(shares.given(7, REMEMBERED_MS - 1), [(1, 2), (2, 0), (3, 5)].into());
-        assert_eq!(shares.given(8, 0), BTreeMap::new());
-        assert_eq!(shares.given(7, REMEMBERED_MS), BTreeMap::new());
-        assert_eq!((shares.shards, shares.order.len(), shares.by_id.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn no_more_shards_are_remembered_than_the_cap() {
-        let mut shares = Shares::default();
-        let all: BTreeMap<u16, u32> = (0..4_096).map(|shard| (shard, 1)).collect();
-        for id in 0..100 {
-            shares.remember(id, 0, all.clone());
-            assert!(shares.shards <= SHARDS_REMEMBERED_MAX);
-        }
-        assert_eq!(shares.shards, shares.by_id.len() * all.len());
-        assert!(shares.given(0, 0).is_empty() && shares.given(99, 0) == all, "the oldest goes first");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+mod shelved;
 
 use super::Service;
 use super::body::PLAYERS_MAX;
@@ -15,8 +18,12 @@ use super::messages::MESSAGE_BYTES_MAX;
 use super::others::Question;
 use crate::clock;
 use crate::cluster::CallError;
-use crate::hub::{Push, PushKind};
+use crate::home::Cell;
+use crate::home::record::Record;
+use crate::hub::{Push, PushKind, Wakes};
 use crate::ids::{Owner, PlayerId, ShardId};
+
+pub(super) use shelved::Shelved;
 
 /// Mailboxes after which others get a turn.
 const TURN: usize = 64;
@@ -32,8 +39,6 @@ pub(super) struct Share {
     id: u128,
     /// The message as sessions get it.
     body: Bytes,
-    /// Only once, however often it is asked for.
-    once: bool,
     whom: Whom,
 }
 
@@ -58,8 +63,6 @@ pub(super) struct Given {
 pub(super) struct Message<'a> {
     pub(super) id: u128,
     pub(super) push: &'a Arc<Push>,
-    /// Only once, however often it is asked for.
-    pub(super) once: bool,
 }
 
 /// Whom a message to many has reached.
@@ -84,7 +87,11 @@ impl Reach {
 
 impl Service {
     /// Gives a message to many players, each wherever her home is.
-    pub(super) async fn give_to_many(&self, players: &BTreeSet<PlayerId>, message: Message<'_>) -> Reach {
+    pub(super) async fn give_to_many(
+        self: &Arc<Self>,
+        players: &BTreeSet<PlayerId>,
+        message: Message<'_>,
+    ) -> Reach {
         let mut reach = Reach::default();
         let mut left: BTreeMap<u16, Vec<&PlayerId>> = BTreeMap::new();
         for player in players {
@@ -123,7 +130,7 @@ impl Service {
     }
 
     /// Gives a message to everybody.
-    pub(super) async fn give_to_all(&self, message: Message<'_>) -> Reach {
+    pub(super) async fn give_to_all(self: &Arc<Self>, message: Message<'_>) -> Reach {
         let mut reach = Reach::default();
         let (mut covered, mut silent, mut unasked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for round in 0..self.rounds() {
@@ -174,18 +181,18 @@ impl Service {
 
     /// Has each node give its share, all at a time.
     async fn share_out(
-        &self,
+        self: &Arc<Self>,
         shares: impl IntoIterator<Item = (Owner, Whom)>,
         message: Message<'_>,
     ) -> Vec<(Owner, Result<Given, CallError>)> {
-        let Message { id, push, once } = message;
+        let Message { id, push } = message;
         let me = self.home.cluster().me().clone();
         let asked = shares.into_iter().map(|(node, whom)| {
-            let share = Share { id, body: push.msgpack().clone(), once, whom };
+            let share = Share { id, body: push.msgpack().clone(), whom };
             let is_me = node == me;
             async move {
                 let given = if is_me {
-                    Ok(self.give_pushed(push, share).await)
+                    self.give_here(push, share).await
                 } else {
                     self.ask(&node, &Question::Share(share), GIVEN_WITHIN).await
                 };
@@ -205,35 +212,46 @@ impl Service {
         Some(self.give_pushed(&push, share).await)
     }
 
+    /// Gives this node's own share, to the end: who asked may not wait for it, and a repeat must find what was given.
+    async fn give_here(self: &Arc<Self>, push: &Arc<Push>, share: Share) -> Result<Given, CallError> {
+        let (service, push) = (Arc::clone(self), Arc::clone(push));
+        let (told, given) = oneshot::channel();
+        // As many as there are calls, which the keys' limits bound.
+        self.tasks.spawn("share", async move {
+            let _ = told.send(service.give_pushed(&push, share).await);
+        });
+        given.await.map_err(|_| CallError::NoAnswer)
+    }
+
     async fn give_pushed(&self, push: &Arc<Push>, share: Share) -> Given {
         // One at a time: two of them would not be faster, and a repeat finds the first one done.
-        let mut shares = self.shares.lock().await;
-        let before = match share.once {
-            true => shares.given(share.id, clock::now().mono_ms),
-            false => BTreeMap::new(),
-        };
-        let mut now = match share.whom {
+        let mut shelved = self.shelved.lock().await;
+        let before = shelved.given(share.id, clock::now().mono_ms);
+        let mut taken = match share.whom {
             Whom::Players(players) => self.push_to_players(&players, push, &before).await,
             Whom::AllBut(except) => self.push_to_everybody(&except, push, &before).await,
         };
-        // What was taken from this node meanwhile is its next home's to give.
-        now.retain(|shard, _| self.serves(*shard));
-        let given = now.values().fold(0_u32, |sum, delivered| sum.saturating_add(*delivered));
-        let answered = Given { delivered: given, shards: now.keys().copied().collect() };
-        if share.once && given > 0 {
-            shares.remember(share.id, clock::now().mono_ms, now);
+        // What reached nobody was not given: the next try is a new one.
+        if taken.values().any(|delivered| *delivered > 0) {
+            shelved.remember(share.id, clock::now().mono_ms, taken.clone());
         }
-        answered
+        // What was taken from this node meanwhile is its next home's to give, and is asked for here again if it stays.
+        taken.retain(|shard, _| self.serves(*shard));
+        Given {
+            delivered: taken.values().fold(0_u32, |sum, delivered| sum.saturating_add(*delivered)),
+            shards: taken.into_keys().collect(),
+        }
     }
 
-    /// To how many sessions of each shard that is served here, now or before.
+    /// To how many sessions of each shard that is served here, now or before. A shard of which a mailbox took nothing any
+    /// more is not among them: it is about to be at home elsewhere.
     async fn push_to_players(
         &self,
         players: &[String],
         push: &Arc<Push>,
         before: &BTreeMap<u16, u32>,
     ) -> BTreeMap<u16, u32> {
-        let mut delivered = BTreeMap::new();
+        let (mut delivered, mut sealed) = (BTreeMap::new(), BTreeSet::new());
         for (at, player) in players.iter().enumerate() {
             if at % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
@@ -242,8 +260,13 @@ impl Service {
             let shard = self.home.placement().shard_of(&player).number();
             if let Some(before) = before.get(&shard) {
                 delivered.insert(shard, *before);
-            } else if self.serves(shard) {
-                let reached = self.home.find(&player).map_or(0, |cell| self.push_to_all(&cell, push));
+            } else if self.serves(shard) && !sealed.contains(&shard) {
+                let cell = self.home.find(&player);
+                let Some(reached) = cell.map_or(Some(0), |cell| self.push_unless_sealed(&cell, push)) else {
+                    delivered.remove(&shard);
+                    sealed.insert(shard);
+                    continue;
+                };
                 let delivered: &mut u32 = delivered.entry(shard).or_default();
                 *delivered = delivered.saturating_add(reached);
             }
@@ -262,16 +285,32 @@ impl Service {
         let mut delivered: BTreeMap<u16, u32> =
             served.map(|shard| (shard, before.get(&shard).copied().unwrap_or_default())).collect();
         for turn in self.hub.all().chunks(TURN) {
-            for mailbox in turn.iter().filter(|mailbox| !mailbox.is_closed()) {
+            for mailbox in turn {
                 let shard = mailbox.session().shard().number();
                 let is_due = !before.contains_key(&shard);
-                if let Some(delivered) = delivered.get_mut(&shard).filter(|_| is_due) {
-                    self.hub.push_to(mailbox, push);
-                    *delivered = delivered.saturating_add(1);
+                let Some(reached) = delivered.get_mut(&shard).filter(|_| is_due) else { continue };
+                if !self.hub.push_quietly(mailbox, push, &mut Wakes::default()) {
+                    delivered.remove(&shard);
+                } else if !mailbox.is_closed() {
+                    *reached = reached.saturating_add(1);
                 }
             }
             tokio::task::yield_now().await;
         }
         delivered
+    }
+
+    /// To how many of a player's sessions; `None` if one of her mailboxes takes nothing any more.
+    fn push_unless_sealed(&self, cell: &Cell, push: &Arc<Push>) -> Option<u32> {
+        let ids = |record: &Record| record.sessions.iter().map(|session| session.id).collect::<Vec<_>>();
+        let sessions = cell.read(ids).unwrap_or_default().into_iter();
+        let mut reached = 0;
+        for mailbox in sessions.filter_map(|session| self.hub.mailbox(session)) {
+            if !self.hub.push_quietly(&mailbox, push, &mut Wakes::default()) {
+                return None;
+            }
+            reached += 1;
+        }
+        Some(reached)
     }
 }

@@ -26,6 +26,7 @@ use crate::store::{
 };
 use crate::tasks::Tasks;
 
+mod many;
 mod trouble;
 
 const KEY: &str = "s3cret-of-the-test";
@@ -345,6 +346,7 @@ impl House {
                     _ => Condition::Failed,
                 }
             }),
+            tasks.clone(),
         );
         Self { _dir: dir, store, events, home, hub, tasks, service, condition, admitted }
     }
