@@ -320,7 +320,7 @@ section! {
         login_policy: LoginPolicy = "login_policy" => "replace";
         /// Missed pushes kept for a resume. What falls out is told (`missed`), with fresh snapshots.
         replay_frames_max: usize = "replay_frames_max" => 256, 0..=65_536;
-        /// Bytes of missed pushes kept for a resume.
+        /// Bytes of missed pushes kept for a resume. When the session's home moves, more than 4 MiB of them are missed.
         replay_bytes_max: usize = "replay_bytes_max" => 65_536, 0..=16_777_216;
         /// Largest state of a player, as it is stored. Above it: `too_large`.
         state_bytes_max: usize = "state_bytes_max" => 4_096, 64..=65_536;

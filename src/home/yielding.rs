@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 
 use super::Home;
 use super::lease::Event;
+use super::parcels::Sealed;
 use super::pulling::{Page, Question, read, write};
 use super::record::{LinkState, Record, millis};
 use super::records::Cell;
@@ -19,8 +20,11 @@ use crate::clock;
 use crate::cluster::Correspondent;
 use crate::ids::{Epoch, Owner, SessionId, ShardId};
 
-/// What one answer holds, about: below what a frame of a link may be, beside the largest buffer that there can be.
+/// What one answer holds, about: far below what a frame of a link may be.
 const PAGE_BYTES: usize = 256 * 1024;
+/// What may go along of one session. A page holds one such parcel beside the others at most, and a page above what a frame
+/// may be would break the link, with every question on it.
+const PARCEL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much longer than a lease what is laid out is kept: the next home may have to wait for the lease to run out.
 const KEPT_LONGER_MS: u64 = 2_000;
 /// How far ahead of this node's clock an epoch may be: epochs are ms of the store's clock, and `lease_acquire.lua` grants
@@ -40,9 +44,12 @@ impl Home {
         let mut sessions: Vec<_> = cells.iter().filter_map(|cell| cell.read(usefulness)).flatten().collect();
         sessions.sort_unstable_by_key(|(useful, _)| Reverse(*useful));
         let seal = |(_, session)| Some((session, neighbours.mailboxes.seal(session)?));
-        let sealed = sessions.into_iter().filter_map(seal).collect();
+        let mut sealed: Sealed = sessions.into_iter().filter_map(seal).collect();
+        let all = sealed.len();
+        sealed.retain(|(_, parcel)| parcel.bytes() <= PARCEL_BYTES_MAX);
+        let too_heavy = all - sealed.len();
         let until_ms = clock::now().mono_ms + millis(self.settings.lease_ttl) + KEPT_LONGER_MS;
-        let without = self.parcels.lay_out(shard.id(), epoch, sealed, until_ms);
+        let without = too_heavy + self.parcels.lay_out(shard.id(), epoch, sealed, until_ms);
         if without > 0 {
             tracing::warn!(
                 operation = "drain",

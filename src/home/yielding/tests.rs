@@ -204,3 +204,11 @@ async fn what_was_laid_out_for_a_home_that_never_came_is_our_own_again() {
     assert_eq!((&open[&ann.session], &open[&bea.session]), (&Bytes::from("a"), &Bytes::from("b")));
     assert!(node.home.parcels.is_empty());
 }
+
+#[tokio::test]
+async fn what_no_frame_of_a_link_can_hold_does_not_go_along() {
+    let node = node().await;
+    let (ann, bea) = (node.login("ann", "").await, node.login("bea", "b").await);
+    node.boxes.open.lock().insert(ann.session, vec![0; PARCEL_BYTES_MAX + 1].into());
+    assert_eq!(node.is_asked(above(node.shard().last_epoch())), Some((vec![bea.session], false)));
+}
