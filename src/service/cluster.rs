@@ -39,6 +39,9 @@ struct NodeView {
     /// Whether the link to it from the node that answers stands; absent for that one itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<&'static str>,
+    /// Why not, once that has lasted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_fault: Option<String>,
     /// How long ago it was heard of.
     age_ms: u64,
     /// The storage formats that it reads: the oldest, the newest; and the one that it writes.
@@ -70,12 +73,11 @@ impl ShortfallView {
         Self { setting, message, fatal }
     }
 
-    pub(super) fn of_unreached(unreached: Unreached) -> Self {
-        let Unreached { node, peer, reason } = unreached;
-        let at = peer.map(|peer| format!(" at {peer}")).unwrap_or_default();
+    /// For whoever asks without a key: where and why are in the log, and in `GET /v1/cluster`.
+    pub(super) fn of_unreached(unreached: &Unreached) -> Self {
         let message = format!(
-            "the live node {node} cannot be reached{at}: {reason}; set peer_addr and peer_public_addr to what other \
-             nodes can connect to"
+            "the live node {} cannot be reached; set peer_addr and peer_public_addr to what other nodes can connect to",
+            unreached.node
         );
         Self { setting: "peer_public_addr".to_owned(), message, fatal: false }
     }
@@ -115,6 +117,8 @@ pub(super) async fn cluster(State(service): State<Arc<Service>>, _: Reader) -> J
 fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
     let cluster = service.home.cluster();
     let since_ms = now_ms.saturating_sub(cluster.taken_at_ms());
+    let unreached = service.peers.unreached();
+    let fault = |node: &str| unreached.iter().find(|unreached| unreached.node == node);
     let view = |seen: &Seen| {
         let Seen { member: Member { owner, says }, age } = seen;
         let is_me = owner == cluster.me();
@@ -126,6 +130,7 @@ fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
             peer: says.peer.clone(),
             draining: says.drains,
             link: (!is_me).then(|| if service.peers.stands(owner) { "up" } else { "down" }),
+            link_fault: fault(owner.node()).filter(|_| !is_me).map(|unreached| unreached.reason.clone()),
             age_ms: millis(*age).saturating_add(since_ms),
             formats: [says.formats.min, says.formats.max, says.formats.writes],
             holds: says.holds,

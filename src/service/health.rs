@@ -108,7 +108,7 @@ impl Service {
                 .iter()
                 .chain(&now)
                 .map(ShortfallView::of)
-                .chain(self.peers.unreached().into_iter().map(ShortfallView::of_unreached))
+                .chain(self.peers.unreached().iter().map(ShortfallView::of_unreached))
                 .collect(),
         }
     }
