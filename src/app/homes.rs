@@ -18,7 +18,7 @@ use crate::presence::{Glance, Homes};
 
 /// The links to other nodes and the mailboxes of this one, where there can be other nodes.
 pub(super) fn neighbours(settings: &Settings, links: &Arc<Links>, hub: &Arc<Hub>) -> Option<Neighbours> {
-    let mailboxes = || Arc::new(Kept(Arc::clone(hub))) as Arc<dyn Mailboxes>;
+    let mailboxes = || Arc::new(Boxes(Arc::clone(hub))) as Arc<dyn Mailboxes>;
     settings.store.is_redis().then(|| Neighbours { links: Arc::clone(links), mailboxes: mailboxes() })
 }
 
@@ -86,9 +86,9 @@ impl Homes for Known {
     }
 }
 
-struct Kept(Arc<Hub>);
+struct Boxes(Arc<Hub>);
 
-impl Mailboxes for Kept {
+impl Mailboxes for Boxes {
     fn seal(&self, session: SessionId) -> Option<Box<dyn Parcel>> {
         Some(Box::new(self.0.seal(session)?))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::lease::State;
-use super::tidings::Turn;
+use super::tidings::Fate;
 use crate::telemetry::metrics::{
     COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, LEASES_RUN_OUT, PULLS, RECORDS_DIRTY, RECORDS_HOT,
     REPAIRS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
@@ -88,13 +88,13 @@ impl Meters {
     }
 
     /// Something became of a shard.
-    pub(super) fn turned(&self, turn: Turn) {
-        match turn {
-            Turn::Taken => self.taken.increment(1),
-            Turn::Given => self.given.increment(1),
-            Turn::Lost => self.lost.increment(1),
-            Turn::RanOut => self.run_out.increment(1),
-            Turn::Kept | Turn::Back | Turn::Rewound | Turn::Rewritten | Turn::Unread => {}
+    pub(super) fn turned(&self, fate: Fate) {
+        match fate {
+            Fate::Taken => self.taken.increment(1),
+            Fate::Given => self.given.increment(1),
+            Fate::Lost => self.lost.increment(1),
+            Fate::RanOut => self.run_out.increment(1),
+            Fate::Kept | Fate::Back | Fate::Rewound | Fate::Rewritten | Fate::Unread => {}
         }
     }
 

@@ -18,7 +18,7 @@ const GATHER_MS: u64 = 2_000;
 
 /// What can become of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Turn {
+pub(super) enum Fate {
     /// Served from now on.
     Taken,
     /// Handed over.
@@ -39,7 +39,7 @@ pub(super) enum Turn {
     Unread,
 }
 
-impl Turn {
+impl Fate {
     /// What a step of a lease means to those who watch the node.
     const fn of(before: State, after: State) -> Option<Self> {
         match (before, after) {
@@ -75,7 +75,7 @@ struct Gathered {
 #[derive(Default)]
 pub(super) struct Tidings {
     /// By what happened and with which other node.
-    gathered: BTreeMap<(Turn, Option<Box<str>>), Gathered>,
+    gathered: BTreeMap<(Fate, Option<Box<str>>), Gathered>,
     /// Who held each shard before, as its last grant said.
     came_from: Vec<Option<Box<str>>>,
     /// Whether the last call of each shard had no answer.
@@ -118,37 +118,37 @@ impl Tidings {
         meters: &Meters,
         now_ms: u64,
     ) {
-        let Some(turn) = Turn::of(before, after) else { return };
-        let other = match turn {
-            Turn::Taken => self.came_from.get_mut(at).and_then(Option::take),
-            Turn::Given => heir(),
+        let Some(fate) = Fate::of(before, after) else { return };
+        let other = match fate {
+            Fate::Taken => self.came_from.get_mut(at).and_then(Option::take),
+            Fate::Given => heir(),
             _ => None,
         };
-        if turn == Turn::RanOut {
+        if fate == Fate::RanOut {
             self.paused_since_ms.get_or_insert(now_ms);
         }
-        meters.turned(turn);
-        self.gather(turn, other, (1, 0), now_ms);
+        meters.turned(fate);
+        self.gather(fate, other, (1, 0), now_ms);
     }
 
     /// Notes that the memory of a lost shard held so many players.
     pub(super) fn lost_players(&mut self, players: usize) {
         // Beside the shard itself, which was noted a moment ago; none was lost of one that was not served yet.
-        if let Some(line) = self.gathered.get_mut(&(Turn::Lost, None)) {
+        if let Some(line) = self.gathered.get_mut(&(Fate::Lost, None)) {
             line.players += players;
         }
     }
 
     fn gather(
         &mut self,
-        turn: Turn,
+        fate: Fate,
         other: Option<Box<str>>,
         (shards, players): (usize, usize),
         now_ms: u64,
     ) {
         let line = self
             .gathered
-            .entry((turn, other))
+            .entry((fate, other))
             .or_insert(Gathered { first_ms: now_ms, ..Gathered::default() });
         line.shards += shards;
         line.players += players;
@@ -160,17 +160,17 @@ impl Tidings {
         let now_ms = clock::now().mono_ms;
         self.tell_calls(home, leases, wishes, now_ms);
         self.tell_commits(home, leases, now_ms);
-        for ((turn, other), line) in self.due(now_ms, is_last) {
-            self.tell_one(home, turn, other.as_deref(), line, now_ms);
+        for ((fate, other), line) in self.due(now_ms, is_last) {
+            self.tell_one(home, fate, other.as_deref(), line, now_ms);
         }
         let is_paused = leases.iter().any(|lease| lease.state() == State::Paused);
-        if !is_paused && !self.gathered.keys().any(|(turn, _)| *turn == Turn::Back) {
+        if !is_paused && !self.gathered.keys().any(|(fate, _)| *fate == Fate::Back) {
             self.paused_since_ms = None;
         }
     }
 
     /// The lines to which nothing was added for a while.
-    fn due(&mut self, now_ms: u64, is_last: bool) -> BTreeMap<(Turn, Option<Box<str>>), Gathered> {
+    fn due(&mut self, now_ms: u64, is_last: bool) -> BTreeMap<(Fate, Option<Box<str>>), Gathered> {
         let waits =
             |line: &Gathered| !is_last && now_ms < (line.last_ms + QUIET_MS).min(line.first_ms + GATHER_MS);
         let (waiting, due) =
@@ -222,31 +222,31 @@ impl Tidings {
         }
     }
 
-    fn tell_one(&mut self, home: &Home, turn: Turn, other: Option<&str>, line: Gathered, now_ms: u64) {
+    fn tell_one(&mut self, home: &Home, fate: Fate, other: Option<&str>, line: Gathered, now_ms: u64) {
         let Gathered { shards, players, .. } = line;
-        match turn {
-            Turn::Taken => tracing::info!(operation = "shards", shards, from = other, "shards were taken"),
-            Turn::Given => {
+        match fate {
+            Fate::Taken => tracing::info!(operation = "shards", shards, from = other, "shards were taken"),
+            Fate::Given => {
                 tracing::info!(operation = "shards", shards, to = other, "shards were handed over")
             }
-            Turn::Kept => tracing::warn!(
+            Fate::Kept => tracing::warn!(
                 operation = "shards",
                 shards,
                 "shards stay: the store does not take their last changes; handing over is tried again"
             ),
-            Turn::Lost => tracing::warn!(
+            Fate::Lost => tracing::warn!(
                 operation = "shards",
                 shards,
                 players,
                 "shards were lost: others were granted them meanwhile; players are sent there and told what is stored"
             ),
-            Turn::RanOut => tracing::warn!(
+            Fate::RanOut => tracing::warn!(
                 operation = "lease",
                 shards,
                 players = home.players_paused(),
                 "leases have run out: links are told `paused`, and nobody is answered until they are renewed"
             ),
-            Turn::Back => {
+            Fate::Back => {
                 let paused_ms = self.paused_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms));
                 tracing::info!(
                     operation = "lease",
@@ -255,19 +255,19 @@ impl Tidings {
                     "leases stand again: players are served"
                 );
             }
-            Turn::Rewound => tracing::warn!(
+            Fate::Rewound => tracing::warn!(
                 operation = "repair",
                 shards,
                 "the store has lost writes that it had acknowledged: shards are taken again and written anew"
             ),
-            Turn::Rewritten => {
+            Fate::Rewritten => {
                 tracing::info!(
                     operation = "repair",
                     shards,
                     "shards are held again, and written from memory"
                 );
             }
-            Turn::Unread => tracing::warn!(
+            Fate::Unread => tracing::warn!(
                 operation = "load",
                 shards,
                 status = home.faults.leases.words(),
@@ -298,11 +298,11 @@ mod tests {
         Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant)) }
     }
 
-    fn lines(tidings: &mut Tidings, now_ms: u64) -> Vec<(Turn, Option<Box<str>>, usize)> {
+    fn lines(tidings: &mut Tidings, now_ms: u64) -> Vec<(Fate, Option<Box<str>>, usize)> {
         tidings
             .due(now_ms, false)
             .into_iter()
-            .map(|((turn, other), line)| (turn, other, line.shards))
+            .map(|((fate, other), line)| (fate, other, line.shards))
             .collect()
     }
 
@@ -317,7 +317,7 @@ mod tests {
         }
         tidings.heard(0, &granted(Some("b#1")));
         tidings.moved(0, (State::Loading, State::Owned), || None, &meters, 350);
-        let taken = |from: Option<&str>, shards| (Turn::Taken, from.map(Into::into), shards);
+        let taken = |from: Option<&str>, shards| (Fate::Taken, from.map(Into::into), shards);
         assert_eq!(lines(&mut tidings, 599), []);
         assert_eq!(lines(&mut tidings, 600), [taken(None, 2), taken(Some("c"), 2)]);
         assert_eq!(lines(&mut tidings, 850), [taken(Some("b"), 3)]);
@@ -332,23 +332,23 @@ mod tests {
             told.extend(lines(&mut tidings, now_ms));
         }
         assert_eq!(told.len(), 4, "{told:?}");
-        assert!(told.iter().all(|(turn, ..)| *turn == Turn::Unread));
+        assert!(told.iter().all(|(fate, ..)| *fate == Fate::Unread));
     }
 
     #[test]
     fn every_step_has_the_name_of_what_it_means() {
-        for (step, turn) in [
-            ((State::Draining, State::Free), Some(Turn::Given)),
-            ((State::Draining, State::Owned), Some(Turn::Kept)),
-            ((State::Paused, State::Fenced), Some(Turn::Lost)),
-            ((State::Unsure, State::Paused), Some(Turn::RanOut)),
-            ((State::Paused, State::Owned), Some(Turn::Back)),
-            ((State::Owned, State::Repair), Some(Turn::Rewound)),
-            ((State::Repair, State::Owned), Some(Turn::Rewritten)),
+        for (step, fate) in [
+            ((State::Draining, State::Free), Some(Fate::Given)),
+            ((State::Draining, State::Owned), Some(Fate::Kept)),
+            ((State::Paused, State::Fenced), Some(Fate::Lost)),
+            ((State::Unsure, State::Paused), Some(Fate::RanOut)),
+            ((State::Paused, State::Owned), Some(Fate::Back)),
+            ((State::Owned, State::Repair), Some(Fate::Rewound)),
+            ((State::Repair, State::Owned), Some(Fate::Rewritten)),
             ((State::Owned, State::Unsure), None),
             ((State::Fenced, State::Free), None),
         ] {
-            assert_eq!(Turn::of(step.0, step.1), turn, "{step:?}");
+            assert_eq!(Fate::of(step.0, step.1), fate, "{step:?}");
         }
     }
 
