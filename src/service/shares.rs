@@ -251,24 +251,35 @@ impl Service {
         push: &Arc<Push>,
         before: &BTreeMap<u16, u32>,
     ) -> BTreeMap<u16, u32> {
-        let (mut delivered, mut sealed) = (BTreeMap::new(), BTreeSet::new());
-        for (at, player) in players.iter().enumerate() {
-            if at % TURN == TURN - 1 {
+        let (mut delivered, mut left_out) = (BTreeMap::<u16, u32>::new(), BTreeSet::new());
+        for (turn, player) in players.iter().enumerate() {
+            if turn % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
             let Ok(player) = PlayerId::parse(player) else { continue };
-            let shard = self.home.placement().shard_of(&player).number();
-            if let Some(before) = before.get(&shard) {
-                delivered.insert(shard, *before);
-            } else if self.serves(shard) && !sealed.contains(&shard) {
-                let cell = self.home.find(&player);
-                let Some(reached) = cell.map_or(Some(0), |cell| self.push_unless_sealed(&cell, push)) else {
-                    delivered.remove(&shard);
-                    sealed.insert(shard);
-                    continue;
-                };
-                let delivered: &mut u32 = delivered.entry(shard).or_default();
-                *delivered = delivered.saturating_add(reached);
+            let shard = self.home.placement().shard_of(&player);
+            let at = shard.number();
+            if let Some(before) = before.get(&at) {
+                delivered.insert(at, *before);
+                continue;
+            }
+            // A pause does not matter to mailboxes; a shard that leaves half way is given as a whole elsewhere.
+            let begun = delivered.get(&at).copied();
+            let takes = begun.map_or_else(|| self.serves(at), |_| self.home.has_all_of(shard));
+            if left_out.contains(&at) || !takes {
+                delivered.remove(&at);
+                left_out.insert(at);
+                continue;
+            }
+            let cell = self.home.find(&player);
+            match cell.map_or(Some(0), |cell| self.push_unless_sealed(&cell, push)) {
+                Some(reached) => {
+                    delivered.insert(at, begun.unwrap_or_default().saturating_add(reached));
+                }
+                None => {
+                    delivered.remove(&at);
+                    left_out.insert(at);
+                }
             }
         }
         delivered

@@ -19,13 +19,13 @@ pub(in crate::service) struct Shelved {
 
 impl Shelved {
     /// What was given of a message.
-    pub(super) fn given(&mut self, id: u128, mono_ms: u64) -> BTreeMap<u16, u32> {
+    pub(in crate::service) fn given(&mut self, id: u128, mono_ms: u64) -> BTreeMap<u16, u32> {
         self.forget(mono_ms, 0);
         self.by_id.get(&id).cloned().unwrap_or_default()
     }
 
     /// These shards have it now, too; the oldest messages make room.
-    pub(super) fn remember(&mut self, id: u128, mono_ms: u64, given: BTreeMap<u16, u32>) {
+    pub(in crate::service) fn remember(&mut self, id: u128, mono_ms: u64, given: BTreeMap<u16, u32>) {
         self.forget(mono_ms, given.len());
         let known = self.by_id.entry(id).or_insert_with(|| {
             self.order.push_back((mono_ms, id));
