@@ -118,9 +118,9 @@ async fn a_live_node_that_cannot_be_reached_is_told_wherever_one_looks() {
         let links: Vec<&Value> =
             cluster["nodes"].as_array().unwrap().iter().map(|node| &node["link"]).collect();
         assert!(links.contains(&&json!("down")) && links.contains(&&Value::Null), "{cluster}");
-        let faults =
-            cluster["nodes"].as_array().unwrap().iter().filter_map(|node| node["link_fault"].as_str());
-        assert_eq!(faults.filter(|fault| fault.contains("127.0.0.1:1")).count(), 1, "{cluster}");
+        let mut faults = cluster["nodes"].as_array().unwrap().iter().map(|node| &node["link_fault"]);
+        let is_why = |fault: &str| fault.contains("refused") || fault.contains("has not connected");
+        assert!(faults.any(|fault| fault.as_str().is_some_and(is_why)), "{cluster}");
         until("a shortfall in readiness", async || {
             let answer = reqwest::get(format!("{}/readyz", node.service_url())).await.unwrap();
             let told: Value = answer.json().await.unwrap();
