@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::nodes::{node_on, nodes, players_of, served_by};
+use crate::harness::nodes::{SHARDS, node_on, nodes, players_of, served_by};
 use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
@@ -31,7 +31,7 @@ async fn a_node_that_starts_on_an_emptied_store_takes_nothing_from_living_homes(
         for node in two.iter().chain([&third]) {
             served.push(served_by(node).await.len());
         }
-        (served.iter().sum::<usize>() == 16 && !served.contains(&0)).then_some(())
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0)).then_some(())
     })
     .await;
     // Wherever their home is now: each ticket is good at the newcomer, too, and nothing was lost.

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use hearth::home::placement::node_of;
 use hearth::ids::ShardId;
 
-use crate::harness::nodes::{KEY, node_on, nodes, players_of, served_by};
+use crate::harness::nodes::{KEY, SHARDS, node_on, nodes, players_of, served_by};
 use crate::harness::patience::until;
 use crate::harness::player::{Credentials, Player};
 use crate::harness::redis_server::RedisServer;
@@ -230,7 +230,7 @@ async fn a_node_that_comes_and_goes_gets_and_gives_what_waits_for_its_players_ho
     let names = vec![name_of(&here).await, name_of(&there).await];
     let places = |names: &[String], name: &str| -> Vec<u64> {
         let names: Vec<&str> = names.iter().map(String::as_str).chain([name]).collect();
-        let shards = (0..16).map(|shard| ShardId::numbered(shard).unwrap());
+        let shards = (0..SHARDS).map(|shard| ShardId::numbered(shard).unwrap());
         let placed = shards.filter(|shard| node_of(*shard, names.iter().copied()) == Some(name));
         placed.map(|shard| u64::from(shard.number())).collect()
     };
@@ -287,11 +287,11 @@ async fn a_home_that_lost_its_redis_is_fenced_by_the_next_one_and_gives_what_wai
     let bridge = Bridge::to(&redis.tcp_url()).await;
     let here = talkative(node_on(&redis)).start();
     let there =
-        Server::on_url(&bridge.url).with_lease(1_200).with("service_key", KEY).with("cluster.shards", 16);
+        Server::on_url(&bridge.url).with_lease(1_200).with("service_key", KEY).with("cluster.shards", SHARDS);
     let there = tokio::task::spawn_blocking(|| talkative(there).start()).await.unwrap();
     until("each has its part", async || {
         let served = [served_by(&here).await.len(), served_by(&there).await.len()];
-        (served.iter().sum::<usize>() == 16 && !served.contains(&0)).then_some(())
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0)).then_some(())
     })
     .await;
     let (mine, his) = (players_of(&here).await.next().unwrap(), players_of(&there).await.next().unwrap());
@@ -303,7 +303,10 @@ async fn a_home_that_lost_its_redis_is_fenced_by_the_next_one_and_gives_what_wai
     let mut credentials = bob.credentials();
     credentials.last_seq = 1;
     drop(bridge);
-    until("the other one has all", async || (served_by(&here).await.len() == 16).then_some(())).await;
+    until("the other one has all", async || {
+        (served_by(&here).await.len() == usize::from(SHARDS)).then_some(())
+    })
+    .await;
     let mut bob_here = resumes_whole(&here, &credentials).await;
     assert_eq!(hears_messages_until(&mut bob_here, 3).await, numbers(2..=3));
     hears_no_more(bob).await;

@@ -8,7 +8,7 @@ use hearth::home::placement::Placement;
 use hearth::ids::RoomName;
 use serde_json::{Value, json};
 
-use crate::harness::nodes::{KEY, nodes, players_of, served_by};
+use crate::harness::nodes::{KEY, SHARDS, nodes, players_of, served_by};
 use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
@@ -38,7 +38,7 @@ async fn is_whole(node: &Server, room: &str) -> Value {
 
 async fn room_at(node: &Server) -> String {
     let served = served_by(node).await;
-    let placement = Placement::of(16).unwrap();
+    let placement = Placement::of(SHARDS).unwrap();
     let is_there = |name: &String| {
         served.contains(&u64::from(placement.shard_of_room(&RoomName::parse(name).unwrap()).number()))
     };
@@ -449,7 +449,7 @@ async fn a_room_lives_through_a_restart_of_every_node() {
             for node in &nodes {
                 served += served_by(node).await.len();
             }
-            (served == 16).then_some(())
+            (served == usize::from(SHARDS)).then_some(())
         })
         .await;
         come_back(&mut guests, &nodes[turn]).await;

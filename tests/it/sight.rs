@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::nodes::{KEY, node_on, nodes, players_of, two_nodes};
+use crate::harness::nodes::{KEY, SHARDS, node_on, nodes, players_of, two_nodes};
 use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
@@ -75,7 +75,7 @@ async fn whoever_took_or_gave_shards_says_so_in_a_line_and_names_the_other_node(
     })
     .await;
     assert_eq!(here.metric("hearth_members_gone_total", "how=\"left\"").await, 1);
-    here.until_metric("hearth_shards_serving", "", 16).await;
+    here.until_metric("hearth_shards_serving", "", SHARDS.into()).await;
     assert_eq!(here.metric("hearth_members", "").await, 1);
 }
 
@@ -88,7 +88,7 @@ async fn a_killed_node_and_shards_that_were_lost_are_told_as_what_they_are() {
     there.pause();
     let vanished = line_with(&here, "vanished=").await;
     assert!(vanished.contains("WARN") && vanished.contains("gone without having said so"), "{vanished}");
-    here.until_metric("hearth_shards_serving", "", 16).await;
+    here.until_metric("hearth_shards_serving", "", SHARDS.into()).await;
     there.go_on();
     let lost = line_with(&there, "shards were lost").await;
     assert!(lost.contains("WARN") && lost.contains("players="), "{lost}");

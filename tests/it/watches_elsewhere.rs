@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::nodes::{node_on, nodes, players_of, served_by};
+use crate::harness::nodes::{SHARDS, node_on, nodes, players_of, served_by};
 use crate::harness::patience::until;
 use crate::harness::player::{Credentials, Player};
 use crate::harness::redis_server::RedisServer;
@@ -198,7 +198,7 @@ async fn watches_go_on_when_a_node_joins_and_when_it_leaves() {
         for node in [&one, &two, &three] {
             served.push(served_by(node).await.len());
         }
-        (served.iter().sum::<usize>() == 16 && served[2] > 0).then_some(())
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && served[2] > 0).then_some(())
     })
     .await;
     let moved = come_to_their_homes(&mut players, &[&one, &two, &three]).await;
@@ -213,7 +213,7 @@ async fn watches_go_on_when_a_node_joins_and_when_it_leaves() {
     until("it has its part again", async || (!served_by(&three).await.is_empty()).then_some(())).await;
     until("each shard has one home", async || {
         let served = [served_by(&one).await, served_by(&two).await, served_by(&three).await];
-        (served.iter().map(Vec::len).sum::<usize>() == 16).then_some(())
+        (served.iter().map(Vec::len).sum::<usize>() == usize::from(SHARDS)).then_some(())
     })
     .await;
     come_to_their_homes(&mut players, &[&one, &two, &three]).await;
@@ -235,7 +235,7 @@ async fn come_to_their_homes(players: &mut BTreeMap<String, Player>, nodes: &[&S
 }
 
 async fn home_of<'a>(name: &str, nodes: &[&'a Server]) -> &'a Server {
-    let placement = hearth::home::placement::Placement::of(16).unwrap();
+    let placement = hearth::home::placement::Placement::of(SHARDS).unwrap();
     let shard = placement.shard_of(&hearth::ids::PlayerId::parse(name).unwrap()).number();
     for node in nodes {
         if served_by(node).await.contains(&u64::from(shard)) {
@@ -380,7 +380,7 @@ async fn after_any_trouble_everybody_sees_what_is_true() {
         crowd.change().await;
         until("the others have its shards", async || {
             let (one, three) = (served_by(&one).await, served_by(&three).await);
-            (one.len() + three.len() == 16).then_some(())
+            (one.len() + three.len() == usize::from(SHARDS)).then_some(())
         })
         .await;
         two.go_on();

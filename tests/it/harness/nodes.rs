@@ -8,9 +8,12 @@ use super::service::Service;
 /// The key of their services.
 pub(crate) const KEY: &str = "the key of an operator";
 
+/// So many that of three nodes each has some, whatever they are called.
+pub(crate) const SHARDS: u16 = 32;
+
 /// A node on this Redis, about to start.
 pub(crate) fn node_on(redis: &RedisServer) -> Starting {
-    Server::on_url(&redis.url()).with_lease(1_200).with("service_key", KEY).with("cluster.shards", 16)
+    Server::on_url(&redis.url()).with_lease(1_200).with("service_key", KEY).with("cluster.shards", SHARDS)
 }
 
 /// Two nodes that have shared the shards between them.
@@ -29,7 +32,7 @@ pub(crate) async fn nodes<const N: usize>(
         for node in &nodes {
             served.push(served_by(node).await.len());
         }
-        (served.iter().sum::<usize>() == 16 && !served.contains(&0)).then_some(())
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0)).then_some(())
     })
     .await;
     nodes
@@ -49,7 +52,7 @@ pub(crate) async fn served_by(node: &Server) -> Vec<u64> {
 /// Players whose home is this node.
 pub(crate) async fn players_of(node: &Server) -> impl Iterator<Item = String> + use<> {
     let served = served_by(node).await;
-    let placement = hearth::home::placement::Placement::of(16).unwrap();
+    let placement = hearth::home::placement::Placement::of(SHARDS).unwrap();
     (0..).map(|number| format!("player-{number}")).filter(move |name| {
         let player = hearth::ids::PlayerId::parse(name).unwrap();
         served.contains(&u64::from(placement.shard_of(&player).number()))
