@@ -245,7 +245,8 @@ async fn pulse(wire: &Wire, incoming: &Mutex<Incoming>, heard_at: &Mutex<Instant
 fn take(frame: Frame, wire: &Wire, hears: &impl Hears, incoming: &Mutex<Incoming>) -> Result<(), Ended> {
     match frame {
         Frame::Mail { first, letters } => {
-            let told = incoming.lock().take(first, letters.len()).map_err(|_| Ended::Gap)?;
+            let bytes = letters.iter().map(|letter| letter.body.len()).sum();
+            let told = incoming.lock().take(first, letters.len(), bytes).map_err(|_| Ended::Gap)?;
             letters.into_iter().for_each(|letter| hears.letter(letter.topic, letter.body));
             told.into_iter().for_each(|seen| wire.must_put(seen));
         }

@@ -17,6 +17,8 @@ const FRAME_BYTES_WAITING_MAX: usize = 64 * 1024 * 1024;
 const FRAME_BYTES: usize = 64 * 1024;
 /// Letters after which the other side is told that they were seen, if nothing else goes there.
 const SEEN_EVERY: u64 = 256;
+/// The same by their bytes: well before the other side holds all that it may.
+const SEEN_EVERY_BYTES: usize = LETTER_BYTES_MAX / 16;
 
 /// Which room a body is for: rooms speak with their own kind on other nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -155,16 +157,19 @@ impl Outgoing {
 pub(super) struct Incoming {
     seen: u64,
     told: u64,
+    /// Of what is not told.
+    bytes: usize,
 }
 
 impl Incoming {
     /// Takes note of letters; what is to be told of it.
-    pub(super) fn take(&mut self, first: u64, count: usize) -> Result<Option<Frame>, Gap> {
+    pub(super) fn take(&mut self, first: u64, count: usize, bytes: usize) -> Result<Option<Frame>, Gap> {
         if first != self.seen + 1 {
             return Err(Gap);
         }
         self.seen += count as u64;
-        let is_due = self.seen - self.told >= SEEN_EVERY;
+        self.bytes += bytes;
+        let is_due = self.seen - self.told >= SEEN_EVERY || self.bytes >= SEEN_EVERY_BYTES;
         Ok(is_due.then(|| self.tell()))
     }
 
@@ -174,7 +179,7 @@ impl Incoming {
     }
 
     fn tell(&mut self) -> Frame {
-        self.told = self.seen;
+        (self.told, self.bytes) = (self.seen, 0);
         Frame::Seen { number: self.seen }
     }
 }
@@ -236,12 +241,15 @@ mod tests {
     #[test]
     fn a_letter_that_is_missing_is_noticed() {
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.take(1, 3), Ok(None));
+        assert_eq!(incoming.take(1, 3, 0), Ok(None));
         assert_eq!(incoming.rest(), Some(Frame::Seen { number: 3 }));
         assert_eq!(incoming.rest(), None);
-        assert_eq!(incoming.take(5, 1), Err(Gap));
-        assert_eq!(incoming.take(3, 1), Err(Gap));
-        assert_eq!(incoming.take(4, 256), Ok(Some(Frame::Seen { number: 259 })));
+        assert_eq!(incoming.take(5, 1, 0), Err(Gap));
+        assert_eq!(incoming.take(3, 1, 0), Err(Gap));
+        assert_eq!(incoming.take(4, 256, 0), Ok(Some(Frame::Seen { number: 259 })));
+        assert_eq!(incoming.take(260, 1, SEEN_EVERY_BYTES - 1), Ok(None));
+        assert_eq!(incoming.take(261, 1, 1), Ok(Some(Frame::Seen { number: 261 })));
+        assert_eq!(incoming.take(262, 1, 1), Ok(None));
     }
 
     proptest! {
@@ -255,7 +263,7 @@ mod tests {
                 outgoing.post(Topic::Presence, body(bytes)).unwrap();
                 posted.push(bytes);
                 while let Some(Frame::Mail { first, letters }) = sends.then(|| outgoing.next()).flatten() {
-                    let told = incoming.take(first, letters.len()).unwrap();
+                    let told = incoming.take(first, letters.len(), 0).unwrap();
                     arrived.extend(letters.iter().map(|letter| letter.body.len()));
                     if let Some(Frame::Seen { number }) = told.or_else(|| incoming.rest()) {
                         outgoing.seen(number);

@@ -215,6 +215,15 @@ impl Listeners {
         has_place
     }
 
+    /// This was said here while the home was, and is not told yet: before what has been said since.
+    pub(super) fn say_again(&mut self, messages: impl DoubleEndedIterator<Item = Arc<Push>>) {
+        let mut messages = messages.rev().peekable();
+        if messages.peek().is_some() {
+            let unsaid = &mut self.afar.get_or_insert_default().unsaid;
+            messages.for_each(|message| unsaid.push_front(message));
+        }
+    }
+
     /// What is to be sent to a home elsewhere: what was said last, or all that is unsaid where the home has moved.
     pub(super) fn unsent(&mut self, tenure: Tenure) -> Vec<Arc<Push>> {
         let Some(afar) = &mut self.afar else { return Vec::new() };
@@ -230,9 +239,9 @@ impl Listeners {
         self.afar.as_ref().is_some_and(|afar| afar.sent != tenure && !afar.unsaid.is_empty())
     }
 
-    /// So many of those messages are told.
-    pub(super) fn said(&mut self, count: usize) {
-        if let Some(afar) = &mut self.afar {
+    /// So many of those messages are told, that the home was sent under this tenure.
+    pub(super) fn said(&mut self, tenure: Tenure, count: usize) {
+        if let Some(afar) = self.afar.as_mut().filter(|afar| afar.sent == tenure) {
             afar.unsaid.drain(..count.min(afar.unsaid.len()));
         }
     }

@@ -145,7 +145,6 @@ impl Rooms {
         player: &PlayerId,
         session: SessionId,
     ) -> Result<WireRoster, NoHome> {
-        self.catch_up();
         let (page, partial, tenure) = self.ask_page(name, None, None).await?;
         self.entered(name, player, session, (page.ver, tenure, partial));
         Ok(wire_page(page, partial))
@@ -174,6 +173,8 @@ impl Rooms {
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<(Page, bool, Tenure), NoHome> {
+        // What was changed here before is told before the question.
+        self.catch_up();
         let until = Instant::now() + WITHIN;
         loop {
             let tenure = match (self.seated(name), &self.nodes) {
@@ -199,7 +200,7 @@ impl Rooms {
     /// Behind what was told last of a room: for one who is told no more.
     pub(in crate::presence) fn heard_last(&self, name: &RoomName) -> protocol::Stamp {
         let heard = self.with_room(name, |room| room.listeners.heard()).unwrap_or_default();
-        (heard.0, heard.1 + 1)
+        (heard.0, heard.1.saturating_add(1))
     }
 
     /// Answers another node's question.
@@ -207,6 +208,8 @@ impl Rooms {
         let Some(nodes) = &self.nodes else { return };
         let answer = match ask {
             _ if !nodes.is_here(nodes.shard_of(name)) => Answer::NotHere,
+            // Pages can be asked for faster than a link carries them.
+            Ask::Page { .. } if nodes.post.is_busy(from) => Answer::NotHere,
             Ask::Reserve { player: Name(player) } => self.keep_for(nodes, name, &player),
             Ask::Page { after, limit } => {
                 let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -223,9 +223,7 @@ impl Rooms {
             // What was held when this node was its home.
             let untold: Vec<_> = room.seat.iter_mut().flat_map(Seat::own_messages).collect();
             self.leave_seat(&mut room);
-            for message in untold {
-                room.listeners.say(message, usize::MAX);
-            }
+            room.listeners.say_again(untold.into_iter());
             let claims: Vec<_> =
                 room.listeners.says().map(|(player, says)| Claimed::is_in(&name, player, says)).collect();
             room.listeners.begin_anew();

@@ -266,7 +266,7 @@ impl Rooms {
             Some(Letter::Differs { shards }) => self.hear_differs(&shards),
             Some(Letter::Owed { rooms }) => self.hear_owed(from, rooms),
             Some(Letter::Say { room, body }) => self.hear_say(from, &room.0, body),
-            Some(Letter::Said { room, count }) => self.hear_said(&room.0, count),
+            Some(Letter::Said { room, count }) => self.hear_said(from, &room.0, count),
             Some(Letter::Ask { id, room, ask }) => self.hear_ask(from, id, &room.0, ask),
             Some(Letter::Answer { id, answer }) => self.hear_answer(from, id, answer),
             Some(Letter::Release { room, place }) => self.release(&room.0, place),

@@ -14,6 +14,7 @@ use crate::presence::seat::Claim;
 
 /// How long the home of her record must have been known for a member whom it does not claim to be gone.
 pub(super) const ORPHANED: Duration = Duration::from_secs(5);
+
 impl Rooms {
     /// Takes out whom nobody claims any more.
     pub(in crate::presence) async fn sweep(&self) {
@@ -42,7 +43,10 @@ impl Rooms {
             let is_gone = |player: &PlayerId, claim: &Claim| {
                 let Some(place) = place_of(nodes.homes.shard_of(player)) else { return false };
                 let is_long = now_ms.saturating_sub(place.since_ms) >= millis(ORPHANED);
-                is_long && place.home.as_ref().is_some_and(|home| *home != claim.node || is_orphan(claim))
+                // Who claims under a newer epoch serves her by now, though this node has not heard of that yet.
+                is_long
+                    && claim.epoch <= place.epoch
+                    && place.home.as_ref().is_some_and(|home| *home != claim.node || is_orphan(claim))
             };
             let gone = self.sweep_one(&name, &cell, is_gone);
             if !gone.is_empty() {

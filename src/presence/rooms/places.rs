@@ -15,7 +15,7 @@ pub(in crate::presence) struct Place {
     pub(in crate::presence) tenure: Tenure,
     /// Since when (monotonic ms).
     pub(in crate::presence) since_ms: u64,
-    epoch: Epoch,
+    pub(in crate::presence) epoch: Epoch,
     /// The home, another node, was told all that is said here of its rooms.
     is_told: bool,
 }

@@ -47,12 +47,15 @@ impl Rooms {
         let said = match self.seated(name) {
             Seated::Nowhere(_) => return Err(NotSaid::NoHome),
             Seated::Here(_) => {
-                let said =
-                    self.with_room(name, |room| room.seat.as_mut().map(|seat| seat.speak(message, most)));
-                if said.flatten() == Some(true) {
+                let said = self.with_room(name, |room| match &mut room.seat {
+                    Some(seat) => seat.speak(message, most),
+                    // Its home has just come here: whoever takes the seat takes this along.
+                    None => room.listeners.say(message, most),
+                });
+                if said == Some(true) {
                     self.speaking.put(name.clone(), ());
                 }
-                said.flatten()
+                said
             }
             Seated::At(home, tenure) => self.with_room(name, |room| {
                 let has_place = room.listeners.say(message, most);
@@ -114,9 +117,15 @@ impl Rooms {
         }
     }
 
-    /// So many messages of this node are told.
-    pub(super) fn hear_said(&self, name: &RoomName, count: u32) {
-        self.with_room(name, |room| room.listeners.said(usize::try_from(count).unwrap_or(usize::MAX)));
+    /// So many messages of this node are told. What a home says that is none any more counts for nothing: the next one was
+    /// sent them all, and says so itself.
+    pub(super) fn hear_said(&self, from: &Owner, name: &RoomName, count: u32) {
+        let Seated::At(home, tenure) = self.seated(name) else { return };
+        if home != *from {
+            return;
+        }
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.with_room(name, |room| room.listeners.said(tenure, count));
         self.drop_if_empty(name);
     }
 
