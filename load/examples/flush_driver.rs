@@ -56,7 +56,7 @@ async fn drive(url: &str, settings: &Settings) -> Result<(), Failure> {
     let store = open(url, options).await?;
     let proposal =
         ClusterConfig { shards: SHARDS, format_min: FORMAT, format_max: FORMAT, ticket_secret: vec![7; 32] };
-    let cluster = store.agree_config(proposal, Stance::Insists).await?.config;
+    let cluster = store.agree_config(proposal, Stance::Insists, Duration::ZERO).await?.config;
     let tasks = Tasks::new();
     let members = Members::alone(Owner::boot("flush-driver"), Arc::clone(&store));
     let events = Arc::new(Events::default());

@@ -128,7 +128,7 @@ async fn founded_cluster(
 ) -> Result<ClusterConfig, StoreError> {
     loop {
         let Agreed { config, founded_in } =
-            store.agree_config(proposal.clone(), Stance::Founds { within }).await?;
+            store.agree_config(proposal.clone(), Stance::Founds, within).await?;
         if founded_in.is_zero() {
             return Ok(config);
         }

@@ -66,7 +66,8 @@ impl Home {
 
     /// Puts back what the cluster has agreed on. Says whether the store has answered.
     async fn put_back_config(&self, shard: &Shard) -> bool {
-        let stored = self.store.agree_config(self.cluster.clone(), Stance::Insists).await;
+        let stored =
+            self.store.agree_config(self.cluster.clone(), Stance::Insists, self.settings.lease_ttl).await;
         let Some(Agreed { config, .. }) = answered(shard, "repair", stored) else { return false };
         if config.ticket_secret != self.cluster.ticket_secret {
             tracing::error!(

@@ -143,8 +143,13 @@ impl Store for Sick {
         let well = self.takes_messages_back.load(Ordering::Relaxed);
         if well { self.store.queue_remove(shard, holder, player, which) } else { silent() }
     }
-    fn agree_config(&self, proposal: ClusterConfig, stance: store::Stance) -> StoreFuture<'_, store::Agreed> {
-        self.store.agree_config(proposal, stance)
+    fn agree_config(
+        &self,
+        proposal: ClusterConfig,
+        stance: store::Stance,
+        founding: Duration,
+    ) -> StoreFuture<'_, store::Agreed> {
+        self.store.agree_config(proposal, stance, founding)
     }
     fn notice(&self) -> StoreFuture<'_, Option<bytes::Bytes>> {
         self.store.notice()

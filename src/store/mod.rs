@@ -397,11 +397,8 @@ pub struct ClusterConfig {
 /// How a node proposes a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stance {
-    /// It has just started. Where there is no cluster yet, one is being founded for so long from now on.
-    Founds {
-        /// Long enough for any node that lives to find its leases gone and to insist.
-        within: Duration,
-    },
+    /// It has just started, and knows of no other cluster than the store does.
+    Founds,
     /// It has lived in the cluster: while that is being founded, what this node knows replaces what a founder proposed.
     Insists,
 }
@@ -531,8 +528,14 @@ pub trait Store: Send + Sync + 'static {
         which: Which,
     ) -> StoreFuture<'_, bool>;
     /// Writes `proposal` if the cluster has no configuration yet, or none that is settled and the node insists; returns
-    /// the one in force.
-    fn agree_config(&self, proposal: ClusterConfig, stance: Stance) -> StoreFuture<'_, Agreed>;
+    /// the one in force. Where there was none, the cluster is being founded for `founding` from now on: long enough for
+    /// any node that lives to find its leases gone and to take them again.
+    fn agree_config(
+        &self,
+        proposal: ClusterConfig,
+        stance: Stance,
+        founding: Duration,
+    ) -> StoreFuture<'_, Agreed>;
     /// What the operators have said of the cluster as a whole, opaque here; kept beside its configuration.
     fn notice(&self) -> StoreFuture<'_, Option<Bytes>>;
     /// Says it, or takes it back; durable when it returns.

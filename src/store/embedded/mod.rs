@@ -286,7 +286,7 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn agree_config(&self, proposal: ClusterConfig, _: Stance) -> StoreFuture<'_, Agreed> {
+    fn agree_config(&self, proposal: ClusterConfig, _: Stance, _: Duration) -> StoreFuture<'_, Agreed> {
         Box::pin(async {
             let proposal = rmp_serde::to_vec_named(&StoredConfig::from(proposal))
                 .map_err(|error| StoreError::Corrupt(error.to_string()))?;

@@ -361,7 +361,12 @@ impl Store for RedisStore {
         })
     }
 
-    fn agree_config(&self, proposal: ClusterConfig, stance: Stance) -> StoreFuture<'_, Agreed> {
+    fn agree_config(
+        &self,
+        proposal: ClusterConfig,
+        stance: Stance,
+        founding: Duration,
+    ) -> StoreFuture<'_, Agreed> {
         Box::pin(async move {
             let fields = [
                 ("shards", proposal.shards.to_string().into_bytes()),
@@ -370,7 +375,8 @@ impl Store for RedisStore {
                 ("ticket_secret", proposal.ticket_secret),
             ];
             let key = self.layout.config();
-            let mut reply = self.scripts.config_agree(&self.routes, &key, stance, &fields).await?;
+            let mut reply =
+                self.scripts.config_agree(&self.routes, &key, (stance, founding), &fields).await?;
             let too_big = |_| StoreError::Corrupt(format!("{key} holds a number that cannot be"));
             let founded_in = Duration::from_millis(reply.number()?);
             let config = ClusterConfig {

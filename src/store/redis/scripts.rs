@@ -254,15 +254,16 @@ impl Scripts {
         &self,
         routes: &Routes,
         key: &str,
-        stance: Stance,
+        (stance, founding): (Stance, Duration),
         fields: &[(&str, Vec<u8>)],
     ) -> Result<Reply, StoreError> {
         let arguments = |command: &mut Cmd| {
             command.arg(key);
-            match stance {
-                Stance::Founds { within } => command.arg("founds").arg(ttl_ms(within)),
-                Stance::Insists => command.arg("insists").arg(0),
-            };
+            command.arg(match stance {
+                Stance::Founds => "founds",
+                Stance::Insists => "insists",
+            });
+            command.arg(ttl_ms(founding));
             for (field, value) in fields {
                 command.arg(field).arg(value.as_slice());
             }

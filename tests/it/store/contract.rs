@@ -751,9 +751,6 @@ async fn many_shards_commit_at_once(fixture: &Fixture) {
     assert_eq!(futures_util::future::join_all(work).await, vec![20; 64]);
 }
 
-/// As a first node that waits for nobody.
-const AT_ONCE: Stance = Stance::Founds { within: Duration::ZERO };
-
 async fn the_first_configuration_wins(fixture: &Fixture) {
     let proposal = |shards, secret: &[u8]| ClusterConfig {
         shards,
@@ -763,13 +760,18 @@ async fn the_first_configuration_wins(fixture: &Fixture) {
     };
     let proposals = [proposal(256, &[0, 255, 13, 10]), proposal(64, b"b"), proposal(128, b"c")];
     let agreed = futures_util::future::join_all(
-        proposals.iter().map(|proposal| fixture.store.agree_config(proposal.clone(), AT_ONCE)),
+        proposals
+            .iter()
+            .map(|proposal| fixture.store.agree_config(proposal.clone(), Stance::Founds, Duration::ZERO)),
     )
     .await;
     let agreed: Vec<_> = agreed.into_iter().map(|agreed| agreed.unwrap().config).collect();
     assert!(proposals.contains(&agreed[0]), "whole, not mixed: {agreed:?}");
     assert!(agreed.iter().all(|config| *config == agreed[0]), "{agreed:?}");
-    assert_eq!(fixture.store.agree_config(proposal(32, b"d"), AT_ONCE).await.unwrap().config, agreed[0]);
+    assert_eq!(
+        fixture.store.agree_config(proposal(32, b"d"), Stance::Founds, Duration::ZERO).await.unwrap().config,
+        agreed[0]
+    );
 }
 
 async fn what_operators_said_stands_beside_the_configuration(fixture: &Fixture) {
@@ -780,7 +782,10 @@ async fn what_operators_said_stands_beside_the_configuration(fixture: &Fixture) 
         assert_eq!(fixture.store.notice().await.unwrap().as_deref(), Some(said));
     }
     let proposal = ClusterConfig { shards: 16, format_min: 1, format_max: 1, ticket_secret: vec![7] };
-    assert_eq!(fixture.store.agree_config(proposal.clone(), AT_ONCE).await.unwrap().config, proposal);
+    assert_eq!(
+        fixture.store.agree_config(proposal.clone(), Stance::Founds, Duration::ZERO).await.unwrap().config,
+        proposal
+    );
     assert_eq!(fixture.store.notice().await.unwrap().as_deref(), Some(&b"closed"[..]));
     fixture.store.set_notice(None).await.unwrap();
     assert_eq!(fixture.store.notice().await.unwrap(), None);

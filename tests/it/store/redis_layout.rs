@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth::clock;
 use hearth::store::layout::{KNOWN_BITS, known_bits};
-use hearth::store::{Agreed, CommitRecord, EVENTS_MAX, Keep, RecordStatus, Stance, open};
+use hearth::store::{CommitRecord, EVENTS_MAX, Keep, RecordStatus, Stance, open};
 
 use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
@@ -183,31 +183,35 @@ async fn the_agreed_configuration_is_put_back_where_it_is_missing() {
         format_max: 3,
         ticket_secret: vec![0, 159, 146, 150],
     };
-    let founds = Stance::Founds { within: Duration::from_secs(60) };
-    let agree = async |shards, stance| fixture.store.agree_config(proposal(shards), stance).await.unwrap();
-    let first = agree(256, founds).await;
-    assert!(first.founded_in > Duration::from_secs(50), "{first:?}");
+    let agree = async |shards, stance, founding_s| {
+        let founding = Duration::from_secs(founding_s);
+        let agreed = fixture.store.agree_config(proposal(shards), stance, founding).await.unwrap();
+        assert!(agreed.founded_in <= founding.max(Duration::from_millis(1)), "{agreed:?}");
+        (agreed.config, agreed.founded_in > Duration::from_secs(50))
+    };
+    assert_eq!(agree(256, Stance::Founds, 60).await, (proposal(256), true));
     let stored: Vec<Vec<u8>> =
         fixture.server().query(&["HMGET", "c:cfg", "shards", "format_min", "format_max", "ticket_secret"]);
     assert_eq!(stored, [b"256".to_vec(), b"1".to_vec(), b"3".to_vec(), vec![0, 159, 146, 150]]);
     fixture.server().query::<()>(&["HDEL", "c:cfg", "format_max"]);
-    let second = agree(64, founds).await;
-    assert_eq!(second.config, proposal(256));
-    assert!(second.founded_in > Duration::from_secs(50), "{second:?}");
+    assert_eq!(agree(64, Stance::Founds, 60).await, (proposal(256), true));
     // Whoever has lived in the cluster knows better, for as long as it is being founded.
-    let settled = |shards| Agreed { config: proposal(shards), founded_in: Duration::ZERO };
-    assert_eq!(agree(32, Stance::Insists).await, settled(32));
-    assert_eq!(agree(64, founds).await, settled(32));
-    assert_eq!(agree(64, Stance::Insists).await, settled(32), "it was settled");
-    // A clock that was an hour ahead makes nobody wait for longer than a founder does, and only once.
+    assert_eq!(agree(32, Stance::Insists, 60).await, (proposal(32), true));
+    assert_eq!(agree(64, Stance::Founds, 60).await, (proposal(32), true));
+    // A clock that was an hour ahead makes nobody wait for longer than that, and only once.
     let ahead = (clock::now().unix_ms + 3_600_000).to_string();
     fixture.server().query::<()>(&["HSET", "c:cfg", "founded_at", &ahead]);
-    let soon = Stance::Founds { within: Duration::from_millis(40) };
-    assert!(agree(64, soon).await.founded_in <= Duration::from_millis(40));
-    until("it is founded", async || (agree(64, soon).await.founded_in.is_zero()).then_some(())).await;
+    until("it is founded", async || {
+        let agreed =
+            fixture.store.agree_config(proposal(64), Stance::Founds, Duration::from_millis(40)).await;
+        agreed.unwrap().founded_in.is_zero().then_some(())
+    })
+    .await;
+    assert_eq!(agree(64, Stance::Insists, 60).await, (proposal(32), false), "it is settled");
+    // The first of those who live on puts it back, and the others may still find their leases gone.
     fixture.server().query::<()>(&["FLUSHALL"]);
-    assert_eq!(agree(64, Stance::Insists).await, settled(64));
-    assert_eq!(agree(32, founds).await, settled(64));
+    assert_eq!(agree(64, Stance::Insists, 60).await, (proposal(64), true));
+    assert_eq!(agree(32, Stance::Founds, 60).await, (proposal(64), true));
 }
 
 #[tokio::test]
