@@ -18,7 +18,7 @@ async fn a_repetition_that_is_refused_takes_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
     let starting = server_on(format!("embedded:{}", folder.path().join("data").display()));
     let short = starting.with("limits.state_per_s", 21).with("limits.state_burst", 2);
-    let server = started(short.with("limits.abuse_strikes_max", 1_000_000)).await;
+    let server = started(short.with("limits.abuse_strikes_max", 60_000)).await;
     let door = Relay::to(address(&server)).await;
     door.swallow_on(36);
     let line = format!(
