@@ -45,7 +45,8 @@ impl Size {
     }
 
     fn bots(&self, nodes: &[Server]) -> Bots {
-        let expected = format!("--expect-moves --write-interval-ms {}", self.write_interval_ms);
+        let moves = if self.rounds > 0 { "--expect-moves" } else { "" };
+        let expected = format!("{moves} --write-interval-ms {}", self.write_interval_ms);
         Bots::live(self.players, self.seconds, &nodes.iter().collect::<Vec<_>>(), &expected)
     }
 }
@@ -86,6 +87,10 @@ async fn nodes_that_are_restarted_one_after_the_other_lose_nothing() {
     let count = |name| report.figures.count(name);
     assert_eq!(count("rollback_notices"), 0, "a stop in order loses nothing");
     assert_eq!(count("missed"), 0, "nor does anybody miss a push");
+    if size.rounds == 0 {
+        // Nobody was disturbed: for figures alone.
+        return;
+    }
     told(&report);
     assert!(count("moves") > 0 && count("resumes_elsewhere") >= size.players, "{} moves", count("moves"));
 }
