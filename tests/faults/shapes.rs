@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use hearth::rig::{self, ClusterPlan, SentinelPlan};
+use hearth::rig::{self, ClusterPlan, SentinelPlan, SentinelSet};
 use load::history::{History, What};
 use protocol::request::Ack;
 use tokio::task::block_in_place;
@@ -23,6 +23,14 @@ const COMMITS_LOST: u64 = 100;
 const DOWN_AFTER_MS: u64 = 1_000;
 const OUTAGE_MAX: Duration = Duration::from_secs(12);
 const PLAY: &str = "--write-interval-ms 200";
+
+/// Three nodes on a master that sentinels watch, with one replica.
+async fn nodes_on_sentinels() -> (SentinelSet, Vec<Server>) {
+    let plan = SentinelPlan { common: common(), down_after_ms: DOWN_AFTER_MS, ..SentinelPlan::default() };
+    let set = block_in_place(|| start_sentinels(plan));
+    let nodes = three_nodes(&set.url(), |node| node.with_lease(LEASE_MS)).await;
+    (set, nodes)
+}
 
 /// The longest time in which no bot had a `durable` write acknowledged.
 fn outage(history: &History) -> Duration {
@@ -92,9 +100,7 @@ async fn lost_nothing(bots: Bots, nodes: &[&Server]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_sentinels_replace_loses_nothing_that_the_homes_know() {
-    let plan = SentinelPlan { common: common(), down_after_ms: DOWN_AFTER_MS, ..SentinelPlan::default() };
-    let set = block_in_place(|| start_sentinels(plan));
-    let nodes = three_nodes(&set.url(), |node| node.with_lease(LEASE_MS)).await;
+    let (set, nodes) = nodes_on_sentinels().await;
     let nodes: Vec<_> = nodes.iter().collect();
     let bots = Bots::live(PLAYERS, 25, &nodes, PLAY);
     bots.are_at_work(&nodes).await;
@@ -109,9 +115,7 @@ async fn a_master_that_sentinels_replace_loses_nothing_that_the_homes_know() {
 /// A master that is well is replaced in order: until it hears of it, it takes writes that are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_master_that_sentinels_replace_loses_nothing_that_the_homes_know() {
-    let plan = SentinelPlan { common: common(), down_after_ms: DOWN_AFTER_MS, ..SentinelPlan::default() };
-    let set = block_in_place(|| start_sentinels(plan));
-    let nodes = three_nodes(&set.url(), |node| node.with_lease(LEASE_MS)).await;
+    let (set, nodes) = nodes_on_sentinels().await;
     let nodes: Vec<_> = nodes.iter().collect();
     let bots = Bots::live(PLAYERS, 25, &nodes, PLAY);
     bots.are_at_work(&nodes).await;
@@ -135,9 +139,7 @@ async fn a_healthy_master_that_sentinels_replace_loses_nothing_that_the_homes_kn
 /// What only the dead master and the dead home knew is gone, and all of it is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_master_and_a_home_lose_together_is_told() {
-    let plan = SentinelPlan { common: common(), down_after_ms: DOWN_AFTER_MS, ..SentinelPlan::default() };
-    let set = block_in_place(|| start_sentinels(plan));
-    let mut nodes = three_nodes(&set.url(), |node| node.with_lease(LEASE_MS)).await;
+    let (set, mut nodes) = nodes_on_sentinels().await;
     let bots = Bots::live(PLAYERS, 30, &nodes.iter().collect::<Vec<_>>(), PLAY);
     bots.are_at_work(&nodes.iter().collect::<Vec<_>>()).await;
     let mut home = nodes.pop().unwrap();
