@@ -53,6 +53,18 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// How a server of the store answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// As it should.
+    #[default]
+    Well,
+    /// Not at all, or too slowly: calls to it are held back, but for those that find out whether it is back.
+    Away,
+    /// It answers and takes no change (its memory is full): leases go on, changes are held back.
+    Full,
+}
+
 /// Asks for a shard.
 #[derive(Debug, Clone)]
 pub struct AcquireRequest {
@@ -544,6 +556,10 @@ pub trait Store: Send + Sync + 'static {
     fn probe(&self) -> StoreFuture<'_, Duration>;
     /// Settings of the store that fall short of what Hearth promises; empty when all is well.
     fn shortfalls(&self) -> StoreFuture<'_, Vec<Shortfall>>;
+    /// How the server that holds a shard answers, as far as this node has found. Asks nobody.
+    fn reach(&self, _shard: ShardId) -> Reach {
+        Reach::Well
+    }
     /// `embedded` or `redis`: for logs, metrics and `/v1/cluster`.
     fn kind(&self) -> &'static str;
     /// Flushes and lets go of files and connections.
