@@ -1,6 +1,8 @@
 //! What is promised to those whose home moves: what was pushed to them and what they had not seen goes along, nothing gets
 //! a number twice, and what changed on the way they are told. A home that was killed takes it with it, and that is said.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -62,13 +64,27 @@ async fn name_of(node: &Server) -> String {
     told["node"].as_str().unwrap().to_owned()
 }
 
-/// Messages with their numbers, as they are heard, until she is told where her home is.
-async fn hears_until_moved(player: &mut Player) -> (Vec<(u64, Value)>, Value) {
+/// A message as it is heard.
+struct Message {
+    seq: u64,
+    body: Value,
+}
+
+/// What they say, each once: whoever sends a message again, because nobody told whether it had arrived, sends it under the
+/// same id, and who hears it drops the repeat.
+fn said(messages: impl IntoIterator<Item = Message>) -> Vec<Value> {
+    let mut ids = HashSet::new();
+    let news = messages.into_iter().filter(|message| ids.insert(message.body["id"].to_string()));
+    news.map(|message| message.body["data"].clone()).collect()
+}
+
+/// Messages, as they are heard, until she is told where her home is.
+async fn hears_until_moved(player: &mut Player) -> (Vec<Message>, Value) {
     let mut heard = Vec::new();
     loop {
         match player.hear().await {
             Heard::Frame(frame) if frame.op == "message" => {
-                heard.push((frame.number, frame.body["data"].clone()))
+                heard.push(Message { seq: frame.number, body: frame.body })
             }
             Heard::Frame(frame) if frame.op == "moved" => return (heard, frame.body),
             Heard::Frame(_) => {}
@@ -78,12 +94,12 @@ async fn hears_until_moved(player: &mut Player) -> (Vec<(u64, Value)>, Value) {
 }
 
 /// Messages until this one, whatever comes between.
-async fn hears_messages_until(player: &mut Player, last: u64) -> Vec<Value> {
-    let mut heard = Vec::new();
-    while heard.last() != Some(&json!(last)) {
+async fn hears_messages_until(player: &mut Player, last: u64) -> Vec<Message> {
+    let mut heard: Vec<Message> = Vec::new();
+    while heard.last().is_none_or(|message| message.body["data"] != last) {
         let push = player.next_push().await;
         if push.op == "message" {
-            heard.push(push.body["data"].clone());
+            heard.push(Message { seq: push.number, body: push.body });
         }
     }
     heard
@@ -130,7 +146,7 @@ async fn who_is_handed_over_hears_every_message_once_and_in_order() {
         says(&mut ann, &attached, &json!(number)).await;
     }
     // He read five, but his program crashed over the third; three more wait for him.
-    assert_eq!(hears_messages_until(&mut cem, 5).await, numbers(1..=5));
+    assert_eq!(said(hears_messages_until(&mut cem, 5).await), numbers(1..=5));
     let mut cem = cem.drops();
     cem.last_seq = 2;
     for number in 6..=8 {
@@ -146,8 +162,7 @@ async fn who_is_handed_over_hears_every_message_once_and_in_order() {
     // She has not got round to the last two.
     let mut credentials = bea.credentials();
     credentials.last_seq -= 2;
-    heard.retain(|(seq, _)| *seq <= credentials.last_seq);
-    let mut heard: Vec<_> = heard.into_iter().map(|(_, data)| data).collect();
+    heard.retain(|message| message.seq <= credentials.last_seq);
     let mut bea_here = resumes_whole(&here, &credentials).await;
     assert!(bea_here.ready["replayed"].as_u64().unwrap() >= 2, "{}", bea_here.ready);
     let mut cem_here = resumes_whole(&here, &cem).await;
@@ -155,8 +170,8 @@ async fn who_is_handed_over_hears_every_message_once_and_in_order() {
     enough.send(true).unwrap();
     let (_ann, last) = talk.join_next().await.unwrap().unwrap();
     heard.extend(hears_messages_until(&mut bea_here, last).await);
-    assert_eq!(heard, numbers(1..=last));
-    assert_eq!(hears_messages_until(&mut cem_here, last).await, numbers(3..=last));
+    assert_eq!(said(heard), numbers(1..=last));
+    assert_eq!(said(hears_messages_until(&mut cem_here, last).await), numbers(3..=last));
     hears_no_more(bea).await;
     assert!(there.wait_for_end().success());
     // Numbers go on, also over a resume at the new home.
@@ -299,7 +314,7 @@ async fn a_home_that_lost_its_redis_is_fenced_by_the_next_one_and_gives_what_wai
     for number in 1..=3 {
         says(&mut ann, &his, &json!(number)).await;
     }
-    assert_eq!(hears_messages_until(&mut bob, 3).await, numbers(1..=3));
+    assert_eq!(said(hears_messages_until(&mut bob, 3).await), numbers(1..=3));
     let mut credentials = bob.credentials();
     credentials.last_seq = 1;
     drop(bridge);
@@ -308,11 +323,11 @@ async fn a_home_that_lost_its_redis_is_fenced_by_the_next_one_and_gives_what_wai
     })
     .await;
     let mut bob_here = resumes_whole(&here, &credentials).await;
-    assert_eq!(hears_messages_until(&mut bob_here, 3).await, numbers(2..=3));
+    assert_eq!(said(hears_messages_until(&mut bob_here, 3).await), numbers(2..=3));
     hears_no_more(bob).await;
     assert!(there.log().contains("another node has the shard that was held here"), "{}", there.log());
     says(&mut ann, &his, &json!(4)).await;
-    assert_eq!(hears_messages_until(&mut bob_here, 4).await, numbers(4..=4));
+    assert_eq!(said(hears_messages_until(&mut bob_here, 4).await), numbers(4..=4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -326,7 +341,7 @@ async fn a_home_that_is_killed_takes_what_was_not_seen_with_it_and_that_is_said(
     for number in 1..=3 {
         says(&mut ann, &his, &json!(number)).await;
     }
-    assert_eq!(hears_messages_until(&mut bob, 3).await, numbers(1..=3));
+    assert_eq!(said(hears_messages_until(&mut bob, 3).await), numbers(1..=3));
     let mut credentials = bob.credentials();
     credentials.last_seq = 1;
     there.kill9();
