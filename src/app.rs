@@ -258,6 +258,7 @@ impl House {
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
         let mut rooms: Vec<(Topic, Arc<dyn Correspondent>)> =
             vec![(Topic::Service, Counter::of(Arc::clone(&service))), (Topic::Home, home.correspondent())];
+        rooms.push((Topic::Store, home.store_correspondent()));
         rooms.extend(presence.correspondent().map(|room| (Topic::Presence, room)));
         rooms.extend(presence.rooms_correspondent().map(|room| (Topic::Rooms, room)));
         peer_links.open(rooms);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ids::{Epoch, PlayerId, RoomName, SessionId, Stamp};
+use crate::ids::{Epoch, PlayerId, RoomName, SessionId, ShardId, Stamp};
 
 /// A queue in which the latest event of each key wins.
 #[derive(Debug)]
@@ -250,8 +250,8 @@ pub struct Events {
     pub sessions: Coalescing<SessionId, SessionEvent>,
     /// What has become durable, of sessions with writes in flight.
     pub durable: Coalescing<SessionId, DurableUpTo>,
-    /// Shards stopped or resumed serving.
-    pub mode: Coalescing<(), bool>,
+    /// Shards that are served otherwise than before: with their store, from memory, or not at all.
+    pub mode: Coalescing<ShardId, ()>,
 }
 
 #[cfg(test)]

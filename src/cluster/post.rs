@@ -31,6 +31,8 @@ pub enum Topic {
     Home,
     /// Calls of game services, carried to the home of whom they concern.
     Service,
+    /// Whether the store is reached, and who holds which shard.
+    Store,
 }
 
 /// A letter.

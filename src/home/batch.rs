@@ -244,12 +244,18 @@ impl Home {
             tracing::error!(operation = "merge", player = %cell.player(), "the stored record cannot be read");
             return Outcome::Retry;
         };
+        self.merge_into(cell, before, stored.version, now);
+        Outcome::Again
+    }
+
+    /// A record meets what the store holds under `version`.
+    pub(super) fn merge_into(&self, cell: &Arc<Cell>, before: Record, version: Version, now: Now) {
         let ended = cell.with_slot(|slot| {
-            slot.base = stored.version;
+            slot.base = version;
             // Our own record, whose answer was lost: nobody is a stranger.
             let ours = before.sessions.iter().any(|session| slot.record.session(session.id).is_some());
             if ours {
-                slot.record.version = slot.record.version.max(stored.version).next();
+                slot.record.version = slot.record.version.max(version).next();
                 return Vec::new();
             }
             let rooms = slot.record.rooms_version;
@@ -262,7 +268,6 @@ impl Home {
         });
         self.ended(cell, ended);
         self.arm(cell, now);
-        Outcome::Again
     }
 
     /// How long the store keeps a remainder: a ban, for as long as it lasts.

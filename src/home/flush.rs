@@ -23,6 +23,9 @@ use crate::store::{COMMIT_BYTES_MAX, Commit, CommitRecord, Committed, StoreError
 
 /// How long a shard waits after an outcome that is unknown.
 const RETRY_MS: u64 = 100;
+/// The same where the server is known to take nothing: each try costs the making of a batch, and finds nothing out that
+/// is not found out anyway.
+const RETRY_HELD_BACK_MS: u64 = 1_000;
 /// Most commits that are sent together, and most records in them: more gains nothing.
 const BUNDLE_COMMITS_MAX: usize = 64;
 const BUNDLE_RECORDS_MAX: usize = 256;
@@ -51,6 +54,8 @@ pub(super) struct InFlight {
     commits: AtomicUsize,
     /// How often one was begun: whoever looks twice and finds the same has missed none.
     begun: AtomicU64,
+    /// When one last came back with an answer (monotonic ms).
+    answered_at_ms: AtomicU64,
 }
 
 impl Home {
@@ -120,7 +125,8 @@ impl Home {
         let shard = self.shards.get(usize::from(shard.number()))?;
         let only = Arc::clone(&shard.commit_turn).try_lock_owned().ok()?;
         // While the shard is taken again, its next epoch is on the way and everything will go out under that.
-        if shard.lease().0 == State::Repair {
+        // So is one with records of which nobody knows whether the store holds them, until that is known.
+        if shard.lease().0 == State::Repair || shard.has_blind() {
             self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS, shard.is_urgent());
             return None;
         }
@@ -144,12 +150,16 @@ impl Home {
         for (batch, answer) in landed.batches.into_iter().zip(landed.answers.into_iter().chain(missing)) {
             let Batch { shard, fence, sent, _only: only } = batch;
             records += sent.len();
+            if answer.is_ok() {
+                self.in_flight.answered_at_ms.store(now.mono_ms, Ordering::Relaxed);
+            }
             self.meters.commit(sent.len(), landed.took, outcome_name(&answer));
             let outcome = self.settle(&shard, &fence, sent, answer, now);
             drop(only);
             shard.landed(outcome == Outcome::Done);
             if outcome == Outcome::Retry {
-                self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS, shard.is_urgent());
+                let wait_ms = if shard.is_held_back() { RETRY_HELD_BACK_MS } else { RETRY_MS };
+                self.agenda.hold(shard.id(), now.mono_ms + wait_ms, shard.is_urgent());
             } else {
                 shard.plan_rest(now.mono_ms);
             }
@@ -170,6 +180,18 @@ impl Home {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         true
+    }
+
+    /// For how long changes have waited though their store is there and their shards are served, if that is longer than
+    /// `patience` and nothing has got through for as long: a flush that makes no progress.
+    #[must_use]
+    pub fn flush_stuck_for(&self, patience: Duration, now: Now) -> Option<Duration> {
+        let is_served = |shard: &&Arc<Shard>| shard.serves(now.mono_ms) && !shard.is_held_back();
+        let since_ms =
+            self.shards.iter().filter(is_served).filter_map(|shard| shard.dirty_since_ms()).min()?;
+        let since_ms = since_ms.max(self.in_flight.answered_at_ms.load(Ordering::Relaxed));
+        let stuck = Duration::from_millis(now.mono_ms.saturating_sub(since_ms));
+        (stuck >= patience).then_some(stuck)
     }
 
     /// Whether nothing is dirty, neither in a queue nor in flight.

@@ -80,7 +80,7 @@ impl Home {
     async fn commit_rest(&self, shard: &Arc<Shard>, held: &Fence, until: Instant) -> bool {
         while shard.dirty_records() > 0 {
             let is_ours = shard.is_under(held.epoch) && shard.lease().0 == State::Draining;
-            if !is_ours || Instant::now() >= until {
+            if !is_ours || shard.has_blind() || Instant::now() >= until {
                 return false;
             }
             // Before the records leave their queue: a stop may be looking whether all is stored.

@@ -11,15 +11,16 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::Home;
+use super::accord::FRESH_MS;
 use super::lease::{Action, Event, Lease, State};
 use super::placement::node_of;
-use super::shard::{Fence, Shard};
+use super::shard::{Fence, Serving, Shard};
 use super::tidings::Tidings;
 use super::wishes::Wishes;
 use crate::clock;
 use crate::cluster::Holds;
 use crate::ids::{Epoch, ShardId};
-use crate::store::{AcquireRequest, COMMIT_RECORDS_MAX, Renewed, StoreError};
+use crate::store::{AcquireRequest, COMMIT_RECORDS_MAX, Reach, Renewed, StoreError};
 
 /// How often the machines tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,6 +34,8 @@ const TIDY_TICKS_MAX: u32 = 20;
 const DRAIN_AGAIN_MS: u64 = 1_000;
 /// Ticks between two times that the others are told what this node holds.
 const HOLDS_TICKS: u32 = 10;
+/// Ticks between two looks whether other nodes must hear something of the store.
+const WHISPER_TICKS: u32 = 2;
 
 type Call = Pin<Box<dyn Future<Output = Vec<(usize, Event)>> + Send>>;
 
@@ -49,11 +52,12 @@ struct Keeper {
     leases: Vec<Lease>,
     wishes: Wishes,
     turns: Vec<Turn>,
-    /// Whether a shard was last told to serve.
-    told_serving: Vec<bool>,
+    /// How each shard was last said to be served.
+    told: Vec<Serving>,
     calls: FuturesUnordered<Call>,
     tidings: Tidings,
     ticks: u32,
+    ticked_at_ms: u64,
 }
 
 impl Home {
@@ -65,11 +69,12 @@ impl Home {
             leases: self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect(),
             wishes: Wishes::new(Arc::clone(&self.members), self.placement, ttl_ms),
             turns: vec![Turn::default(); self.shards.len()],
-            told_serving: vec![false; self.shards.len()],
+            told: vec![Serving::Paused; self.shards.len()],
             home: Arc::clone(&self),
             calls: FuturesUnordered::new(),
             tidings: Tidings::of(self.shards.len()),
             ticks: 0,
+            ticked_at_ms: now_ms,
         };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -93,6 +98,7 @@ impl Home {
 impl Keeper {
     fn tick(&mut self) {
         let now_ms = clock::now().mono_ms;
+        let may_go_on = self.look_at_store(now_ms);
         if self.wishes.look(now_ms) {
             for (lease, wish) in self.leases.iter_mut().zip(self.wishes.all()) {
                 lease.wish(*wish, now_ms);
@@ -102,7 +108,7 @@ impl Keeper {
         for at in 0..self.leases.len() {
             let Some(lease) = self.leases.get_mut(at) else { continue };
             let before = lease.state();
-            let action = lease.tick(now_ms);
+            let action = lease.tick(now_ms, may_go_on.get(at).copied().unwrap_or(false));
             let after = lease.state();
             self.note(at, (before, after));
             self.publish(at);
@@ -114,6 +120,7 @@ impl Keeper {
         }
         self.acquire(&wanted);
         self.renew(&held);
+        self.look_back();
         self.drain(now_ms);
         self.tell(false);
         self.tell_holds(now_ms);
@@ -122,6 +129,35 @@ impl Keeper {
         self.home.meters.serving(self.home.shards.iter().filter(|shard| shard.serves(now_ms)).count());
         let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
         self.home.meters.records(self.home.records.len(), dirty);
+        self.home.meters.backlog(
+            self.home.shards.iter().filter_map(|shard| shard.dirty_since_ms()).min(),
+            self.home.shards.iter().filter(|shard| shard.is_held_back()).count(),
+            now_ms,
+        );
+    }
+
+    /// Takes note of how each server answers and tells the other nodes; says which shards may be served past their leases.
+    fn look_at_store(&mut self, now_ms: u64) -> Vec<bool> {
+        let home = &self.home;
+        // Whoever did not run for so long knows nothing of now.
+        let slept = now_ms.saturating_sub(std::mem::replace(&mut self.ticked_at_ms, now_ms)) >= FRESH_MS;
+        if self.ticks.is_multiple_of(WHISPER_TICKS) {
+            home.whisper(now_ms);
+        }
+        home.whispers.with(|accord| {
+            if slept {
+                accord.doubt(now_ms);
+            }
+            let look = |(shard, lease): (&Arc<Shard>, &Lease)| {
+                let is_held = !matches!(lease.state(), State::Free | State::Fenced);
+                let reach = if is_held { home.store.reach(shard.id()) } else { Reach::Well };
+                shard.reached(reach);
+                matches!(lease.state(), State::Unsure | State::Local | State::Paused)
+                    && reach == Reach::Away
+                    && home.may_go_on(accord, shard.id(), lease.epoch(), now_ms)
+            };
+            home.shards.iter().zip(&self.leases).map(look).collect()
+        })
     }
 
     /// Asks for shards, many in one call.
@@ -137,6 +173,19 @@ impl Keeper {
         for held in held.chunks(CALLS_MAX) {
             let (home, held) = (Arc::clone(&self.home), held.to_vec());
             self.calls.push(Box::pin(async move { home.renew_all(held).await }));
+        }
+    }
+
+    /// Looks at what was opened without the store, where that is back.
+    fn look_back(&mut self) {
+        for (shard, lease) in self.home.shards.iter().zip(&self.leases) {
+            if lease.state() == State::Owned && !shard.is_cut_off() && shard.has_blind() {
+                let (home, shard) = (Arc::clone(&self.home), Arc::clone(shard));
+                self.calls.push(Box::pin(async move {
+                    home.look_back(&shard).await;
+                    Vec::new()
+                }));
+            }
         }
     }
 
@@ -237,7 +286,7 @@ impl Keeper {
     /// Says until when the shard may answer.
     fn publish(&mut self, at: usize) {
         let (Some(lease), Some(shard), Some(told)) =
-            (self.leases.get(at), self.home.shards.get(at), self.told_serving.get_mut(at))
+            (self.leases.get(at), self.home.shards.get(at), self.told.get_mut(at))
         else {
             return;
         };
@@ -247,9 +296,13 @@ impl Keeper {
             return;
         }
         // Compared with what was told last, not with the shard: that one stops serving by itself when time is up.
-        let serving = lease.serving_until_ms() > 0;
+        let serving = match lease.serving_until_ms() {
+            0 => Serving::Paused,
+            _ if shard.is_held_back() => Serving::Local,
+            _ => Serving::Normal,
+        };
         if std::mem::replace(told, serving) != serving {
-            self.home.events.mode.put((), serving);
+            self.home.events.mode.put(shard.id(), ());
         }
     }
 

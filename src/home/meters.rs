@@ -7,20 +7,22 @@ use metrics::{Counter, Gauge, Histogram};
 use super::lease::State;
 use super::tidings::Fate;
 use crate::telemetry::metrics::{
-    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, Family, LEASES_RUN_OUT, PULLS, RECORDS_DIRTY, RECORDS_HOT,
-    REPAIRS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
+    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, FLUSH_LAG_SECONDS, Family, LEASES_RUN_OUT, PULLS,
+    RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN, SHARDS_HELD_BACK, SHARDS_LOST,
+    SHARDS_SERVING, SHARDS_TAKEN,
 };
 
 /// What becomes of commits, as labels.
 const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown"];
 /// What becomes of pulls, as labels.
 const PULL_OUTCOMES: &[&str] = &["done", "late", "failed"];
-const STATES: [State; 9] = [
+const STATES: [State; 10] = [
     State::Free,
     State::Pulling,
     State::Loading,
     State::Owned,
     State::Unsure,
+    State::Local,
     State::Paused,
     State::Repair,
     State::Fenced,
@@ -43,6 +45,8 @@ pub(super) struct Meters {
     moved: Family<Counter>,
     hot: Gauge,
     dirty: Gauge,
+    flush_lag: Gauge,
+    held_back: Gauge,
 }
 
 impl Meters {
@@ -62,6 +66,8 @@ impl Meters {
             moved: SESSIONS_MOVED.by("how", &["given", "lost"], &[]),
             hot: RECORDS_HOT.handle(),
             dirty: RECORDS_DIRTY.handle(),
+            flush_lag: FLUSH_LAG_SECONDS.handle(),
+            held_back: SHARDS_HELD_BACK.handle(),
         }
     }
 
@@ -94,7 +100,7 @@ impl Meters {
             Fate::Given => self.given.increment(1),
             Fate::Lost => self.lost.increment(1),
             Fate::RanOut => self.run_out.increment(1),
-            Fate::Kept | Fate::Back | Fate::Rewound | Fate::Rewritten | Fate::Unread => {}
+            Fate::Kept | Fate::Alone | Fate::Back | Fate::Rewound | Fate::Rewritten | Fate::Unread => {}
         }
     }
 
@@ -112,6 +118,13 @@ impl Meters {
     pub(super) fn records(&self, hot: usize, dirty: usize) {
         self.hot.set(hot as f64);
         self.dirty.set(dirty as f64);
+    }
+
+    /// Since when the oldest change waits (monotonic ms), and of how many shards the servers take none.
+    pub(super) fn backlog(&self, since_ms: Option<u64>, held_back: usize, now_ms: u64) {
+        let lag = Duration::from_millis(since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)));
+        self.flush_lag.set(lag.as_secs_f64());
+        self.held_back.set(held_back as f64);
     }
 
     /// A shard was taken again because the store lost writes.

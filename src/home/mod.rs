@@ -10,10 +10,12 @@ pub mod records;
 pub mod shard;
 pub mod ticket;
 
+mod accord;
 mod agenda;
 mod bans;
 mod barring;
 mod batch;
+mod blind;
 mod entering;
 mod erasure;
 mod expiry;
@@ -33,6 +35,7 @@ mod reading;
 mod replicas;
 mod tidings;
 mod whereabouts;
+mod whispers;
 mod wishes;
 mod yielding;
 
@@ -57,6 +60,7 @@ pub use opening::{Login, Opened, Resume, Resumed};
 pub use parcels::{Mailboxes, Neighbours, Parcel};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
+pub use shard::Serving;
 pub use whereabouts::Whereabouts;
 
 pub use crate::store::Shortfall;
@@ -161,6 +165,7 @@ pub struct Home {
     bans: bans::Bans,
     entering: Arc<entering::Threshold>,
     sightings: whereabouts::Sightings,
+    whispers: whispers::Whispers,
     /// Messages that were seen and are to be forgotten.
     seen: Coalescing<PlayerId, Vec<u128>>,
     shards: Vec<Arc<Shard>>,
@@ -210,6 +215,7 @@ impl Home {
             bans: bans::Bans::new(settings.bans_max),
             entering: Arc::default(),
             sightings: whereabouts::Sightings::of(cluster.shards),
+            whispers: whispers::Whispers::of(usize::from(cluster.shards)),
             seen: Coalescing::default(),
             in_flight: flush::InFlight::default(),
             settings,
@@ -423,8 +429,12 @@ impl Home {
     /// Waits for the record's present version to be durable.
     ///
     /// # Errors
-    /// [`HomeError::NotDurable`] when the store does not take it in time, [`HomeError::NotHome`] when the shard is lost.
+    /// [`HomeError::NotDurable`] when the store does not take it in time, or is known not to: then nobody waits.
+    /// [`HomeError::NotHome`] when the shard is lost.
     pub async fn durable(&self, cell: &Arc<Cell>) -> Result<(), HomeError> {
+        if cell.shard().is_held_back() {
+            return Err(HomeError::NotDurable);
+        }
         match tokio::time::timeout(self.settings.durable_wait, self.commit_soon(cell)).await {
             Ok(Ok(Durability::Committed)) => Ok(()),
             Ok(Ok(Durability::Fenced) | Err(_)) => Err(self.not_home()),

@@ -7,11 +7,12 @@ use super::entering::Entering;
 use super::record::sessions::Login as RecordLogin;
 use super::record::{Context, LoginPolicy, Record, Refusal};
 use super::records::Cell;
+use super::shard::Shard;
 use super::{Home, HomeError};
 use crate::clock::{self, Now};
 use crate::events::{EndReason, Status};
 use crate::ids::{PlayerId, RoomName, RoomPattern, SessionId, Stamp};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoredRecord};
 
 /// Records that may be opened beyond the limit, to ban, revoke and erase while it is full of players. They leave again
 /// with their commits.
@@ -64,6 +65,8 @@ pub struct Opened {
     pub ticket: String,
     /// Where the record stands.
     pub stamp: Stamp,
+    /// The store does not have it, and is known to be away.
+    pub is_provisional: bool,
     /// Held until the client has a mailbox.
     pub entering: Entering,
 }
@@ -100,7 +103,8 @@ pub struct Resumed {
 }
 
 impl Home {
-    /// Opens a session and waits for its commit.
+    /// Opens a session and waits for its commit, unless the store is known to be away: then it is served from memory, and
+    /// what the store holds of her is met when it is back.
     ///
     /// # Errors
     /// [`HomeError`]; after any error there is no session.
@@ -108,8 +112,8 @@ impl Home {
         let shard = Arc::clone(self.shard(self.placement.shard_of(&login.player))?);
         self.serving(&shard).await?;
         // A login replaces the older session at once and is known to the store a moment later: if the store takes
-        // nothing, the older one must not go for nothing.
-        if shard.commits_fail() {
+        // nothing, the older one must not go for nothing. A store that is away refuses nothing: it will take it.
+        if !shard.is_cut_off() && (shard.commits_fail() || shard.is_held_back()) {
             return Err(HomeError::Store(StoreError::Timeout));
         }
         let mut tries = 0;
@@ -127,21 +131,33 @@ impl Home {
                 Err(HomeError::NotHome { .. }) if tries < 3 => tries += 1,
                 Err(error) => return Err(error),
                 Ok((ticket_n, stamp)) => {
-                    if let Err(error) = self.durable(&cell).await {
-                        let _ = self.end(&cell, session, EndReason::Logout, clock::now());
-                        let banned =
-                            || self.banned_for(&login.player).map(|reason| Refusal::Banned { reason });
-                        return Err(match (entering.refusal().or_else(banned), error) {
-                            (Some(refusal), _) => refusal.into(),
-                            (None, HomeError::NotDurable) => HomeError::Store(StoreError::Timeout),
-                            (None, error) => error,
-                        });
-                    }
+                    let is_provisional = match self.stored(&cell).await {
+                        Ok(is_stored) => !is_stored,
+                        Err(error) => {
+                            let _ = self.end(&cell, session, EndReason::Logout, clock::now());
+                            let banned =
+                                || self.banned_for(&login.player).map(|reason| Refusal::Banned { reason });
+                            return Err(match (entering.refusal().or_else(banned), error) {
+                                (Some(refusal), _) => refusal.into(),
+                                (None, HomeError::NotDurable) => HomeError::Store(StoreError::Timeout),
+                                (None, error) => error,
+                            });
+                        }
+                    };
                     self.stands(&cell, session, &login, &entering)?;
                     let ticket = self.tickets.sign(session, ticket_n);
-                    return Ok(Opened { cell, session, ticket, stamp, entering });
+                    return Ok(Opened { cell, session, ticket, stamp, is_provisional, entering });
                 }
             }
+        }
+    }
+
+    /// Waits for a login's commit; `false` if the store is away, whether that was known before or turns out meanwhile.
+    async fn stored(&self, cell: &Arc<Cell>) -> Result<bool, HomeError> {
+        match self.durable(cell).await {
+            Ok(()) => Ok(true),
+            Err(HomeError::NotDurable) if cell.shard().is_cut_off() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -260,7 +276,8 @@ impl Home {
     }
 
     /// The record of a player, hot from now on, unless `admit` refuses a cold one. Whoever opens a record changes it:
-    /// what has no session leaves memory with its commit.
+    /// what has no session leaves memory with its commit. A player who comes while the store is away gets a first record,
+    /// above all that the shard ever stored: what there is of her is looked for later (`blind`).
     pub(super) async fn open(
         &self,
         player: &PlayerId,
@@ -282,9 +299,16 @@ impl Home {
         }
         let shard = self.shard(self.placement.shard_of(player))?;
         let fence = shard.fence().ok_or_else(|| self.not_home())?;
-        let loaded =
-            self.store.load_players(shard.id(), vec![player.clone()]).await.map_err(HomeError::Store)?;
-        let (record, base) = match loaded.into_iter().next().flatten() {
+        let blindly = || (admission == Admission::Players && shard.is_cut_off()).then_some(None);
+        let stored = match blindly() {
+            Some(stored) => stored,
+            None => match self.stored_of(shard, player).await {
+                Err(error) => blindly().ok_or(error)?,
+                Ok(stored) => Some(stored),
+            },
+        };
+        let is_blind = stored.is_none();
+        let (record, base) = match stored.flatten() {
             None => (Record::first(fence.epoch, fence.version_max), crate::ids::Version::ZERO),
             Some(stored) => {
                 let mut record = Record::decode(&stored).map_err(|error| {
@@ -313,11 +337,20 @@ impl Home {
             return Err(self.not_home());
         }
         let cell = Arc::new(Cell::new(player.clone(), Arc::clone(shard), record, base, now));
+        if is_blind {
+            // Before anybody can change it, and so before a batch can carry it.
+            shard.opened_blind(Arc::clone(&cell));
+        }
         let cell = self.records.insert(cell);
         if !still_ours() {
             self.records.remove_if(player, |slot| slot.record.sessions.is_empty());
             return Err(self.not_home());
         }
         Ok(cell)
+    }
+
+    async fn stored_of(&self, shard: &Shard, player: &PlayerId) -> Result<Option<StoredRecord>, HomeError> {
+        let loaded = self.store.load_players(shard.id(), vec![player.clone()]).await;
+        Ok(loaded.map_err(HomeError::Store)?.into_iter().next().flatten())
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use super::agenda::Agenda;
 use super::lease::State;
 use super::records::Cell;
 use crate::ids::{Epoch, FlushSeq, Generation, ShardId, Version};
-use crate::store::Grant;
+use crate::store::{Grant, Reach};
 
 /// What every commit of a shard carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,29 @@ struct Standing {
     overtaken_by: Epoch,
 }
 
+/// Why what is acked is provisional: bits of one byte, so that an ack looks at one.
+mod trouble {
+    /// The last commit that came back was not taken.
+    pub(super) const COMMITS_FAIL: u8 = 1;
+    /// The server does not answer.
+    pub(super) const AWAY: u8 = 2;
+    /// It takes no change.
+    pub(super) const FULL: u8 = 4;
+    /// Served past the lease.
+    pub(super) const LOCAL: u8 = 8;
+}
+
+/// How a shard is served, as its players are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// With its store.
+    Normal,
+    /// From memory: its store is away, or takes nothing.
+    Local,
+    /// Not at all for now.
+    Paused,
+}
+
 /// One shard.
 pub struct Shard {
     id: ShardId,
@@ -74,7 +97,10 @@ pub struct Shard {
     /// The epoch under which it was held last, also when it is lost.
     last_epoch: AtomicU64,
     dirty: Mutex<Dirty>,
-    commits_fail: AtomicBool,
+    /// Bits of [`trouble`].
+    trouble: AtomicU8,
+    /// Records that were opened without a look at the store; no batch goes before they are looked at.
+    blind: Mutex<Vec<Arc<Cell>>>,
     /// One batch of the shard at a time, whoever sends it.
     pub(super) commit_turn: Arc<tokio::sync::Mutex<()>>,
     /// Where its flush is planned.
@@ -94,7 +120,8 @@ impl Shard {
             fence: Mutex::new(None),
             last_epoch: AtomicU64::new(Epoch::ZERO.number()),
             dirty: Mutex::default(),
-            commits_fail: AtomicBool::new(false),
+            trouble: AtomicU8::new(0),
+            blind: Mutex::default(),
             commit_turn: Arc::default(),
             agenda,
             serving_changed: Notify::new(),
@@ -125,7 +152,7 @@ impl Shard {
     #[must_use]
     pub(super) fn is_whole(&self) -> bool {
         let standing = self.lease.lock();
-        matches!(standing.state, State::Owned | State::Unsure | State::Paused | State::Repair)
+        matches!(standing.state, State::Owned | State::Unsure | State::Local | State::Paused | State::Repair)
             && standing.overtaken_by <= standing.epoch
     }
 
@@ -134,6 +161,7 @@ impl Shard {
     pub(super) fn stand(&self, state: State, epoch: Epoch, serving_until_ms: u64) {
         let mut standing = self.lease.lock();
         (standing.state, standing.epoch) = (state, epoch);
+        self.set_trouble(trouble::LOCAL, state == State::Local);
         self.serve_until(if standing.overtaken_by > epoch { 0 } else { serving_until_ms });
     }
 
@@ -189,13 +217,60 @@ impl Shard {
 
     /// Whether the last commit that came back was taken.
     pub(super) fn takes_commits(&self, taken: bool) {
-        self.commits_fail.store(!taken, Ordering::Relaxed);
+        self.set_trouble(trouble::COMMITS_FAIL, !taken);
     }
 
-    /// The store refuses or does not answer: what is dirty is tried again, and new logins are better refused at once.
+    /// How its server answers, as far as this node has found.
+    pub(super) fn reached(&self, reach: Reach) {
+        self.set_trouble(trouble::AWAY, reach == Reach::Away);
+        self.set_trouble(trouble::FULL, reach == Reach::Full);
+    }
+
+    fn set_trouble(&self, bit: u8, is_so: bool) {
+        // Most often it is so already, and nothing is written that others look at.
+        if (self.trouble.load(Ordering::Relaxed) & bit != 0) == is_so {
+            return;
+        }
+        if is_so {
+            self.trouble.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.trouble.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// The store refuses or does not answer: what is dirty is tried again.
     #[must_use]
     pub fn commits_fail(&self) -> bool {
-        self.commits_fail.load(Ordering::Relaxed)
+        self.trouble.load(Ordering::Relaxed) & trouble::COMMITS_FAIL != 0
+    }
+
+    /// Whether what is acked now may be lost with this process alone, or to another home.
+    #[must_use]
+    pub fn is_provisional(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether its server is known not to answer: nothing waits for it, and its players are served from memory.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) & (trouble::AWAY | trouble::LOCAL) != 0
+    }
+
+    /// Whether its server is known to take no change, for whatever reason.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) & (trouble::AWAY | trouble::FULL | trouble::LOCAL) != 0
+    }
+
+    /// How it is served at this moment. A drain is over in a moment and counts as served: its links are told where to go
+    /// rather than that they must wait.
+    #[must_use]
+    pub fn serving(&self, mono_ms: u64) -> Serving {
+        match () {
+            () if !self.serves(mono_ms) && !self.is_draining() => Serving::Paused,
+            () if self.is_held_back() => Serving::Local,
+            () => Serving::Normal,
+        }
     }
 
     /// The fence, if the shard is ours.
@@ -363,6 +438,27 @@ impl Shard {
 
     pub(super) fn forget_dirty(&self) {
         *self.dirty.lock() = Dirty::default();
+        *self.blind.lock() = Vec::new();
+    }
+
+    /// A record was opened without a look at the store.
+    pub(super) fn opened_blind(&self, cell: Arc<Cell>) {
+        self.blind.lock().push(cell);
+    }
+
+    /// Whether there is such a record.
+    pub(super) fn has_blind(&self) -> bool {
+        !self.blind.lock().is_empty()
+    }
+
+    /// The first `most` of them.
+    pub(super) fn blind(&self, most: usize) -> Vec<Arc<Cell>> {
+        self.blind.lock().iter().take(most).cloned().collect()
+    }
+
+    /// These have been looked at.
+    pub(super) fn looked_at(&self, cells: &[Arc<Cell>]) {
+        self.blind.lock().retain(|blind| !cells.iter().any(|cell| Arc::ptr_eq(cell, blind)));
     }
 }
 
@@ -386,5 +482,30 @@ mod tests {
         shard.takes_commits(false);
         shard.set_fence(None);
         assert!(!shard.commits_fail(), "a shard that was lost in trouble takes logins when it is held again");
+    }
+
+    #[test]
+    fn acks_are_provisional_while_anything_is_wrong_with_the_store_and_players_hear_of_what_lasts() {
+        let shard = Shard::new(ShardId::FIRST, Arc::new(Agenda::new(1, Duration::from_secs(1))));
+        shard.stand(State::Owned, Epoch::of(7), 1_000);
+        let looks = || (shard.is_provisional(), shard.is_cut_off(), shard.serving(500));
+        assert_eq!(looks(), (false, false, Serving::Normal));
+        shard.takes_commits(false);
+        assert_eq!(looks(), (true, false, Serving::Normal), "one commit may fail alone");
+        shard.reached(Reach::Full);
+        assert_eq!(looks(), (true, false, Serving::Local));
+        shard.reached(Reach::Away);
+        shard.takes_commits(true);
+        assert_eq!(looks(), (true, true, Serving::Local));
+        shard.stand(State::Local, Epoch::of(7), 1_000);
+        shard.reached(Reach::Well);
+        assert_eq!(looks(), (true, true, Serving::Local), "the lease has not been renewed yet");
+        shard.stand(State::Paused, Epoch::of(7), 0);
+        assert_eq!(looks(), (false, false, Serving::Paused));
+        shard.stand(State::Owned, Epoch::of(7), 1_000);
+        assert_eq!(looks(), (false, false, Serving::Normal));
+        assert_eq!(shard.serving(1_000), Serving::Paused, "its time is up, whoever has noticed");
+        shard.stand(State::Draining, Epoch::of(7), 0);
+        assert_eq!(shard.serving(1_000), Serving::Normal);
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum Fate {
     Lost,
     /// The lease ran out.
     RanOut,
+    /// Served past it, since the store is away for all.
+    Alone,
     /// The lease stands again.
     Back,
     /// The store has lost what it had acknowledged.
@@ -48,14 +50,16 @@ impl Fate {
             (State::Draining, State::Free) => Some(Self::Given),
             (State::Draining, State::Owned) => Some(Self::Kept),
             (
-                State::Owned | State::Unsure | State::Paused | State::Repair | State::Draining,
+                State::Owned | State::Unsure | State::Local | State::Paused | State::Repair | State::Draining,
                 State::Fenced,
             ) => Some(Self::Lost),
-            (State::Owned | State::Unsure, State::Paused) => Some(Self::RanOut),
-            (State::Paused, State::Owned) => Some(Self::Back),
-            (State::Owned | State::Unsure | State::Paused | State::Draining, State::Repair) => {
-                Some(Self::Rewound)
-            }
+            (State::Owned | State::Unsure | State::Local, State::Paused) => Some(Self::RanOut),
+            (State::Unsure | State::Paused, State::Local) => Some(Self::Alone),
+            (State::Local | State::Paused, State::Owned) => Some(Self::Back),
+            (
+                State::Owned | State::Unsure | State::Local | State::Paused | State::Draining,
+                State::Repair,
+            ) => Some(Self::Rewound),
             (State::Repair, State::Owned) => Some(Self::Rewritten),
             _ => None,
         }
@@ -82,7 +86,8 @@ pub(super) struct Tidings {
     unanswered: Vec<bool>,
     calls: Failing,
     commits: Failing,
-    paused_since_ms: Option<u64>,
+    /// Since when a shard has had no lease, paused or served without.
+    lapsed_since_ms: Option<u64>,
 }
 
 impl Tidings {
@@ -124,8 +129,8 @@ impl Tidings {
             Fate::Given => heir(),
             _ => None,
         };
-        if fate == Fate::RanOut {
-            self.paused_since_ms.get_or_insert(now_ms);
+        if matches!(fate, Fate::RanOut | Fate::Alone) {
+            self.lapsed_since_ms.get_or_insert(now_ms);
         }
         meters.turned(fate);
         self.gather(fate, other, (1, 0), now_ms);
@@ -163,9 +168,9 @@ impl Tidings {
         for ((fate, other), line) in self.due(now_ms, is_last) {
             self.tell_one(home, fate, other.as_deref(), line, now_ms);
         }
-        let is_paused = leases.iter().any(|lease| lease.state() == State::Paused);
-        if !is_paused && !self.gathered.keys().any(|(fate, _)| *fate == Fate::Back) {
-            self.paused_since_ms = None;
+        let has_lapsed = leases.iter().any(|lease| matches!(lease.state(), State::Local | State::Paused));
+        if !has_lapsed && !self.gathered.keys().any(|(fate, _)| *fate == Fate::Back) {
+            self.lapsed_since_ms = None;
         }
     }
 
@@ -215,7 +220,7 @@ impl Tidings {
                 shards,
                 dirty,
                 status = home.faults.commits.words(),
-                "commits fail: acks are provisional, `durable` is refused, and so are logins to these shards"
+                "commits fail: acks are provisional, `durable` is refused, and so are logins while the store answers"
             ),
             Some(Change::Over) => tracing::info!(operation = "flush", "commits are taken again"),
             None => {}
@@ -246,12 +251,18 @@ impl Tidings {
                 players = home.players_paused(),
                 "leases have run out: links are told `paused`, and nobody is answered until they are renewed"
             ),
+            Fate::Alone => tracing::warn!(
+                operation = "lease",
+                shards,
+                dirty = home.shards.iter().map(|shard| shard.dirty_records()).sum::<usize>(),
+                "the store is away for most nodes: players are served from memory, and what they are acked is provisional"
+            ),
             Fate::Back => {
-                let paused_ms = self.paused_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms));
+                let lapsed_ms = self.lapsed_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms));
                 tracing::info!(
                     operation = "lease",
                     shards,
-                    paused_ms,
+                    lapsed_ms,
                     "leases stand again: players are served"
                 );
             }
@@ -342,7 +353,12 @@ mod tests {
             ((State::Draining, State::Owned), Some(Fate::Kept)),
             ((State::Paused, State::Fenced), Some(Fate::Lost)),
             ((State::Unsure, State::Paused), Some(Fate::RanOut)),
+            ((State::Unsure, State::Local), Some(Fate::Alone)),
+            ((State::Local, State::Paused), Some(Fate::RanOut)),
             ((State::Paused, State::Owned), Some(Fate::Back)),
+            ((State::Local, State::Owned), Some(Fate::Back)),
+            ((State::Local, State::Fenced), Some(Fate::Lost)),
+            ((State::Local, State::Repair), Some(Fate::Rewound)),
             ((State::Owned, State::Repair), Some(Fate::Rewound)),
             ((State::Repair, State::Owned), Some(Fate::Rewritten)),
             ((State::Owned, State::Unsure), None),

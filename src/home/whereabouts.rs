@@ -100,6 +100,13 @@ impl Home {
         // a moment ago, is sent back at once.
         let is_heir = node_of(shard, snapshot.takers()) == Some(snapshot.me().node());
         let (holder, age_ms) = self.sighting(shard, if is_heir { 0 } else { GOOD_FOR_MS }).await;
+        // While the store cannot say, the nodes themselves do.
+        if holder.is_none()
+            && let Some(member) =
+                self.holder_by_hearsay(shard).as_ref().and_then(|held| snapshot.member(held))
+        {
+            return Whereabouts::At(member.clone());
+        }
         let unheard_ms = clock::now().mono_ms.saturating_sub(snapshot.taken_at_ms());
         let news_ms = millis(self.settings.lease_ttl).saturating_sub(unheard_ms);
         judge(&snapshot, shard, holder.as_ref().map(Option::as_ref), age_ms, news_ms)

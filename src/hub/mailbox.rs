@@ -49,9 +49,12 @@ pub struct Closing {
 
 /// How the server works for this session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Mode {
     /// With its store.
     Normal,
+    /// From memory.
+    Local,
     /// Not at all for now.
     Paused,
 }
@@ -60,7 +63,12 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     /// The store is unreachable, or back.
-    Mode(Mode),
+    Mode {
+        /// How the session is served now.
+        mode: Mode,
+        /// For how long the oldest change has waited for the store, if one has.
+        unflushed_ms: Option<u64>,
+    },
     /// Acked changes are gone.
     RolledBack(RollbackNotice),
     /// Everything up to here is durable.
@@ -199,7 +207,8 @@ pub struct Mailbox {
     inner: Mutex<Inner>,
     heard_ms: AtomicU64,
     writing_since_ms: AtomicU64,
-    told_paused: AtomicU8,
+    /// The [`Mode`] that was told last.
+    told_mode: AtomicU8,
     closed: AtomicBool,
     /// Messages that the store keeps are still to be put in.
     owes_kept: AtomicBool,
@@ -222,7 +231,7 @@ impl Mailbox {
             inner: Mutex::new(inner),
             heard_ms: AtomicU64::new(0),
             writing_since_ms: AtomicU64::new(0),
-            told_paused: AtomicU8::new(0),
+            told_mode: AtomicU8::new(Mode::Normal as u8),
             closed: AtomicBool::new(false),
             owes_kept: AtomicBool::new(true),
             owes_looks: AtomicBool::new(false),
@@ -281,11 +290,10 @@ impl Mailbox {
         wake(waker);
     }
 
-    /// Tells the mode, unless it was told last.
-    pub fn tell_mode(&self, mode: Mode) {
-        let paused = u8::from(mode == Mode::Paused);
-        if self.told_paused.swap(paused, Ordering::Relaxed) != paused {
-            self.tell(Control::Mode(mode));
+    /// Tells the mode, unless it was told last; a new link takes it for [`Mode::Normal`].
+    pub fn tell_mode(&self, mode: Mode, unflushed_ms: Option<u64>) {
+        if self.told_mode.swap(mode as u8, Ordering::Relaxed) != mode as u8 {
+            self.tell(Control::Mode { mode, unflushed_ms });
         }
     }
 
@@ -306,7 +314,7 @@ impl Mailbox {
         inner.control.clear();
         let waker = inner.rouse();
         drop(inner);
-        self.told_paused.store(0, Ordering::Relaxed);
+        self.told_mode.store(Mode::Normal as u8, Ordering::Relaxed);
         self.writing_since_ms.store(0, Ordering::Relaxed);
         wake(waker);
     }

@@ -73,6 +73,11 @@ impl ShortfallView {
         Self { setting, message, fatal }
     }
 
+    /// What the store's being away means for now.
+    pub(super) fn of_store(message: String) -> Self {
+        Self { setting: "store".to_owned(), message, fatal: false }
+    }
+
     /// For whoever asks without a key: where and why are in the log, and in `GET /v1/cluster`.
     pub(super) fn of_unreached(unreached: &Unreached) -> Self {
         let message = format!(
@@ -92,6 +97,8 @@ struct ShardView {
     epoch: u64,
     state: &'static str,
     serving: bool,
+    /// Its store is away or takes no changes: what is acked is provisional. Of shards of the node that answers.
+    provisional: bool,
     dirty: usize,
     flush_lag_ms: u64,
 }
@@ -150,6 +157,7 @@ fn shard_view(shard: &Shard, holder: Option<&Owner>, node: &str, now_ms: u64) ->
         epoch: epoch.number(),
         state: state.name(),
         serving: shard.serves(now_ms),
+        provisional: is_ours && shard.is_held_back(),
         dirty: shard.dirty_records(),
         flush_lag_ms: shard.dirty_since_ms().map_or(0, |since_ms| now_ms.saturating_sub(since_ms)),
     }

@@ -17,9 +17,13 @@ use super::maintenance::View;
 use super::problem::Problem;
 use super::{Condition, Service};
 use crate::clock::{self, millis};
+use crate::home::lease;
+use crate::home::shard::Shard;
 
 /// How long the store may take for a write and a read.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long changes may wait for a store that is there before the node is not ready.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the node can do its work, and why not.
 #[derive(Debug, Clone, Serialize)]
@@ -85,32 +89,77 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
 impl Service {
     async fn judge(&self) -> Readiness {
         let probed = self.home.probe_store(PROBE_DEADLINE).await;
-        let now_ms = clock::now().mono_ms;
+        let now = clock::now();
         // Those of other nodes are theirs to answer for.
-        let shards = self.home.shards_placed();
-        let serving = shards.iter().filter(|shard| shard.serves(now_ms)).count();
-        let now = (self.settings.shortfalls_now)();
+        let shards = Stands::of(&self.home.shards_placed(), now.mono_ms);
         let mut reasons = Vec::new();
-        if let Err(error) = &probed {
+        // A store that is known to be away is no reason while players are served without it.
+        if let Some(error) = probed.as_ref().err().filter(|_| shards.from_memory == 0) {
             reasons.push(error.to_string());
         }
-        if serving < shards.len() {
-            reasons.push(format!("{} of {} shards do not serve", shards.len() - serving, shards.len()));
+        reasons.extend(shards.reason());
+        if let Some(stuck) = self.home.flush_stuck_for(FLUSH_PATIENCE, now) {
+            reasons.push(format!("changes have waited {} s for a store that is there", stuck.as_secs()));
         }
+        let shortfalls_now = (self.settings.shortfalls_now)();
         Readiness {
             ready: reasons.is_empty(),
             reasons,
             store: StoreReadiness { kind: self.home.store_kind(), probe_ms: probed.ok().map(millis) },
-            shards: ShardsReadiness { serving, of: shards.len() },
+            shards: ShardsReadiness { serving: shards.serving, of: shards.of },
             shortfalls: self
                 .settings
                 .shortfalls
                 .iter()
-                .chain(&now)
+                .chain(&shortfalls_now)
                 .map(ShortfallView::of)
                 .chain(self.peers.unreached().iter().map(ShortfallView::of_unreached))
+                .chain(shards.shortfalls().into_iter().map(ShortfallView::of_store))
                 .collect(),
         }
+    }
+}
+
+/// How the shards that are placed on this node stand.
+#[derive(Debug, Default, Clone, Copy)]
+struct Stands {
+    of: usize,
+    serving: usize,
+    /// Served while the store is away.
+    from_memory: usize,
+    /// Not served, because their leases have run out.
+    paused: usize,
+}
+
+impl Stands {
+    fn of(shards: &[&Arc<Shard>], now_ms: u64) -> Self {
+        let count = |is_so: &dyn Fn(&Shard) -> bool| shards.iter().filter(|shard| is_so(shard)).count();
+        let serves = |shard: &Shard| shard.serves(now_ms);
+        Self {
+            of: shards.len(),
+            serving: count(&serves),
+            from_memory: count(&|shard| serves(shard) && shard.is_cut_off()),
+            paused: count(&|shard| !serves(shard) && shard.lease().0 == lease::State::Paused),
+        }
+    }
+
+    /// Why the node is not ready. One that serves from memory is; so is one of whose shards some have lost their store, as
+    /// long as the others are served: no other node could do more.
+    fn reason(&self) -> Option<String> {
+        let silent = self.of - self.serving;
+        let is_ready = silent == 0 || (self.serving > 0 && silent == self.paused);
+        (!is_ready).then(|| format!("{silent} of {} shards do not serve", self.of))
+    }
+
+    fn shortfalls(&self) -> Vec<String> {
+        let memory = format!(
+            "the store is away: {} of {} shards are served from memory, and what is acked of them is provisional",
+            self.from_memory, self.of
+        );
+        let paused =
+            format!("{} of {} shards are not served before their store is back", self.paused, self.of);
+        let told = [(self.from_memory, memory), (self.paused, paused)];
+        told.into_iter().filter_map(|(shards, told)| (shards > 0).then_some(told)).collect()
     }
 }
 
@@ -118,4 +167,31 @@ impl Service {
 pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (service.metrics)())
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_serves_from_memory_is_ready_and_one_that_serves_nobody_is_not() {
+        for (of, serving, from_memory, paused, is_ready, told) in [
+            (4, 4, 0, 0, true, 0),
+            (4, 4, 4, 0, true, 1),
+            (4, 4, 2, 0, true, 1),
+            (4, 2, 0, 2, true, 1),
+            (4, 2, 2, 2, true, 2),
+            (4, 0, 0, 4, false, 1),
+            (4, 3, 0, 0, false, 0),
+            (4, 2, 0, 1, false, 1),
+            (0, 0, 0, 0, true, 0),
+        ] {
+            let stands = Stands { of, serving, from_memory, paused };
+            assert_eq!(
+                (stands.reason().is_none(), stands.shortfalls().len()),
+                (is_ready, told),
+                "{stands:?}"
+            );
+        }
+    }
 }

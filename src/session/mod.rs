@@ -8,6 +8,7 @@ mod gulp;
 mod link;
 mod machine;
 mod meters;
+mod modes;
 mod notices;
 mod opening;
 mod outbox;
@@ -194,9 +195,9 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// What acks say while the store does not take the player's changes; else nothing.
+    /// What acks say while the store does not take the player's changes, or is not asked; else nothing.
     pub(crate) fn provisional(&self) -> Option<bool> {
-        self.cell.shard().commits_fail().then_some(true)
+        self.cell.shard().is_provisional().then_some(true)
     }
 }
 

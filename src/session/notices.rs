@@ -1,6 +1,7 @@
 //! What happened below finds its link: sessions that ended, links that must close, what became durable, and whether
 //! the store is there. One task. Never waits for a link: it puts control into mailboxes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use protocol::CloseCode;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Sessions;
+use super::modes::Modes;
 use super::parting::closing_of;
 use crate::clock;
 use crate::events::{EndReason, LinkEnd, SessionEvent};
+use crate::home::Serving;
 use crate::hub::{Closing, Control, Mailbox, Mode};
-use crate::ids::{PlayerId, SessionId};
+use crate::ids::{PlayerId, SessionId, ShardId};
 
 /// How often `durable` is told at most.
 const DURABLE_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +31,7 @@ impl Sessions {
     pub(super) async fn run_notices(self: Arc<Self>) {
         let mut durable = tokio::time::interval(DURABLE_EVERY);
         let mut mode = tokio::time::interval(MODE_GATHER);
+        let mut modes = Modes::default();
         durable.set_missed_tick_behavior(MissedTickBehavior::Delay);
         mode.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -43,9 +47,7 @@ impl Sessions {
                 }
                 _ = mode.tick() => {
                     self.close_parted(Some(Instant::now()));
-                    if !self.events.mode.take().is_empty() {
-                        self.tell_mode();
-                    }
+                    self.tell_modes(&mut modes);
                 }
                 () = self.events.sessions.filled() => self.route_all(),
             }
@@ -132,17 +134,48 @@ impl Sessions {
         }
     }
 
-    fn tell_mode(&self) {
+    /// Tells the players of shards that are served otherwise now, and no others.
+    fn tell_modes(&self, modes: &mut Modes) {
+        let changed: BTreeSet<ShardId> =
+            self.events.mode.take().into_iter().map(|(shard, ())| shard).collect();
+        modes.changed(changed.iter().copied());
         let now_ms = clock::now().mono_ms;
+        let due = modes.due(now_ms);
+        if changed.is_empty() && due.is_empty() {
+            return;
+        }
         let placement = self.home.placement();
         for mailbox in self.hub.all() {
             let shard = placement.shard_of(mailbox.player());
-            let shard = self.home.shards().get(usize::from(shard.number()));
-            let serves = shard.is_some_and(|shard| shard.serves(now_ms) || shard.is_draining());
-            mailbox.tell_mode(if serves { Mode::Normal } else { Mode::Paused });
-            if serves {
+            if due.contains(&shard) {
+                self.tell_mode(&mailbox, shard);
+            }
+            if changed.contains(&shard) && self.serving(shard, now_ms) != Serving::Paused {
                 // A pause too short to be told may still have kept pushes back.
                 mailbox.wake();
+            }
+        }
+    }
+
+    fn serving(&self, shard: ShardId, now_ms: u64) -> Serving {
+        let shard = self.home.shards().get(usize::from(shard.number()));
+        shard.map_or(Serving::Paused, |shard| shard.serving(now_ms))
+    }
+
+    /// Tells a mailbox how its shard is served now. Two may do so at once: the one that is late looks again.
+    pub(super) fn tell_mode(&self, mailbox: &Mailbox, shard: ShardId) {
+        let Some(home) = self.home.shards().get(usize::from(shard.number())) else { return };
+        loop {
+            let now_ms = clock::now().mono_ms;
+            let serving = home.serving(now_ms);
+            let lag_ms = || home.dirty_since_ms().map(|since_ms| now_ms.saturating_sub(since_ms));
+            match serving {
+                Serving::Normal => mailbox.tell_mode(Mode::Normal, None),
+                Serving::Local => mailbox.tell_mode(Mode::Local, lag_ms()),
+                Serving::Paused => mailbox.tell_mode(Mode::Paused, lag_ms()),
+            }
+            if home.serving(clock::now().mono_ms) == serving {
+                return;
             }
         }
     }

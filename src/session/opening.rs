@@ -94,6 +94,7 @@ impl Sessions {
         let link = self.hub.next_link();
         mailbox.attach(link);
         self.hub.watch_link(&mailbox, link);
+        self.tell_mode(&mailbox, opened.session.shard());
         self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: opened.cell, session: opened.session, mailbox, link };
         // A service may have been faster, and found no mailbox: what it did to the session's lists is done for its
@@ -113,7 +114,7 @@ impl Sessions {
             self.home.tell_rooms(&attachment.cell);
         }
         let mut ready = self.ready(&attachment, opened.ticket, opened.stamp, expires_at_unix_ms);
-        ready.resumed = false;
+        (ready.resumed, ready.prov) = (false, opened.is_provisional.then_some(true));
         Ok(Entered { attachment, ready, owed, owes_kept: true })
     }
 
@@ -154,6 +155,7 @@ impl Sessions {
             .await?;
         let Some((mailbox, is_new, replay, owes_looks)) = found else { return Err(not_resumable()) };
         self.hub.watch_link(&mailbox, link);
+        self.tell_mode(&mailbox, session.shard());
         self.close_if_going_away(&mailbox);
         let attachment = Attachment { cell: resumed.cell, session, mailbox, link };
         let mut ready =
@@ -207,6 +209,7 @@ impl Sessions {
             expires_in_ms: token_expires_at.saturating_sub(now.unix_ms),
             now_ms: now.unix_ms,
             node: self.settings.node.clone(),
+            prov: attachment.provisional(),
             limits: self.settings.limits.clone(),
             ..Ready::default()
         }

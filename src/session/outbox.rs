@@ -83,12 +83,13 @@ impl Outbox {
     /// Adds a control push; a close is not one: it is the last word.
     pub(super) fn add_control(&mut self, control: &Control) {
         match control {
-            Control::Mode(mode) => {
+            Control::Mode { mode, unflushed_ms } => {
                 let mode = match mode {
                     Mode::Normal => WireMode::Normal,
+                    Mode::Local => WireMode::Local,
                     Mode::Paused => WireMode::Paused,
                 };
-                self.add(Op::Mode, 0, &ModeChanged { mode, unflushed_ms: None });
+                self.add(Op::Mode, 0, &ModeChanged { mode, unflushed_ms: *unflushed_ms });
             }
             Control::RolledBack(notice) => self.add(
                 Op::RolledBack,

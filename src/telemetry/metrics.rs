@@ -173,17 +173,21 @@ table! {
     RECORDS_HOT: Gauge "hearth_records_hot", Count;
     /// Player records that wait for their commit.
     RECORDS_DIRTY: Gauge "hearth_records_dirty", Count;
+    /// For how long the oldest change of a player record has waited for its commit.
+    FLUSH_LAG_SECONDS: Gauge "hearth_flush_lag_seconds", Seconds;
     /// Shards by `state` of their lease.
     SHARDS: Gauge "hearth_shards", Count;
     /// Shards that this node serves now.
     SHARDS_SERVING: Gauge "hearth_shards_serving", Count;
+    /// Shards held here whose store is away or takes no changes: what is acked of them is provisional.
+    SHARDS_HELD_BACK: Gauge "hearth_shards_held_back", Count;
     /// Shards that this node began to serve.
     SHARDS_TAKEN: Counter "hearth_shards_taken_total", Count;
     /// Shards that were handed over to other nodes.
     SHARDS_GIVEN: Counter "hearth_shards_given_total", Count;
     /// Shards that other nodes were granted while this one held them.
     SHARDS_LOST: Counter "hearth_shards_lost_total", Count;
-    /// Leases that ran out: their players were told `paused`.
+    /// Leases that ran out: their players were told `paused`, or are served from memory (`local`).
     LEASES_RUN_OUT: Counter "hearth_leases_run_out_total", Count;
     /// Records a commit carried.
     FLUSH_BATCH_RECORDS: Histogram "hearth_flush_batch_records", Count, RECORDS;

@@ -43,7 +43,7 @@ async fn a_redis_that_goes_away_is_told_in_a_few_lines_that_say_what_it_means() 
     assert_eq!(ann.wait_for_push("mode").await["mode"], "normal");
     line_with(&server, "lease calls are answered again").await;
     let again = line_with(&server, "leases stand again").await;
-    assert!(again.contains("paused_ms="), "{again}");
+    assert!(again.contains("lapsed_ms="), "{again}");
     assert_eq!(lines_with(&server, "lease calls fail").len(), 1);
     let told = lines_with(&server, "operation=\"lease\"");
     assert!(told.len() <= 8, "{told:#?}");

@@ -14,6 +14,7 @@ use protocol::reply::{Changed, ErrorBody, Pong, Refreshed};
 use protocol::request::{Ack, Request};
 
 use super::answer::{Answer, Body, Waiting};
+use super::words::applied_only;
 use super::{Attachment, Sessions, TokenRefused, Vouched};
 use crate::clock::Now;
 use crate::events::EndReason;
@@ -60,6 +61,10 @@ impl Sessions {
 
     fn logout(&self, me: &Attachment, now: Now) -> Carried {
         self.home.end(&me.cell, me.session, EndReason::Logout, now)?;
+        if me.cell.shard().is_held_back() {
+            let body = ErrorBody::new(ErrorCode::StoreUnavailable, "the store has not taken the logout yet");
+            return Ok(Answer::Error(Box::new(ErrorBody { applied: Some(true), ..body })));
+        }
         Ok(Answer::Later(Waiting::Farewell(self.home.commit_soon(&me.cell))))
     }
 
@@ -89,6 +94,10 @@ impl Sessions {
             Ack::Applied => {
                 changed.ack = (admission == Admission::New).then_some(Ack::Applied);
                 Answer::Ok(Body::Changed(changed))
+            }
+            // It is known that nothing comes of waiting.
+            Ack::Durable | Ack::Replicated if me.cell.shard().is_held_back() => {
+                Answer::Error(Box::new(applied_only(&changed, "the store takes no changes now")))
             }
             Ack::Durable | Ack::Replicated => {
                 changed.ack = Some(ack);
