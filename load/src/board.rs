@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::options::Options;
 
 /// The stages of a bot's end, in order. A bot goes on when all have come as far, or its patience is over.
@@ -37,6 +39,8 @@ pub struct Board {
     pub shed: AtomicU64,
     settled: AtomicUsize,
     read: AtomicUsize,
+    /// Whether the run ends before its time.
+    curtain: watch::Sender<bool>,
     /// Set as soon as a server has answered any bot: let it in, or refused it.
     has_answered: OnceLock<()>,
     /// When and why the first attempt failed that no server answered.
@@ -61,6 +65,7 @@ impl Board {
             shed: AtomicU64::new(0),
             settled: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
+            curtain: watch::Sender::new(false),
             has_answered: OnceLock::new(),
             first_failure: OnceLock::new(),
             last_presence,
@@ -77,6 +82,17 @@ impl Board {
     #[must_use]
     pub fn end(&self) -> Instant {
         self.began + Duration::from_secs(self.options.seconds)
+    }
+
+    /// Ends the schedule now: bots have their last words, and go. For runs that last as long as something else.
+    pub fn fall(&self) {
+        self.curtain.send_replace(true);
+    }
+
+    /// Waits until the schedule is ended before its time; for ever, if it is not.
+    pub async fn fallen(&self) {
+        // The sender lives as long as the board.
+        let _ = self.curtain.subscribe().wait_for(|fallen| *fallen).await;
     }
 
     /// A server has answered a bot.

@@ -4,8 +4,10 @@
 //! Beside them, [`bench`]es measure what the server costs, against [`floor`]s.
 //!
 //! A run: [`run`] starts [`bot`]s that act by their [`schedule`] and write a [`history`]; [`checkers`] judge it, [`figures`]
-//! count it, [`report`] tells it.
+//! count it, [`report`] tells it. A run under faults is also looked at from outside ([`audit`]), and its links may lead over a
+//! [`proxy`].
 
+pub mod audit;
 pub mod bench;
 pub mod board;
 pub mod bot;
@@ -14,6 +16,7 @@ pub mod figures;
 pub mod floor;
 pub mod history;
 pub mod options;
+pub mod proxy;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -162,7 +162,8 @@ impl Report {
 
 fn violations(out: &mut String, verdict: &Verdict) {
     for violation in &verdict.violations {
-        let _ = writeln!(out, "        bot {}: {}", violation.process, violation.what);
+        let who = violation.process.map_or_else(String::new, |process| format!("bot {process}: "));
+        let _ = writeln!(out, "        {who}{}", violation.what);
     }
 }
 

@@ -41,7 +41,15 @@ const NO_SERVER_AFTER: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`RunError`]; a broken promise is no error, it is in the report.
 pub async fn run(options: Options) -> Result<(Report, History), RunError> {
-    let board = Arc::new(Board::new(options));
+    live(Arc::new(Board::new(options))).await
+}
+
+/// The same with a board that somebody else looks at, too: its clock is the history's, and whoever holds it can end the
+/// run before its time.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn live(board: Arc<Board>) -> Result<(Report, History), RunError> {
     let service = Service::new(Arc::clone(&board))?;
     let mut tasks: JoinSet<(usize, Vec<Entry>)> = JoinSet::new();
     let players = board.options.players;

@@ -72,6 +72,9 @@ impl Service {
         let (mut next_message, mut next_query) =
             (self.board.began + message_interval, self.board.began + QUERY_INTERVAL);
         let end = self.board.end();
+        let board = Arc::clone(&self.board);
+        let fallen = board.fallen();
+        tokio::pin!(fallen);
         let mut calls: JoinSet<(u64, Instant, Result<Value, ErrorCode>)> = JoinSet::new();
         loop {
             let due = next_message.min(next_query);
@@ -80,6 +83,7 @@ impl Service {
             }
             tokio::select! {
                 biased;
+                () = &mut fallen => break,
                 Some(Ok(done)) = calls.join_next() => self.answered(done),
                 () = sleep_until(due.into()) => {
                     let call = if due == next_message {

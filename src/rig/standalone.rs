@@ -35,4 +35,9 @@ impl Standalone {
     pub const fn server(&self) -> &Server {
         &self.server
     }
+
+    /// The same, to start it again.
+    pub const fn server_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
 }

@@ -93,9 +93,13 @@ impl Bot {
         let login_at = self.schedule.login_at();
         sleep_until((self.board.began + login_at).into()).await;
         self.start();
+        let board = Arc::clone(&self.board);
+        let fallen = board.fallen();
+        tokio::pin!(fallen);
         while let Some(due) = self.schedule.due() {
             tokio::select! {
                 biased;
+                () = &mut fallen => break,
                 event = hear(&mut self.link) => self.take(event),
                 () = sleep_until((self.board.began + due).into()) => self.act().await,
             }

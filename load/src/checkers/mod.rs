@@ -1,18 +1,29 @@
-//! The promises of CONSISTENCY, judged over a history: pure functions, one file a promise. Called at the end of a run.
-//! Never asks the server; what a history does not show is not judged.
+//! The promises of CONSISTENCY, judged over a history, and for a run under faults over what was seen from outside, too: pure
+//! functions, one file a promise. Called at the end of a run. Never asks the server; what is not shown is not judged.
 
+pub mod backlog;
 pub mod durable;
 pub mod expiry;
+pub mod fence;
+pub mod footprint;
 pub mod guarantees;
+pub mod homes;
 pub mod lives;
+pub mod losses;
 pub mod once;
+pub mod policy;
 pub mod pushes;
+pub mod recovery;
 pub mod rollback;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_faults;
+pub mod truth;
 
 use serde::Serialize;
 
+use crate::audit::{Audit, Incident};
 use crate::history::{Entry, History};
 use lives::Life;
 
@@ -47,11 +58,13 @@ pub struct Verdict {
 /// One broken promise.
 #[derive(Debug, Clone, Serialize)]
 pub struct Violation {
-    /// Which bot.
-    pub process: u32,
+    /// Which bot; none where it was seen from outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
     /// What is wrong.
     pub what: String,
     /// What led to it, from the bot's own log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub excerpt: Vec<Entry>,
 }
 
@@ -83,7 +96,20 @@ impl Verdict {
         }
         self.broken += 1;
         if self.violations.len() < VIOLATIONS_KEPT {
-            self.violations.push(Violation { process, what: what(), excerpt: excerpt(log, places) });
+            let (process, excerpt) = (Some(process), excerpt(log, places));
+            self.violations.push(Violation { process, what: what(), excerpt });
+        }
+    }
+
+    /// Makes one comparison of what was seen from outside.
+    fn hold(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        self.checks += 1;
+        if holds {
+            return;
+        }
+        self.broken += 1;
+        if self.violations.len() < VIOLATIONS_KEPT {
+            self.violations.push(Violation { process: None, what: what(), excerpt: Vec::new() });
         }
     }
 }
@@ -98,6 +124,37 @@ fn excerpt(log: &[Entry], places: &[usize]) -> Vec<Entry> {
     (0..log.len()).filter(shown).filter_map(|at| log.get(at).cloned()).take(EXCERPT_MAX).collect()
 }
 
+/// How far a run under faults may depart from a quiet one.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// C7: how long after healing the backlog may be there, ms.
+    pub drained_within_ms: u64,
+    /// C10: how long after a change all must know of it, ms.
+    pub converged_within_ms: u64,
+    /// How long a player stays online to others after her last link, ms.
+    pub presence_grace_ms: u64,
+    /// How long after a fault its players may take to be served again: leases must run out first, ms. Latency is compared
+    /// after that.
+    pub served_within_ms: u64,
+}
+
+/// All that is known of a run under faults.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// What bots saw.
+    pub history: &'a History,
+    /// What was seen from outside, on the same clock.
+    pub audit: &'a Audit,
+    /// What was done, in order.
+    pub incidents: &'a [Incident],
+    /// The shard of each bot's player; the place is the process's number.
+    pub shards: &'a [u16],
+    /// What is allowed.
+    pub bounds: Bounds,
+    /// How long the run was.
+    pub run_ms: u64,
+}
+
 /// Judges a history: every checker over every log. `run_ms` is how long the run was.
 #[must_use]
 pub fn judge(history: &History, run_ms: u64) -> Vec<Verdict> {
@@ -110,5 +167,19 @@ pub fn judge(history: &History, run_ms: u64) -> Vec<Verdict> {
         once::check(&lives),
         expiry::check(&lives, run_ms),
         pushes::check(history, &lives),
+    ]
+}
+
+/// Judges what happened under faults: the checkers that need more than the history. [`judge`] has judged that.
+#[must_use]
+pub fn judge_faults(evidence: &Evidence<'_>) -> Vec<Verdict> {
+    vec![
+        homes::check(evidence),
+        fence::check(evidence.audit, evidence.incidents),
+        backlog::check(evidence),
+        policy::check(&policy::stays(evidence.history), 1, 0),
+        truth::check(evidence),
+        footprint::check(evidence.audit, evidence.incidents),
+        recovery::check(evidence),
     ]
 }

@@ -1,0 +1,218 @@
+//! What was seen from outside while a run went on: what nodes say of themselves, what stands in the store, what the kernel
+//! says of processes. Written by whoever audits a run, beside its history and on the same clock; read by checkers. Judges
+//! nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::Item;
+
+/// One look at one thing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Microseconds since the run began, when the answer was there.
+    pub at_us: u64,
+    /// When the look began: what was seen was so at some time between the two.
+    pub since_us: u64,
+    /// What.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "look", rename_all = "snake_case")]
+pub enum Seen {
+    /// What a node says of itself.
+    Node(NodeWord),
+    /// What the kernel says of a node's process.
+    Process {
+        /// The node's name.
+        node: String,
+        /// Its process.
+        pid: u32,
+        /// Resident memory.
+        rss_bytes: u64,
+        /// Open descriptors.
+        descriptors: u64,
+    },
+    /// What stands in a server of the store.
+    Store(StoreWord),
+    /// How a node shows players to services.
+    Shown {
+        /// The node's name.
+        node: String,
+        /// Whom it shows, and how.
+        items: Vec<Item>,
+    },
+    /// No answer.
+    Silent {
+        /// The node's name, or the server of the store.
+        who: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a node says of itself: `GET /v1/cluster` and `/metrics`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeWord {
+    /// Its name.
+    pub node: String,
+    /// Its life, `name#boot`.
+    pub boot: String,
+    /// The shards that it holds, serving or not.
+    pub shards: Vec<ShardWord>,
+    /// Metrics with their labels, as on the page; of each name only what auditors ask for.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// A shard, as its holder tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ShardWord {
+    /// Which.
+    pub shard: u16,
+    /// The lease's epoch.
+    pub epoch: u64,
+    /// Whether it answers.
+    pub serving: bool,
+    /// Records that wait for their commit.
+    pub dirty: u64,
+    /// How long the oldest of them has waited.
+    pub flush_lag_ms: u64,
+}
+
+/// What stands in a server of the store. Records were read before metas, in one go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoreWord {
+    /// Which server.
+    pub server: String,
+    /// Metas of shards: shard, epoch, `f`, generation.
+    pub metas: Vec<MetaWord>,
+    /// Headers of records: process, epoch, version.
+    pub records: Vec<(u32, u64, u64)>,
+}
+
+/// A shard's meta.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MetaWord {
+    /// Which shard.
+    pub shard: u16,
+    /// The highest epoch granted.
+    pub epoch: u64,
+    /// The flush counter.
+    pub f: u64,
+    /// The generation.
+    pub generation: String,
+    /// Who holds the lease; empty when nobody does.
+    pub holder: String,
+}
+
+impl NodeWord {
+    /// The sum of a metric's series whose labels contain this; of all of them for an empty text.
+    #[must_use]
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let of_name = |series: &str| {
+            series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        };
+        let chosen = self.metrics.iter().filter(|(series, _)| of_name(series) && series.contains(label));
+        chosen.map(|(_, value)| value).sum()
+    }
+
+    /// How long the oldest record has waited for its commit, over all shards.
+    #[must_use]
+    pub fn flush_lag_ms(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.flush_lag_ms).max().unwrap_or(0)
+    }
+}
+
+/// Something done to the cluster on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// What.
+    pub what: String,
+    /// When, microseconds since the run began.
+    pub begun_us: u64,
+    /// When its cause was taken away: at once for a kill.
+    pub healed_us: u64,
+    /// The store may forget what it acknowledged: epochs and records may fall back.
+    pub loses_store: bool,
+}
+
+/// All samples of a run, by time.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Audit {
+    /// The samples.
+    pub samples: Vec<Sample>,
+}
+
+impl Audit {
+    /// What nodes said, with the time.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Sample, &NodeWord)> {
+        self.samples.iter().filter_map(|sample| match &sample.seen {
+            Seen::Node(word) => Some((sample, word)),
+            _ => None,
+        })
+    }
+
+    /// What servers of the store held, with the time.
+    pub fn stores(&self) -> impl Iterator<Item = (&Sample, &StoreWord)> {
+        self.samples.iter().filter_map(|sample| match &sample.seen {
+            Seen::Store(word) => Some((sample, word)),
+            _ => None,
+        })
+    }
+
+    /// How much a counter grew over the run, all nodes and all their lives together.
+    #[must_use]
+    pub fn growth(&self, name: &str, label: &str) -> u64 {
+        let mut spans: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        for (_, word) in self.nodes() {
+            let now = word.metric(name, label);
+            spans.entry(&word.boot).or_insert((now, now)).1 = now;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
+        let sum = spans.values().map(|(first, last)| last - first).sum::<f64>().max(0.0) as u64;
+        sum
+    }
+
+    /// Writes everything as JSON lines.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write(&self, mut out: impl std::io::Write) -> std::io::Result<()> {
+        for sample in &self.samples {
+            serde_json::to_writer(&mut out, sample)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(boot: &str, at_us: u64, taken: f64) -> Sample {
+        let metrics = BTreeMap::from([("hearth_shards_taken_total".to_owned(), taken)]);
+        let word = NodeWord { node: "a".into(), boot: boot.into(), shards: Vec::new(), metrics };
+        Sample { at_us, since_us: at_us, seen: Seen::Node(word) }
+    }
+
+    #[test]
+    fn a_sample_reads_back() {
+        let seen = Seen::Silent { who: "a".into(), why: "timeout".into() };
+        for sample in [word("a#1", 5, 3.0), Sample { at_us: 9, since_us: 8, seen }] {
+            let text = serde_json::to_string(&sample).unwrap();
+            assert_eq!(serde_json::from_str::<Sample>(&text).unwrap(), sample, "{text}");
+        }
+    }
+
+    #[test]
+    fn growth_is_counted_life_by_life() {
+        let samples =
+            vec![word("a#1", 1, 4.0), word("a#1", 2, 6.0), word("a#2", 3, 0.0), word("a#2", 4, 5.0)];
+        assert_eq!(Audit { samples }.growth("hearth_shards_taken_total", ""), 7);
+    }
+}

@@ -1,0 +1,48 @@
+//! What was acknowledged and then lost, and whether it was told: figures for reports. C2 and C3 judge.
+//! Pure; called by reports.
+
+use super::lives::{self, Life};
+use crate::history::History;
+
+/// A change that was acked and did not survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Whose.
+    pub process: u32,
+    /// Its number.
+    pub cseq: u64,
+    /// When it was acked, microseconds since the run began.
+    pub acked_us: u64,
+    /// When its loss showed.
+    pub shown_us: u64,
+    /// The server said so.
+    pub told: bool,
+}
+
+/// All losses of a run.
+#[must_use]
+pub fn of(history: &History) -> Vec<Loss> {
+    let lives = history.processes().flat_map(|(process, log)| lives::of(process, log));
+    lives.flat_map(|life| of_life(&life)).collect()
+}
+
+fn of_life(life: &Life<'_>) -> Vec<Loss> {
+    let at_us = |place: usize| life.log.get(place).map_or(0, |entry| entry.at_us);
+    let mut losses = Vec::new();
+    for (before, segment) in life.segments.iter().skip(1).enumerate() {
+        let lost = life.changes.iter().filter(|change| {
+            change.acked_before(segment.start)
+                && change.segment <= before
+                && change.lives_in(life, before)
+                && change.cseq > segment.survived
+        });
+        losses.extend(lost.map(|change| Loss {
+            process: life.process,
+            cseq: change.cseq,
+            acked_us: at_us(change.answered),
+            shown_us: at_us(segment.start),
+            told: segment.told,
+        }));
+    }
+    losses
+}

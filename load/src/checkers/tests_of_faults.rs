@@ -1,0 +1,290 @@
+//! The checkers of runs under faults, each on what must pass and on what must fail: a quiet run of two bots at two nodes, in
+//! which a test bends one thing.
+
+use std::collections::BTreeMap;
+
+use protocol::request::{Ack, Status};
+
+use super::{Bounds, Evidence, Verdict, backlog, fence, footprint, homes, losses, policy, recovery, truth};
+use crate::audit::{Audit, Incident, MetaWord, NodeWord, Sample, Seen, ShardWord, StoreWord};
+use crate::history::{Entry, History, Item, Notice, Opened, Operation, Value, What};
+
+const SECOND: u64 = 1_000_000;
+
+/// A run of a minute with a fault from 20 s to 25 s.
+struct Story {
+    history: History,
+    audit: Audit,
+    incidents: Vec<Incident>,
+}
+
+impl Story {
+    fn quiet() -> Self {
+        let mut story = Self { history: History::default(), audit: Audit::default(), incidents: Vec::new() };
+        story.incidents.push(Incident {
+            what: "a fault".into(),
+            begun_us: 20 * SECOND,
+            healed_us: 25 * SECOND,
+            loses_store: false,
+        });
+        for process in 0..2 {
+            story.history.logs.push(Vec::new());
+            story.opens(process, SECOND, "a", 5);
+            for k in 1..=580 {
+                story.writes(process, k, 2 * SECOND + k * SECOND / 10, 2_000);
+            }
+        }
+        for at in 1..60 {
+            story.sees(at * SECOND, word("a", &[(0, 5, 100)]));
+            story.sees(at * SECOND, word("b", &[(1, 6, 100)]));
+            story.sees(at * SECOND, store(&[(0, 5), (1, 6)], &[(0, 5, at), (1, 5, at)]));
+            let process = |node: &str, rss_bytes, descriptors| Seen::Process {
+                node: node.into(),
+                pid: 1,
+                rss_bytes,
+                descriptors,
+            };
+            story.sees(at * SECOND, process("a", 50 << 20, 100));
+            story.sees(at * SECOND, process("b", 50 << 20, 100));
+        }
+        story.shows(40 * SECOND, &[(0, Status::Online, 0), (1, Status::Online, 0)]);
+        story
+    }
+
+    fn says(&mut self, process: u32, at_us: u64, what: What) {
+        let log = &mut self.history.logs[process as usize];
+        log.push(Entry { at_us, process, session: None, what });
+        log.sort_by_key(|entry| entry.at_us);
+    }
+
+    fn opens(&mut self, process: u32, at_us: u64, node: &str, epoch: u64) {
+        let opened =
+            Opened { stamp: (epoch, 1), node: node.into(), resumed: at_us > SECOND, ..Opened::default() };
+        self.says(process, at_us, What::Notice { notice: Notice::Ready(Box::new(opened)) });
+    }
+
+    fn leaves(&mut self, process: u32, at_us: u64) {
+        let notice = Notice::Down { code: None, on_purpose: None, stay_ms: 0 };
+        self.says(process, at_us, What::Notice { notice });
+    }
+
+    fn writes(&mut self, process: u32, k: u64, at_us: u64, took_us: u64) {
+        self.says(
+            process,
+            at_us,
+            What::Invoke { id: k, operation: Operation::Write { k, ack: Ack::Applied } },
+        );
+        self.answers(process, k, at_us + took_us);
+    }
+
+    fn answers(&mut self, process: u32, id: u64, at_us: u64) {
+        let (stamp, ack) = (Some((5, id + 1)), Some(Ack::Applied));
+        let what = What::Ok { id, cseq: Some(id), stamp, ack, prov: false, dup: false, value: Value::None };
+        self.says(process, at_us, what);
+    }
+
+    fn presents(&mut self, process: u32, k: u64, at_us: u64) {
+        let operation = Operation::Presence { k, status: Status::Online };
+        self.says(process, at_us, What::Invoke { id: 10_000 + k, operation });
+        self.answers(process, 10_000 + k, at_us + 1_000);
+    }
+
+    fn hears(&mut self, process: u32, at_us: u64, item: Item) {
+        self.says(process, at_us, What::Notice { notice: Notice::Presence { seq: 1, items: vec![item] } });
+    }
+
+    fn sees(&mut self, at_us: u64, seen: Seen) {
+        self.audit.samples.push(Sample { at_us, since_us: at_us - 1_000, seen });
+        self.audit.samples.sort_by_key(|sample| sample.at_us);
+    }
+
+    fn shows(&mut self, at_us: u64, shown: &[(u32, Status, u64)]) {
+        let items = shown.iter().map(|(subject, status, k)| item(*subject, *status, *k)).collect();
+        self.sees(at_us, Seen::Shown { node: "a".into(), items });
+    }
+
+    fn judged(&self, check: impl Fn(&Evidence<'_>) -> Verdict) -> Verdict {
+        let bounds = Bounds {
+            drained_within_ms: 10_000,
+            converged_within_ms: 5_000,
+            presence_grace_ms: 1_000,
+            served_within_ms: 5_000,
+        };
+        let Self { history, audit, incidents } = self;
+        check(&Evidence { history, audit, incidents, shards: &[0, 0], bounds, run_ms: 60_000 })
+    }
+}
+
+fn item(subject: u32, status: Status, k: u64) -> Item {
+    Item { subject, ver: (5, k), status, k }
+}
+
+fn word(node: &str, shards: &[(u16, u64, u64)]) -> Seen {
+    let shard = |(shard, epoch, flush_lag_ms): &(u16, u64, u64)| ShardWord {
+        shard: *shard,
+        epoch: *epoch,
+        serving: true,
+        dirty: 1,
+        flush_lag_ms: *flush_lag_ms,
+    };
+    let (boot, shards) = (format!("{node}#1"), shards.iter().map(shard).collect());
+    Seen::Node(NodeWord { node: node.into(), boot, shards, metrics: BTreeMap::new() })
+}
+
+fn store(epochs: &[(u16, u64)], records: &[(u32, u64, u64)]) -> Seen {
+    let meta = |(shard, epoch): &(u16, u64)| MetaWord { shard: *shard, epoch: *epoch, ..MetaWord::default() };
+    let (metas, records) = (epochs.iter().map(meta).collect(), records.to_vec());
+    Seen::Store(StoreWord { server: "1".into(), metas, records })
+}
+
+fn passes(verdict: &Verdict) {
+    assert!(verdict.checks > 0 && verdict.broken == 0, "{verdict:?}");
+    assert!(verdict.not_exercised.is_none(), "{verdict:?}");
+}
+
+fn fails(verdict: &Verdict) {
+    assert!(verdict.broken > 0, "{verdict:?}");
+}
+
+fn fence_of(evidence: &Evidence<'_>) -> Verdict {
+    fence::check(evidence.audit, evidence.incidents)
+}
+
+fn footprint_of(evidence: &Evidence<'_>) -> Verdict {
+    footprint::check(evidence.audit, evidence.incidents)
+}
+
+#[test]
+fn a_quiet_run_passes_all() {
+    let story = Story::quiet();
+    let policy_of = |evidence: &Evidence<'_>| policy::check(&policy::stays(evidence.history), 1, 0);
+    for check in
+        [homes::check, fence_of, backlog::check, policy_of, truth::check, footprint_of, recovery::check]
+    {
+        passes(&story.judged(check));
+    }
+    assert!(losses::of(&story.history).is_empty());
+}
+
+#[test]
+fn c5_fails_when_two_nodes_answer_under_one_epoch() {
+    let mut story = Story::quiet();
+    story.opens(1, 61 * SECOND, "b", 5);
+    fails(&story.judged(homes::check));
+}
+
+#[test]
+fn c5_fails_when_two_nodes_say_that_they_serve_under_one_epoch() {
+    let mut story = Story::quiet();
+    story.sees(30 * SECOND, word("b", &[(0, 5, 0)]));
+    fails(&story.judged(homes::check));
+}
+
+#[test]
+fn c6_fails_when_a_record_falls_back_or_stands_above_what_was_granted() {
+    for records in [[(0, 5, 3)], [(0, 9, 1)]] {
+        let mut story = Story::quiet();
+        story.sees(40 * SECOND + 1, store(&[(0, 5), (1, 6)], &records));
+        fails(&story.judged(fence_of));
+    }
+}
+
+#[test]
+fn c6_fails_when_an_epoch_falls_unless_the_store_was_made_to_forget() {
+    let mut story = Story::quiet();
+    story.sees(25 * SECOND - 1, store(&[(0, 4)], &[]));
+    fails(&story.judged(fence_of));
+    story.incidents[0].loses_store = true;
+    passes(&story.judged(fence_of));
+}
+
+#[test]
+fn c7_fails_when_a_backlog_stays() {
+    let mut story = Story::quiet();
+    for sample in &mut story.audit.samples {
+        let is_after = (25 * SECOND..40 * SECOND).contains(&sample.at_us);
+        if let (true, Seen::Node(word)) = (is_after, &mut sample.seen) {
+            word.shards[0].flush_lag_ms = 5_000;
+        }
+    }
+    fails(&story.judged(backlog::check));
+}
+
+#[test]
+fn c8_fails_when_two_links_of_one_player_stand() {
+    let stay = |came_us, left_us| policy::Stay { player: 1, came_us, left_us };
+    let stays = [stay(0, Some(100)), stay(50, None)];
+    fails(&policy::check(&stays, 1, 40));
+    passes(&policy::check(&stays, 1, 50));
+    passes(&policy::check(&stays, 2, 0));
+}
+
+#[test]
+fn c10_fails_when_somebody_present_is_not_shown() {
+    let mut story = Story::quiet();
+    story.shows(45 * SECOND, &[(1, Status::Offline, 0)]);
+    fails(&story.judged(truth::check));
+}
+
+#[test]
+fn c10_fails_when_a_phantom_is_shown() {
+    let mut story = Story::quiet();
+    story.leaves(1, 30 * SECOND);
+    passes(&{
+        // Just then nobody knows.
+        let mut early = Story::quiet();
+        early.leaves(1, 39 * SECOND);
+        early.judged(truth::check)
+    });
+    fails(&story.judged(truth::check));
+}
+
+#[test]
+fn c10_fails_when_a_watcher_or_a_node_missed_the_latest() {
+    let mut story = Story::quiet();
+    story.presents(1, 7, 30 * SECOND);
+    fails(&story.judged(truth::check));
+    let mut story = Story::quiet();
+    story.presents(1, 7, 30 * SECOND);
+    story.hears(0, 29 * SECOND, item(1, Status::Online, 6));
+    story.audit.samples.retain(|sample| !matches!(sample.seen, Seen::Shown { .. }));
+    story.shows(40 * SECOND, &[(1, Status::Online, 7)]);
+    fails(&story.judged(truth::check));
+    story.hears(0, 31 * SECOND, item(1, Status::Online, 7));
+    passes(&story.judged(truth::check));
+}
+
+#[test]
+fn c11_fails_when_memory_or_descriptors_stay_in_use() {
+    for (rss, fds) in [(200 << 20, 100), (50 << 20, 900)] {
+        let mut story = Story::quiet();
+        for sample in story.audit.samples.iter_mut().filter(|sample| sample.at_us > 25 * SECOND) {
+            if let Seen::Process { rss_bytes, descriptors, .. } = &mut sample.seen {
+                (*rss_bytes, *descriptors) = (rss, fds);
+            }
+        }
+        fails(&story.judged(footprint_of));
+    }
+}
+
+#[test]
+fn c12_fails_when_answers_stay_slow() {
+    let mut story = Story::quiet();
+    for k in 1_000..1_100 {
+        story.writes(0, k, 50 * SECOND + k, 2 * SECOND);
+    }
+    fails(&story.judged(recovery::check));
+}
+
+#[test]
+fn a_loss_is_found_with_its_age_and_whether_it_was_told() {
+    let mut story = Story::quiet();
+    story.leaves(0, 20 * SECOND);
+    let lost = protocol::reply::Rollback { from: (5, 181), to: Some((5, 179)), cseq: 178 };
+    let opened = Opened { resumed: true, cseq: 178, rolled_back: Some(lost), ..Opened::default() };
+    story.history.logs[0].retain(|entry| entry.at_us <= 20 * SECOND + 2_000);
+    story.says(0, 21 * SECOND, What::Notice { notice: Notice::Ready(Box::new(opened)) });
+    let losses = losses::of(&story.history);
+    assert_eq!(losses.iter().map(|loss| loss.cseq).collect::<Vec<_>>(), [179, 180]);
+    assert!(losses.iter().all(|loss| loss.told && loss.acked_us <= 20 * SECOND + 2_000));
+}

@@ -1,0 +1,118 @@
+//! The scenarios of CONSISTENCY's plan of faults, F1 to F19: three real nodes, a real Redis, bots at work, a fault by process
+//! id or by proxy, an auditor that looks at everything from outside, and all checkers over what was seen.
+//! `../README.md` says how to run them, what each file is, and what they found.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail, and says where"
+)]
+
+mod auditor;
+mod findings;
+#[path = "../../it/harness/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "the other test binaries use all of it")]
+mod harness;
+mod line;
+mod nodes;
+mod page;
+mod report;
+mod run;
+mod scenario;
+mod stage;
+mod store;
+mod store_faults;
+mod table;
+mod timeline;
+
+use std::process::ExitCode;
+
+use tokio::task::JoinSet;
+
+use line::Line;
+use report::Report;
+use scenario::Scenario;
+
+fn main() -> ExitCode {
+    let line = match Line::read(std::env::args().skip(1)) {
+        Ok(line) => line,
+        Err(fault) => {
+            eprintln!("scenarios: {fault}");
+            return ExitCode::from(2);
+        }
+    };
+    if line.lists {
+        scenario::ALL.iter().for_each(|scenario| println!("{}: {}", scenario.name, scenario.title));
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let passed = runtime.block_on(async {
+        tokio::select! {
+            passed = all(&line) => passed,
+            () = told_to_end() => false,
+        }
+    });
+    // What a scenario has started ends with its task, and tasks end with the runtime.
+    drop(runtime);
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ctrl-C and SIGTERM.
+async fn told_to_end() {
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
+    eprintln!("scenarios: told to end; everything that was started ends, too");
+}
+
+/// Plays the scenarios one after the other: each has the machine for itself. Whether all passed.
+async fn all(line: &Line) -> bool {
+    let mut failed = Vec::new();
+    for repeat in 0..line.repeats {
+        for scenario in &line.scenarios {
+            // Another seed each time, and each can be had again.
+            let seed = line.seed.wrapping_add(u64::from(repeat));
+            println!("\n{} · {} · seed {seed} · TTL {} ms", scenario.name, scenario.title, line.ttl_ms);
+            let report = one(scenario, seed, line).await;
+            println!("{}", report.text());
+            report.write(&line.out);
+            if line.keeps_table {
+                table::update(&report);
+            }
+            if !report.passed() {
+                failed.push(format!("{} --seed {seed} --ttl-ms {}", scenario.name, line.ttl_ms));
+            }
+        }
+    }
+    for again in &failed {
+        eprintln!("failed; again with: tests/run faults {again}");
+    }
+    failed.is_empty()
+}
+
+/// Plays one; one that panics has failed.
+async fn one(scenario: &'static Scenario, seed: u64, line: &Line) -> Report {
+    let settings = line.settings(seed);
+    let mut playing = JoinSet::new();
+    playing.spawn(run::play(scenario, settings));
+    match playing.join_next().await {
+        Some(Ok(report)) => report,
+        Some(Err(error)) => {
+            let why = error.try_into_panic().map_or_else(|error| error.to_string(), said);
+            Report::broken_off(scenario, settings, why)
+        }
+        None => Report::broken_off(scenario, settings, "it never began".to_owned()),
+    }
+}
+
+fn said(panic: Box<dyn std::any::Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => {
+            panic.downcast::<&str>().map_or_else(|_| "a panic".to_owned(), |text| (*text).to_owned())
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A report as one self-contained page, with a picture of the run: acks a second, refusals, links, which node serves how many
+//! shards, how long changes wait for the store; faults as bands, moments as lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use load::audit::{Audit, Incident};
+use load::history::{History, Notice, What};
+
+use crate::report::{Report, took};
+use crate::timeline::Mark;
+
+/// What one step of the picture gathers.
+const STEP_US: u64 = 250_000;
+const WIDTH: f64 = 1_100.0;
+const LEFT: f64 = 70.0;
+const LANE_HEIGHT: f64 = 90.0;
+const LANE_GAP: f64 = 34.0;
+const COLOURS: [&str; 4] = ["#2f6f9f", "#d98c1f", "#4f9d57", "#b3404a"];
+const STYLE: &str = "body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1180px;color:#222}\
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top;\
+border-bottom:1px solid #ddd}.bad{color:#b3404a;font-weight:600}.good{color:#3c7d45}svg text{font:11px system-ui,sans-serif}\
+td.n{text-align:right}ol{columns:2;font-size:12px}";
+
+/// One line of the picture: a name, and values by step.
+struct Curve {
+    name: String,
+    values: Vec<f64>,
+}
+
+/// Curves that share an axis.
+struct Lane {
+    title: &'static str,
+    curves: Vec<Curve>,
+}
+
+/// What is drawn of a run.
+pub(crate) struct Picture {
+    lanes: Vec<Lane>,
+    steps: usize,
+}
+
+impl Picture {
+    /// Gathers it.
+    pub(crate) fn of(history: &History, audit: &Audit) -> Self {
+        let ends = history.logs.iter().filter_map(|log| log.last()).map(|entry| entry.at_us);
+        let steps = step(ends.max().unwrap_or(0)) + 1;
+        let lanes =
+            vec![answers(history, steps), links(history, steps), shards(audit, steps), lag(audit, steps)];
+        Self { lanes, steps }
+    }
+}
+
+fn step(at_us: u64) -> usize {
+    usize::try_from(at_us / STEP_US).unwrap_or(usize::MAX)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "drawn")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+fn answers(history: &History, steps: usize) -> Lane {
+    let names = ["acks a second", "provisional", "refused"];
+    let mut curves = names.map(|name| Curve { name: name.to_owned(), values: vec![0.0; steps] });
+    for entry in history.logs.iter().flatten() {
+        let which = match &entry.what {
+            What::Ok { prov: false, .. } => 0,
+            What::Ok { .. } => 1,
+            What::Fail { .. } => 2,
+            _ => continue,
+        };
+        curves[which].values[step(entry.at_us)] += 1e6 / float(STEP_US);
+    }
+    Lane { title: "answers a second", curves: curves.into() }
+}
+
+fn links(history: &History, steps: usize) -> Lane {
+    let mut change = vec![0.0; steps];
+    for log in &history.logs {
+        let mut is_there = false;
+        for entry in log {
+            let now = match &entry.what {
+                What::Notice { notice: Notice::Ready(_) } => true,
+                What::Notice { notice: Notice::Down { .. } | Notice::Ended { .. } } => false,
+                _ => continue,
+            };
+            if now != is_there {
+                change[step(entry.at_us)] += if now { 1.0 } else { -1.0 };
+                is_there = now;
+            }
+        }
+    }
+    let mut sum = 0.0;
+    let values = change.iter().map(|change| {
+        sum += change;
+        sum
+    });
+    Lane {
+        title: "links",
+        curves: vec![Curve { name: "bots with a session on a link".to_owned(), values: values.collect() }],
+    }
+}
+
+/// By node, of what it says at each step; 0 while it says nothing.
+fn by_node(audit: &Audit, steps: usize, of: impl Fn(&load::audit::NodeWord) -> f64) -> Vec<Curve> {
+    let mut nodes: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (sample, word) in audit.nodes() {
+        let values = nodes.entry(&word.node).or_insert_with(|| vec![0.0; steps]);
+        // A look comes about once a step.
+        for at in step(sample.at_us)..=(step(sample.at_us) + 1) {
+            if let Some(value) = values.get_mut(at) {
+                *value = of(word);
+            }
+        }
+    }
+    nodes.into_iter().map(|(node, values)| Curve { name: format!("node {node}"), values }).collect()
+}
+
+fn shards(audit: &Audit, steps: usize) -> Lane {
+    let serving =
+        |word: &load::audit::NodeWord| word.shards.iter().map(|s| f64::from(u8::from(s.serving))).sum();
+    Lane { title: "shards served", curves: by_node(audit, steps, serving) }
+}
+
+fn lag(audit: &Audit, steps: usize) -> Lane {
+    let lag = |word: &load::audit::NodeWord| float(word.flush_lag_ms()) / 1e3;
+    Lane { title: "seconds that the oldest change waits for the store", curves: by_node(audit, steps, lag) }
+}
+
+/// The page.
+pub(crate) fn page(report: &Report, picture: &Picture) -> String {
+    let mut out = String::new();
+    let title = text(&format!("{} · {}", report.name, report.title));
+    let (word, class) = if report.passed() { ("passed", "good") } else { ("failed", "bad") };
+    let _ = write!(
+        out,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>\
+         <p class=\"{class}\">{word} · seed {} · TTL {} ms</p>",
+        report.seed, report.ttl_ms
+    );
+    for fault in report.faults() {
+        let _ = write!(out, "<p class=\"bad\">{}</p>", text(&fault));
+    }
+    svg(&mut out, picture, &report.incidents, &report.marks);
+    out.push_str("<ol>");
+    for mark in &report.marks {
+        let _ = write!(out, "<li>{:.2} s: {}</li>", float(mark.at_us) / 1e6, text(&mark.what));
+    }
+    out.push_str("</ol><h2>Thresholds</h2><table><tr><th>what<th>found<th>bound<th></tr>");
+    for t in &report.findings.thresholds {
+        let (word, class) = if t.holds { ("holds", "good") } else { ("missed", "bad") };
+        let cells = [&t.what, &t.found, &t.bound].map(|cell| text(cell));
+        let _ = write!(
+            out,
+            "<tr><td>{}<td>{}<td>{}<td class=\"{class}\">{word}</tr>",
+            cells[0], cells[1], cells[2]
+        );
+    }
+    out.push_str("</table><h2>Recovery</h2><table>");
+    for recovery in &report.findings.recoveries {
+        let _ = write!(out, "<tr><td>{}<td>{}</tr>", text(&recovery.what), text(&took(recovery)));
+    }
+    let findings = &report.findings;
+    let _ = write!(
+        out,
+        "</table><h2>Lost and told</h2><p>{} acked changes did not survive; {} of them were told.</p>",
+        findings.lost, findings.reported
+    );
+    out.push_str("<h2>Exercised</h2><table>");
+    for (name, count) in &findings.exercised {
+        let _ = write!(out, "<tr><td>{}<td class=\"n\">{count}</tr>", text(name));
+    }
+    out.push_str("</table><h2>Checkers</h2><table><tr><th><th>promise<th>checks<th>broken</tr>");
+    for verdict in &report.verdicts {
+        let class = if verdict.broken > 0 { "n bad" } else { "n" };
+        let _ = write!(
+            out,
+            "<tr><td>{}<td>{}<td class=\"n\">{}<td class=\"{class}\">{}</tr>",
+            verdict.checker,
+            text(verdict.not_exercised.as_deref().map_or(verdict.promise, |why| why)),
+            verdict.checks,
+            verdict.broken
+        );
+    }
+    out.push_str("</table></html>\n");
+    out
+}
+
+fn text(raw: &str) -> String {
+    raw.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
+
+fn svg(out: &mut String, picture: &Picture, incidents: &[Incident], marks: &[Mark]) {
+    let all_us = float(u64::try_from(picture.steps).unwrap_or(1) * STEP_US);
+    let x = |at_us: u64| LEFT + (WIDTH - LEFT) * (float(at_us) / all_us).min(1.0);
+    let lanes = u32::try_from(picture.lanes.len()).unwrap_or(0);
+    let bottom = 20.0 + f64::from(lanes) * (LANE_HEIGHT + LANE_GAP);
+    let _ = write!(
+        out,
+        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"timeline\">",
+        bottom + 20.0
+    );
+    for incident in incidents {
+        let (from, to) = (x(incident.begun_us), x(incident.healed_us));
+        let width = (to - from).max(2.0);
+        let _ = write!(
+            out,
+            "<rect x=\"{from:.1}\" y=\"14\" width=\"{width:.1}\" height=\"{:.0}\" fill=\"#b3404a\" opacity=\".18\"><title>{}</title></rect>",
+            bottom - 20.0,
+            text(&incident.what)
+        );
+    }
+    for (number, mark) in marks.iter().enumerate() {
+        let at = x(mark.at_us);
+        let y = if number % 2 == 0 { 11 } else { 22 };
+        let _ = write!(
+            out,
+            "<line x1=\"{at:.1}\" y1=\"14\" x2=\"{at:.1}\" y2=\"{:.0}\" stroke=\"#999\" stroke-dasharray=\"2 3\"/>\
+             <text x=\"{at:.1}\" y=\"{y}\" fill=\"#666\">{}<title>{}</title></text>",
+            bottom - 6.0,
+            number + 1,
+            text(&mark.what)
+        );
+    }
+    let mut top = 20.0 + LANE_GAP / 2.0;
+    for lane in &picture.lanes {
+        draw(out, lane, top, picture.steps);
+        top += LANE_HEIGHT + LANE_GAP;
+    }
+    let seconds = picture.steps / 4;
+    let every = (seconds / 12).max(1);
+    for second in (0..=seconds).step_by(every) {
+        let at = x(u64::try_from(second).unwrap_or(0) * 1_000_000);
+        let _ = write!(out, "<text x=\"{at:.1}\" y=\"{:.0}\" fill=\"#444\">{second} s</text>", bottom + 12.0);
+    }
+    out.push_str("</svg>");
+}
+
+fn draw(out: &mut String, lane: &Lane, top: f64, steps: usize) {
+    let most = lane.curves.iter().flat_map(|curve| &curve.values).copied().fold(0.0, f64::max).max(1.0);
+    let (base, step_width) = (top + LANE_HEIGHT, (WIDTH - LEFT) / float(u64::try_from(steps).unwrap_or(1)));
+    let _ = write!(
+        out,
+        "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#222\" font-weight=\"600\">{}</text>\
+         <text x=\"4\" y=\"{:.1}\" fill=\"#444\">{most:.1}</text><text x=\"4\" y=\"{base:.1}\" fill=\"#444\">0</text>\
+         <line x1=\"{LEFT}\" y1=\"{base:.1}\" x2=\"{WIDTH}\" y2=\"{base:.1}\" stroke=\"#bbb\"/>",
+        top - 4.0,
+        lane.title,
+        top + 8.0
+    );
+    let mut name_at = LEFT + 330.0;
+    for (curve, colour) in lane.curves.iter().zip(COLOURS.iter().cycle()) {
+        let mut points = String::new();
+        let mut at = LEFT;
+        for value in &curve.values {
+            let _ = write!(points, "{at:.1},{:.1} ", base - LANE_HEIGHT * value / most);
+            at += step_width;
+        }
+        let _ = write!(
+            out,
+            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\
+             <text x=\"{name_at:.0}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+            top - 4.0,
+            text(&curve.name)
+        );
+        name_at += 200.0;
+    }
+}

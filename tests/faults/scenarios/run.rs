@@ -1,0 +1,206 @@
+//! A run of a scenario: sets the stage, lets bots live and an auditor look, has the scenario play, looks at presence when all
+//! is well again, and has everything judged. Scenarios do their faults through it, so that each is on the timeline.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use clap::Parser as _;
+use hearth::home::placement::Placement;
+use hearth::ids::PlayerId;
+use load::board::Board;
+use load::bot;
+use load::checkers::{self, Bounds, Evidence};
+use load::history::History;
+use load::options::Options;
+use load::report::Report as LoadReport;
+use load::run::RunError;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::auditor::Auditor;
+use crate::findings::{Findings, count};
+use crate::line::Settings;
+use crate::page::Picture;
+use crate::report::Report;
+use crate::scenario::{Scenario, Told};
+use crate::stage::{PRESENCE_GRACE_MS, Plan, SHARDS, Stage};
+use crate::store::Eye;
+use crate::timeline::{Begun, Timeline};
+
+/// How long bots live at most: a run ends them before.
+const SECONDS_MAX: u64 = 1_800;
+/// How long anything may take on a busy machine before the scenario gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// C10: all must know so soon.
+const CONVERGED_WITHIN_MS: u64 = 5_000;
+/// C7: the backlog is gone so soon.
+const DRAINED_WITHIN_MS: u64 = 10_000;
+/// How long all is watched at rest, before the first fault and after the last.
+const REST: Duration = Duration::from_secs(4);
+
+/// What a scenario has in hand.
+pub(crate) struct Run {
+    pub(crate) settings: Settings,
+    pub(crate) rng: SmallRng,
+    pub(crate) stage: Stage,
+    pub(crate) auditor: Auditor,
+    pub(crate) timeline: Arc<Timeline>,
+    pub(crate) board: Arc<Board>,
+    players: Vec<String>,
+    lives: JoinSet<Result<(LoadReport, History), RunError>>,
+}
+
+/// Plays a scenario from beginning to end.
+pub(crate) async fn play(scenario: &'static Scenario, settings: Settings) -> Report {
+    let mut run = Run::begin(&scenario.plan, settings).await;
+    (scenario.play)(&mut run).await;
+    run.comes_to_rest().await;
+    run.end(scenario).await
+}
+
+impl Run {
+    async fn begin(plan: &Plan, settings: Settings) -> Self {
+        let stage = Stage::set(plan, settings).await;
+        stage.each_shard_is_served().await;
+        let board = Arc::new(Board::new(options(plan, &stage, settings)));
+        let players: Vec<String> = (0..plan.players).map(|bot| bot::name_of(&board.options, bot)).collect();
+        let placement = Placement::of(SHARDS).unwrap();
+        let ids: Vec<PlayerId> = players.iter().map(|name| PlayerId::parse(name).unwrap()).collect();
+        let auditor = Auditor::on(&stage, board.began, Eye::on(&ids, |player| placement.shard_of(player)));
+        let timeline = Arc::new(Timeline::of(board.began));
+        let mut lives = JoinSet::new();
+        lives.spawn(load::run::live(Arc::clone(&board)));
+        let rng = SmallRng::seed_from_u64(settings.seed);
+        let run = Self { settings, rng, stage, auditor, timeline, board, players, lives };
+        run.at_work().await;
+        sleep(REST).await;
+        run.timeline.mark("all bots are at work");
+        run
+    }
+
+    /// Waits until something is so; looks often, and gives up when nobody's patience would last so long.
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "waited in vain: {what}");
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The same, and when it was so is on the timeline.
+    pub(crate) async fn until_seen(&self, what: &str, is_so: impl Fn(&Self) -> bool) -> u64 {
+        self.until(what, is_so).await;
+        self.timeline.mark(what)
+    }
+
+    /// Waits until most bots have a session on a link (some are away of their own will) and go on working.
+    pub(crate) async fn at_work(&self) {
+        let most = self.players.len() * 4 / 5;
+        self.until("most bots to have a link", |run| run.board.online.load(Relaxed) >= most).await;
+        let answered = self.board.answered.load(Relaxed);
+        let more = count(self.players.len()) * 3;
+        self.until("bots to be answered", |run| run.board.answered.load(Relaxed) >= answered + more).await;
+    }
+
+    /// Whether the nodes that are up serve all shards between them, as they last said.
+    pub(crate) fn is_served(&self) -> bool {
+        let latest = self.auditor.latest();
+        let serving: usize =
+            latest.values().map(|word| word.shards.iter().filter(|s| s.serving).count()).sum();
+        latest.len() == self.auditor.followed() && serving == usize::from(SHARDS)
+    }
+
+    /// `kill -9` of a node.
+    pub(crate) fn kill_node(&mut self, node: usize) -> Begun {
+        let begun = self.timeline.strike(format!("kill -9 of node {}", self.stage.nodes[node].name));
+        self.stage.kill(node);
+        self.auditor.follow(&self.stage);
+        begun
+    }
+
+    /// A node that ended is started again, and takes its part.
+    pub(crate) async fn start_node(&mut self, node: usize) {
+        self.timeline.mark(format!("node {} is started again", self.stage.nodes[node].name));
+        self.stage.start(node).await;
+        self.auditor.follow(&self.stage);
+        let name = self.stage.nodes[node].name;
+        self.until_seen("all shards are shared anew", |run| {
+            let holds = |word: &load::audit::NodeWord| word.shards.iter().any(|shard| shard.serving);
+            run.is_served() && run.auditor.latest().get(name).is_some_and(holds)
+        })
+        .await;
+    }
+
+    /// Waits until all is well, and 5 s later asks how players are shown. Between any two faults of a long run, and at the
+    /// end of each.
+    pub(crate) async fn is_well_again(&self) {
+        self.until_seen("all shards are served", Self::is_served).await;
+        self.at_work().await;
+        self.timeline.mark("bots are at work again");
+        sleep(Duration::from_millis(CONVERGED_WITHIN_MS + PRESENCE_GRACE_MS)).await;
+        let options = &self.board.options;
+        self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
+    }
+
+    async fn comes_to_rest(&self) {
+        self.is_well_again().await;
+        sleep(REST).await;
+    }
+
+    async fn end(mut self, scenario: &'static Scenario) -> Report {
+        assert!(self.lives.try_join_next().is_none(), "the bots were gone before the last fault");
+        self.timeline.mark("the bots go");
+        self.board.fall();
+        let lives = self.lives.join_next().await.expect("bots").expect("bots end");
+        let (load, history) = lives.expect("a server was there");
+        let audit = self.auditor.end().await;
+        let placement = Placement::of(SHARDS).unwrap();
+        let shard = |name: &String| placement.shard_of(&PlayerId::parse(name).unwrap()).number();
+        let shards: Vec<u16> = self.players.iter().map(shard).collect();
+        let incidents = self.timeline.incidents();
+        let bounds = Bounds {
+            drained_within_ms: DRAINED_WITHIN_MS,
+            converged_within_ms: CONVERGED_WITHIN_MS,
+            presence_grace_ms: PRESENCE_GRACE_MS,
+            served_within_ms: self.settings.ttl_ms + 5_000,
+        };
+        let evidence = Evidence {
+            history: &history,
+            audit: &audit,
+            incidents: &incidents,
+            shards: &shards,
+            bounds,
+            run_ms: load.took_ms,
+        };
+        let verdicts = load.verdicts.iter().cloned().chain(checkers::judge_faults(&evidence)).collect();
+        let told = Told { evidence, load: &load, settings: self.settings };
+        let mut findings = Findings::of(&told);
+        (scenario.weigh)(&told, &mut findings);
+        let marks = self.timeline.marks();
+        let picture = Picture::of(&history, &audit);
+        Report::new(
+            scenario,
+            self.settings,
+            findings,
+            verdicts,
+            load,
+            (marks, incidents),
+            (history, audit, picture),
+        )
+    }
+}
+
+fn options(plan: &Plan, stage: &Stage, settings: Settings) -> Options {
+    let urls: String = stage.urls().iter().map(|url| format!(" --url {url}")).collect();
+    let Plan { players, write_interval_ms, drop_interval_ms, .. } = plan;
+    let line = format!(
+        "load steady --quiet --players {players} --seconds {SECONDS_MAX} --seed {} --durable-share 0.1 \
+         --write-interval-ms {write_interval_ms} --drop-interval-ms {drop_interval_ms} --encoding mixed{urls}",
+        settings.seed
+    );
+    Options::try_parse_from(line.split_whitespace()).unwrap()
+}

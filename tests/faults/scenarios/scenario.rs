@@ -1,0 +1,45 @@
+//! What a scenario is, and the list of them. A scenario is a value: what it wants on the stage, what it does, and what must
+//! then hold; a new one is a file, or a part of one, and a line in the list.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use load::checkers::Evidence;
+use load::report::Report as LoadReport;
+
+use crate::findings::Findings;
+use crate::line::Settings;
+use crate::run::Run;
+use crate::stage::Plan;
+use crate::{nodes, store_faults};
+
+/// What a scenario does: faults, waits for what they bring about, heals. Everything else (load, audit, checkers, the
+/// looks at presence) goes on around it.
+pub(crate) type Play = for<'a> fn(&'a mut Run) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A scenario of the plan.
+pub(crate) struct Scenario {
+    /// `F1` to `F19`.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) plan: Plan,
+    pub(crate) play: Play,
+    /// What must hold besides the checkers, and what must have been exercised.
+    pub(crate) weigh: fn(&Told<'_>, &mut Findings),
+    /// Checkers whose promise does not cover this fault.
+    pub(crate) excused: &'static [&'static str],
+    /// Part of `tests/run`.
+    pub(crate) in_default: bool,
+    /// Part of `tests/run faults --ci`.
+    pub(crate) in_ci: bool,
+}
+
+/// All that is known when the bots have gone.
+pub(crate) struct Told<'a> {
+    pub(crate) evidence: Evidence<'a>,
+    pub(crate) load: &'a LoadReport,
+    pub(crate) settings: Settings,
+}
+
+/// All of them, in the plan's order.
+pub(crate) static ALL: &[Scenario] = &[nodes::F1, store_faults::F6, store_faults::F7];
