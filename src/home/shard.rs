@@ -14,6 +14,7 @@ use super::agenda::Agenda;
 use super::lease::State;
 use super::records::Cell;
 use crate::ids::{Epoch, FlushSeq, Generation, ShardId, Version};
+use crate::sabotage::{self, Guard};
 use crate::store::{Grant, Reach};
 
 /// What every commit of a shard carries.
@@ -170,7 +171,7 @@ impl Shard {
     pub(super) fn overtake(&self, epoch: Epoch) -> Option<Epoch> {
         let mut standing = self.lease.lock();
         let ours = self.fence()?.epoch;
-        if ours >= epoch {
+        if ours >= epoch || sabotage::is_off(Guard::PullFencesFirst) {
             return None;
         }
         standing.overtaken_by = standing.overtaken_by.max(epoch);
