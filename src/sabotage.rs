@@ -63,7 +63,6 @@ fn planted(kind: &str) -> Option<&'static str> {
 
 /// Whether this task is to hang from now on. Where it is to panic, that happens here.
 #[cfg(feature = "sabotage")]
-#[allow(clippy::panic, reason = "this is the fault that is planted")]
 pub(crate) fn strikes(task: &str) -> bool {
     if !STRUCK.load(std::sync::atomic::Ordering::Relaxed) {
         return false;
@@ -72,20 +71,12 @@ pub(crate) fn strikes(task: &str) -> bool {
     planted("hang") == Some(task)
 }
 
-/// Waits for SIGUSR2, then lets the fault out: what is planted in a task at its next poll, a stall at once and in every
-/// thread of the runtime.
+/// Waits for SIGUSR2, then lets the fault out: what is planted in a task at its next poll. For how long every thread of the
+/// runtime is to sleep, if that is the fault.
 #[cfg(feature = "sabotage")]
-pub async fn strike() {
+pub async fn struck() -> Option<std::time::Duration> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut usr2) = signal(SignalKind::user_defined2()) else { return };
-    usr2.recv().await;
+    signal(SignalKind::user_defined2()).ok()?.recv().await;
     STRUCK.store(true, std::sync::atomic::Ordering::Relaxed);
-    let Some(stall) = planted("stall").and_then(|ms| ms.parse().ok()).map(std::time::Duration::from_millis)
-    else {
-        return;
-    };
-    for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-        #[allow(clippy::disallowed_methods, reason = "this is the fault that is planted")]
-        tokio::spawn(async move { std::thread::sleep(stall) });
-    }
+    planted("stall").and_then(|ms| ms.parse().ok()).map(std::time::Duration::from_millis)
 }
