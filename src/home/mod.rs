@@ -432,10 +432,10 @@ impl Home {
     /// Waits for the record's present version to be durable.
     ///
     /// # Errors
-    /// [`HomeError::NotDurable`] when the store does not take it in time, or is known not to: then nobody waits.
+    /// [`HomeError::NotDurable`] when the store does not take it in time, or has been away for so long that nobody waits.
     /// [`HomeError::NotHome`] when the shard is lost.
     pub async fn durable(&self, cell: &Arc<Cell>) -> Result<(), HomeError> {
-        if cell.shard().is_held_back() {
+        if cell.shard().is_local() {
             return Err(HomeError::NotDurable);
         }
         match tokio::time::timeout(self.settings.durable_wait, self.commit_soon(cell)).await {

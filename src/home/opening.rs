@@ -154,6 +154,9 @@ impl Home {
 
     /// Waits for a login's commit; `false` if the store is away, whether that was known before or turns out meanwhile.
     async fn stored(&self, cell: &Arc<Cell>) -> Result<bool, HomeError> {
+        if cell.shard().is_cut_off() {
+            return Ok(false);
+        }
         match self.durable(cell).await {
             Ok(()) => Ok(true),
             Err(HomeError::NotDurable) if cell.shard().is_cut_off() => Ok(false),

@@ -272,10 +272,16 @@ impl Shard {
         self.trouble.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether its server is known not to answer: nothing waits for it, and its players are served from memory.
+    /// Whether its server is known not to answer: its players are served from memory.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.trouble.load(Ordering::Relaxed) & (trouble::AWAY | trouble::LOCAL) != 0
+    }
+
+    /// Whether it is served past its lease: its server has been away for long, and nobody waits for it any more.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) & trouble::LOCAL != 0
     }
 
     /// Whether its server is known to take no change, for whatever reason.

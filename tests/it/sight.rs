@@ -25,8 +25,9 @@ async fn line_with(server: &Server, words: &str) -> String {
 async fn a_redis_that_goes_away_is_told_in_a_few_lines_that_say_what_it_means() {
     let mut server = Server::on(Stage::Redis).with_lease(1_000).with("home.hold_ms", 300).start();
     let (mut ann, _bea) = (server.login("ann").await, server.login("bea").await);
+    server.loses_majority().await;
     server.redis().pause();
-    assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
+    ann.until_mode("paused").await;
     let failing = line_with(&server, "lease calls fail").await;
     assert!(
         failing.contains("WARN") && failing.contains("status=\"the store did not answer in time\""),
@@ -40,7 +41,7 @@ async fn a_redis_that_goes_away_is_told_in_a_few_lines_that_say_what_it_means() 
         ann.is_refused("state.get", json!({}), "not_home").await;
     }
     server.redis().go_on();
-    assert_eq!(ann.wait_for_push("mode").await["mode"], "normal");
+    ann.until_mode("normal").await;
     line_with(&server, "lease calls are answered again").await;
     let again = line_with(&server, "leases stand again").await;
     assert!(again.contains("lapsed_ms="), "{again}");

@@ -42,7 +42,7 @@ on_every_redis! {
         let got = ann.does("state.get", json!({"at_least": refused["stamp"]})).await;
         assert_eq!(got["state"], json!({"n": 1}));
         server.redis().go_on();
-        let again = ann.does("state.patch", change).await;
+        let again = ann.until_durable(change).await;
         assert_eq!((&again["dup"], &again["ack"]), (&json!(true), &json!("durable")));
         assert_eq!(ann.state().await, json!({"n": 1}));
     }
@@ -51,9 +51,10 @@ on_every_redis! {
         let mut server = Server::on(stage).with_lease(1_000).with("home.hold_ms", 300).start();
         let (mut ann, mut bea) = (server.login("ann").await, server.login("bea").await);
         ann.patch(json!({"set": {"zone": "harbour"}, "cseq": 1})).await;
+        server.loses_majority().await;
         server.redis().pause();
-        assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
-        assert_eq!(bea.wait_for_push("mode").await["mode"], "paused");
+        ann.until_mode("paused").await;
+        bea.until_mode("paused").await;
         for (op, body) in [
             ("state.patch", json!({"set": {"zone": "docks"}, "cseq": 2})),
             ("state.get", json!({})),
@@ -66,8 +67,8 @@ on_every_redis! {
         let mut cem = server.connect().await;
         cem.is_refused("login", json!({"token": "dev:cem"}), "not_home").await;
         server.redis().go_on();
-        assert_eq!(ann.wait_for_push("mode").await["mode"], "normal");
-        assert_eq!(bea.wait_for_push("mode").await["mode"], "normal");
+        ann.until_mode("normal").await;
+        bea.until_mode("normal").await;
         assert_eq!(ann.state().await, json!({"zone": "harbour"}));
         ann.patch_durably(json!({"set": {"zone": "docks"}, "cseq": 2})).await;
         cem.login("cem").await;
@@ -77,8 +78,9 @@ on_every_redis! {
         let mut server = Server::on(stage).with_lease(1_000).with("home.hold_ms", 20_000).start();
         let mut ann = server.login("ann").await;
         ann.patch(json!({"set": {"n": 1}})).await;
+        server.loses_majority().await;
         server.redis().pause();
-        assert_eq!(ann.wait_for_push("mode").await["mode"], "paused");
+        ann.until_mode("paused").await;
         let mut held = Vec::new();
         for n in 2..=4 {
             held.push(ann.send("state.patch", json!({"set": {"n": n}})).await);
@@ -189,7 +191,7 @@ on_every_redis! {
             assert_eq!(answer["prov"], true, "{op}: {answer}");
         }
         server.redis().go_on();
-        ann.patch_durably(json!({"incr": {"n": 1}})).await;
+        ann.until_durable(json!({"incr": {"n": 1}})).await;
         assert_eq!(ann.does("room.join", json!({"room": "party"})).await["prov"], Value::Null);
     }
 }

@@ -61,7 +61,7 @@ impl Sessions {
 
     fn logout(&self, me: &Attachment, now: Now) -> Carried {
         self.home.end(&me.cell, me.session, EndReason::Logout, now)?;
-        if me.cell.shard().is_held_back() {
+        if me.cell.shard().is_local() {
             let body = ErrorBody::new(ErrorCode::StoreUnavailable, "the store has not taken the logout yet");
             return Ok(Answer::Error(Box::new(ErrorBody { applied: Some(true), ..body })));
         }
@@ -95,9 +95,9 @@ impl Sessions {
                 changed.ack = (admission == Admission::New).then_some(Ack::Applied);
                 Answer::Ok(Body::Changed(changed))
             }
-            // It is known that nothing comes of waiting.
-            Ack::Durable | Ack::Replicated if me.cell.shard().is_held_back() => {
-                Answer::Error(Box::new(applied_only(&changed, "the store takes no changes now")))
+            // It has been away for so long that nothing would come of waiting.
+            Ack::Durable | Ack::Replicated if me.cell.shard().is_local() => {
+                Answer::Error(Box::new(applied_only(&changed, "the store is away")))
             }
             Ack::Durable | Ack::Replicated => {
                 changed.ack = Some(ack);

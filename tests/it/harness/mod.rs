@@ -20,3 +20,5 @@ pub(crate) mod service;
 pub(crate) mod slots;
 pub(crate) mod socket;
 pub(crate) mod stages;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod strait;

@@ -348,6 +348,34 @@ impl Player {
         items[0].clone()
     }
 
+    /// A change that is durable as soon as the store takes it: it is sent again until then.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) async fn until_durable(&mut self, mut change: Value) -> Value {
+        change["ack"] = json!("durable");
+        let deadline = std::time::Instant::now() + super::patience::PATIENCE;
+        loop {
+            match self.ask("state.patch", change.clone()).await {
+                Ok(done) => return done,
+                Err(refused) => {
+                    assert_eq!(refused["temporary"], true, "{refused}");
+                    assert!(std::time::Instant::now() < deadline, "{refused}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until she is told that she is served so; what she is told then.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) async fn until_mode(&mut self, mode: &str) -> Value {
+        loop {
+            let told = self.wait_for_push("mode").await;
+            if told["mode"] == mode {
+                return told;
+            }
+        }
+    }
+
     /// The next push of this kind, whatever comes before it; its body.
     pub(crate) async fn wait_for_push(&mut self, op: &str) -> Value {
         if let Some(at) = self.pushes.iter().position(|push| push.op == op) {

@@ -146,6 +146,20 @@ impl RedisServer {
         self.wait_until_it_answers();
     }
 
+    /// Nodes become members of the cluster of the tests that live as far as anybody hears, and say nothing: with so many of
+    /// them no majority can agree on anything.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) fn adds_silent_members(&self, count: usize) {
+        let soon = hearth::clock::now().unix_ms + 600_000;
+        for number in 0..count {
+            let says =
+                r#"{"url": "ws://silent", "formats": {"min": 1, "max": 9, "writes": 2}, "drains": true}"#;
+            let (name, member) =
+                (format!("silent-{number}"), format!("{soon} {soon} silent-{number}#1 {says}"));
+            self.query::<()>(&["HSET", "test:nodes", &name, &member]);
+        }
+    }
+
     /// Stops the process without ending it: connections stay open and nothing is answered.
     pub(crate) fn pause(&self) {
         self.signal("STOP");

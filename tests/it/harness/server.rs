@@ -367,6 +367,16 @@ impl Server {
         std::thread::scope(|scope| scope.spawn(|| runtime().block_on(settled)).join()).unwrap();
     }
 
+    /// Others become members of its cluster and say nothing, so many that no majority of all will agree that Redis is away:
+    /// without it, nobody is served once the leases have run out.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) async fn loses_majority(&mut self) {
+        let nodes = self.nodes.len();
+        self.redis().adds_silent_members(nodes);
+        let members = u64::try_from(2 * nodes * nodes).unwrap();
+        self.until_metric("hearth_members", "", members).await;
+    }
+
     /// The process, for those who look at it from outside.
     #[allow(dead_code, reason = "tests/hostile does, through this same file")]
     pub(crate) fn pid(&self) -> u32 {
