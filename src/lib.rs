@@ -24,6 +24,5 @@ pub mod session;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
-pub mod watchdog;
 pub mod wheel;
 pub mod wire;

@@ -89,8 +89,8 @@ impl Homes for Known {
 struct Boxes(Arc<Hub>);
 
 impl Mailboxes for Boxes {
-    fn seal(&self, session: SessionId) -> Option<Box<dyn Parcel>> {
-        Some(Box::new(self.0.seal(session)?))
+    fn seal(&self, session: SessionId) -> Option<Arc<dyn Parcel>> {
+        Some(Arc::new(self.0.seal(session)?))
     }
 
     fn take_in(&self, session: SessionId, player: &PlayerId, packed: &[u8]) -> bool {

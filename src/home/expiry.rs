@@ -12,7 +12,6 @@ use super::Home;
 use super::record::millis;
 use super::records::Cell;
 use crate::clock::{self, Now};
-use crate::tasks;
 use crate::wheel::Wheel;
 
 /// How coarse the wheel is: sessions end at most this late (the promise is exact to the second).
@@ -79,7 +78,6 @@ impl Home {
         let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tasks::beat();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
@@ -108,7 +106,6 @@ impl Home {
                         }
                     }
                     // Thousands may be due in one second: others run in between.
-                    tasks::beat();
                     tokio::task::yield_now().await;
                 }
             }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Home;
 use super::batch::Outcome;
 use super::lease::{Event, State};
+use super::parcels::Pieces;
 use super::placement::node_of;
 use super::records::Cell;
 use super::shard::{Fence, Shard};
@@ -63,7 +64,7 @@ impl Home {
         }
         // Before the lease goes: whoever is granted it next finds them.
         let cells = self.records.of_shard(shard);
-        self.lay_out(shard, fence.epoch, &cells);
+        self.lay_out(shard, fence.epoch, &cells, Pieces::new());
         self.give_back(shard, &fence).await;
         // Also when no answer came: the store may have done it, so nothing more may be said here.
         let is_ours = shard.is_under(fence.epoch);
@@ -125,17 +126,21 @@ impl Home {
         }
     }
 
+    /// Where clients of another node's players connect to, if that is known.
+    pub(super) fn way_to(&self, node: &str) -> Option<Arc<NewHome>> {
+        let snapshot = self.members.snapshot();
+        let member = snapshot.named(node).filter(|member| member.owner != self.owner)?;
+        Some(Arc::new(NewHome {
+            node: member.owner.node().into(),
+            url: member.says.url.as_str().into(),
+            within_ms: super::record::millis(MOVED_WITHIN),
+        }))
+    }
+
     /// Tells the links of a shard that was handed over where to go.
     fn tell_handed_over(&self, shard: ShardId, cells: &[Arc<Cell>]) {
         let snapshot = self.members.snapshot();
-        let heir = node_of(shard, snapshot.takers()).and_then(|node| snapshot.named(node));
-        let heir = heir.filter(|member| member.owner != self.owner).map(|member| {
-            Arc::new(NewHome {
-                node: member.owner.node().into(),
-                url: member.says.url.as_str().into(),
-                within_ms: super::record::millis(MOVED_WITHIN),
-            })
-        });
+        let heir = node_of(shard, snapshot.takers()).and_then(|node| self.way_to(node));
         let end = || heir.clone().map_or(LinkEnd::Moved, LinkEnd::HandedOver);
         for cell in cells {
             let sessions = cell.with_slot(|slot| std::mem::take(&mut slot.record.sessions));

@@ -1,48 +1,114 @@
 //! From the store to memory: a shard's live records and bans, read under a new epoch before anybody is served; with them
-//! goes what the home before gave of their sessions. Called by `keeper`. A shard that was lost meanwhile is left alone.
+//! goes what the home before gave: records that the store may not have, and what sessions are to be told. Called by
+//! `keeper`. A shard that was lost meanwhile is left alone, and what was given and not used is laid out for the next try.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Home;
+use super::arrivals::Arrived;
 use super::record::Record;
 use super::records::Cell;
+use super::salvage::{Salvaged, Truth};
 use super::shard::Shard;
-use crate::clock;
-use crate::ids::{PlayerId, SessionId};
-use crate::store::{Grant, StoredRecord};
+use crate::clock::{self, Now};
+use crate::ids::{PlayerId, SessionId, Version};
+use crate::store::{Grant, LOAD_PLAYERS_MAX, StoredRecord};
 
 /// Live records a page of a load.
 const LOAD_PAGE: usize = 256;
 
-/// What the home before gave of sessions.
-type Arrived = HashMap<SessionId, Bytes, ahash::RandomState>;
+/// One shard that is being loaded.
+struct Load<'a> {
+    shard: &'a Arc<Shard>,
+    grant: &'a Grant,
+    /// What the home before gave and is not used yet.
+    arrived: Arrived,
+    /// What it had beyond the store.
+    salvaged: Vec<Arc<Cell>>,
+}
+
+impl Load<'_> {
+    fn is_lost(&self) -> bool {
+        !self.shard.is_under(self.grant.epoch)
+    }
+}
 
 impl Home {
     /// Reads the shard's live records into memory, under the new epoch; says whether all are there.
     pub(super) async fn load(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
-        let (mut cursor, mut arrived) = (None, self.arrivals.take(shard.id(), grant.epoch));
+        let arrived = self.arrivals.take(shard.id(), grant.epoch);
+        let mut load = Load { shard, grant, arrived, salvaged: Vec::new() };
+        let is_complete =
+            self.load_live(&mut load).await && self.load_rest(&mut load).await && self.load_bans(&load).await;
+        if is_complete {
+            // Not before: a ban that was lifted there is not to be found here after its record has left with its commit.
+            self.commit_salvaged(&load);
+        } else {
+            // The home before has given it and gives it once: it is there for the next try, here or elsewhere.
+            let mut cells = self.records.of_shard(shard);
+            cells.retain(|cell| cell.read(|record| record.epoch) == Some(grant.epoch));
+            self.lay_out(shard, grant.epoch, &cells, load.arrived.into_pieces());
+        }
+        is_complete
+    }
+
+    fn commit_salvaged(&self, load: &Load<'_>) {
+        let records = load.salvaged.len();
+        if records == 0 {
+            return;
+        }
+        let (number, epoch, now_ms) = (load.shard.id().number(), load.grant.epoch, clock::now().mono_ms);
+        load.salvaged.iter().for_each(|cell| cell.requeue(now_ms));
+        load.shard.hurry(now_ms);
+        tracing::debug!(operation = "load", shard = number, %epoch, records, "records came from the home before");
+    }
+
+    async fn load_live(&self, load: &mut Load<'_>) -> bool {
+        let (shard, mut cursor) = (load.shard.id(), None);
         loop {
-            match self.store.load_live(shard.id(), cursor, LOAD_PAGE).await {
-                Ok(_) if shard.fence().is_none_or(|fence| fence.epoch != grant.epoch) => return false,
+            match self.store.load_live(shard, cursor, LOAD_PAGE).await {
+                Ok(_) if load.is_lost() => return false,
                 Ok(page) => {
                     if page.missing > 0 {
-                        tracing::warn!(
-                            operation = "load",
-                            shard = shard.id().number(),
-                            missing = page.missing
-                        );
+                        tracing::warn!(operation = "load", shard = shard.number(), missing = page.missing);
                     }
-                    self.take_in(shard, grant, page.records, &mut arrived);
+                    let now = clock::now();
+                    for (player, stored) in page.records {
+                        self.take_in(load, player, Some(&stored), true, now);
+                    }
                     cursor = page.next;
                     if cursor.is_none() {
-                        return self.load_bans(shard, grant).await;
+                        return true;
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(operation = "load", shard = shard.id().number(), status = %error, "no answer");
+                    tracing::debug!(operation = "load", shard = shard.number(), status = %error, "no answer");
+                    self.faults.leases.note(&error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Takes in what the home before had of players whom the store does not list as live.
+    async fn load_rest(&self, load: &mut Load<'_>) -> bool {
+        let shard = load.shard.id();
+        loop {
+            let players: Vec<_> = load.arrived.records.keys().take(LOAD_PLAYERS_MAX).cloned().collect();
+            if players.is_empty() {
+                return true;
+            }
+            match self.store.load_players(shard, players.clone()).await {
+                Ok(_) if load.is_lost() => return false,
+                Ok(stored) => {
+                    let now = clock::now();
+                    let stored = stored.into_iter().chain(std::iter::repeat(None));
+                    for (player, stored) in players.into_iter().zip(stored) {
+                        self.take_in(load, player, stored.as_ref(), false, now);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(operation = "load", shard = shard.number(), status = %error, "no answer");
                     self.faults.leases.note(&error);
                     return false;
                 }
@@ -51,8 +117,8 @@ impl Home {
     }
 
     /// Reads the shard's bans into memory; says whether all are there.
-    async fn load_bans(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
-        let mut cursor = None;
+    async fn load_bans(&self, load: &Load<'_>) -> bool {
+        let (shard, mut cursor) = (load.shard, None);
         loop {
             let page = match self.store.load_banned(shard.id(), cursor, LOAD_PAGE).await {
                 Ok(page) => page,
@@ -62,11 +128,19 @@ impl Home {
                     return false;
                 }
             };
-            if shard.fence().is_none_or(|fence| fence.epoch != grant.epoch) {
+            if load.is_lost() {
                 return false;
             }
             let now = clock::now();
             for (player, stored) in page.records {
+                // A record in memory knows at least as much as the stored one.
+                let hot = self.records.player(&player);
+                if hot
+                    .and_then(|cell| cell.read(|record| self.hold_ban(shard, &player, record, now)))
+                    .is_some()
+                {
+                    continue;
+                }
                 match Record::decode(&stored) {
                     Ok(record) => self.hold_ban(shard, &player, &record, now),
                     Err(error) => {
@@ -81,39 +155,92 @@ impl Home {
         }
     }
 
+    /// Takes one player in: of what is stored and what the home before gave, whatever is the truth.
     fn take_in(
         &self,
-        shard: &Arc<Shard>,
-        grant: &Grant,
-        records: Vec<(PlayerId, StoredRecord)>,
-        arrived: &mut Arrived,
+        load: &mut Load<'_>,
+        player: PlayerId,
+        stored: Option<&StoredRecord>,
+        is_live: bool,
+        now: Now,
     ) {
-        let now = clock::now();
-        for (player, stored) in records {
-            match Record::decode(&stored) {
-                Ok(mut record) => {
-                    record.take_over(grant.epoch);
-                    record.detach_all(now);
-                    let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
-                    let cell = Arc::new(Cell::new(player, Arc::clone(shard), record, stored.version, now));
-                    let cell = self.records.insert(cell);
-                    for session in sessions {
-                        self.records.index(session, &cell);
-                        // Before her rooms hear of her: what is said there from now on goes in.
-                        self.take_in_mailbox(session, cell.player(), arrived);
-                    }
-                    self.arm(&cell, now);
-                    cell.tell_rooms(&self.events);
-                }
-                Err(error) => {
-                    tracing::error!(operation = "load", %player, status = %error, "a record cannot be read");
-                }
+        let given = load.arrived.records.remove(&player);
+        let stored = match stored.map(Record::decode).transpose() {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::error!(operation = "load", %player, status = %error, "a record cannot be read");
+                self.meters.salvaged("refused", usize::from(given.is_some()));
+                return;
             }
+        };
+        let given = given.and_then(|body| {
+            let salvaged = Salvaged::unpack(&body, load.grant.epoch);
+            if salvaged.is_none() {
+                self.meters.salvaged("refused", 1);
+                tracing::warn!(operation = "load", %player, "what its home before gave of a record cannot be used");
+            }
+            salvaged
+        });
+        let Some(given) = given else {
+            if let Some(stored) = stored.filter(|_| is_live) {
+                self.hold_stored(load, player, stored, now);
+            }
+            return;
+        };
+        let base = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
+        let truth = given.weigh(stored.clone(), load.grant.epoch, self.context(now));
+        let outcome = match truth {
+            Truth::Salvaged(record, ended) => {
+                let cell = self.hold(load, player, *record, base, now);
+                // Whatever the store has of her lists, it is written anew.
+                cell.with_slot(|slot| slot.base_lists = Version::ZERO);
+                cell.read(|record| self.hold_ban(load.shard, cell.player(), record, now));
+                self.ended(&cell, ended);
+                load.salvaged.push(cell);
+                "taken"
+            }
+            Truth::Stored | Truth::Another => {
+                let outcome = if matches!(truth, Truth::Stored) { "stored" } else { "another" };
+                if let Some(stored) = stored.filter(|_| is_live) {
+                    self.hold_stored(load, player, stored, now);
+                }
+                outcome
+            }
+        };
+        self.meters.salvaged(outcome, 1);
+    }
+
+    fn hold_stored(&self, load: &mut Load<'_>, player: PlayerId, mut record: Record, now: Now) {
+        let base = record.version;
+        record.take_over(load.grant.epoch);
+        record.detach_all(now);
+        self.hold(load, player, record, base, now);
+    }
+
+    fn hold(
+        &self,
+        load: &mut Load<'_>,
+        player: PlayerId,
+        record: Record,
+        base: Version,
+        now: Now,
+    ) -> Arc<Cell> {
+        let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
+        let cell = Arc::new(Cell::new(player, Arc::clone(load.shard), record, base, now));
+        let cell = self.records.insert(cell);
+        for session in sessions {
+            self.records.index(session, &cell);
+            // Before her rooms hear of her: what is said there from now on goes in.
+            self.take_in_mailbox(session, cell.player(), &mut load.arrived);
         }
+        self.arm(&cell, now);
+        cell.tell_rooms(&self.events);
+        cell
     }
 
     fn take_in_mailbox(&self, session: SessionId, player: &PlayerId, arrived: &mut Arrived) {
-        let Some((neighbours, packed)) = self.neighbours.as_ref().zip(arrived.remove(&session)) else {
+        let Some((neighbours, packed)) = self.neighbours.as_ref().zip(arrived.sessions.remove(&session))
+        else {
             return;
         };
         if !neighbours.mailboxes.take_in(session, player, &packed) {

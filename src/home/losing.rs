@@ -1,23 +1,55 @@
-//! What becomes of a shard that another node has: its memory goes, and its links are told what survived. Called by
-//! `keeper`, and by `handover` when nothing was lost.
+//! What becomes of a shard that another node has: what the store does not have is laid out for that node, the memory goes,
+//! and its links are told. Whose record the next home has got is sent there, whose record it has not is told what the
+//! store has. Called by `keeper`, and by `handover` when nothing was lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Home;
 use super::history::Verdict;
-use super::record::Record;
+use super::lease::PULL_MS;
+use super::record::{LinkState, Record};
 use super::records::{Cell, Durability};
+use super::salvage;
 use super::shard::Shard;
 use crate::events::{LinkEnd, RollbackNotice};
-use crate::ids::Stamp;
+use crate::ids::{Epoch, ShardId, Stamp};
 use crate::store::{LOAD_PLAYERS_MAX, StoredRecord};
+
+/// How long the next home has to ask for what the store does not have before links are told that it is lost: as long as a
+/// pull takes at most, and a link of nodes before it.
+const ASKED_WITHIN: Duration = Duration::from_millis(PULL_MS + 250);
+
+/// What is left of a shard that another node has.
+pub(super) struct Remains {
+    shard: ShardId,
+    /// As it was held here; `None`: it was not.
+    epoch: Option<Epoch>,
+    /// Those that the store has as they were, and those that it may not have.
+    stored: Vec<Arc<Cell>>,
+    unstored: Vec<Arc<Cell>>,
+}
+
+impl Remains {
+    pub(super) fn players(&self) -> usize {
+        self.stored.len() + self.unstored.len()
+    }
+}
 
 impl Home {
     /// Lets a shard's memory go; those who wait are told.
-    pub(super) fn free(&self, shard: &Arc<Shard>) -> Vec<Arc<Cell>> {
-        let cells = self.records.of_shard(shard);
+    pub(super) fn free(&self, shard: &Arc<Shard>) -> Remains {
+        shard.serve_until(0);
+        let (cells, epoch) = (self.records.of_shard(shard), shard.fence().map(|fence| fence.epoch));
+        // Nothing of it leaves any more. Unless the next home has asked already: what has changed since was acked to nobody.
+        if let Some(epoch) = epoch.filter(|epoch| !self.parcels.has_of(shard.id(), *epoch)) {
+            let arrived = self.arrivals.take(shard.id(), epoch).into_pieces();
+            self.lay_out(shard, epoch, &cells, arrived);
+        }
+        let is_unstored = |cell: &Arc<Cell>| cell.with_slot(|slot| salvage::is_unstored(slot));
+        let (unstored, stored) = cells.iter().cloned().partition(is_unstored);
         self.free_all(shard, &cells);
-        cells
+        Remains { shard: shard.id(), epoch, stored, unstored }
     }
 
     /// The same for who knows all its records.
@@ -26,7 +58,6 @@ impl Home {
         shard.set_fence(None);
         shard.forget_dirty();
         self.bans.forget_shard(shard.id());
-        self.arrivals.forget(shard.id());
         for cell in cells {
             self.records.remove_if(cell.player(), |slot| {
                 for (_, waiter) in slot.waiters.drain(..) {
@@ -41,16 +72,48 @@ impl Home {
         }
     }
 
-    /// Tells the links of a lost shard what survived, as far as the store can say, and closes them.
-    pub(super) async fn tell_fenced(&self, cells: Vec<Arc<Cell>>) {
-        for cells in cells.chunks(LOAD_PLAYERS_MAX) {
-            let Some(shard) = cells.first().map(|cell| cell.shard().id()) else { return };
+    /// Tells the links of a lost shard where to go, or what survived, as far as the store can say, and closes them.
+    pub(super) async fn tell_fenced(&self, remains: Remains) {
+        let Remains { shard, epoch, stored, unstored } = remains;
+        let heir_of = |cell: &Cell| epoch.map(|epoch| self.parcels.heir_of(shard, epoch, cell.player()));
+        for cell in &stored {
+            self.tell_moved(cell, heir_of(cell).and_then(|(heir, _)| heir).as_ref());
+        }
+        let has_link = |cell: &Arc<Cell>| {
+            cell.with_slot(|slot| {
+                slot.record.sessions.iter().any(|session| session.link == LinkState::Attached)
+            })
+        };
+        if let Some(epoch) = epoch.filter(|_| unstored.iter().any(has_link)) {
+            self.parcels.until_given(shard, epoch, ASKED_WITHIN).await;
+        }
+        let mut lost = Vec::new();
+        for cell in unstored {
+            match heir_of(&cell) {
+                Some((heir, true)) => self.tell_moved(&cell, heir.as_ref()),
+                _ => lost.push(cell),
+            }
+        }
+        for cells in lost.chunks(LOAD_PLAYERS_MAX) {
             let players = cells.iter().map(|cell| cell.player().clone()).collect();
             let loaded = self.store.load_players(shard, players).await.unwrap_or_default();
             let stored = loaded.into_iter().chain(std::iter::repeat(None));
             for (cell, stored) in cells.iter().zip(stored) {
                 self.tell_one_fenced(cell, stored.as_ref());
             }
+        }
+    }
+
+    /// All that was acked is with the next home, or in the store, where that one finds it.
+    fn tell_moved(&self, cell: &Cell, heir: Option<&crate::ids::Owner>) {
+        let sessions = cell.with_slot(|slot| std::mem::take(&mut slot.record.sessions));
+        self.meters.moved("lost", sessions.len());
+        let way = heir.and_then(|heir| self.way_to(heir.node()));
+        for session in sessions {
+            let end = way.clone().map_or(LinkEnd::Moved, LinkEnd::HandedOver);
+            self.events.sessions.update(session.id, |event| {
+                (event.link_end, event.watched) = (Some(end), session.watches);
+            });
         }
     }
 

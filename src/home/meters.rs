@@ -8,14 +8,16 @@ use super::lease::State;
 use super::tidings::Fate;
 use crate::telemetry::metrics::{
     COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, FLUSH_LAG_SECONDS, Family, LEASES_RUN_OUT, PULLS,
-    RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN, SHARDS_HELD_BACK, SHARDS_LOST,
-    SHARDS_SERVING, SHARDS_TAKEN,
+    RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGED_RECORDS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN,
+    SHARDS_HELD_BACK, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
 };
 
 /// What becomes of commits, as labels.
 const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown"];
 /// What becomes of pulls, as labels.
 const PULL_OUTCOMES: &[&str] = &["done", "late", "failed"];
+/// What becomes of records that the home before gave, as labels.
+const SALVAGE_OUTCOMES: &[&str] = &["taken", "stored", "another", "refused", "late"];
 const STATES: [State; 10] = [
     State::Free,
     State::Pulling,
@@ -37,6 +39,7 @@ pub(super) struct Meters {
     shards: [Gauge; STATES.len()],
     repairs: Counter,
     pulls: Family<Counter>,
+    salvaged: Family<Counter>,
     taken: Counter,
     given: Counter,
     lost: Counter,
@@ -58,6 +61,7 @@ impl Meters {
             shards: STATES.map(|state| SHARDS.with(&[("state", state.name())])),
             repairs: REPAIRS.handle(),
             pulls: PULLS.by("outcome", PULL_OUTCOMES, &[]),
+            salvaged: SALVAGED_RECORDS.by("outcome", SALVAGE_OUTCOMES, &[]),
             taken: SHARDS_TAKEN.handle(),
             given: SHARDS_GIVEN.handle(),
             lost: SHARDS_LOST.handle(),
@@ -135,5 +139,10 @@ impl Meters {
     /// The home before of a shard was asked for what the store does not have.
     pub(super) fn pulled(&self, outcome: &'static str) {
         self.pulls.of(outcome).increment(1);
+    }
+
+    /// Records that the home before gave.
+    pub(super) fn salvaged(&self, outcome: &'static str, records: usize) {
+        self.salvaged.of(outcome).increment(u64::try_from(records).unwrap_or(u64::MAX));
     }
 }

@@ -12,6 +12,7 @@ pub mod ticket;
 
 mod accord;
 mod agenda;
+mod arrivals;
 mod bans;
 mod barring;
 mod batch;
@@ -19,7 +20,6 @@ mod blind;
 mod entering;
 mod erasure;
 mod expiry;
-mod falling;
 mod faults;
 mod flush;
 mod handover;
@@ -34,6 +34,7 @@ mod parcels;
 mod pulling;
 mod reading;
 mod replicas;
+mod salvage;
 mod tidings;
 mod whereabouts;
 mod whispers;
@@ -55,7 +56,6 @@ use crate::tasks::Tasks;
 pub use barring::Barred;
 pub use entering::Entering;
 pub use erasure::BanAtErasure;
-pub use falling::Fallen;
 pub use handover::MOVED_WITHIN;
 pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
@@ -178,7 +178,7 @@ pub struct Home {
     /// Where there can be other nodes.
     neighbours: Option<Neighbours>,
     parcels: parcels::Parcels,
-    arrivals: parcels::Arrivals,
+    arrivals: arrivals::Arrivals,
     /// A place for each shard that is asked for at a time.
     pulls: tokio::sync::Semaphore,
     /// Wakes those who wait for a link.
@@ -232,7 +232,7 @@ impl Home {
             loading: (0..LOADING_LINES).map(|_| tokio::sync::Mutex::new(())).collect(),
             neighbours,
             parcels: parcels::Parcels::default(),
-            arrivals: parcels::Arrivals::default(),
+            arrivals: arrivals::Arrivals::default(),
             pulls: tokio::sync::Semaphore::new(pulling::PULLS_MAX),
             linked: tokio::sync::Notify::new(),
             reports,
@@ -240,7 +240,6 @@ impl Home {
             faults: faults::Faults::default(),
             tasks: tasks.clone(),
         });
-        home.silenced_with(&tasks);
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
         tasks.spawn_vital("expiry", Arc::clone(&home).run_expiry());
         tasks.spawn_vital("seen", Arc::clone(&home).run_seen());
@@ -478,8 +477,7 @@ impl Home {
     /// means that the keeper is stuck; then the flush task's next try reports again. Says whether it was told.
     fn tell_keeper(&self, shard: ShardId, event: lease::Event) -> bool {
         let is_told = self.reports.try_send((shard, event)).is_ok();
-        // A keeper that is gone for good is told about once, and not here.
-        if !is_told && !self.tasks.has_failed() {
+        if !is_told {
             tracing::warn!(operation = "keeper", shard = shard.number(), "the keeper is behind");
         }
         is_told

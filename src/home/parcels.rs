@@ -1,52 +1,127 @@
-//! Replay buffers between two homes. Here what this node has laid out of shards that it gave away, until their next home
-//! asks for it; there what has come of shards that are about to be loaded. Bounded in bytes and in time; of what is left
-//! out the session hears that pushes are missed. Knows no shard's state: `yielding` and `pulling` do.
+//! What this node has laid out of shards that it gave away or lost, until their next home asks for it: records that the
+//! store does not have, and replay buffers. Bounded in bytes and in time. Knows no shard's state: `yielding` does; the other
+//! end is `arrivals`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::cluster::Links;
-use crate::ids::{Epoch, PlayerId, SessionId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, SessionId, ShardId};
 
-/// What all that is laid out may weigh: it was in this node's mailboxes a moment ago.
+/// What all that is laid out may weigh: it was in this node's memory a moment ago.
 const LAID_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What may come of one shard.
-const ARRIVED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What `home` must know of mailboxes; `app` tells, because this floor does not know `hub`.
 pub trait Mailboxes: Send + Sync {
     /// Takes out of a session's mailbox what its client may not have seen; nothing comes in any more. `None`: there is
     /// none.
-    fn seal(&self, session: SessionId) -> Option<Box<dyn Parcel>>;
+    fn seal(&self, session: SessionId) -> Option<Arc<dyn Parcel>>;
     /// Makes a session's mailbox of what another node has packed; `false` if that cannot be read.
     fn take_in(&self, session: SessionId, player: &PlayerId, packed: &[u8]) -> bool;
 }
 
 /// What a session's client may not have seen.
-pub trait Parcel: Send {
+pub trait Parcel: Send + Sync {
     /// What it weighs in memory.
     fn bytes(&self) -> usize;
     /// As nodes send it.
     fn packed(&self) -> Bytes;
 }
 
+/// As another node has packed it.
+impl Parcel for Bytes {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+    fn packed(&self) -> Bytes {
+        self.clone()
+    }
+}
+
 /// What a hand-over needs, where there can be other nodes.
 pub struct Neighbours {
     /// The links to them.
-    pub links: std::sync::Arc<Links>,
+    pub links: Arc<Links>,
     /// The mailboxes of this one.
-    pub mailboxes: std::sync::Arc<dyn Mailboxes>,
+    pub mailboxes: Arc<dyn Mailboxes>,
 }
 
-/// Sessions and what goes with them, the most useful first.
-pub(super) type Sealed = VecDeque<(SessionId, Box<dyn Parcel>)>;
+/// One thing that goes along.
+#[derive(Clone)]
+pub(super) enum Piece {
+    /// A record that the store does not have, as `salvage` packs it.
+    Record(PlayerId, Bytes),
+    /// What a session's client may not have seen.
+    Replay(SessionId, Arc<dyn Parcel>),
+}
 
+impl Piece {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Record(_, body) => body.len(),
+            Self::Replay(_, parcel) => parcel.bytes(),
+        }
+    }
+}
+
+/// All that goes along, the most useful first.
+pub(super) type Pieces = VecDeque<Piece>;
+
+/// What one shard's next home may have.
 struct LaidOut {
     epoch: Epoch,
     until_ms: u64,
-    sessions: Sealed,
+    pieces: Pieces,
+    /// How many pieces were let go since they had arrived: the number of the first one that is here.
+    gone: u64,
+    /// How many were given at least once.
+    given: u64,
+    /// Whose records are among those,
+    players: HashSet<PlayerId, ahash::RandomState>,
+    /// and who has got them.
+    heir: Option<Owner>,
+}
+
+impl LaidOut {
+    fn end(&self) -> u64 {
+        self.gone.saturating_add(self.pieces.len() as u64)
+    }
+
+    fn is_given(&self) -> bool {
+        self.given >= self.end()
+    }
+
+    /// Lets those go that have arrived; what they weighed.
+    fn arrived(&mut self, before: u64) -> usize {
+        let count = usize::try_from(before.saturating_sub(self.gone)).unwrap_or(usize::MAX);
+        let count = count.min(self.pieces.len());
+        self.gone += count as u64;
+        self.pieces.drain(..count).map(|piece| piece.bytes()).sum()
+    }
+
+    /// What fills a page, about, and whether there is more.
+    fn page(&mut self, to: &Owner, page_bytes: usize) -> (Vec<Piece>, bool) {
+        let mut bytes = 0;
+        let fits = self.pieces.iter().take_while(|piece| {
+            let fits = bytes < page_bytes;
+            bytes += piece.bytes();
+            fits
+        });
+        let page: Vec<Piece> = fits.cloned().collect();
+        self.players.extend(page.iter().filter_map(|piece| match piece {
+            Piece::Record(player, _) => Some(player.clone()),
+            Piece::Replay(..) => None,
+        }));
+        self.given = self.given.max(self.gone + page.len() as u64);
+        self.heir = Some(to.clone());
+        let more = page.len() < self.pieces.len();
+        (page, more)
+    }
 }
 
 #[derive(Default)]
@@ -58,40 +133,57 @@ struct Shelf {
 impl Shelf {
     fn remove(&mut self, shard: ShardId) -> Option<LaidOut> {
         let laid_out = self.shards.remove(&shard)?;
-        self.bytes = self.bytes.saturating_sub(weight(&laid_out.sessions));
+        self.bytes = self.bytes.saturating_sub(weight(&laid_out.pieces));
         Some(laid_out)
+    }
+
+    /// What is there for whoever holds the shard after us.
+    fn of(&mut self, shard: ShardId, asked_under: Epoch) -> Option<&mut LaidOut> {
+        self.shards.get_mut(&shard).filter(|laid_out| laid_out.epoch < asked_under)
     }
 }
 
-fn weight(sessions: &Sealed) -> usize {
-    sessions.iter().map(|(_, parcel)| parcel.bytes()).sum()
+fn weight(pieces: &Pieces) -> usize {
+    pieces.iter().map(Piece::bytes).sum()
 }
 
 /// What is laid out here.
 #[derive(Default)]
 pub(super) struct Parcels {
     shelf: Mutex<Shelf>,
+    /// Wakes those who wait until all of a shard was given.
+    given: Notify,
 }
 
 impl Parcels {
-    /// Lays out what goes with a shard that was held under this epoch; how many sessions found no place.
-    pub(super) fn lay_out(&self, shard: ShardId, epoch: Epoch, mut sessions: Sealed, until_ms: u64) -> usize {
+    /// Lays out what goes with a shard that was held under this epoch; how many pieces found no place.
+    pub(super) fn lay_out(&self, shard: ShardId, epoch: Epoch, mut pieces: Pieces, until_ms: u64) -> usize {
         let mut shelf = self.shelf.lock();
         // Of the same life of the shard it goes on; of an earlier one nothing is true any more.
-        let mut before = shelf.remove(shard).filter(|before| before.epoch == epoch);
-        let mut all = before.take().map(|before| before.sessions).unwrap_or_default();
-        all.append(&mut sessions);
+        let before = shelf.remove(shard).filter(|before| before.epoch == epoch);
+        let mut laid_out = before.unwrap_or_else(|| LaidOut {
+            epoch,
+            until_ms,
+            pieces: Pieces::new(),
+            gone: 0,
+            given: 0,
+            players: HashSet::default(),
+            heir: None,
+        });
+        let all = &mut laid_out.pieces;
+        all.append(&mut pieces);
         let mut left = LAID_OUT_BYTES_MAX.saturating_sub(shelf.bytes);
-        let fitting = all.iter().take_while(|(_, parcel)| {
-            let fits = parcel.bytes() <= left;
-            left = left.saturating_sub(parcel.bytes());
+        let fitting = all.iter().take_while(|piece| {
+            let fits = piece.bytes() <= left;
+            left = left.saturating_sub(piece.bytes());
             fits
         });
         let fitting = fitting.count();
         let without = all.len() - fitting;
         all.truncate(fitting);
-        shelf.bytes += weight(&all);
-        shelf.shards.insert(shard, LaidOut { epoch, until_ms, sessions: all });
+        laid_out.until_ms = until_ms;
+        shelf.bytes += weight(all);
+        shelf.shards.insert(shard, laid_out);
         without
     }
 
@@ -100,31 +192,91 @@ impl Parcels {
         self.shelf.lock().shards.contains_key(&shard)
     }
 
-    /// Whether nobody can come for anything.
-    pub(super) fn is_empty(&self) -> bool {
-        self.shelf.lock().shards.values().all(|laid_out| laid_out.sessions.is_empty())
+    /// Whether it was laid out as it was held under this epoch.
+    pub(super) fn has_of(&self, shard: ShardId, epoch: Epoch) -> bool {
+        self.shelf.lock().shards.get(&shard).is_some_and(|laid_out| laid_out.epoch == epoch)
     }
 
-    /// Gives out what fills a page, about; each session once. `true`: there is more. Nothing to whoever does not hold
-    /// the shard after us.
-    pub(super) fn page(&self, shard: ShardId, asked_under: Epoch, page_bytes: usize) -> (Sealed, bool) {
+    /// Whether nobody can come for anything that was not given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shelf.lock().shards.values().all(LaidOut::is_given)
+    }
+
+    /// Gives what fills a page, about, from this piece on; those before it have arrived and are let go. `true`: there is
+    /// more. Nothing to whoever does not hold the shard after us.
+    pub(super) fn page_from(
+        &self,
+        shard: ShardId,
+        (to, asked_under): (&Owner, Epoch),
+        from: u64,
+        page_bytes: usize,
+    ) -> (Vec<Piece>, bool) {
         let mut shelf = self.shelf.lock();
-        let Some(laid_out) = shelf.shards.get_mut(&shard).filter(|laid_out| laid_out.epoch < asked_under)
-        else {
-            return (Sealed::new(), false);
-        };
-        let (mut page, mut bytes) = (Sealed::new(), 0);
-        while bytes < page_bytes {
-            let Some((session, parcel)) = laid_out.sessions.pop_front() else { break };
-            bytes += parcel.bytes();
-            page.push_back((session, parcel));
-        }
-        let more = !laid_out.sessions.is_empty();
-        if !more {
-            shelf.shards.remove(&shard);
-        }
+        let Some(laid_out) = shelf.of(shard, asked_under) else { return (Vec::new(), false) };
+        let bytes = laid_out.arrived(from);
+        let page = laid_out.page(to, page_bytes);
+        let is_given = laid_out.is_given();
         shelf.bytes = shelf.bytes.saturating_sub(bytes);
-        (page, more)
+        drop(shelf);
+        if is_given {
+            self.given.notify_waiters();
+        }
+        page
+    }
+
+    /// The same for a home of an earlier version, which knows replay buffers only and cannot ask twice for one.
+    pub(super) fn page_once(
+        &self,
+        shard: ShardId,
+        (to, asked_under): (&Owner, Epoch),
+        page_bytes: usize,
+    ) -> (Vec<Piece>, bool) {
+        let mut shelf = self.shelf.lock();
+        let Some(laid_out) = shelf.of(shard, asked_under) else { return (Vec::new(), false) };
+        let before = weight(&laid_out.pieces);
+        laid_out.pieces.retain(|piece| matches!(piece, Piece::Replay(..)));
+        let page = laid_out.page(to, page_bytes);
+        laid_out.arrived(laid_out.gone + page.0.len() as u64);
+        let bytes = before.saturating_sub(weight(&laid_out.pieces));
+        shelf.bytes = shelf.bytes.saturating_sub(bytes);
+        drop(shelf);
+        self.given.notify_waiters();
+        page
+    }
+
+    /// Takes back what nobody has come for, for this node itself, which holds the shard again.
+    pub(super) fn take_back(&self, shard: ShardId, held_under: Epoch) -> Pieces {
+        let mut shelf = self.shelf.lock();
+        let laid_out = shelf.remove(shard).filter(|laid_out| laid_out.epoch < held_under);
+        laid_out.map(|laid_out| laid_out.pieces).unwrap_or_default()
+    }
+
+    /// Waits until all that was laid out of a shard under this epoch is given, at most so long.
+    pub(super) async fn until_given(&self, shard: ShardId, epoch: Epoch, within: Duration) {
+        let all_given = async {
+            loop {
+                let mut given = std::pin::pin!(self.given.notified());
+                given.as_mut().enable();
+                if !self.waits(shard, epoch) {
+                    return;
+                }
+                given.await;
+            }
+        };
+        let _ = tokio::time::timeout(within, all_given).await;
+    }
+
+    fn waits(&self, shard: ShardId, epoch: Epoch) -> bool {
+        let shelf = self.shelf.lock();
+        let of_this_life = shelf.shards.get(&shard).filter(|laid_out| laid_out.epoch == epoch);
+        of_this_life.is_some_and(|laid_out| !laid_out.is_given())
+    }
+
+    /// Who has got something of a shard as it was held under this epoch, and whether this player's record was among it.
+    pub(super) fn heir_of(&self, shard: ShardId, epoch: Epoch, player: &PlayerId) -> (Option<Owner>, bool) {
+        let shelf = self.shelf.lock();
+        let laid_out = shelf.shards.get(&shard).filter(|laid_out| laid_out.epoch == epoch);
+        laid_out.map_or((None, false), |laid_out| (laid_out.heir.clone(), laid_out.players.contains(player)))
     }
 
     /// Nobody asks for it any more.
@@ -143,56 +295,9 @@ impl Parcels {
         let old: Vec<_> = old.map(|(shard, _)| *shard).collect();
         let forgotten: Vec<_> = old.into_iter().filter_map(|shard| shelf.remove(shard)).collect();
         drop(shelf);
-        for laid_out in forgotten {
-            tracing::debug!(operation = "pull", sessions = laid_out.sessions.len(), "nobody has asked");
+        for laid_out in forgotten.iter().filter(|laid_out| !laid_out.is_given()) {
+            tracing::debug!(operation = "pull", pieces = laid_out.pieces.len(), "nobody has asked");
         }
-    }
-}
-
-#[derive(Default)]
-struct Arrived {
-    epoch: Epoch,
-    bytes: usize,
-    sessions: HashMap<SessionId, Bytes, ahash::RandomState>,
-}
-
-/// What has come from the homes before, of shards that are about to be loaded.
-#[derive(Default)]
-pub(super) struct Arrivals {
-    shards: Mutex<HashMap<ShardId, Arrived>>,
-}
-
-impl Arrivals {
-    /// From now on it may come, for this epoch.
-    pub(super) fn expect(&self, shard: ShardId, epoch: Epoch) {
-        self.shards.lock().insert(shard, Arrived { epoch, ..Arrived::default() });
-    }
-
-    /// Takes what has come; `false`: it is too late, or too much.
-    pub(super) fn put(&self, shard: ShardId, epoch: Epoch, parcels: Vec<(SessionId, Bytes)>) -> bool {
-        let mut shards = self.shards.lock();
-        let Some(arrived) = shards.get_mut(&shard).filter(|arrived| arrived.epoch == epoch) else {
-            return false;
-        };
-        for (session, packed) in parcels {
-            arrived.bytes += packed.len();
-            if arrived.bytes > ARRIVED_BYTES_MAX {
-                return false;
-            }
-            arrived.sessions.insert(session, packed);
-        }
-        true
-    }
-
-    /// Takes all that has come for this epoch; what comes later is too late.
-    pub(super) fn take(&self, shard: ShardId, epoch: Epoch) -> HashMap<SessionId, Bytes, ahash::RandomState> {
-        let arrived = self.shards.lock().remove(&shard).filter(|arrived| arrived.epoch == epoch);
-        arrived.map(|arrived| arrived.sessions).unwrap_or_default()
-    }
-
-    /// The shard is lost.
-    pub(super) fn forget(&self, shard: ShardId) {
-        self.shards.lock().remove(&shard);
     }
 }
 
@@ -211,14 +316,27 @@ mod tests {
         }
     }
 
-    fn sealed(weights: &[usize]) -> Sealed {
+    fn pieces(weights: &[usize]) -> Pieces {
         let session = |at: usize| SessionId::generate(ShardId::FIRST, at as u64);
         let parcels = weights.iter().enumerate();
-        parcels.map(|(at, weight)| (session(at), Box::new(Weighs(*weight)) as Box<dyn Parcel>)).collect()
+        parcels.map(|(at, weight)| Piece::Replay(session(at), Arc::new(Weighs(*weight)))).collect()
     }
 
-    fn weights(page: &(Sealed, bool)) -> (Vec<usize>, bool) {
-        (page.0.iter().map(|(_, parcel)| parcel.bytes()).collect(), page.1)
+    fn record(player: &str, bytes: usize) -> Piece {
+        Piece::Record(PlayerId::parse(player).unwrap(), vec![0; bytes].into())
+    }
+
+    fn weights((page, more): (Vec<Piece>, bool)) -> (Vec<usize>, bool) {
+        (page.iter().map(Piece::bytes).collect(), more)
+    }
+
+    fn from(parcels: &Parcels, asked_under: u64, from: u64, page_bytes: usize) -> (Vec<usize>, bool) {
+        let to = Owner::named("node-2#1");
+        weights(parcels.page_from(SHARD, (&to, epoch(asked_under)), from, page_bytes))
+    }
+
+    fn once(parcels: &Parcels, page_bytes: usize) -> (Vec<usize>, bool) {
+        weights(parcels.page_once(SHARD, (&Owner::named("node-2#1"), epoch(8)), page_bytes))
     }
 
     const SHARD: ShardId = ShardId::FIRST;
@@ -228,63 +346,81 @@ mod tests {
     }
 
     #[test]
-    fn pages_come_in_order_and_each_session_once() {
+    fn pages_come_in_order_and_again_until_they_have_arrived() {
         let parcels = Parcels::default();
-        assert_eq!(parcels.lay_out(SHARD, epoch(7), sealed(&[10, 20, 500, 1, 2]), 100), 0);
-        assert_eq!(weights(&parcels.page(SHARD, epoch(7), 25)), (vec![], false), "not by our own epoch");
-        assert_eq!(weights(&parcels.page(SHARD, epoch(8), 25)), (vec![10, 20], true));
-        assert_eq!(weights(&parcels.page(SHARD, epoch(8), 25)), (vec![500], true), "never none");
-        assert_eq!(weights(&parcels.page(SHARD, epoch(8), 25)), (vec![1, 2], false));
-        assert!(parcels.is_empty());
+        assert_eq!(parcels.lay_out(SHARD, epoch(7), pieces(&[10, 20, 500, 1, 2]), 100), 0);
+        assert_eq!(from(&parcels, 7, 0, 25), (vec![], false), "not by our own epoch");
+        assert_eq!(from(&parcels, 8, 0, 25), (vec![10, 20], true));
+        assert_eq!(from(&parcels, 8, 0, 25), (vec![10, 20], true), "it was lost on the wire");
+        assert_eq!(from(&parcels, 8, 2, 25), (vec![500], true), "never none");
+        assert!(!parcels.is_empty());
+        assert_eq!(from(&parcels, 8, 3, 25), (vec![1, 2], false));
+        assert!(parcels.is_empty(), "all is given, and kept all the same");
+        assert_eq!(from(&parcels, 8, 3, 25), (vec![1, 2], false));
+        assert_eq!(from(&parcels, 8, 5, 25), (vec![], false));
         assert_eq!(parcels.shelf.lock().bytes, 0);
-        assert_eq!(weights(&parcels.page(SHARD, epoch(8), 25)), (vec![], false));
+        assert_eq!(from(&parcels, 8, u64::MAX, 25), (vec![], false));
+    }
+
+    #[test]
+    fn a_home_of_an_earlier_version_gets_replay_buffers_and_each_once() {
+        let parcels = Parcels::default();
+        let mut all = pieces(&[10, 20, 500]);
+        all.push_front(record("ann", 7));
+        parcels.lay_out(SHARD, epoch(7), all, 100);
+        assert_eq!(once(&parcels, 25), (vec![10, 20], true));
+        assert_eq!(once(&parcels, 25), (vec![500], false));
+        assert_eq!(once(&parcels, 25), (vec![], false));
+        let (heir, has_hers) = parcels.heir_of(SHARD, epoch(7), &PlayerId::parse("ann").unwrap());
+        assert_eq!((heir.is_some(), has_hers), (true, false));
+        assert_eq!(parcels.shelf.lock().bytes, 0);
+        assert!(parcels.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_record_was_given_is_known_and_can_be_waited_for() {
+        let parcels = Parcels::default();
+        let all = [record("ann", 7), record("bea", 7)].into_iter().collect();
+        parcels.lay_out(SHARD, epoch(7), all, 100);
+        let has = |player: &str| parcels.heir_of(SHARD, epoch(7), &PlayerId::parse(player).unwrap()).1;
+        from(&parcels, 8, 0, 5);
+        assert_eq!((has("ann"), has("bea")), (true, false));
+        let waits = parcels.until_given(SHARD, epoch(7), Duration::from_secs(10));
+        let gives = async { from(&parcels, 8, 1, 5) };
+        let (began, _) = (std::time::Instant::now(), tokio::join!(biased; waits, gives));
+        assert!(has("bea") && began.elapsed() < Duration::from_secs(9));
+        // Neither another life of the shard nor another shard has anything to wait for.
+        parcels.until_given(SHARD, epoch(6), Duration::from_secs(3_600)).await;
     }
 
     #[test]
     fn what_does_not_fit_or_is_not_asked_for_in_time_goes() {
         let parcels = Parcels::default();
         let half = LAID_OUT_BYTES_MAX / 2;
-        assert_eq!(parcels.lay_out(SHARD, epoch(7), sealed(&[half, half, 1, 1]), 100), 2);
+        assert_eq!(parcels.lay_out(SHARD, epoch(7), pieces(&[half, half, 1, 1]), 100), 2);
         let other = ShardId::numbered(1).unwrap();
-        assert_eq!(parcels.lay_out(other, epoch(7), sealed(&[1]), 100), 1);
+        assert_eq!(parcels.lay_out(other, epoch(7), pieces(&[1]), 100), 1);
         assert!(parcels.has(other));
         parcels.forget(other);
         parcels.forget_old(99);
         assert!(parcels.has(SHARD));
         parcels.forget_old(100);
         assert!(!parcels.has(SHARD) && parcels.is_empty());
-        assert_eq!(parcels.lay_out(other, epoch(7), sealed(&[1]), 200), 0);
+        assert_eq!(parcels.lay_out(other, epoch(7), pieces(&[1]), 200), 0);
         assert!(!parcels.is_empty());
         // Nothing to give is something to know, and nothing to wait for.
-        assert_eq!(parcels.lay_out(other, epoch(8), sealed(&[]), 200), 0);
-        assert!(parcels.has(other) && parcels.is_empty());
-        parcels.page(other, epoch(9), 1);
-        assert!(!parcels.has(other));
+        assert_eq!(parcels.lay_out(other, epoch(8), pieces(&[]), 200), 0);
+        assert!(parcels.has(other) && parcels.has_of(other, epoch(8)) && parcels.is_empty());
     }
 
     #[test]
     fn what_was_laid_out_in_an_earlier_life_of_the_shard_is_no_use() {
         let parcels = Parcels::default();
-        parcels.lay_out(SHARD, epoch(7), sealed(&[1]), 100);
-        parcels.lay_out(SHARD, epoch(9), sealed(&[2]), 100);
-        parcels.lay_out(SHARD, epoch(9), sealed(&[3]), 100);
-        assert_eq!(weights(&parcels.page(SHARD, epoch(10), 100)), (vec![2, 3], false));
-    }
-
-    #[test]
-    fn what_comes_too_late_or_is_too_much_is_not_taken() {
-        let arrivals = Arrivals::default();
-        let session = SessionId::generate(SHARD, 1);
-        let come = |bytes: usize| vec![(session, Bytes::from(vec![0; bytes]))];
-        assert!(!arrivals.put(SHARD, epoch(8), come(1)));
-        arrivals.expect(SHARD, epoch(8));
-        assert!(!arrivals.put(SHARD, epoch(7), come(1)));
-        assert!(arrivals.put(SHARD, epoch(8), come(1)));
-        assert!(!arrivals.put(SHARD, epoch(8), come(ARRIVED_BYTES_MAX)));
-        assert_eq!(arrivals.take(SHARD, epoch(8))[&session].len(), 1);
-        assert!(!arrivals.put(SHARD, epoch(8), come(1)), "it is loaded by now");
-        arrivals.expect(SHARD, epoch(9));
-        arrivals.put(SHARD, epoch(9), come(1));
-        assert!(arrivals.take(SHARD, epoch(8)).is_empty());
+        parcels.lay_out(SHARD, epoch(7), pieces(&[1]), 100);
+        parcels.lay_out(SHARD, epoch(9), pieces(&[2]), 100);
+        parcels.lay_out(SHARD, epoch(9), pieces(&[3]), 100);
+        assert_eq!(from(&parcels, 10, 0, 100), (vec![2, 3], false));
+        assert_eq!(parcels.take_back(SHARD, epoch(10)).len(), 2);
+        assert_eq!(parcels.shelf.lock().bytes, 0);
     }
 }

@@ -1,17 +1,24 @@
-//! What the store does not have of a shard, asked of its home before: replay buffers, page by page, until all is here or
-//! the time is up. What has not come by then its sessions hear as missed, and nobody waits longer. Called by `keeper`
-//! between grant and load; the asked side is `yielding`. Also the words in which both speak.
+//! What the store does not have of a shard, asked of its home before: records that were not flushed and replay buffers,
+//! page by page, until all is here or the time is up. What has not come by then is lost: its sessions hear so, and nobody
+//! waits longer. Called by `keeper` between grant and load; the asked side is `yielding`. Also the words in which both
+//! speak.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::Home;
 use super::lease::PULL_MS;
+use super::parcels::Piece;
+use super::placement::Placement;
 use super::shard::{Fence, Shard};
 use crate::cluster::{CallError, Links, Topic};
-use crate::ids::{Epoch, Owner, SessionId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, SessionId, ShardId};
 use crate::store::Grant;
 
 /// How long all of a shard may take.
@@ -20,14 +27,25 @@ const PULL: Duration = Duration::from_millis(PULL_MS);
 const LINK: Duration = Duration::from_millis(250);
 /// Shards that are asked for at a time: each has one page under way, and a link carries other things, too.
 pub(super) const PULLS_MAX: usize = 16;
+/// A page that has not come by then is asked for again: it may be lost, and the other home gives it as often as it takes.
+const ASK_AGAIN: Duration = Duration::from_millis(150);
+/// The same after a question that found no way.
+const ASK_LATER: Duration = Duration::from_millis(10);
+/// How long an answer is waited for that can only be counted: the home before may have been stopped and go on.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 /// A part that holds what a session's client may not have seen; its key is the session.
 const REPLAY: u8 = 1;
+/// A part that holds a record which the store is not known to have; its key is the player.
+const RECORD: u8 = 2;
 
 /// What one home asks another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Question {
-    /// Give me what you have of this shard, which I hold under this epoch: a [`Page`] of it, and each part once.
+    /// Give me what you have of this shard, which I hold under this epoch: a [`Page`] of it, and each part once. As homes
+    /// ask that know replay buffers only.
     Pull { shard: u16, epoch: u64 },
+    /// The same, from this part on, counted from zero: those before it have arrived, and it is asked for until it has, too.
+    From { shard: u16, epoch: u64, from: u64 },
 }
 
 /// Some of what there is.
@@ -48,23 +66,44 @@ struct Part {
 }
 
 impl Page {
-    pub(super) fn of(replays: impl Iterator<Item = (SessionId, Bytes)>, more: bool) -> Self {
-        let part = |(session, body): (SessionId, Bytes)| Part {
-            kind: REPLAY,
-            key: Bytes::copy_from_slice(session.as_bytes()),
-            body,
+    pub(super) fn of(pieces: Vec<Piece>, more: bool) -> Self {
+        let part = |piece: Piece| match piece {
+            Piece::Record(player, body) => {
+                Part { kind: RECORD, key: Bytes::copy_from_slice(player.as_str().as_bytes()), body }
+            }
+            Piece::Replay(session, parcel) => {
+                Part { kind: REPLAY, key: Bytes::copy_from_slice(session.as_bytes()), body: parcel.packed() }
+            }
         };
-        Self { parts: replays.map(part).collect(), more }
+        Self { parts: pieces.into_iter().map(part).collect(), more }
     }
 
-    /// What sessions of this shard have to be told still, and whether there is more.
-    pub(super) fn replays(self, shard: ShardId) -> (Vec<(SessionId, Bytes)>, bool) {
-        let replay = |part: Part| {
+    /// What of it is of this shard and can be used.
+    pub(super) fn pieces(self, shard: ShardId, placement: Placement) -> Vec<Piece> {
+        let replay = |part: &Part| {
             let session = SessionId::from_bytes(part.key.as_ref().try_into().ok()?);
-            (part.kind == REPLAY && session.shard() == shard).then_some((session, part.body))
+            let parcel = std::sync::Arc::new(part.body.clone());
+            (session.shard() == shard).then_some(Piece::Replay(session, parcel))
         };
-        let more = self.more && !self.parts.is_empty();
-        (self.parts.into_iter().filter_map(replay).collect(), more)
+        let record = |part: &Part| {
+            let player = PlayerId::parse(std::str::from_utf8(&part.key).ok()?).ok()?;
+            (placement.shard_of(&player) == shard).then(|| Piece::Record(player, part.body.clone()))
+        };
+        let piece = |part: &Part| match part.kind {
+            REPLAY => replay(part),
+            RECORD => record(part),
+            _ => None,
+        };
+        self.parts.iter().filter_map(piece).collect()
+    }
+
+    /// Whether there is more: who has more and gives nothing is not asked for ever.
+    const fn goes_on(&self) -> bool {
+        self.more && !self.parts.is_empty()
+    }
+
+    fn records(&self) -> usize {
+        self.parts.iter().filter(|part| part.kind == RECORD).count()
     }
 }
 
@@ -72,6 +111,11 @@ impl Page {
 pub(super) fn write<T: Serialize>(value: &T) -> Bytes {
     // A value of these types always has its MessagePack.
     rmp_serde::to_vec(value).unwrap_or_default().into()
+}
+
+/// The same, by the names of its fields.
+pub(super) fn write_named<T: Serialize>(value: &T) -> Bytes {
+    rmp_serde::to_vec_named(value).unwrap_or_default().into()
 }
 
 /// `None`: it is none.
@@ -90,6 +134,27 @@ enum PullError {
     NotTaken,
 }
 
+/// Questions that wait for an answer, each with the part from which it asks.
+type Asked<'a> = FuturesUnordered<BoxFuture<'a, (u64, Result<Bytes, CallError>)>>;
+
+/// One home asked for one shard.
+struct Pull<'a> {
+    links: &'a Links,
+    shard: ShardId,
+    epoch: Epoch,
+    before: &'a Owner,
+}
+
+impl<'a> Pull<'a> {
+    /// Asks from a part on. The answer is waited for long beyond its use: what comes too late is counted.
+    fn ask(&self, from: u64) -> BoxFuture<'a, (u64, Result<Bytes, CallError>)> {
+        let (links, before) = (self.links, self.before);
+        let question = Question::From { shard: self.shard.number(), epoch: self.epoch.number(), from };
+        let question = write(&question);
+        async move { (from, links.call(before, Topic::Home, question, COUNTED_WITHIN).await) }.boxed()
+    }
+}
+
 impl Home {
     /// A shard was granted: the node to be asked for what the store does not have, if there is one that can be.
     pub(super) fn begin_pull(&self, shard: &Shard, grant: &Grant) -> Option<Owner> {
@@ -97,13 +162,11 @@ impl Home {
         let (id, neighbours) = (shard.id(), self.neighbours.as_ref()?);
         self.arrivals.expect(id, grant.epoch);
         let Some(before) = &grant.previous_owner else {
-            // Nobody had it since it was ours: what was laid out for another is our own again.
-            let (sessions, _) = self.parcels.page(id, grant.epoch, usize::MAX);
-            let sessions = sessions.into_iter().map(|(session, parcel)| (session, parcel.packed()));
-            self.arrivals.put(id, grant.epoch, sessions.collect());
+            // Nobody had it since it was ours: what was laid out for another, or could not be loaded, is our own again.
+            self.arrivals.put(id, grant.epoch, self.parcels.take_back(id, grant.epoch).into_iter());
             return None;
         };
-        // Others have numbered pushes since.
+        // Others have numbered pushes and counted changes since.
         self.parcels.forget(id);
         let may_be_linked = || {
             let snapshot = self.members.snapshot();
@@ -115,9 +178,10 @@ impl Home {
     /// Asks the home before; whatever has come is kept for the load.
     pub(super) async fn pull(&self, shard: ShardId, epoch: Epoch, before: &Owner) {
         let Some(neighbours) = &self.neighbours else { return };
-        let began = tokio::time::Instant::now();
-        let mut sessions = 0;
-        let pulled = self.pull_pages(&neighbours.links, (shard, epoch), before, &mut sessions);
+        let began = Instant::now();
+        let (mut pieces, mut asked) = (0, Asked::new());
+        let pull = Pull { links: &neighbours.links, shard, epoch, before };
+        let pulled = self.pull_pages(&pull, &mut asked, &mut pieces);
         let (outcome, status) = match tokio::time::timeout(PULL, pulled).await {
             Ok(Ok(())) => ("done", None),
             Ok(Err(error)) => ("failed", Some(error)),
@@ -126,32 +190,114 @@ impl Home {
         self.meters.pulled(outcome);
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = status.as_ref().map(tracing::field::display);
-        let shard = shard.number();
-        tracing::debug!(operation = "pull", shard, %epoch, from = %before, sessions, duration_ms, outcome, status);
+        let number = shard.number();
+        tracing::debug!(operation = "pull", shard = number, %epoch, from = %before, pieces, duration_ms, outcome, status);
+        if outcome == "late" {
+            self.count_late(&pull, asked).await;
+        }
     }
 
-    async fn pull_pages(
+    async fn pull_pages<'a>(
         &self,
-        links: &Links,
-        (shard, epoch): (ShardId, Epoch),
-        before: &Owner,
-        sessions: &mut usize,
+        pull: &Pull<'a>,
+        asked: &mut Asked<'a>,
+        pieces: &mut usize,
     ) -> Result<(), PullError> {
-        tokio::time::timeout(LINK, self.linked_to(links, before)).await.map_err(|_| CallError::NoLink)?;
+        let linked = self.linked_to(pull.links, pull.before);
+        tokio::time::timeout(LINK, linked).await.map_err(|_| CallError::NoLink)?;
         // Never closed.
         let _turn = self.pulls.acquire().await;
-        let question = write(&Question::Pull { shard: shard.number(), epoch: epoch.number() });
+        let mut from = 0;
+        asked.push(pull.ask(from));
         loop {
-            let answer = links.call(before, Topic::Home, question.clone(), PULL).await?;
-            let page: Page = read(&answer).ok_or(PullError::Garbled)?;
-            let (replays, more) = page.replays(shard);
-            *sessions += replays.len();
-            if !self.arrivals.put(shard, epoch, replays) {
-                return Err(PullError::NotTaken);
+            let page: Page = match tokio::time::timeout(ASK_AGAIN, asked.next()).await {
+                Ok(Some((at, Ok(answer)))) if at == from => read(&answer).ok_or(PullError::Garbled)?,
+                // What it answers has come before.
+                Ok(Some((_, Ok(_)))) => continue,
+                Ok(Some((_, Err(CallError::Refused)))) => return self.pull_replays(pull, pieces).await,
+                Ok(Some((_, Err(_)))) => {
+                    tokio::time::sleep(ASK_LATER).await;
+                    self.linked_to(pull.links, pull.before).await;
+                    asked.push(pull.ask(from));
+                    continue;
+                }
+                Ok(None) | Err(_) => {
+                    asked.push(pull.ask(from));
+                    continue;
+                }
+            };
+            from += page.parts.len() as u64;
+            let goes_on = page.goes_on();
+            self.put_page(pull, page, pieces)?;
+            if goes_on {
+                asked.push(pull.ask(from));
+                continue;
             }
-            if !more {
+            // That all has come it need not answer.
+            if from > 0 {
+                let _ = pull.ask(from).now_or_never();
+            }
+            return Ok(());
+        }
+    }
+
+    /// The same of a home that knows replay buffers only.
+    async fn pull_replays(&self, pull: &Pull<'_>, pieces: &mut usize) -> Result<(), PullError> {
+        let question = write(&Question::Pull { shard: pull.shard.number(), epoch: pull.epoch.number() });
+        loop {
+            let answer = pull.links.call(pull.before, Topic::Home, question.clone(), PULL).await?;
+            let page: Page = read(&answer).ok_or(PullError::Garbled)?;
+            let goes_on = page.goes_on();
+            self.put_page(pull, page, pieces)?;
+            if !goes_on {
                 return Ok(());
             }
+        }
+    }
+
+    fn put_page(&self, pull: &Pull<'_>, page: Page, pieces: &mut usize) -> Result<(), PullError> {
+        let (parts, records) = (page.parts.len(), page.records());
+        let usable = page.pieces(pull.shard, self.placement);
+        let refused =
+            records - usable.iter().filter(|piece| matches!(piece, Piece::Record(..))).count().min(records);
+        if refused > 0 {
+            self.meters.salvaged("refused", refused);
+            tracing::warn!(
+                operation = "pull", shard = pull.shard.number(), from = %pull.before, records = refused,
+                "the home before has given records of other shards: they are not taken"
+            );
+        }
+        *pieces += parts;
+        if !self.arrivals.put(pull.shard, pull.epoch, usable.into_iter()) {
+            self.tell_late(pull, records - refused);
+            return Err(PullError::NotTaken);
+        }
+        Ok(())
+    }
+
+    /// What comes now comes too late: the shard is served from what the store has.
+    async fn count_late(&self, pull: &Pull<'_>, mut asked: Asked<'_>) {
+        let count = async {
+            while let Some((_, answer)) = asked.next().await {
+                let records =
+                    answer.ok().and_then(|answer| read(&answer)).map_or(0, |page: Page| page.records());
+                if records > 0 {
+                    return records;
+                }
+            }
+            0
+        };
+        let records = tokio::time::timeout(COUNTED_WITHIN, count).await.unwrap_or_default();
+        self.tell_late(pull, records);
+    }
+
+    fn tell_late(&self, pull: &Pull<'_>, records: usize) {
+        if records > 0 {
+            self.meters.salvaged("late", records);
+            tracing::warn!(
+                operation = "pull", shard = pull.shard.number(), epoch = %pull.epoch, from = %pull.before, records,
+                "the home before has given records too late or too many: their players hear what is stored"
+            );
         }
     }
 
@@ -173,14 +319,36 @@ mod tests {
 
     #[test]
     fn what_is_of_another_shard_or_of_a_kind_from_tomorrow_is_passed_over() {
-        let here = SessionId::generate(ShardId::FIRST, 1);
-        let elsewhere = SessionId::generate(ShardId::numbered(1).unwrap(), 1);
-        let sessions = [here, elsewhere].map(|session| (session, Bytes::from("x")));
-        let mut page = Page::of(sessions.into_iter(), true);
-        page.parts.push(Part { kind: 2, key: Bytes::from("a player"), body: Bytes::from("a record") });
+        let placement = Placement::of(2).unwrap();
+        let (here, other) = (ShardId::FIRST, ShardId::numbered(1).unwrap());
+        let session = |shard| SessionId::generate(shard, 1);
+        let player = |shard| {
+            let players = (0..).map(|n| PlayerId::parse(&format!("player-{n}")).unwrap());
+            players.into_iter().find(|player| placement.shard_of(player) == shard).unwrap()
+        };
+        let body = || Bytes::from("x");
+        let mut pieces = Vec::new();
+        for shard in [here, other] {
+            pieces.push(Piece::Record(player(shard), body()));
+            pieces.push(Piece::Replay(session(shard), std::sync::Arc::new(body())));
+        }
+        let mut page = Page::of(pieces, true);
+        page.parts.push(Part { kind: 3, key: Bytes::from("a room"), body: body() });
+        page.parts.push(Part { kind: RECORD, key: Bytes::from(vec![0xff]), body: body() });
         let page: Page = read(&write(&page)).unwrap();
-        assert_eq!(page.replays(ShardId::FIRST), (vec![(here, Bytes::from("x"))], true));
+        assert!(page.goes_on());
+        let pieces = page.pieces(here, placement);
+        assert!(matches!(&pieces[..], [Piece::Record(her, _), Piece::Replay(hers, _)]
+                if *her == player(here) && hers.shard() == here));
         // Who has more and gives nothing is not asked for ever.
-        assert_eq!(Page::of(std::iter::empty(), true).replays(ShardId::FIRST), (Vec::new(), false));
+        assert!(!Page::of(Vec::new(), true).goes_on());
+    }
+
+    #[test]
+    fn a_question_from_tomorrow_is_none_and_those_of_before_are_understood() {
+        let before = [0x81, 0xa4, b'P', b'u', b'l', b'l', 0x92, 7, 9];
+        assert_eq!(read(&before), Some(Question::Pull { shard: 7, epoch: 9 }));
+        let tomorrow = [0x81, 0xa4, b'P', b'u', b's', b'h', 0x92, 7, 9];
+        assert_eq!(read::<Question>(&tomorrow), None);
     }
 }

@@ -1,6 +1,8 @@
-//! What this node gives of a shard to its next home: replay buffers, laid out when the shard is handed over and given when
-//! that node asks. A node that is asked while it still believes to hold the shard is fenced before it answers. Called by
-//! `handover` and by the peer links; the asking side is `pulling`.
+//! What this node gives of a shard to its next home: records that the store does not have, and replay buffers. Laid out when
+//! the shard is handed over or lost, and given when that node asks. A node that is asked while it still believes to hold
+//! the shard is fenced before it answers: what changes after its records were laid out is acked to nobody, for whether an
+//! answer may leave is asked right before it does. Called by `handover`, `losing`, `loading` and by the peer links; the
+//! asking side is `pulling`.
 
 use std::cmp::Reverse;
 use std::future::ready;
@@ -11,10 +13,11 @@ use futures_util::future::BoxFuture;
 
 use super::Home;
 use super::lease::Event;
-use super::parcels::Sealed;
+use super::parcels::{Piece, Pieces};
 use super::pulling::{Page, Question, read, write};
 use super::record::{LinkState, Record, millis};
 use super::records::Cell;
+use super::salvage;
 use super::shard::Shard;
 use crate::clock;
 use crate::cluster::Correspondent;
@@ -22,9 +25,9 @@ use crate::ids::{Epoch, Owner, SessionId, ShardId};
 
 /// What one answer holds, about: far below what a frame of a link may be.
 const PAGE_BYTES: usize = 256 * 1024;
-/// What may go along of one session. A page holds one such parcel beside the others at most, and a page above what a frame
-/// may be would break the link, with every question on it.
-const PARCEL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What may go along of one session or record. A page holds one such piece beside the others at most, and a page above what
+/// a frame may be would break the link, with every question on it.
+const PIECE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much longer than a lease what is laid out is kept: the next home may have to wait for the lease to run out.
 const KEPT_LONGER_MS: u64 = 2_000;
 /// How far ahead of this node's clock an epoch may be: epochs are ms of the store's clock, and `lease_acquire.lua` grants
@@ -38,30 +41,43 @@ impl Home {
         Arc::new(Ear(Arc::clone(self)))
     }
 
-    /// Takes what the clients of a shard may not have seen out of their mailboxes, for its next home.
-    pub(super) fn lay_out(&self, shard: &Shard, epoch: Epoch, cells: &[Arc<Cell>]) {
+    /// Lays out what the next home of a shard cannot know from the store: records first, for one is worth more than what
+    /// was pushed, then what the clients may not have seen, taken out of their mailboxes, then what this node itself was
+    /// given and has not taken in. Nothing of the shard may be answered any more.
+    pub(super) fn lay_out(&self, shard: &Shard, epoch: Epoch, cells: &[Arc<Cell>], arrived: Pieces) {
         let Some(neighbours) = &self.neighbours else { return };
+        let packed = |cell: &Arc<Cell>| {
+            let body = cell.with_slot(|slot| salvage::pack(slot))?;
+            Some(Piece::Record(cell.player().clone(), body))
+        };
+        let mut pieces: Pieces = cells.iter().filter_map(packed).collect();
+        let records = pieces.len();
         let mut sessions: Vec<_> = cells.iter().filter_map(|cell| cell.read(usefulness)).flatten().collect();
         sessions.sort_unstable_by_key(|(useful, _)| Reverse(*useful));
-        let seal = |(_, session)| Some((session, neighbours.mailboxes.seal(session)?));
-        let mut sealed: Sealed = sessions.into_iter().filter_map(seal).collect();
-        let all = sealed.len();
-        sealed.retain(|(_, parcel)| parcel.bytes() <= PARCEL_BYTES_MAX);
-        let too_heavy = all - sealed.len();
+        let seal = |(_, session)| Some(Piece::Replay(session, neighbours.mailboxes.seal(session)?));
+        pieces.extend(sessions.into_iter().filter_map(seal));
+        pieces.extend(arrived);
+        let all = pieces.len();
+        pieces.retain(|piece| piece.bytes() <= PIECE_BYTES_MAX);
+        let too_heavy = all - pieces.len();
         let until_ms = clock::now().mono_ms + millis(self.settings.lease_ttl) + KEPT_LONGER_MS;
-        let without = too_heavy + self.parcels.lay_out(shard.id(), epoch, sealed, until_ms);
+        let without = too_heavy + self.parcels.lay_out(shard.id(), epoch, pieces, until_ms);
+        tracing::debug!(
+            operation = "lay_out", shard = shard.id().number(), %epoch, records, pieces = all, without
+        );
         if without > 0 {
             tracing::warn!(
-                operation = "drain",
+                operation = "lay_out",
                 shard = shard.id().number(),
-                sessions = without,
-                "more waits for clients than can be handed over: they hear that they missed it"
+                pieces = without,
+                "more is not stored or waits for clients than can be handed over: they hear that it is lost or missed"
             );
         }
     }
 
-    /// Another node, which holds the shard under this epoch, asks for what is here of it.
-    fn give(&self, to: &Owner, shard: u16, epoch: u64) -> Option<Page> {
+    /// Another node, which holds the shard under this epoch, asks for what is here of it; `from` which piece on, if it
+    /// counts them.
+    fn give(&self, to: &Owner, shard: u16, epoch: u64, from: Option<u64>) -> Option<Page> {
         let shard = self.shard(ShardId::numbered(shard)?).ok()?;
         let (asked_under, (_, ours)) = (Epoch::of(epoch), shard.lease());
         if ours > asked_under {
@@ -74,20 +90,27 @@ impl Home {
             );
             return None;
         }
-        // What is laid out is that of a hand-over on its last steps, which need no help.
-        if !self.parcels.has(shard.id())
-            && let Some(held_under) = shard.overtake(asked_under)
-        {
+        // What is laid out is that of a hand-over or a loss on its last steps, which need no help.
+        let is_laid_out = self.parcels.has(shard.id());
+        let held_under = if is_laid_out { None } else { shard.overtake(asked_under) };
+        if let Some(held_under) = held_under {
             tracing::warn!(
                 operation = "pull", shard = shard.id().number(), epoch = %held_under, by = %to,
                 "another node has the shard that was held here"
             );
-            self.lay_out(shard, held_under, &self.records.of_shard(shard));
+            let arrived = self.arrivals.take(shard.id(), held_under).into_pieces();
+            self.lay_out(shard, held_under, &self.records.of_shard(shard), arrived);
+        }
+        let by = (to, asked_under);
+        let (pieces, more) = match from {
+            Some(from) => self.parcels.page_from(shard.id(), by, from, PAGE_BYTES),
+            None => self.parcels.page_once(shard.id(), by, PAGE_BYTES),
+        };
+        // After that: who is told where to go hears to whom it was given.
+        if held_under.is_some() {
             self.tell_keeper(shard.id(), Event::Overtaken { epoch: asked_under });
         }
-        let (sessions, more) = self.parcels.page(shard.id(), asked_under, PAGE_BYTES);
-        let packed = sessions.iter().map(|(session, parcel)| (*session, parcel.packed()));
-        Some(Page::of(packed, more))
+        Some(Page::of(pieces, more))
     }
 }
 
@@ -111,9 +134,13 @@ impl Correspondent for Ear {
     }
 
     fn call(&self, from: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
-        let Some(Question::Pull { shard, epoch }) = read(&body) else { return Box::pin(ready(None)) };
+        let (shard, epoch, piece) = match read(&body) {
+            Some(Question::Pull { shard, epoch }) => (shard, epoch, None),
+            Some(Question::From { shard, epoch, from }) => (shard, epoch, Some(from)),
+            None => return Box::pin(ready(None)),
+        };
         let home = Arc::clone(&self.0);
-        Box::pin(async move { home.give(&from, shard, epoch).map(|page| write(&page)) })
+        Box::pin(async move { home.give(&from, shard, epoch, piece).map(|page| write(&page)) })
     }
 
     fn up(&self, _: &Owner) {

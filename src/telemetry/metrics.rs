@@ -142,14 +142,6 @@ table! {
     /// Always 1; the label `version` tells the build.
     BUILD_INFO: Gauge "hearth_build_info", Count;
 
-    // The process.
-    /// How often the runtime stood still for a second and more.
-    RUNTIME_STALLS: Counter "hearth_runtime_stalls_total", Count;
-    /// How long it stood still, each time.
-    RUNTIME_STALL_SECONDS: Histogram "hearth_runtime_stall_seconds", Seconds, SECONDS;
-    /// Tasks that must live and have not come round for five seconds and more, though they have work.
-    VITAL_TASKS_LATE: Gauge "hearth_vital_tasks_late", Count;
-
     // Gate.
     /// Links that are open, those in their handshake included.
     LINKS_OPEN: Gauge "hearth_links_open", Count;
@@ -237,7 +229,11 @@ table! {
     ROOM_DELIVERIES: Counter "hearth_room_deliveries_total", Count;
     /// Shards taken again, and written anew from memory, because the store lost writes.
     REPAIRS: Counter "hearth_repairs_total", Count;
-    /// Shards of which the home before was asked for replay buffers, by `outcome`: done, late (not all came in time), failed.
+    /// Records that the home before had and the store perhaps had not, by `outcome`: taken, stored (the store had it),
+    /// another (what is stored is of another line, and counts), refused (not to be read, or not ours), late (the shard was
+    /// served by then).
+    SALVAGED_RECORDS: Counter "hearth_salvaged_records_total", Count;
+    /// Shards of which the home before was asked for what the store does not have, by `outcome`: done, late (not all came in time), failed.
     PULLS: Counter "hearth_pulls_total", Count;
     /// Links closed for reading too slowly.
     SLOW_CLOSES: Counter "hearth_slow_closes_total", Count;

@@ -24,5 +24,3 @@ mod rolling;
 mod sabotage;
 mod server;
 mod shapes;
-#[cfg(feature = "sabotage")]
-mod vital;

@@ -34,6 +34,7 @@ mod reviewed;
 mod rooms;
 mod rooms_elsewhere;
 mod routing;
+mod salvaged;
 mod sessions;
 mod shapes;
 mod sight;

@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use hearth::home::placement::node_of;
 use hearth::ids::ShardId;
 
+use crate::harness::bridge::Bridge;
 use crate::harness::nodes::{KEY, SHARDS, node_on, nodes, players_of, served_by};
 use crate::harness::patience::until;
 use crate::harness::player::{Credentials, Player};
@@ -268,32 +268,6 @@ async fn a_node_that_comes_and_goes_gets_and_gives_what_waits_for_its_players_ho
     // It goes again: what waits for those who were never there goes with it.
     assert!(third.stop_gracefully().success());
     all_comes(others).await;
-}
-
-/// Carries connections to an address until it is dropped, which breaks them all.
-struct Bridge {
-    url: String,
-    _traffic: JoinSet<()>,
-}
-
-impl Bridge {
-    async fn to(url: &str) -> Self {
-        let target = url.strip_prefix("redis://").unwrap().to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("redis://{}", listener.local_addr().unwrap());
-        let mut traffic = JoinSet::new();
-        traffic.spawn(async move {
-            let mut carried = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let target = target.clone();
-                carried.spawn(async move {
-                    let mut far = TcpStream::connect(target).await?;
-                    tokio::io::copy_bidirectional(&mut near, &mut far).await
-                });
-            }
-        });
-        Self { url, _traffic: traffic }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -149,6 +149,21 @@ impl Record {
         }
     }
 
+    /// What of the bars its strings do not say: that the store's list of banned players is behind, and that nothing is to
+    /// be remembered.
+    #[must_use]
+    pub fn unsaid(&self) -> (bool, bool) {
+        self.bars.as_ref().map_or((false, false), |bars| (bars.unlisted, bars.erased))
+    }
+
+    /// Says so of a record that was made of its strings.
+    pub fn leaves_unsaid(&mut self, unlisted: bool, erased: bool) {
+        if unlisted || erased {
+            let bars = self.bars_mut();
+            (bars.unlisted, bars.erased) = (unlisted, erased);
+        }
+    }
+
     /// Forgets all of the player but the counters that must not run backwards, and, if asked, the ban.
     pub fn erase(&mut self, ctx: Context<'_>, reason: &EndReason, keeps_ban: bool) -> Vec<Ended> {
         let ended = self.remove_all(self.session_ids(), reason);

@@ -10,9 +10,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::pass::ClusterKey;
 use crate::cluster::{Links, Members};
-use crate::events::{Events, LinkEnd, Status};
+use crate::events::{EndReason, Events, LinkEnd, Status};
+use crate::home::Durability;
+use crate::home::history::Verdict;
 use crate::home::lease::State;
-use crate::home::record::{LoginPolicy, Rules};
+use crate::home::record::state::Patch;
+use crate::home::record::{Context, LoginPolicy, Rules};
+use crate::home::salvage::Salvaged;
 use crate::home::{HomeSettings, Login, Mailboxes, Neighbours, Opened, Parcel};
 use crate::ids::PlayerId;
 use crate::store::{self, ClusterConfig, OpenOptions};
@@ -37,9 +41,9 @@ impl Parcel for Text {
 }
 
 impl Mailboxes for Boxes {
-    fn seal(&self, session: SessionId) -> Option<Box<dyn Parcel>> {
+    fn seal(&self, session: SessionId) -> Option<Arc<dyn Parcel>> {
         let text = self.open.lock().remove(&session)?;
-        Some(Box::new(Text(text)))
+        Some(Arc::new(Text(text)))
     }
     fn take_in(&self, session: SessionId, _: &PlayerId, packed: &[u8]) -> bool {
         self.open.lock().insert(session, Bytes::copy_from_slice(packed));
@@ -125,10 +129,14 @@ impl Node {
         self.shard().serves(clock::now().mono_ms)
     }
 
-    fn is_asked(&self, epoch: Epoch) -> Option<(Vec<SessionId>, bool)> {
-        let page = self.home.give(&Owner::named("node-2#1"), 0, epoch.number())?;
-        let (replays, more) = page.replays(ShardId::FIRST);
-        Some((replays.into_iter().map(|(session, _)| session).collect(), more))
+    fn is_asked(&self, epoch: Epoch) -> Option<Vec<SessionId>> {
+        let page = self.home.give(&Owner::named("node-2#1"), 0, epoch.number(), Some(0))?;
+        let pieces = page.pieces(ShardId::FIRST, self.home.placement);
+        let session = |piece: Piece| match piece {
+            Piece::Replay(session, _) => Some(session),
+            Piece::Record(..) => None,
+        };
+        Some(pieces.into_iter().filter_map(session).collect())
     }
 
     async fn until(&self, is_so: impl Fn(State, Epoch) -> bool) {
@@ -156,16 +164,19 @@ async fn who_is_asked_under_a_higher_epoch_serves_nobody_by_the_time_of_the_answ
     node.home.detach(&ann.cell, ann.session, clock::now());
     let ours = node.shard().last_epoch();
     // Who holds it no later than we do has nothing to ask.
-    assert_eq!(node.is_asked(ours), Some((Vec::new(), false)));
+    assert_eq!(node.is_asked(ours), Some(Vec::new()));
     assert_eq!(node.is_asked(Epoch::of(ours.number() - 1)), None);
     // What no store can have given would fence this home for good, and every later one.
     let possible_ms = || clock::now().unix_ms + AHEAD_MS_MAX;
     assert_eq!(node.is_asked(Epoch::of(possible_ms() + 60_000)), None);
     assert_eq!(node.is_asked(Epoch::of((1 << 53) - 1)), None);
-    assert!(node.home.give(&Owner::named("node-2#1"), 1, above(ours).number()).is_none(), "no such shard");
+    assert!(
+        node.home.give(&Owner::named("node-2#1"), 1, above(ours).number(), None).is_none(),
+        "no such shard"
+    );
     assert!(node.serves() && node.home.has_all_of(ShardId::FIRST));
     // Whoever has a link comes first.
-    assert_eq!(node.is_asked(above(ours)), Some((vec![bea.session, ann.session], false)));
+    assert_eq!(node.is_asked(above(ours)), Some(vec![bea.session, ann.session]));
     assert!(!node.serves());
     // Whatever its own lease says: the keeper says so at every tick.
     node.shard().stand(State::Owned, ours, u64::MAX);
@@ -173,7 +184,7 @@ async fn who_is_asked_under_a_higher_epoch_serves_nobody_by_the_time_of_the_answ
     assert!(!node.home.has_all_of(ShardId::FIRST), "what is refused by its mailboxes is not told here");
     assert!(node.boxes.open.lock().is_empty());
     node.until(|_, epoch| epoch > ours).await;
-    // Each of them is told, and what they had is given once.
+    // Each of them is told.
     let told = async {
         let mut told = Vec::new();
         while told.len() < 2 {
@@ -184,7 +195,9 @@ async fn who_is_asked_under_a_higher_epoch_serves_nobody_by_the_time_of_the_answ
     };
     let told = tokio::time::timeout(Duration::from_secs(10), told).await.expect("in time");
     assert!(told.iter().all(|(_, event)| event.link_end == Some(LinkEnd::Moved)), "{told:?}");
-    assert_eq!(node.is_asked(Epoch::of(possible_ms())).map(|(sessions, _)| sessions), Some(Vec::new()));
+    // Nobody has held the shard since: what was given is their own again, and is given to whoever comes next.
+    node.until(|state, epoch| state == State::Owned && epoch > ours).await;
+    assert_eq!(node.is_asked(Epoch::of(possible_ms())).map(|sessions| sessions.len()), Some(2));
 }
 
 #[tokio::test]
@@ -195,7 +208,7 @@ async fn what_was_laid_out_for_a_home_that_never_came_is_our_own_again() {
     node.home.durable(&ann.cell).await.unwrap();
     node.home.durable(&bea.cell).await.unwrap();
     let cells = [Arc::clone(&ann.cell), Arc::clone(&bea.cell)];
-    node.home.lay_out(node.shard(), ours, &cells);
+    node.home.lay_out(node.shard(), ours, &cells, Pieces::new());
     assert!(node.boxes.open.lock().is_empty() && !node.home.parcels.is_empty());
     // Somebody was about to hold it, and does not.
     node.home.tell_keeper(ShardId::FIRST, Event::Overtaken { epoch: above(ours) });
@@ -209,6 +222,75 @@ async fn what_was_laid_out_for_a_home_that_never_came_is_our_own_again() {
 async fn what_no_frame_of_a_link_can_hold_does_not_go_along() {
     let node = node().await;
     let (ann, bea) = (node.login("ann", "").await, node.login("bea", "b").await);
-    node.boxes.open.lock().insert(ann.session, vec![0; PARCEL_BYTES_MAX + 1].into());
-    assert_eq!(node.is_asked(above(node.shard().last_epoch())), Some((vec![bea.session], false)));
+    node.boxes.open.lock().insert(ann.session, vec![0; PIECE_BYTES_MAX + 1].into());
+    assert_eq!(node.is_asked(above(node.shard().last_epoch())), Some(vec![bea.session]));
+}
+
+fn counts() -> Patch<'static> {
+    Patch { incr: vec![("n", 1)], ..Patch::default() }
+}
+
+#[tokio::test]
+async fn what_is_not_stored_is_given_as_it_was_when_answers_ended_and_comes_back_if_nobody_took_it() {
+    let node = node().await;
+    let (ann, bea) = (node.login("ann", "a").await, node.login("bea", "b").await);
+    let (ours, shard) = (node.shard().last_epoch(), node.shard());
+    // Its store does not answer.
+    let turn = shard.commit_turn.lock().await;
+    let change = |cseq| {
+        let patched =
+            |record: &mut Record, ctx: Context<'_>| record.patch(ctx, ann.session, &counts(), Some(cseq));
+        node.home.apply(&ann.cell, clock::now(), patched).unwrap().stamp
+    };
+    let last = [change(1), change(2)][1];
+    node.home.end(&bea.cell, bea.session, EndReason::Logout, clock::now()).unwrap();
+    let waits = node.home.commit_soon(&ann.cell);
+    let page = node.home.give(&Owner::named("node-2#1"), 0, above(ours).number(), Some(0)).unwrap();
+    // This one nobody is told of, and nobody gets.
+    let unsaid = change(3);
+    let pieces = page.pieces(ShardId::FIRST, node.home.placement);
+    let records = pieces.iter().filter_map(|piece| match piece {
+        Piece::Record(player, body) => Some((player.as_str(), Salvaged::unpack(body, above(ours)).unwrap())),
+        Piece::Replay(..) => None,
+    });
+    let mut records: Vec<_> = records.collect();
+    records.sort_unstable_by_key(|(player, _)| *player);
+    assert_eq!(records.iter().map(|(player, _)| *player).collect::<Vec<_>>(), ["ann", "bea"]);
+    assert_eq!(records[0].1.stamp(), last);
+    assert!(unsaid.version > last.version);
+    assert!(matches!(pieces[0], Piece::Record(..)), "before what was pushed");
+    assert_eq!(waits.await, Ok(Durability::Fenced), "nothing false is said");
+    let told = async {
+        loop {
+            node.events.sessions.filled().await;
+            let mut told = node.events.sessions.take();
+            told.retain(|(session, _)| *session == ann.session);
+            if let Some((_, event)) = told.pop() {
+                return event;
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(10), told).await.expect("in time");
+    assert_eq!(
+        (told.rolled_back, told.link_end),
+        (None, Some(LinkEnd::Moved)),
+        "the next home says what survived"
+    );
+    // The other one never held the shard.
+    node.until(|state, epoch| state == State::Owned && epoch > ours).await;
+    let cell = node.home.find(&PlayerId::parse("ann").unwrap()).unwrap();
+    let cseq = cell.read(|record| {
+        assert_eq!(record.history.judge(record.stamp(), last), Verdict::Reached);
+        record.session(ann.session).map(|session| session.cseq)
+    });
+    assert_eq!(cseq, Some(Some(2)));
+    drop(turn);
+    node.home.durable(&cell).await.unwrap();
+    let gone = async {
+        while node.home.find(&PlayerId::parse("bea").unwrap()).is_some() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("who has logged out stays so");
+    assert!(node.home.records.session(bea.session).is_none());
 }

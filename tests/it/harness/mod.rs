@@ -1,6 +1,8 @@
 //! What the stories are told with: one file an idea. Knows how to start, hurt and end real servers; promises nothing.
 
 #[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod bridge;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
 pub(crate) mod certificates;
 pub(crate) mod detour;
 pub(crate) mod doors;
