@@ -33,16 +33,17 @@ use crate::gate::origin::OriginPolicy;
 use crate::gate::peers::Peers;
 use crate::gate::tls::Certificates;
 use crate::home::record;
-use crate::home::{HandOver, Home, MOVED_WITHIN};
+use crate::home::{Fallen, HandOver, Home, MOVED_WITHIN};
 use crate::hub::Hub;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
 use crate::store::{Formats, Store};
-use crate::tasks::Tasks;
+use crate::tasks::{Cause, Tasks, Vitals};
 use crate::telemetry;
 use crate::telemetry::metrics::Recorded;
+use crate::watchdog::{Late, Watchdog, WatchdogSettings};
 
 /// How long a `durable` ack waits for the store before it is refused.
 const DURABLE_WAIT: Duration = Duration::from_secs(2);
@@ -58,6 +59,12 @@ const LINKS_STOP: Duration = Duration::from_secs(3);
 const FLUSH_STOP: Duration = Duration::from_secs(5);
 /// How long everything else may take to stop.
 const TASKS_STOP: Duration = Duration::from_secs(1);
+/// How long a node that is not to be trusted any more gives other nodes what is here.
+const FALL: Duration = Duration::from_secs(5);
+/// How long that may take in all, before the watchdog ends the process.
+const FALL_MAX: Duration = Duration::from_secs(8);
+/// How long the runtime may take to stop: whatever still hangs in it then is left behind.
+const RUNTIME_STOP: Duration = Duration::from_secs(1);
 /// How long a session that a service made lasts without a `refresh`.
 const CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How often histograms are tidied.
@@ -110,7 +117,7 @@ pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError
         .enable_all()
         .build()
         .map_err(|error| ServeError::Start(error.to_string()))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Before anybody is told that the server is ready: a stop that comes at that moment must be an orderly one.
         let asked_to_stop = AskedToStop::listen()?;
         let house = House::build(settings).await?;
@@ -118,15 +125,30 @@ pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError
             house.announce();
             company(&house.addresses(), &house.company);
         };
-        // A vital task that died leaves nothing to be trusted: the process ends at once, and says nothing more.
-        let superseded = house.live(asked_to_stop, begun).await?;
         let node = house.node.clone();
-        match (house.stop(!superseded).await, superseded) {
-            (false, _) => Err(ServeError::Unflushed),
-            (true, true) => Err(ServeError::Superseded { node }),
-            (true, false) => Ok(()),
+        let why = house.live(asked_to_stop, begun).await;
+        if let Why::Failed(cause) = why {
+            house.fall().await;
+            return Err(ServeError::Failed(cause));
         }
-    })
+        match (house.stop(matches!(why, Why::Asked)).await, why) {
+            (false, _) => Err(ServeError::Unflushed),
+            (true, Why::Superseded) => Err(ServeError::Superseded { node }),
+            (true, _) => Ok(()),
+        }
+    });
+    runtime.shutdown_timeout(RUNTIME_STOP);
+    ended
+}
+
+/// Why the house lives no longer.
+enum Why {
+    /// A signal came.
+    Asked,
+    /// A newer process has this node's name.
+    Superseded,
+    /// Nothing here is to be trusted any more.
+    Failed(Cause),
 }
 
 /// Every room, with the tasks of each floor.
@@ -155,6 +177,9 @@ struct House {
     upper: Tasks,
     /// Home.
     lower: Tasks,
+    /// The runtime's pulse: until the very end.
+    cellar: Tasks,
+    _watchdog: Arc<Watchdog>,
 }
 
 /// Hears SIGTERM and SIGINT from the moment it is made.
@@ -179,9 +204,11 @@ impl House {
         // One statement a room, bottom-up. Metrics come before any room makes its handles.
         let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
         let outside = Outside::from_settings(&settings)?;
-        let Stored { store, shortfalls, cluster, maintenance } = Stored::open(&settings).await?;
+        let vitals = Vitals::default();
+        let [door, links, counter, upper, lower, cellar] = [(); 6].map(|()| Tasks::under(&vitals));
+        let watchdog = watchdog(&settings, &cellar)?;
+        let Stored { store, shortfalls, cluster, maintenance } = Stored::open(&settings, &vitals).await?;
         let events = Arc::new(Events::default());
-        let (door, links, upper, lower) = (Tasks::new(), Tasks::new(), Tasks::new(), Tasks::new());
         let node = settings.node_name(outside.client_addr.port());
         telemetry::logs::name_node(&node);
         let url = client_url(&settings, outside.client_addr);
@@ -252,7 +279,11 @@ impl House {
             KeyLimits::from_settings(&settings.limits),
             maintenance,
             Box::new(move || recorded.render()),
-            condition([door.clone(), upper.clone(), lower.clone()], Arc::clone(&members)),
+            condition(
+                [door.clone(), upper.clone(), lower.clone()],
+                Arc::clone(&members),
+                Arc::clone(&watchdog),
+            ),
             upper.clone(),
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
@@ -266,7 +297,7 @@ impl House {
         if let Some(peers) = outside.peers {
             door.spawn_vital("accept_peers", gate.run_peers(peers, door.clone()));
         }
-        let counter = at_counter(service, outside.services, &upper);
+        at_counter(service, outside.services, &upper, &counter);
         // Last of all: whoever is moved here while others still hold a part finds the doors open.
         let waiting = owned(&settings, &home).await;
         Ok(Self {
@@ -286,6 +317,8 @@ impl House {
             links,
             upper,
             lower,
+            cellar,
+            _watchdog: watchdog,
         })
     }
 
@@ -349,9 +382,9 @@ impl House {
         while self.home.wait_owned(LOOK_AGAIN).await >= self.home.shards_placed().len().max(1) {}
     }
 
-    /// Until a signal comes, a vital task dies, or a newer process has this node's name: says whether that was it.
-    /// `begun` is called once there is something to be served.
-    async fn live(&self, mut asked_to_stop: AskedToStop, begun: impl FnOnce()) -> Result<bool, ServeError> {
+    /// Until a signal comes, a vital task dies, or a newer process has this node's name. `begun` is called once there is
+    /// something to be served.
+    async fn live(&self, mut asked_to_stop: AskedToStop, begun: impl FnOnce()) -> Why {
         let begins = async {
             self.serving().await;
             begun();
@@ -361,13 +394,28 @@ impl House {
             // First of all, so that what has begun is told before a stop.
             biased;
             ended = begins => ended,
-            () = asked_to_stop.asked() => Ok(false),
-            () = self.members.superseded() => Ok(true),
-            () = self.door.failed() => Err(ServeError::TaskDied),
-            () = self.counter.failed() => Err(ServeError::TaskDied),
-            () = self.upper.failed() => Err(ServeError::TaskDied),
-            () = self.lower.failed() => Err(ServeError::TaskDied),
+            cause = self.cellar.vitals().failed() => Why::Failed(cause),
+            () = asked_to_stop.asked() => Why::Asked,
+            () = self.members.superseded() => Why::Superseded,
         }
+    }
+
+    /// A task that must live has died: nothing was answered since, and nothing will be. Links are told to come back, and
+    /// other nodes get what is here, at most for a moment.
+    async fn fall(self) {
+        let falls = self.home.fall(FALL);
+        let (fallen, (), _) = tokio::join!(falls, self.sessions.close_all(), self.door.stop(TASKS_STOP));
+        let Fallen { held, asked_for, stored } = fallen;
+        tracing::error!(
+            operation = "stop",
+            held,
+            asked_for,
+            stored,
+            "ending: a task that must live has died"
+        );
+        // A moment for the last of the goodbyes.
+        self.links.stop(LINKS_STOP).await;
+        let _ = tokio::time::timeout(TASKS_STOP, self.store.close()).await;
     }
 
     /// Gives all shards to the other nodes, if there are any; their players are told where to go, and have a moment for
@@ -418,6 +466,7 @@ impl House {
         if let Err(error) = self.store.close().await {
             tracing::warn!(operation = "stop", status = %error, "the store did not close in order");
         }
+        self.cellar.stop(TASKS_STOP).await;
         all_flushed
     }
 }
@@ -439,13 +488,30 @@ async fn owned(settings: &Settings, home: &Home) -> usize {
 }
 
 /// Begins to answer services, and what that needs from time to time.
-fn at_counter(service: Arc<Service>, listener: TcpListener, upper: &Tasks) -> Tasks {
+fn at_counter(service: Arc<Service>, listener: TcpListener, upper: &Tasks, counter: &Tasks) {
     upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
     upper.spawn_vital("looks", Arc::clone(&service).keep_looking(upper.clone()));
-    let counter = Tasks::new();
     let stopping = counter.clone();
     counter.spawn_vital("service", async move { service::serve(listener, service, &stopping).await });
-    counter
+}
+
+/// Looks from outside whether what must live does, and ends the process if nothing else can.
+fn watchdog(settings: &Settings, tasks: &Tasks) -> Result<Arc<Watchdog>, ServeError> {
+    let settings = WatchdogSettings { patience: settings.watchdog.patience, fall: FALL_MAX };
+    let end = || std::process::exit(i32::from(ending::SOFTWARE));
+    let watchdog = Watchdog::start(settings, tasks, end);
+    #[cfg(feature = "sabotage")]
+    tasks.spawn("sabotage", strike(tasks.clone()));
+    Ok(Arc::new(watchdog.map_err(|error| ServeError::Start(error.to_string()))?))
+}
+
+/// Lets a planted fault out when it is time.
+#[cfg(feature = "sabotage")]
+async fn strike(tasks: Tasks) {
+    let Some(stall) = crate::sabotage::struck().await else { return };
+    for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
+        tasks.spawn("stall", async move { std::thread::sleep(stall) });
+    }
 }
 
 /// What a token on a live link is worth.
@@ -458,12 +524,18 @@ fn token_check(auth: Arc<Authenticator>) -> Box<TokenCheck> {
 }
 
 /// How the process is, by the tasks of its floors; the first floor is the first to stop.
-fn condition(floors: [Tasks; 3], members: Arc<Members>) -> Box<dyn Fn() -> Condition + Send + Sync> {
+fn condition(
+    floors: [Tasks; 3],
+    members: Arc<Members>,
+    watchdog: Arc<Watchdog>,
+) -> Box<dyn Fn() -> Condition + Send + Sync> {
     Box::new(move || {
         if floors.iter().any(Tasks::has_failed) {
             Condition::Failed
         } else if members.drains() || floors.iter().any(Tasks::is_stopping) {
             Condition::Stopping
+        } else if let Some(Late { task, ms }) = watchdog.late().into_iter().next() {
+            Condition::Late { task, ms }
         } else {
             Condition::Well
         }

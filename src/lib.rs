@@ -24,5 +24,6 @@ pub mod session;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+pub mod watchdog;
 pub mod wheel;
 pub mod wire;

@@ -1,6 +1,9 @@
 //! One way to spawn and one way to stop: every task of the house has a name, sees the same stop signal and is
 //! waited for. Called by every room that owns a task; `app` stops them. Never holds work itself.
 
+mod vitals;
+
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +13,34 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use vitals::{Cause, Pulse, Vitals, beat, rest};
+
 /// The tasks of one stage of the house; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     running: Arc<Mutex<Vec<(&'static str, usize)>>>,
-    fatal: CancellationToken,
+    vitals: Vitals,
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks").field("running", &*self.running.lock()).finish_non_exhaustive()
+    }
 }
 
 impl Tasks {
-    /// No task yet.
+    /// No task yet, and an alarm of its own.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No task yet; those that must live are among these.
+    #[must_use]
+    pub fn under(vitals: &Vitals) -> Self {
+        Self { vitals: vitals.clone(), ..Self::default() }
     }
 
     /// Starts a task that may end when it likes: a link, a handshake.
@@ -37,18 +54,29 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task.map(move |()| drop(guard))));
     }
 
+    /// Starts a task that may end when it likes and must not panic: if it does, [`Tasks::failed`] says so. For those of
+    /// whom others believe that they are still there.
+    pub fn spawn_sound<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn(name, self.vitals.guard(name, task));
+    }
+
     /// Starts a task that must live until the house stops: if it panics or ends early, [`Tasks::failed`] says so
-    /// and the process must give no more answers.
+    /// and the process must give no more answers. Its loop says [`beat`] and [`rest`], or nobody sees it hang.
     pub fn spawn_vital<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (stop, fatal) = (self.stop.clone(), self.fatal.clone());
-        self.spawn(name, async move {
-            let alarm = Alarm { name, stop, fatal };
-            task.await;
-            drop(alarm);
-        });
+        let stop = self.stop.clone();
+        self.spawn(name, self.vitals.watch(name, move || stop.is_cancelled(), task));
+    }
+
+    /// All that must live, whichever stage it is of.
+    #[must_use]
+    pub const fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// Resolves when the tasks are asked to stop.
@@ -62,15 +90,15 @@ impl Tasks {
         self.stop.is_cancelled()
     }
 
-    /// Resolves when a vital task has died.
+    /// Resolves when a vital task has died, of this stage or another one of the house.
     pub async fn failed(&self) {
-        self.fatal.cancelled().await;
+        self.vitals.failed().await;
     }
 
     /// Whether a vital task has died: from then on nothing may be answered.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.fatal.is_cancelled()
+        self.vitals.has_failed()
     }
 
     /// Asks all tasks to stop and waits, at most `deadline`; the names of those that are late are logged and returned.
@@ -112,22 +140,6 @@ impl Drop for Running {
     }
 }
 
-/// Says that a vital task died, also when it unwound.
-struct Alarm {
-    name: &'static str,
-    stop: CancellationToken,
-    fatal: CancellationToken,
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if !self.stop.is_cancelled() {
-            tracing::error!(operation = "task", task = self.name, "a task that must live has ended");
-            self.fatal.cancel();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,7 +149,30 @@ mod tests {
         let tasks = Tasks::new();
         tasks.spawn_vital("flush", async { panic!("planted") });
         tokio::time::timeout(Duration::from_secs(5), tasks.failed()).await.expect("the alarm");
-        assert!(tasks.has_failed());
+        assert_eq!(tasks.vitals().cause(), Some(Cause::Ended("flush")));
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_that_ends_is_noticed_by_every_stage_of_its_house_and_one_that_is_stopped_is_not() {
+        let vitals = Vitals::default();
+        let (upper, lower) = (Tasks::under(&vitals), Tasks::under(&vitals));
+        let stopping = upper.clone();
+        upper.spawn_vital("notices", async move { stopping.stopping().await });
+        assert!(upper.stop(Duration::from_secs(5)).await.is_empty());
+        assert!(!lower.has_failed());
+        lower.spawn_vital("keeper", async {});
+        tokio::time::timeout(Duration::from_secs(5), upper.failed()).await.expect("the alarm");
+        assert!(!Tasks::new().has_failed());
+    }
+
+    #[tokio::test]
+    async fn a_sound_task_may_end_and_not_panic() {
+        let tasks = Tasks::new();
+        tasks.spawn_sound("peer_link", async {});
+        tasks.stop(Duration::from_secs(5)).await;
+        assert!(!tasks.has_failed());
+        tasks.spawn_sound("peer_link", async { panic!("planted") });
+        tokio::time::timeout(Duration::from_secs(5), tasks.failed()).await.expect("the alarm");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,10 @@ use std::net::SocketAddr;
 use crate::cluster::JoinError;
 use crate::files;
 use crate::store::{OpenError, StoreError};
+use crate::tasks::Cause;
+
+/// A bug of ours: sysexits' EX_SOFTWARE. Whoever supervises the process starts it again.
+pub(super) const SOFTWARE: u8 = 70;
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +58,9 @@ pub enum ServeError {
         "stopped, but the store has not taken all changes: what was acked `applied` last is lost, and will be told"
     )]
     Unflushed,
-    /// A task that must live has ended.
-    #[error("a task that must live has ended; the log names it")]
-    TaskDied,
+    /// What must live does not.
+    #[error("{0}: that is a bug, please report it with the log; the server is to be started again")]
+    Failed(Cause),
 }
 
 impl ServeError {
@@ -75,7 +79,7 @@ impl ServeError {
             | Self::StoreSilent(_)
             | Self::Shortfall(_)
             | Self::Unflushed => 69,
-            Self::Start(_) | Self::TaskDied => 70,
+            Self::Start(_) | Self::Failed(_) => SOFTWARE,
         }
     }
 }

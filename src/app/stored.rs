@@ -14,7 +14,7 @@ use crate::home::record;
 use crate::ids::Owner;
 use crate::maintenance::{Closed, Maintenance};
 use crate::store::{self, Agreed, ClusterConfig, OpenOptions, Shortfall, Stance, Store, StoreError};
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, Vitals};
 
 /// All of it.
 pub(super) struct Stored {
@@ -25,8 +25,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) async fn open(settings: &Settings) -> Result<Self, ServeError> {
-        let store = open_store(settings).await?;
+    pub(super) async fn open(settings: &Settings, vitals: &Vitals) -> Result<Self, ServeError> {
+        let store = open_store(settings, vitals).await?;
         let shortfalls = checked_shortfalls(settings, &store).await?;
         let cluster = agreed_cluster(settings, &store).await?;
         let maintenance = Arc::new(stored_maintenance(&store).await?);
@@ -47,8 +47,9 @@ pub(super) async fn join(
     Members::join(settings::member_settings(settings), me, Arc::clone(store), tasks).await
 }
 
-async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
-    Ok(store::open(&url(settings), options(settings)?).await?)
+async fn open_store(settings: &Settings, vitals: &Vitals) -> Result<Arc<dyn Store>, ServeError> {
+    let options = OpenOptions { vitals: vitals.clone(), ..options(settings)? };
+    Ok(store::open(&url(settings), options).await?)
 }
 
 /// What is wrong with how the store is named, as far as that can be told without asking anybody.
@@ -72,6 +73,7 @@ fn options(settings: &Settings) -> Result<OpenOptions, ServeError> {
         response_deadline: settings.redis.response_timeout,
         replicated_to: settings.redis.replicated_to,
         redis_ca_pem: ca_file.map(read_authority).transpose()?,
+        ..OpenOptions::default()
     })
 }
 

@@ -25,7 +25,7 @@ use super::reach::{News, Reach, Unreached};
 use super::{Member, Members, Snapshot};
 use crate::clock::millis;
 use crate::ids::Owner;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// Before a link is dialled again: twice as long each time, and ± 20 %.
 const REDIAL_MIN: Duration = Duration::from_millis(50);
@@ -204,7 +204,7 @@ impl Links {
             return;
         }
         let links = Arc::clone(self);
-        self.tasks.spawn("peer_link", async move {
+        self.tasks.spawn_sound("peer_link", async move {
             let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
             links.serve(from, ws).await;
         });
@@ -216,6 +216,7 @@ impl Links {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            tasks::beat();
             let snapshot = changes.borrow_and_update().clone();
             for seen in snapshot.seen() {
                 let owner = &seen.member.owner;
@@ -224,7 +225,7 @@ impl Links {
                 let is_ours = owner != self.members.me() && is_dialled && seen.member.says.peer.is_some();
                 if is_ours && self.dialling.lock().insert(owner.clone(), ()).is_none() {
                     let (links, owner) = (Arc::clone(&self), owner.clone());
-                    self.tasks.spawn("peer_dial", links.keep_dialling(owner));
+                    self.tasks.spawn_sound("peer_dial", links.keep_dialling(owner));
                 }
             }
             self.tell_reach(&snapshot);
@@ -232,7 +233,10 @@ impl Links {
                 biased;
                 () = self.tasks.stopping() => return,
                 _ = looks.tick() => {}
-                changed = changes.changed() => if changed.is_err() { return self.tasks.stopping().await },
+                changed = changes.changed() => if changed.is_err() {
+                    tasks::rest();
+                    return self.tasks.stopping().await;
+                },
             }
         }
     }

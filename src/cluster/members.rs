@@ -15,7 +15,7 @@ use super::snapshot::Changes;
 use crate::clock::{self, millis};
 use crate::ids::Owner;
 use crate::store::{Beat, Formats, Heartbeat, Holds, Member, Says, Seen, Store, StoreError};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// The longest between two heartbeats.
 const BEAT_MAX: Duration = Duration::from_secs(1);
@@ -180,6 +180,14 @@ impl Members {
         self.hurry.notify_one();
     }
 
+    /// The same, and the others have been told when it returns, if the store could be told.
+    pub async fn say_drains(&self) {
+        self.drain();
+        if let Err(error) = self.store.heartbeat(self.heartbeat()).await {
+            tracing::warn!(operation = "members", status = %error, "the others are not told that this node leaves");
+        }
+    }
+
     /// Says that this node has left, once all can have heard that it is about to: who is gone and has not said so is
     /// waited for. Its tasks must have ended, or the next heartbeat takes it back.
     ///
@@ -233,17 +241,19 @@ impl Members {
         }
     }
 
-    async fn run(self: Arc<Self>, tasks: Tasks) {
+    async fn run(self: Arc<Self>, stop: Tasks) {
         let mut ticks = tokio::time::interval(self.settings.beat());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_heard = true;
         loop {
+            tasks::rest();
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 () = self.hurry.notified() => {}
                 _ = ticks.tick() => {}
             }
+            tasks::beat();
             let trouble = match self.store.heartbeat(self.heartbeat()).await {
                 Ok(Beat::Members(seen)) => {
                     self.hear(seen);
@@ -252,7 +262,8 @@ impl Members {
                 Ok(Beat::Superseded { by }) => {
                     tracing::error!(operation = "members", %by, "a newer process has this node's name: this one ends");
                     self.superseded.cancel();
-                    return tasks.stopping().await;
+                    tasks::rest();
+                    return stop.stopping().await;
                 }
                 Ok(Beat::Full) => Some("the cluster is full".to_owned()),
                 Err(error) => Some(error.to_string()),

@@ -20,6 +20,7 @@ use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{
     Auth, Cluster, Home, Limits, Link, Log, Presence, Redis, Rooms, ServiceAuth, Session, Settings, Tls,
+    Watchdog,
 };
 pub use values::{AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, RoomGrant, Secret, StoreTarget};
 

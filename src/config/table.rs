@@ -115,6 +115,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Presence::ROWS,
     &Rooms::ROWS,
     &Home::ROWS,
+    &Watchdog::ROWS,
     &Redis::ROWS,
     &Limits::ROWS,
     &Log::ROWS,
@@ -174,6 +175,7 @@ section! {
         presence: Presence,
         rooms: Rooms,
         home: Home,
+        watchdog: Watchdog,
         redis: Redis,
         limits: Limits,
         log: Log,
@@ -366,6 +368,16 @@ section! {
         meta_keys_max: usize = "meta_keys_max" => 16, 0..=64;
         /// Messages of one room that wait to be told, of what players of one node have said. Above it: `overloaded`.
         messages_waiting_max: usize = "messages_waiting_max" => 256, 1..=65_536;
+    }
+}
+
+section! {
+    /// What happens when the server itself hangs.
+    Watchdog ["watchdog"] {
+        /// How long the runtime may stand still before the process ends with exit code 70, so that whoever supervises it
+        /// starts it again; a single task that must live may hang three times as long. That something hangs is told in the
+        /// log after a second, and in `/readyz` after five. 0: it is only told.
+        patience: Duration = "patience_ms" => 10_000, 0..=600_000;
     }
 }
 

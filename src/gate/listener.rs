@@ -23,7 +23,7 @@ use crate::clock;
 use crate::limits::AddressLimits;
 use crate::maintenance::Maintenance;
 use crate::session::{LinkSocket, Sessions};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::telemetry::metrics;
 
 /// How long to wait when the system has no descriptor left.
@@ -72,8 +72,8 @@ pub fn bind(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 
 impl Gate {
     /// Accepts until asked to stop.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
-        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, tasks.clone());
+    pub async fn run(self: Arc<Self>, listener: TcpListener, stop: Tasks) {
+        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, stop.clone());
         let failures =
             metrics::HANDSHAKE_FAILURES.by("reason", &["links_max", "connect_rate", "accept"], &[]);
         let mut forget = tokio::time::interval(FORGET_EVERY);
@@ -83,15 +83,17 @@ impl Gate {
                 let place = crowd.place().await;
                 listener.accept().await.map(|(stream, peer)| (stream, peer.ip().to_canonical(), place))
             };
+            tasks::rest();
             let accepted = tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 _ = forget.tick() => {
                     self.addresses.forget_quiet(clock::now());
                     continue;
                 }
                 accepted = accepted => accepted,
             };
+            tasks::beat();
             match accepted {
                 Ok((stream, ip, place)) => {
                     is_exhausted = false;

@@ -21,7 +21,7 @@ use crate::cluster::dial::{
 use crate::cluster::pass::ClusterKey;
 use crate::cluster::{Links, PEER_SUBPROTOCOL};
 use crate::ids::{Owner, ShardId};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::telemetry::metrics;
 
 /// What the peer port needs to know.
@@ -45,19 +45,21 @@ enum Comes {
 
 impl Gate {
     /// Accepts other nodes until asked to stop.
-    pub async fn run_peers(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
-        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, tasks.clone());
+    pub async fn run_peers(self: Arc<Self>, listener: TcpListener, stop: Tasks) {
+        let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, stop.clone());
         let mut is_exhausted = false;
         loop {
             let accepted = async {
                 let place = crowd.place().await;
                 listener.accept().await.map(|(stream, _)| (stream, place))
             };
+            tasks::rest();
             let accepted = tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 accepted = accepted => accepted,
             };
+            tasks::beat();
             match accepted {
                 Ok((stream, place)) => {
                     is_exhausted = false;

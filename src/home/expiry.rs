@@ -12,6 +12,7 @@ use super::Home;
 use super::record::millis;
 use super::records::Cell;
 use crate::clock::{self, Now};
+use crate::tasks;
 use crate::wheel::Wheel;
 
 /// How coarse the wheel is: sessions end at most this late (the promise is exact to the second).
@@ -78,6 +79,7 @@ impl Home {
         let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            tasks::beat();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
@@ -106,6 +108,7 @@ impl Home {
                         }
                     }
                     // Thousands may be due in one second: others run in between.
+                    tasks::beat();
                     tokio::task::yield_now().await;
                 }
             }

@@ -20,6 +20,7 @@ use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
 use crate::ids::ShardId;
 use crate::store::{COMMIT_BYTES_MAX, Commit, CommitRecord, Committed, StoreError};
+use crate::tasks;
 
 /// How long a shard waits after an outcome that is unknown.
 const RETRY_MS: u64 = 100;
@@ -64,11 +65,16 @@ impl Home {
         let (mut flights, mut records) = (FuturesUnordered::<BoxFuture<'static, Landed>>::new(), 0);
         loop {
             let who = self.who_may_go(records);
+            tasks::rest();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
-                Some(landed) = flights.next() => records -= self.land(landed),
+                Some(landed) = flights.next() => {
+                    tasks::beat();
+                    records -= self.land(landed);
+                }
                 () = self.agenda.wait(who.unwrap_or(Who::Urgent)), if who.is_some() => {
+                    tasks::beat();
                     // One flight, and then again through the select, which is what sends it.
                     if let Some((flight, loaded)) = self.take_off(records) {
                         flights.push(flight);

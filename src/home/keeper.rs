@@ -21,6 +21,7 @@ use crate::clock;
 use crate::cluster::Holds;
 use crate::ids::{Epoch, ShardId};
 use crate::store::{AcquireRequest, COMMIT_RECORDS_MAX, Reach, Renewed, StoreError};
+use crate::tasks;
 
 /// How often the machines tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -79,9 +80,12 @@ impl Home {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            tasks::beat();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return keeper.tell(true),
+                // Nothing is renewed that is about to be given back.
+                () = self.tasks.failed() => return keeper.tell(true),
                 // Bad news first: a tick must not let a shard answer that a batch has found lost.
                 Some((shard, event)) = reports.recv() => keeper.step(usize::from(shard.number()), event),
                 _ = ticks.tick() => keeper.tick(),

@@ -4,6 +4,7 @@
 //! is away (`accord`), and a moment at a time.
 
 use crate::ids::Epoch;
+use crate::sabotage::{self, Guard};
 use crate::store::{Acquired, Grant, Renewed};
 
 /// How long to wait before asking again after a failure.
@@ -435,7 +436,8 @@ impl Lease {
     }
 
     fn extend(&mut self, sent_at_ms: u64, jitter: f64) {
-        self.valid_until_ms = sent_at_ms.saturating_add(self.ttl_ms / 6 * 5);
+        let valid_ms = if sabotage::is_off(Guard::Validity) { u64::MAX } else { self.ttl_ms / 6 * 5 };
+        self.valid_until_ms = sent_at_ms.saturating_add(valid_ms);
         self.next_call_ms = sent_at_ms.saturating_add(spread(self.ttl_ms / 3, jitter));
     }
 }

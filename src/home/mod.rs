@@ -20,6 +20,7 @@ mod blind;
 mod entering;
 mod erasure;
 mod expiry;
+mod falling;
 mod faults;
 mod flush;
 mod handover;
@@ -56,6 +57,7 @@ use crate::tasks::Tasks;
 pub use barring::Barred;
 pub use entering::Entering;
 pub use erasure::BanAtErasure;
+pub use falling::Fallen;
 pub use handover::MOVED_WITHIN;
 pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
@@ -240,6 +242,7 @@ impl Home {
             faults: faults::Faults::default(),
             tasks: tasks.clone(),
         });
+        home.silenced_with(&tasks);
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
         tasks.spawn_vital("expiry", Arc::clone(&home).run_expiry());
         tasks.spawn_vital("seen", Arc::clone(&home).run_seen());
@@ -477,7 +480,8 @@ impl Home {
     /// means that the keeper is stuck; then the flush task's next try reports again. Says whether it was told.
     fn tell_keeper(&self, shard: ShardId, event: lease::Event) -> bool {
         let is_told = self.reports.try_send((shard, event)).is_ok();
-        if !is_told {
+        // A keeper that is gone for good is told about once, and not here.
+        if !is_told && !self.tasks.has_failed() {
             tracing::warn!(operation = "keeper", shard = shard.number(), "the keeper is behind");
         }
         is_told

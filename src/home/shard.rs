@@ -14,6 +14,7 @@ use super::agenda::Agenda;
 use super::lease::State;
 use super::records::Cell;
 use crate::ids::{Epoch, FlushSeq, Generation, ShardId, Version};
+use crate::sabotage::{self, Guard};
 use crate::store::{Grant, Reach};
 
 /// What every commit of a shard carries.
@@ -63,6 +64,8 @@ struct Standing {
     epoch: Epoch,
     /// The highest epoch under which another node is known to hold it.
     overtaken_by: Epoch,
+    /// Nothing may leave any more, whatever the lease says.
+    is_silenced: bool,
 }
 
 /// Why what is acked is provisional: bits of one byte, so that an ack looks at one.
@@ -116,7 +119,12 @@ impl Shard {
         Self {
             id,
             serving_until_ms: AtomicU64::new(0),
-            lease: Mutex::new(Standing { state: State::Free, epoch: Epoch::ZERO, overtaken_by: Epoch::ZERO }),
+            lease: Mutex::new(Standing {
+                state: State::Free,
+                epoch: Epoch::ZERO,
+                overtaken_by: Epoch::ZERO,
+                is_silenced: false,
+            }),
             fence: Mutex::new(None),
             last_epoch: AtomicU64::new(Epoch::ZERO.number()),
             dirty: Mutex::default(),
@@ -162,7 +170,21 @@ impl Shard {
         let mut standing = self.lease.lock();
         (standing.state, standing.epoch) = (state, epoch);
         self.set_trouble(trouble::LOCAL, state == State::Local);
-        self.serve_until(if standing.overtaken_by > epoch { 0 } else { serving_until_ms });
+        let may_serve = standing.overtaken_by <= epoch && !standing.is_silenced;
+        self.serve_until(if may_serve { serving_until_ms } else { 0 });
+    }
+
+    /// Nothing leaves any more from here on, for good: this process is not to be trusted.
+    pub(super) fn silence(&self) {
+        let mut standing = self.lease.lock();
+        standing.is_silenced = true;
+        self.serve_until(0);
+    }
+
+    /// Whether another node is known to hold it.
+    pub(super) fn is_overtaken(&self) -> bool {
+        let standing = self.lease.lock();
+        standing.overtaken_by > standing.epoch
     }
 
     /// Another node holds it under this epoch. When this returns nothing leaves any more that was not on its way, and
@@ -170,7 +192,7 @@ impl Shard {
     pub(super) fn overtake(&self, epoch: Epoch) -> Option<Epoch> {
         let mut standing = self.lease.lock();
         let ours = self.fence()?.epoch;
-        if ours >= epoch {
+        if ours >= epoch || sabotage::is_off(Guard::PullFencesFirst) {
             return None;
         }
         standing.overtaken_by = standing.overtaken_by.max(epoch);
@@ -513,5 +535,29 @@ mod tests {
         assert_eq!(shard.serving(1_000), Serving::Paused, "its time is up, whoever has noticed");
         shard.stand(State::Draining, Epoch::of(7), 0);
         assert_eq!(shard.serving(1_000), Serving::Normal);
+    }
+
+    #[test]
+    fn a_silenced_shard_never_serves_again_and_is_given_to_whoever_asks() {
+        let shard = Shard::new(ShardId::FIRST, Arc::new(Agenda::new(1, Duration::from_secs(1))));
+        let (generation, flush_seq, version_max) = Default::default();
+        let epoch = Epoch::of(7);
+        shard.set_fence(Some(Fence {
+            epoch,
+            generation,
+            flush_seq,
+            flush_seq_acked: flush_seq,
+            version_max,
+        }));
+        shard.stand(State::Owned, epoch, 5_000);
+        assert!(shard.serves(4_999));
+        shard.silence();
+        assert!(!shard.serves(0));
+        shard.stand(State::Owned, epoch, 9_000);
+        assert!(!shard.serves(0) && !shard.is_overtaken());
+        assert_eq!(shard.overtake(Epoch::of(8)), Some(epoch));
+        assert!(shard.is_overtaken());
+        shard.stand(State::Owned, Epoch::of(9), 20_000);
+        assert!(!shard.serves(0), "not under a newer epoch either");
     }
 }

@@ -22,7 +22,7 @@ pub use push::{Push, PushKind, RoomWord};
 
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::telemetry::metrics::{LINKS_OPEN, SLOW_CLOSES};
 use crate::wheel::Wheel;
 
@@ -213,13 +213,14 @@ impl Hub {
         silence.min(now_ms.saturating_add(self.slow_max_ms())).max(now_ms + 1)
     }
 
-    async fn run_pulse(self: Arc<Self>, tasks: &Tasks) {
+    async fn run_pulse(self: Arc<Self>, stop: &Tasks) {
         let mut ticks = tokio::time::interval(Duration::from_millis(PULSE_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            tasks::beat();
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 _ = ticks.tick() => {}
             }
             loop {
@@ -233,6 +234,7 @@ impl Hub {
                         self.look_at(&mailbox, link, now_ms);
                     }
                 }
+                tasks::beat();
                 tokio::task::yield_now().await;
             }
         }

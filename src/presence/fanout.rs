@@ -15,7 +15,7 @@ use super::Presence;
 use crate::events::{PresenceView, Status};
 use crate::hub::{Push, PushKind, Wakes};
 use crate::ids::PlayerId;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// Pushes after which others get a turn.
 const TURN: usize = 2_000;
@@ -23,7 +23,7 @@ const TURN: usize = 2_000;
 const WAKES_MAX: usize = 16_384;
 
 impl Presence {
-    pub(super) async fn run(self: Arc<Self>, tasks: &Tasks) {
+    pub(super) async fn run(self: Arc<Self>, stop: &Tasks) {
         let mut tick_at = None::<Instant>;
         loop {
             let tick = async {
@@ -32,10 +32,12 @@ impl Presence {
                     None => pending().await,
                 }
             };
+            tasks::rest();
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 () = tick => {
+                    tasks::beat();
                     tick_at = None;
                     let changes = self.events.presence.take();
                     // Other nodes first: they have watchers of their own to tell.
@@ -46,7 +48,10 @@ impl Presence {
                     tick_at = Some(Instant::now() + self.tick);
                 }
                 // They have waited for a tick where they come from.
-                arrived = self.arrived() => self.tell_all(arrived).await,
+                arrived = self.arrived() => {
+                    tasks::beat();
+                    self.tell_all(arrived).await;
+                }
             }
         }
     }
@@ -85,6 +90,7 @@ impl Presence {
             if wakes.len() > WAKES_MAX {
                 wakes.wake();
             }
+            tasks::beat();
             tokio::task::yield_now().await;
         }
     }

@@ -21,7 +21,7 @@ use crate::cluster::{Correspondent, Links, Topic};
 use crate::events::{Coalescing, PresenceView};
 use crate::hub::Hub;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// How often this node looks which shards it serves, and whom its sessions watch: how long at most until others know.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -73,15 +73,16 @@ impl Peers {
     }
 
     /// Keeps the others told until the tasks stop.
-    pub(super) async fn run(self: Arc<Self>, tasks: Tasks) {
+    pub(super) async fn run(self: Arc<Self>, stop: Tasks) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut compares = tokio::time::interval(COMPARE_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         compares.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            tasks::beat();
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 _ = looks.tick() => {
                     let begun = self.tell_serving();
                     self.catch_up(&begun);

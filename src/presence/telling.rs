@@ -17,7 +17,7 @@ use super::rooms::{NoHome, Rooms, Seated};
 use super::roster::{Diff, Member, Page};
 use crate::hub::{Mailbox, Push, PushKind, RoomWord};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// What keeps a meta small.
 const META_KEY_BYTES_MAX: usize = protocol::limits::META_KEY_BYTES_MAX;
@@ -25,7 +25,7 @@ const META_KEY_BYTES_MAX: usize = protocol::limits::META_KEY_BYTES_MAX;
 const TURN: usize = 2_000;
 
 impl Rooms {
-    pub(super) async fn run(self: Arc<Self>, tasks: &Tasks) {
+    pub(super) async fn run(self: Arc<Self>, stop: &Tasks) {
         let mut tick_at = None::<Instant>;
         loop {
             let tick = async {
@@ -34,10 +34,12 @@ impl Rooms {
                     None => pending().await,
                 }
             };
+            tasks::rest();
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 () = self.speaking.filled() => {
+                    tasks::beat();
                     for (room, ()) in self.speaking.take() {
                         self.tell(&room).await;
                     }
@@ -45,6 +47,7 @@ impl Rooms {
                 () = tick => {}
                 () = self.changed(), if tick_at.is_none() => {}
             }
+            tasks::beat();
             // After talk, too: who talks without a pause must not hold back what has changed.
             let now = Instant::now();
             match tick_at {
@@ -134,6 +137,7 @@ impl Rooms {
                     self.hub.push_to(mailbox, push);
                 }
             }
+            tasks::beat();
             tokio::task::yield_now().await;
         }
     }

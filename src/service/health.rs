@@ -61,7 +61,9 @@ struct ShardsReadiness {
 /// `GET /healthz`
 pub(super) async fn healthz(State(service): State<Arc<Service>>) -> Response {
     match (service.condition)() {
-        Condition::Well | Condition::Stopping => Json(json!({ "status": "ok" })).into_response(),
+        Condition::Well | Condition::Stopping | Condition::Late { .. } => {
+            Json(json!({ "status": "ok" })).into_response()
+        }
         Condition::Failed => failed().into_response(),
     }
 }
@@ -77,6 +79,9 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
     match (service.condition)() {
         Condition::Well => {}
         Condition::Stopping => readiness.reasons.push("the node is stopping".to_owned()),
+        Condition::Late { task, ms } => {
+            readiness.reasons.push(format!("the task {task} has not come round for {} s", ms / 1_000));
+        }
         Condition::Failed => readiness.reasons.push("a vital part of this node has failed".to_owned()),
     }
     readiness.ready = readiness.reasons.is_empty();

@@ -85,6 +85,13 @@ pub enum Condition {
     Well,
     /// It has been asked to stop, and still answers.
     Stopping,
+    /// It serves, but a task that must live does not come round.
+    Late {
+        /// Its name.
+        task: &'static str,
+        /// For how long.
+        ms: u64,
+    },
     /// A vital task has died: nothing may be answered.
     Failed,
 }

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use super::{Service, router};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// Connections at a time; further ones wait in the kernel's backlog. Services keep few and use them long.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -25,9 +25,9 @@ const IDLE_MAX: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API until the tasks are asked to stop and the calls under way are answered.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: &Tasks) {
-    let stopping = tasks.clone();
-    let listener = Capped { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: &Tasks) {
+    let stopping = stop.clone();
+    let listener = Capped { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), is_exhausted: false };
     let serving = axum::serve(listener, router(service))
         .with_graceful_shutdown(async move { stopping.stopping().await });
     if let Err(error) = serving.await {
@@ -39,6 +39,8 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: &Tasks) 
 struct Capped {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    /// The last one was not accepted, and that was said.
+    is_exhausted: bool,
 }
 
 impl Listener for Capped {
@@ -47,14 +49,23 @@ impl Listener for Capped {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
+            tasks::rest();
             // The semaphore is never closed.
             let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
                 return std::future::pending().await;
             };
-            match self.listener.accept().await {
-                Ok((stream, peer)) => return (Connection::new(stream, permit), peer),
+            tasks::rest();
+            let accepted = self.listener.accept().await;
+            tasks::beat();
+            match accepted {
+                Ok((stream, peer)) => {
+                    self.is_exhausted = false;
+                    return (Connection::new(stream, permit), peer);
+                }
                 Err(error) => {
-                    tracing::warn!(operation = "service", status = %error, "a connection was not accepted");
+                    if !std::mem::replace(&mut self.is_exhausted, true) {
+                        tracing::warn!(operation = "service", status = %error, "cannot accept");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -17,6 +17,7 @@ use crate::events::{EndReason, LinkEnd, SessionEvent};
 use crate::home::Serving;
 use crate::hub::{Closing, Control, Mailbox, Mode};
 use crate::ids::{PlayerId, SessionId, ShardId};
+use crate::tasks;
 
 /// How often `durable` is told at most.
 const DURABLE_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +36,7 @@ impl Sessions {
         durable.set_missed_tick_behavior(MissedTickBehavior::Delay);
         mode.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            tasks::beat();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,

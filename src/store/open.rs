@@ -13,6 +13,7 @@ use super::embedded::EmbeddedStore;
 use super::layout::ClusterNameError;
 use super::redis::RedisStore;
 use super::{Store, StoreError};
+use crate::tasks::Vitals;
 
 /// How a store is opened, besides its URL.
 #[derive(Debug, Clone)]
@@ -28,10 +29,13 @@ pub struct OpenOptions {
     pub replicated_to: u32,
     /// The certificate authority of a `rediss://` server, PEM, where it is not one that everybody trusts.
     pub redis_ca_pem: Option<Vec<u8>>,
+    /// Who is told if the store's own tasks or its thread die.
+    pub vitals: Vitals,
 }
 
 impl Default for OpenOptions {
-    /// No cluster name; one second to connect, one second to answer; one replica; the well-known certificate authorities.
+    /// No cluster name; one second to connect, one second to answer; one replica; the well-known certificate authorities; nobody is
+    /// told.
     fn default() -> Self {
         Self {
             cluster: String::new(),
@@ -39,6 +43,7 @@ impl Default for OpenOptions {
             response_deadline: Duration::from_secs(1),
             replicated_to: 1,
             redis_ca_pem: None,
+            vitals: Vitals::default(),
         }
     }
 }
@@ -147,7 +152,7 @@ fn in_process(pid: &str) -> String {
 /// [`OpenError`]; nothing stays open then.
 pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
     match kind_of(url)? {
-        Kind::Embedded(dir) => open_embedded(dir).await,
+        Kind::Embedded(dir) => open_embedded(dir, options.vitals).await,
         Kind::Redis => Ok(Arc::new(RedisStore::open(url, &options).await?)),
     }
 }
@@ -192,9 +197,9 @@ fn kind_of(url: &str) -> Result<Kind<'_>, OpenError> {
     }
 }
 
-async fn open_embedded(dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
+async fn open_embedded(dir: &Path, vitals: Vitals) -> Result<Arc<dyn Store>, OpenError> {
     let owned = dir.to_owned();
-    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&owned));
+    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open_under(&owned, vitals));
     match opening.await {
         Ok(opened) => Ok(Arc::new(opened?)),
         // redb trusts a file that was closed in order, and panics where such a file was altered.

@@ -142,6 +142,14 @@ table! {
     /// Always 1; the label `version` tells the build.
     BUILD_INFO: Gauge "hearth_build_info", Count;
 
+    // The process.
+    /// How often the runtime stood still for a second and more.
+    RUNTIME_STALLS: Counter "hearth_runtime_stalls_total", Count;
+    /// How long it stood still, each time.
+    RUNTIME_STALL_SECONDS: Histogram "hearth_runtime_stall_seconds", Seconds, SECONDS;
+    /// Tasks that must live and have not come round for five seconds and more, though they have work.
+    VITAL_TASKS_LATE: Gauge "hearth_vital_tasks_late", Count;
+
     // Gate.
     /// Links that are open, those in their handshake included.
     LINKS_OPEN: Gauge "hearth_links_open", Count;

@@ -24,3 +24,5 @@ mod rolling;
 mod sabotage;
 mod server;
 mod shapes;
+#[cfg(feature = "sabotage")]
+mod vital;

@@ -50,6 +50,12 @@ impl Relay {
         Self { address, shared, _accepting: accepting }
     }
 
+    /// Where it listens, for whoever is no client.
+    #[allow(dead_code, reason = "only builds with switches cut a node off from its Redis")]
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What clients connect to.
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/v1/connect", self.address)

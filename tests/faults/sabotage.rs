@@ -212,3 +212,120 @@ async fn without_cseq_what_is_sent_again_counts_twice_on_redis() {
     let (one, other) = (redis(), redis());
     lost_answers([&one, &other].map(on)).await;
 }
+
+// === The history rule ===
+
+/// A server is killed with writes in memory that were acked `applied`; another one takes over without them.
+async fn a_server_takes_its_last_writes_along(guard_off: Option<&'static str>) -> Vec<Verdict> {
+    let (redis, began) = (redis(), Instant::now());
+    let slow = on(&redis).with("home.flush_interval_ms", 1000);
+    let mut first = started(slow.without(guard_off)).await;
+    let door = Relay::to(address(&first)).await;
+    let mut ann = Diarist::login(door.url(), 0, began).await;
+    ann.writes_often(Ack::Durable, 2).await;
+    ann.writes_often(Ack::Applied, 8).await;
+    first.kill9();
+
+    let second = started(on(&redis).without(guard_off)).await;
+    door.turn_to(address(&second));
+    ann.is_back().await;
+    ann.reads().await;
+    judged(vec![ann.diary()], began)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_history_rule_nobody_is_told_what_a_crash_has_taken() {
+    let (kept, broken) = tokio::join!(
+        a_server_takes_its_last_writes_along(None),
+        a_server_takes_its_last_writes_along(Some("history"))
+    );
+    assert_kept(&kept, "C3");
+    assert_broken(&broken, "C3");
+}
+
+// === Who may answer ===
+
+/// What a home is cut off from while another node takes its shard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CutOff {
+    /// From Redis, while its lease is good for long by its own clock; in Redis it is over at once, as after a jump of the
+    /// clock there. The next home asks it for what it has.
+    FromRedis,
+    /// From Redis and from the other node, until its lease is over.
+    FromAll,
+}
+
+/// The next home acks durable writes; then the player is led to the old one, which does not know, and back.
+async fn a_home_is_cut_off(cut: CutOff, guard_off: Option<&'static str>) -> Vec<Verdict> {
+    let redis = RedisServer::builder().durable().on_tcp().start();
+    let began = Instant::now();
+    let lease_ms = if cut == CutOff::FromRedis { 40_000 } else { 3_000 };
+    // Whoever founds a cluster waits for a lease's time.
+    let mut founder = started(on(&redis).with_lease(600)).await;
+    assert!(founder.stop_gracefully().success());
+    let to_redis = Relay::to(redis.tcp_url().trim_start_matches("redis://").parse().unwrap()).await;
+    // The shard is placed on the first of the two.
+    let mut names = ["north", "south"];
+    let placed = hearth::home::placement::node_of(hearth::ids::ShardId::FIRST, names.into_iter());
+    if placed != Some(names[0]) {
+        names.swap(0, 1);
+    }
+    let node = |url: String, name: &str| {
+        let node = server_on(url).with("cluster.shards", 1).with("home.lease_ttl_ms", lease_ms);
+        let node = node.with("node_id", name).with("cluster.member_ttl_ms", 1_500).with("home.hold_ms", 300);
+        match cut {
+            CutOff::FromRedis => node,
+            CutOff::FromAll => node.with("peer_public_addr", "127.0.0.1:1"),
+        }
+    };
+    let relayed = format!("redis://{}", to_redis.address());
+    let old = started(node(relayed, names[0]).without(guard_off)).await;
+    let next = started(node(redis.tcp_url(), names[1]).without(guard_off)).await;
+    old.until_metric("hearth_shards_serving", "", 1).await;
+    next.until_metric("hearth_members", "", 2).await;
+    if cut == CutOff::FromRedis {
+        next.until_metric("hearth_peer_links", "", 1).await;
+    }
+    let door = Relay::to(address(&old)).await;
+    let mut ann = Diarist::login(door.url(), 0, began).await;
+    ann.writes_often(Ack::Durable, 2).await;
+
+    to_redis.fall_silent();
+    if cut == CutOff::FromRedis {
+        redis.query::<i64>(&["HSET", "{faults.s0}:m", "until", "1"]);
+    }
+    next.until_metric("hearth_shards_serving", "", 1).await;
+    door.turn_to(address(&next));
+    ann.is_back().await;
+    ann.writes_often(Ack::Durable, 4).await;
+
+    door.turn_to(address(&old));
+    if guard_off.is_none() {
+        old.until_metric("hearth_closes_total", "", 1).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        door.turn_to(address(&next));
+    }
+    ann.is_back().await;
+    ann.reads().await;
+    judged(vec![ann.diary()], began)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_fence_before_the_pull_two_homes_answer() {
+    let (kept, broken) = tokio::join!(
+        a_home_is_cut_off(CutOff::FromRedis, None),
+        a_home_is_cut_off(CutOff::FromRedis, Some("pull_fences_first"))
+    );
+    assert_kept(&kept, "C2");
+    assert_broken(&broken, "C2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_validity_a_home_that_was_cut_off_answers_what_is_not_so_any_more() {
+    let (kept, broken) = tokio::join!(
+        a_home_is_cut_off(CutOff::FromAll, None),
+        a_home_is_cut_off(CutOff::FromAll, Some("validity"))
+    );
+    assert_kept(&kept, "C2");
+    assert_broken(&broken, "C2");
+}

@@ -16,7 +16,7 @@ use crate::presence::listeners::Says;
 use crate::presence::room::Room;
 use crate::presence::seat::{Claim, Seat};
 use crate::presence::wants::Digest;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 /// How often it is looked for who is to be told all.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -127,7 +127,7 @@ impl Nodes {
 
 impl Rooms {
     /// Keeps the others told until the tasks stop.
-    pub(in crate::presence) async fn run_nodes(self: Arc<Self>, tasks: Tasks) {
+    pub(in crate::presence) async fn run_nodes(self: Arc<Self>, stop: Tasks) {
         let every = |period| {
             let mut every = tokio::time::interval(period);
             every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,9 +136,10 @@ impl Rooms {
         let (mut looks, mut sweeps, mut compares) =
             (every(LOOK_EVERY), every(SWEEP_EVERY), every(COMPARE_EVERY));
         loop {
+            tasks::beat();
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = stop.stopping() => return,
                 _ = looks.tick() => self.look(),
                 _ = sweeps.tick() => self.sweep().await,
                 _ = compares.tick() => {

@@ -82,7 +82,7 @@ const TTL: Duration = Duration::from_secs(600);
 impl Home {
     async fn in_folder(folder: &Path) -> Self {
         let faults = Arc::new(Faults::default());
-        let store = EmbeddedStore::open_on(folder, failing(&faults)).unwrap();
+        let store = EmbeddedStore::open_on(folder, failing(&faults), Vitals::default()).unwrap();
         let request = AcquireRequest {
             shard: shard(),
             owner: Owner::named("a#1"),

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
+use crate::tasks::Vitals;
 
 /// A write waits for the disk, and a busy disk may take seconds to sync; there is no other store to ask.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,10 +49,15 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`] says whether the folder is in use, cannot be used, or holds what cannot be read.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        Self::open_on(dir, file::on_disk())
+        Self::open_under(dir, Vitals::default())
     }
 
-    fn open_on(dir: &Path, opener: Opener) -> Result<Self, OpenError> {
+    /// The same; these are told if its thread dies.
+    pub(in crate::store) fn open_under(dir: &Path, vitals: Vitals) -> Result<Self, OpenError> {
+        Self::open_on(dir, file::on_disk(), vitals)
+    }
+
+    fn open_on(dir: &Path, opener: Opener, vitals: Vitals) -> Result<Self, OpenError> {
         let folder = Folder::lock(dir, opener)?;
         let database = folder.open()?;
         let unreadable =
@@ -66,7 +72,7 @@ impl EmbeddedStore {
         let writer = Writer::new(folder, Arc::clone(&shared));
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer.run(asked))
+            .spawn(move || vitals.guarded("store-writer", || writer.run(asked)))
             .map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
         Ok(Self { shared, queue })
     }

@@ -49,7 +49,8 @@ impl Routes {
                 let sentinels = Arc::new(Sentinels::new(master, clients, to_servers, deadlines.connect));
                 let opened = one(Endpoint::Master(Arc::clone(&sentinels)), deadlines).await;
                 if opened.is_ok() {
-                    Tasks::new().spawn("store.sentinels", sentinels.watch(stop.clone()));
+                    Tasks::under(&options.vitals)
+                        .spawn_sound("store.sentinels", sentinels.watch(stop.clone()));
                 }
                 opened
             }
@@ -57,7 +58,8 @@ impl Routes {
                 let cluster = Arc::new(Cluster::new(seeds, to_nodes, deadlines));
                 let opened = cluster.refresh().await;
                 if opened.is_ok() {
-                    Tasks::new().spawn("store.cluster", Arc::clone(&cluster).watch(stop.clone()));
+                    Tasks::under(&options.vitals)
+                        .spawn_sound("store.cluster", Arc::clone(&cluster).watch(stop.clone()));
                 }
                 opened.map(|()| Routed::Cluster(cluster))
             }

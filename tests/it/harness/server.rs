@@ -323,6 +323,12 @@ impl Server {
         self.signal("CONT");
     }
 
+    /// Lets the fault out that was planted.
+    #[allow(dead_code, reason = "tests/faults does, through this same file")]
+    pub(crate) fn strike(&self) {
+        self.signal("USR2");
+    }
+
     fn signal(&self, name: &str) {
         self.nodes.iter().for_each(|node| node.process.signal(name));
     }
