@@ -46,6 +46,11 @@ pub enum Seen {
         /// Whom it shows, and how.
         items: Vec<Item>,
     },
+    /// How busy the machine is.
+    Machine {
+        /// Threads that run or want to, of all processes.
+        runnable: u64,
+    },
     /// No answer.
     Silent {
         /// The node's name, or the server of the store.
@@ -175,6 +180,20 @@ impl Audit {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
         let sum = spans.values().map(|(first, last)| last - first).sum::<f64>().max(0.0) as u64;
         sum
+    }
+
+    /// How many threads wanted to run in this time, on average; 1 at least.
+    #[must_use]
+    pub fn runnable(&self, from_us: u64, to_us: u64) -> f64 {
+        let looks = self.samples.iter().filter(|sample| (from_us..to_us).contains(&sample.at_us));
+        let counts = looks.filter_map(|sample| match sample.seen {
+            Seen::Machine { runnable } => Some(runnable),
+            _ => None,
+        });
+        let (sum, looks) = counts.fold((0, 0_u64), |(sum, looks), runnable| (sum + runnable, looks + 1));
+        #[allow(clippy::cast_precision_loss, reason = "a mean of small counts")]
+        let mean = sum as f64 / looks.max(1) as f64;
+        mean.max(1.0)
     }
 
     /// Writes everything as JSON lines.

@@ -270,10 +270,19 @@ fn c11_fails_when_memory_or_descriptors_stay_in_use() {
 #[test]
 fn c12_fails_when_answers_stay_slow() {
     let mut story = Story::quiet();
+    for k in 1_000..1_040 {
+        story.writes(0, k, 30 * SECOND + (k - 1_000) * SECOND, 2 * SECOND);
+    }
+    fails(&story.judged(recovery::check));
+}
+
+#[test]
+fn c12_passes_where_the_machine_stood_still_for_a_moment() {
+    let mut story = Story::quiet();
     for k in 1_000..1_100 {
         story.writes(0, k, 50 * SECOND + k, 2 * SECOND);
     }
-    fails(&story.judged(recovery::check));
+    passes(&story.judged(recovery::check));
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Auditor {
         for name in NAMES {
             tasks.spawn(look_at_node(Arc::clone(&shared), name));
         }
+        tasks.spawn(look_at_machine(Arc::clone(&shared)));
         for server in stage.store.servers() {
             tasks.spawn(look_at_store(Arc::clone(&shared), eye.clone(), server.port()));
         }
@@ -184,6 +185,20 @@ async fn look_at_node(shared: Arc<Shared>, name: &'static str) {
         if let Ok(rss_bytes) = usage::resident_bytes(pid) {
             let descriptors = u64::try_from(descriptors).unwrap_or(u64::MAX);
             shared.keep(since_us, Seen::Process { node: name.to_owned(), pid, rss_bytes, descriptors });
+        }
+    }
+}
+
+async fn look_at_machine(shared: Arc<Shared>) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // `0.20 0.18 0.12 3/270 4321`: those that are runnable, of all.
+        let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let runnable = told.split(['/', ' ']).nth(3).and_then(|count| count.parse().ok());
+        if let Some(runnable) = runnable {
+            shared.keep(shared.now_us(), Seen::Machine { runnable });
         }
     }
 }

@@ -45,12 +45,10 @@ pub(crate) struct Settings {
     /// The lease. Waits of a scenario are told for one of 6 s, and scaled with it.
     pub(crate) ttl_ms: u64,
     /// Every count of repetitions within a scenario is 1.
-    #[allow(dead_code, reason = "F3, F4, F10 and F11 ask")]
     pub(crate) is_short: bool,
 }
 
 impl Settings {
-    #[allow(dead_code, reason = "F3, F4, F10 and F11 do")]
     /// So many times; once in a short run.
     pub(crate) fn times(&self, times: u32) -> u32 {
         if self.is_short { 1 } else { times }

@@ -10,6 +10,7 @@
 )]
 
 mod auditor;
+mod drains;
 mod findings;
 #[path = "../../it/harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other test binaries use all of it")]
@@ -23,6 +24,7 @@ mod scenario;
 mod stage;
 mod store;
 mod store_faults;
+mod storm;
 mod table;
 mod timeline;
 

@@ -42,6 +42,18 @@ const DRAINED_WITHIN_MS: u64 = 10_000;
 /// How long all is watched at rest, before the first fault and after the last.
 const REST: Duration = Duration::from_secs(4);
 
+/// How a node ended that was asked to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exit {
+    /// When it was asked, on the history's clock.
+    pub(crate) asked_us: u64,
+    pub(crate) took_ms: u64,
+    /// Its exit code; none where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Which node.
+    pub(crate) node: &'static str,
+}
+
 /// What a scenario has in hand.
 pub(crate) struct Run {
     pub(crate) settings: Settings,
@@ -50,6 +62,7 @@ pub(crate) struct Run {
     pub(crate) auditor: Auditor,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) board: Arc<Board>,
+    exits: Vec<Exit>,
     players: Vec<String>,
     lives: JoinSet<Result<(LoadReport, History), RunError>>,
 }
@@ -75,7 +88,7 @@ impl Run {
         let mut lives = JoinSet::new();
         lives.spawn(load::run::live(Arc::clone(&board)));
         let rng = SmallRng::seed_from_u64(settings.seed);
-        let run = Self { settings, rng, stage, auditor, timeline, board, players, lives };
+        let run = Self { settings, rng, stage, auditor, timeline, board, exits: Vec::new(), players, lives };
         run.at_work().await;
         sleep(REST).await;
         run.timeline.mark("all bots are at work");
@@ -120,6 +133,35 @@ impl Run {
         self.stage.kill(node);
         self.auditor.follow(&self.stage);
         begun
+    }
+
+    /// SIGSTOP of a node. Nobody asks it anything until it goes on.
+    pub(crate) fn stop_node(&mut self, node: usize) -> Begun {
+        let begun = self.timeline.begin(format!("node {} is stopped", self.stage.nodes[node].name));
+        self.stage.pause(node);
+        self.auditor.follow(&self.stage);
+        begun
+    }
+
+    /// SIGCONT of it.
+    pub(crate) fn continue_node(&mut self, node: usize, begun: Begun) {
+        self.stage.go_on(node);
+        self.timeline.heal(begun, format!("node {} goes on", self.stage.nodes[node].name));
+        self.auditor.follow(&self.stage);
+    }
+
+    /// SIGTERM of a node, and waits for its end.
+    pub(crate) async fn drain_node(&mut self, node: usize) -> Exit {
+        let name = self.stage.nodes[node].name;
+        let asked_us = self.timeline.now_us();
+        let begun = self.timeline.begin(format!("SIGTERM of node {name}"));
+        let status = self.stage.drain(node).await;
+        self.auditor.follow(&self.stage);
+        self.timeline.heal(begun, format!("node {name} has ended: {status}"));
+        let took_ms = (self.timeline.now_us() - asked_us) / 1_000;
+        let exit = Exit { asked_us, took_ms, code: status.code(), node: name };
+        self.exits.push(exit);
+        exit
     }
 
     /// A node that ended is started again, and takes its part.
@@ -177,10 +219,10 @@ impl Run {
             run_ms: load.took_ms,
         };
         let verdicts = load.verdicts.iter().cloned().chain(checkers::judge_faults(&evidence)).collect();
-        let told = Told { evidence, load: &load, settings: self.settings };
+        let marks = self.timeline.marks();
+        let told = Told { evidence, load: &load, marks: &marks, exits: &self.exits, settings: self.settings };
         let mut findings = Findings::of(&told);
         (scenario.weigh)(&told, &mut findings);
-        let marks = self.timeline.marks();
         let picture = Picture::of(&history, &audit);
         Report::new(
             scenario,

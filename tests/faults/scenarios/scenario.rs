@@ -9,9 +9,10 @@ use load::report::Report as LoadReport;
 
 use crate::findings::Findings;
 use crate::line::Settings;
-use crate::run::Run;
+use crate::run::{Exit, Run};
 use crate::stage::Plan;
-use crate::{nodes, store_faults};
+use crate::timeline::Mark;
+use crate::{drains, nodes, store_faults, storm};
 
 /// What a scenario does: faults, waits for what they bring about, heals. Everything else (load, audit, checkers, the
 /// looks at presence) goes on around it.
@@ -38,8 +39,28 @@ pub(crate) struct Scenario {
 pub(crate) struct Told<'a> {
     pub(crate) evidence: Evidence<'a>,
     pub(crate) load: &'a LoadReport,
+    pub(crate) marks: &'a [Mark],
+    /// How nodes ended that were asked to.
+    pub(crate) exits: &'a [Exit],
     pub(crate) settings: Settings,
 }
 
+impl Told<'_> {
+    /// How long after a moment this was noticed, in ms; none if it never was.
+    pub(crate) fn ms_until(&self, what: &str, since_us: u64) -> Option<u64> {
+        let mut after = self.marks.iter().filter(|mark| mark.at_us >= since_us);
+        after.find(|mark| mark.what == what).map(|mark| (mark.at_us - since_us) / 1_000)
+    }
+}
+
 /// All of them, in the plan's order.
-pub(crate) static ALL: &[Scenario] = &[nodes::F1, store_faults::F6, store_faults::F7];
+pub(crate) static ALL: &[Scenario] = &[
+    nodes::F1,
+    nodes::F2,
+    nodes::F3,
+    drains::F4,
+    drains::F5,
+    store_faults::F6,
+    store_faults::F7,
+    storm::F18,
+];

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hearth::rig::free_ports;
 use load::proxy::Proxy;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::harness::patience::until;
@@ -59,6 +60,7 @@ pub(crate) struct Node {
     pub(crate) name: &'static str,
     /// Gone while it is being stopped or started.
     server: Option<Server>,
+    /// Runs, is not stopped, and is not on its way out.
     pub(crate) is_up: bool,
     /// Before Redis, of this node alone.
     #[allow(dead_code, reason = "F8 and F9 turn it")]
@@ -137,6 +139,24 @@ impl Stage {
         self.nodes[node].is_up = false;
     }
 
+    /// At once: a program that sends it would take its time on a busy machine.
+    fn signal(&self, node: usize, signal: Signal) {
+        let pid = i32::try_from(self.nodes[node].server().pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).unwrap();
+    }
+
+    /// Stops a node without ending it.
+    pub(crate) fn pause(&mut self, node: usize) {
+        self.signal(node, Signal::STOP);
+        self.nodes[node].is_up = false;
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&mut self, node: usize) {
+        self.signal(node, Signal::CONT);
+        self.nodes[node].is_up = true;
+    }
+
     /// Starts a node that has ended, and waits until it is ready.
     pub(crate) async fn start(&mut self, node: usize) {
         let mut server = self.nodes[node].server.take().unwrap();
@@ -149,16 +169,15 @@ impl Stage {
     }
 
     /// SIGTERM, and waits for the end.
-    #[allow(dead_code, reason = "F4 and F5 do")]
     pub(crate) async fn drain(&mut self, node: usize) -> ExitStatus {
         let mut server = self.nodes[node].server.take().unwrap();
+        self.nodes[node].is_up = false;
         let ended = spawn_blocking(move || {
             let status = server.stop_gracefully();
             (server, status)
         });
         let (server, status) = ended.await.unwrap();
         self.nodes[node].server = Some(server);
-        self.nodes[node].is_up = false;
         status
     }
 }
