@@ -35,6 +35,7 @@ use crate::gate::tls::Certificates;
 use crate::home::record;
 use crate::home::{Fallen, HandOver, Home, MOVED_WITHIN};
 use crate::hub::Hub;
+use crate::limits::allowance::Allowances;
 use crate::limits::{AddressLimits, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings};
@@ -276,7 +277,7 @@ impl House {
             Arc::clone(&hub),
             Arc::clone(&presence),
             Arc::clone(&peer_links),
-            KeyLimits::from_settings(&settings.limits),
+            (KeyLimits::from_settings(&settings.limits), Allowances::from_settings(&settings.limits)),
             maintenance,
             Box::new(move || recorded.render()),
             condition(

@@ -470,9 +470,10 @@ section! {
         logins_burst: NonZeroU32 = "logins_burst" => 100, 1..=1_000_000;
         /// Whether the limits per address spare loopback: load tests and local proxies come from there.
         exempt_loopback: bool = "exempt_loopback" => true;
-        /// Requests a second with one service key.
+        /// Requests a second with one service key, over all nodes together; each counts its own share while the store does
+        /// not answer.
         service_requests_per_s: NonZeroU32 = "service_requests_per_s" => 1_000, 1..=1_000_000;
-        /// Requests at once with one service key.
+        /// Requests at once with one service key, over all nodes together.
         service_requests_burst: NonZeroU32 = "service_requests_burst" => 2_000, 1..=1_000_000;
         /// Refusals within `abuse_window_ms` that close a link (4506); of several in a row each fourth counts.
         abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=60_000;

@@ -67,7 +67,7 @@ pub use records::{Applied, Cell, Durability};
 pub use shard::Serving;
 pub use whereabouts::Whereabouts;
 
-pub use crate::store::Shortfall;
+pub use crate::store::{RateRequest, RateTaken, Shortfall};
 
 use placement::Placement;
 use record::{Context, Ended, Record, Refusal, Rules};

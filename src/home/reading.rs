@@ -16,7 +16,7 @@ use super::{Home, HomeError};
 use crate::clock::{self, Now};
 use crate::events::{PresenceView, Status};
 use crate::ids::{PlayerId, RoomName, SessionId, ShardId};
-use crate::store::StoreError;
+use crate::store::{RateRequest, RateTaken, StoreError};
 
 /// Players of one shard that one store call may name.
 const LOAD_MAX: usize = 256;
@@ -88,6 +88,14 @@ impl Home {
     /// [`StoreError`], also when the deadline passed.
     pub async fn probe_store(&self, deadline: Duration) -> Result<Duration, StoreError> {
         tokio::time::timeout(deadline, self.store.probe()).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    /// Takes a part of a limit that holds for the cluster as a whole.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when the deadline passed: what was taken then is lost.
+    pub async fn take_rate(&self, asked: RateRequest, deadline: Duration) -> Result<RateTaken, StoreError> {
+        tokio::time::timeout(deadline, self.store.rate(asked)).await.unwrap_or(Err(StoreError::Timeout))
     }
 
     /// What operators have said of the cluster as a whole; takes it back with `None`.

@@ -86,19 +86,12 @@ impl KeyLimits {
         Self { requests: Keyed::new(per_s, burst, settings.addresses_max), hasher: ahash::RandomState::new() }
     }
 
-    /// Counts one request with the key of this id (any text that tells keys apart; it is not kept).
+    /// Counts a request with the key of this id (any text that tells keys apart; it is not kept) that costs as much as so
+    /// many; one over the whole burst costs the burst.
     ///
     /// # Errors
     /// [`RateLimited`]: answer 429.
-    pub fn check(&self, key_id: &str, now: Now) -> Result<(), RateLimited> {
-        self.requests.check(&self.hasher.hash_one(key_id), now)
-    }
-
-    /// Counts a request that costs as much as so many more; one over the whole burst costs the burst.
-    ///
-    /// # Errors
-    /// [`RateLimited`]: answer 429.
-    pub fn check_more(&self, key_id: &str, requests: usize, now: Now) -> Result<(), RateLimited> {
+    pub fn check(&self, key_id: &str, requests: usize, now: Now) -> Result<(), RateLimited> {
         self.requests.check_many(&self.hasher.hash_one(key_id), requests, now)
     }
 }
@@ -165,9 +158,9 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         let Some(times) = NonZeroU32::new(times) else { return Ok(()) };
         let clock = self.limiter.clock();
         clock.tell(now);
-        // Strangers of a full map have counted once already, and that is all that can be asked of them.
+        // Strangers of a full map count once, whatever it costs: they share one bucket.
         if self.is_full(now) && !self.known.contains_key(key) {
-            return Ok(());
+            return self.strangers.check(&self.strangers_level, now);
         }
         match self.limiter.check_key_n(key, times) {
             Ok(Err(refused)) => Err(clock.wait(&refused)),
@@ -331,10 +324,10 @@ mod tests {
             Settings::from_toml("[limits]\nservice_requests_per_s = 1\nservice_requests_burst = 2")
                 .expect("good settings");
         let keys = KeyLimits::from_settings(&settings.limits);
-        assert!(keys.check("matchmaker", at(0)).is_ok());
-        assert!(keys.check("matchmaker", at(0)).is_ok());
-        assert_eq!(keys.check("matchmaker", at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
-        assert!(keys.check("shop", at(0)).is_ok());
+        assert!(keys.check("matchmaker", 1, at(0)).is_ok());
+        assert!(keys.check("matchmaker", 1, at(0)).is_ok());
+        assert_eq!(keys.check("matchmaker", 1, at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
+        assert!(keys.check("shop", 1, at(0)).is_ok());
     }
 
     #[test]
@@ -343,10 +336,10 @@ mod tests {
             Settings::from_toml("[limits]\nservice_requests_per_s = 10\nservice_requests_burst = 20")
                 .expect("good settings");
         let keys = KeyLimits::from_settings(&settings.limits);
-        assert!(keys.check_more("shop", 0, at(0)).is_ok());
-        assert!(keys.check_more("shop", 1_000_000, at(0)).is_ok());
-        assert_eq!(keys.check("shop", at(0)), Err(RateLimited { retry_after_ms: 100 }));
-        assert_eq!(keys.check_more("shop", 10, at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
-        assert!(keys.check_more("shop", 10, at(1_000)).is_ok());
+        assert!(keys.check("shop", 0, at(0)).is_ok());
+        assert!(keys.check("shop", 1_000_000, at(0)).is_ok());
+        assert_eq!(keys.check("shop", 1, at(0)), Err(RateLimited { retry_after_ms: 100 }));
+        assert_eq!(keys.check("shop", 10, at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
+        assert!(keys.check("shop", 10, at(1_000)).is_ok());
     }
 }

@@ -4,6 +4,7 @@
 //! Every check takes `now`, which the caller read once for its batch: no clock is read here.
 
 mod abuse;
+pub mod allowance;
 mod bucket;
 mod keyed;
 

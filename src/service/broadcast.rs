@@ -79,7 +79,10 @@ pub(super) async fn push(
         Some(players) => players.len(),
         None => service.stats().await.sessions(),
     };
-    service.count_more(caller.name(), receivers / RECEIVERS_PER_REQUEST)?;
+    let cost = receivers / RECEIVERS_PER_REQUEST;
+    if cost > 0 {
+        service.count(caller.name(), cost).await?;
+    }
     let message = Message { id, push: &push };
     let sent = key.and_then(|_| service.repeats.sent(id, clock::now()));
     let reach = match (sent, &players) {

@@ -15,6 +15,7 @@ use protocol::ErrorCode;
 
 use super::audit::{Line, Passage};
 use super::keys::{Identity, Scope};
+use super::onward::Brought;
 use super::problem::Problem;
 use super::{Condition, Service, route};
 use crate::clock;
@@ -30,7 +31,9 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, request: Request,
     let began = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
-    let response = match service.admit(known, request.headers(), request.uri().path()) {
+    // The node at which it came in has counted it.
+    let is_counted = request.extensions().get::<Brought>().is_some();
+    let response = match service.admit(known, request.headers(), request.uri().path(), is_counted).await {
         Ok(None) => next.run(request).await,
         Ok(Some(identity)) => service.carry_out(identity, known, request, next).await,
         Err(problem) => problem.into_response(),
@@ -74,11 +77,12 @@ impl Service {
     }
 
     /// Whether a call may go on, and who makes it; nobody is asked where it is open to all.
-    fn admit(
+    async fn admit(
         &self,
         route: Option<&str>,
         headers: &HeaderMap,
         path: &str,
+        is_counted: bool,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         // What is not known needs a key as well, so that no new path of `/v1` is open by accident.
         let is_open = route.map_or(!path.starts_with("/v1"), |route| route::OPEN.contains(&route));
@@ -89,7 +93,9 @@ impl Service {
             return Err(Problem::new(ErrorCode::Internal, "a vital part of this node has failed"));
         }
         let identity = self.identify(headers)?;
-        self.count(identity.name())?;
+        if !is_counted {
+            self.count(identity.name(), 1).await?;
+        }
         Ok(Some(identity))
     }
 
@@ -105,17 +111,14 @@ impl Service {
                 },
             }
         };
-        self.count(WRONG_KEYS)?;
+        // Whatever the others have been asked: guessing costs the store nothing.
+        self.pace_alone(WRONG_KEYS, 1).map_err(|limited| self.limited(limited))?;
         Err(Problem::new(ErrorCode::Unauthorized, detail))
     }
 
-    fn count(&self, key_id: &str) -> Result<(), Problem> {
-        self.limits.check(key_id, clock::now()).map_err(|limited| self.limited(limited))
-    }
-
-    /// Counts a call that costs as much as so many more.
-    pub(super) fn count_more(&self, key_id: &str, requests: usize) -> Result<(), Problem> {
-        self.limits.check_more(key_id, requests, clock::now()).map_err(|limited| self.limited(limited))
+    /// Counts a call that costs as much as so many.
+    pub(super) async fn count(&self, key_id: &str, requests: usize) -> Result<(), Problem> {
+        self.pace(key_id, requests).await.map_err(|limited| self.limited(limited))
     }
 
     fn limited(&self, limited: RateLimited) -> Problem {

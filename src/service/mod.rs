@@ -15,6 +15,7 @@ mod maintenance;
 mod messages;
 mod onward;
 mod others;
+mod pace;
 mod players;
 mod problem;
 mod query;
@@ -51,6 +52,7 @@ use crate::home::{Cell, Home, HomeError, Shortfall};
 use crate::hub::Hub;
 use crate::ids::{SessionId, Stamp};
 use crate::limits::KeyLimits;
+use crate::limits::allowance::Allowances;
 use crate::maintenance::Maintenance;
 use crate::presence::Presence;
 use crate::tasks::Tasks;
@@ -104,6 +106,7 @@ pub struct Service {
     presence: Arc<Presence>,
     peers: Arc<Links>,
     limits: KeyLimits,
+    allowances: Allowances,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     condition: Box<dyn Fn() -> Condition + Send + Sync>,
     started_at_ms: u64,
@@ -133,7 +136,7 @@ impl Service {
         hub: Arc<Hub>,
         presence: Arc<Presence>,
         peers: Arc<Links>,
-        limits: KeyLimits,
+        (limits, allowances): (KeyLimits, Allowances),
         maintenance: Arc<Maintenance>,
         metrics: Box<dyn Fn() -> String + Send + Sync>,
         condition: Box<dyn Fn() -> Condition + Send + Sync>,
@@ -146,6 +149,7 @@ impl Service {
             presence,
             peers,
             limits,
+            allowances,
             metrics,
             condition,
             started_at_ms: clock::now().mono_ms,

@@ -1,6 +1,6 @@
 //! A call that concerns somebody whose home is another node: carried there over the peer link, carried out there as if it
-//! had come in there, and its answer brought back. Any node takes any call. The home judges the key itself, counts the
-//! call and writes the audit line; nothing is carried twice.
+//! had come in there, and its answer brought back. Any node takes any call. The home judges the key itself and
+//! writes the audit line; the call was counted where it came in; nothing is carried twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ struct Answer {
 
 /// Marks a call that another node has brought: it is not carried any further.
 #[derive(Debug, Clone)]
-struct Brought;
+pub(super) struct Brought;
 
 /// What other nodes ask and tell.
 pub struct Counter {

@@ -340,7 +340,7 @@ impl House {
             Arc::clone(&hub),
             presence,
             Links::new(ClusterKey::from_secret(&[7; 32]).unwrap(), members, &tasks),
-            KeyLimits::from_settings(&limits),
+            (KeyLimits::from_settings(&limits), Allowances::from_settings(&limits)),
             Arc::default(),
             Box::new(|| "hearth_links_open 0\n".to_owned()),
             Box::new(move || {

@@ -62,6 +62,12 @@ impl Layout {
         format!("{}:probe", self.cluster)
     }
 
+    /// `<cluster>:rl:<subject>`, a string: how far a limit of the cluster as a whole is used up for somebody.
+    #[must_use]
+    pub fn rate(&self, subject: u64) -> String {
+        format!("{}:rl:{subject:016x}", self.cluster)
+    }
+
     /// The keys of one shard, which all share its hash tag.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> ShardKeys {

@@ -10,6 +10,7 @@ mod open;
 pub mod redis;
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -393,6 +394,30 @@ pub enum QueueAdded {
     Fenced,
 }
 
+/// Asks for a part of a limit that holds for the cluster as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateRequest {
+    /// Whose limit: a hash of the name.
+    pub subject: u64,
+    /// So many a second ...
+    pub per_s: NonZeroU32,
+    /// ... and at once.
+    pub burst: NonZeroU32,
+    /// As many as there are, up to this.
+    pub most: u32,
+    /// Fewer are of no use: then none is taken. At most the burst.
+    pub least: u32,
+}
+
+/// The answer to [`Store::rate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateTaken {
+    /// So many may go on.
+    Taken(u32),
+    /// There are enough after this long.
+    Wait(Duration),
+}
+
 /// What every node of a cluster must agree on; written by the first, read by all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -552,6 +577,12 @@ pub trait Store: Send + Sync + 'static {
     fn notice(&self) -> StoreFuture<'_, Option<Bytes>>;
     /// Says it, or takes it back; durable when it returns.
     fn set_notice(&self, notice: Option<Bytes>) -> StoreFuture<'_, ()>;
+    /// Takes a part of a limit that holds for the cluster as a whole. A store of one node keeps none: that node's own
+    /// limits are the cluster's.
+    fn rate(&self, _: RateRequest) -> StoreFuture<'_, RateTaken> {
+        let alone = "a store of one node keeps no limits of a cluster".to_owned();
+        Box::pin(std::future::ready(Err(StoreError::Refused(alone))))
+    }
     /// A real write and a real read, as readiness needs; returns how long both took.
     fn probe(&self) -> StoreFuture<'_, Duration>;
     /// Settings of the store that fall short of what Hearth promises; empty when all is well.

@@ -22,6 +22,7 @@ mod harness;
 mod kept;
 mod keys;
 mod limits;
+mod limits_together;
 mod local;
 mod maintenance;
 mod messages;

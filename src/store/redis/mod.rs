@@ -37,7 +37,8 @@ use super::members::{Beat, Heartbeat};
 use super::{
     AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, CommittedUpTo, Held, Holder,
     LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage,
-    Released, Renewed, Shortfall, Stance, Store, StoreError, StoreFuture, StoredRecord, Which,
+    RateRequest, RateTaken, Released, Renewed, Shortfall, Stance, Store, StoreError, StoreFuture,
+    StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -358,6 +359,12 @@ impl Store for RedisStore {
             let keys = self.keys(shard);
             let (meta, queue) = (keys.meta(), keys.queue(&player));
             self.scripts.queue_remove(&self.routes, (&meta, &queue), &holder, &which).await
+        })
+    }
+
+    fn rate(&self, request: RateRequest) -> StoreFuture<'_, RateTaken> {
+        Box::pin(async move {
+            self.scripts.rate(&self.routes, &self.layout.rate(request.subject), &request).await
         })
     }
 

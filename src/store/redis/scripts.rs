@@ -15,8 +15,8 @@ use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
     AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Grant,
-    Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RecordStatus, Released, Renewed, Stance,
-    StoreError, StoredRecord, Which,
+    Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RateRequest, RateTaken, RecordStatus, Released,
+    Renewed, Stance, StoreError, StoredRecord, Which,
 };
 
 /// Before the records of a commit.
@@ -101,6 +101,7 @@ pub(super) struct Scripts {
     config_agree: Script,
     queue_add: Script,
     queue_remove: Script,
+    rate: Script,
 }
 
 impl Scripts {
@@ -116,6 +117,7 @@ impl Scripts {
             config_agree: Script::new(include_str!("../lua/config_agree.lua")),
             queue_add: Script::new(include_str!("../lua/queue_add.lua")),
             queue_remove: Script::new(include_str!("../lua/queue_remove.lua")),
+            rate: Script::new(include_str!("../lua/rate.lua")),
         }
     }
 
@@ -218,6 +220,25 @@ impl Scripts {
             "full" => Ok(QueueAdded::Full),
             "fenced" => Ok(QueueAdded::Fenced),
             other => Err(corrupt(other)),
+        }
+    }
+
+    /// Not sent twice: what was taken would be taken again.
+    pub(super) async fn rate(
+        &self,
+        routes: &Routes,
+        key: &str,
+        request: &RateRequest,
+    ) -> Result<RateTaken, StoreError> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(key).arg(request.per_s.get()).arg(request.burst.get());
+            command.arg(request.most).arg(request.least);
+        };
+        let call = self.rate.with(key, 1, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Reads, Repeat::Never, call).await?)?;
+        match (reply.number()?, reply.number()?) {
+            (0, wait_ms) => Ok(RateTaken::Wait(Duration::from_millis(wait_ms))),
+            (taken, _) => Ok(RateTaken::Taken(taken.try_into().unwrap_or(u32::MAX))),
         }
     }
 

@@ -8,6 +8,7 @@ mod embedded;
 mod fixture;
 mod members;
 mod random;
+mod rate;
 mod redis_faults;
 mod redis_layout;
 mod replicas;
