@@ -10,7 +10,7 @@ use crate::sabotage::{self, Guard};
 pub const HISTORY_MAX: usize = 8;
 
 /// The former epochs of a record, oldest first: `(epoch, last version inherited from it)`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct History(Vec<(u64, u64)>);
 
 /// Where a claimed stamp stands.
@@ -36,6 +36,15 @@ impl History {
         self.0.push((epoch.number(), version.number()));
     }
 
+    /// Remembers that a home went on in a new epoch with what it had in memory, because the store lost writes. Whatever was
+    /// granted between its two epochs was lost with them: claims from there belong to other lines.
+    pub fn append_repair(&mut self, epoch: Epoch, version: Version, next: Epoch) {
+        self.append(epoch, version);
+        if epoch.next() < next {
+            self.append(epoch.next(), Version::ZERO);
+        }
+    }
+
     /// Judges a claim against a record that stands at `at`.
     #[must_use]
     pub fn judge(&self, at: Stamp, claim: Stamp) -> Verdict {
@@ -50,7 +59,12 @@ impl History {
         }
         let newest = self.0.iter().rev().find(|(epoch, _)| *epoch <= claim.epoch.number());
         match newest {
-            None => Verdict::Unknown,
+            None | Some((_, 0)) => Verdict::Unknown,
+            // Nothing is left of the claim's epoch, which began where the one before ended. Below that it never stood, so
+            // it was another line: its grant was lost by the store, and the line before went on without it.
+            Some((epoch, limit)) if *epoch < claim.epoch.number() && claim.version.number() < *limit => {
+                Verdict::Unknown
+            }
             Some((_, limit)) if claim.version.number() <= *limit => Verdict::Reached,
             Some((epoch, limit)) => Verdict::RolledBack(Stamp::new(Epoch::of(*epoch), Version::of(*limit))),
         }
@@ -95,6 +109,29 @@ mod tests {
         let (at, past) = (stamp(30, 12), history(&[(10, 5), (20, 9)]));
         assert_eq!(past.judge(at, stamp(15, 5)), Verdict::Reached);
         assert_eq!(past.judge(at, stamp(15, 7)), Verdict::RolledBack(stamp(10, 5)));
+    }
+
+    #[test]
+    fn an_epoch_that_forked_off_before_the_one_before_ended_is_another_line() {
+        // The store lost that 15 was granted at version 3; 10 went on to 5 and knows nothing of it.
+        let (at, past) = (stamp(30, 12), history(&[(10, 5)]));
+        assert_eq!(past.judge(at, stamp(15, 4)), Verdict::Unknown);
+        assert_eq!(past.judge(at, stamp(10, 4)), Verdict::Reached);
+    }
+
+    #[test]
+    fn what_was_granted_between_the_two_epochs_of_a_repair_is_another_line() {
+        let mut past = history(&[(5, 1)]);
+        past.append_repair(Epoch::of(10), Version::of(5), Epoch::of(30));
+        let at = stamp(30, 5);
+        assert_eq!(past.judge(at, stamp(10, 5)), Verdict::Reached);
+        assert_eq!(past.judge(at, stamp(10, 6)), Verdict::RolledBack(stamp(10, 5)));
+        for claim in [stamp(11, 5), stamp(20, 5), stamp(20, 6), stamp(29, 1)] {
+            assert_eq!(past.judge(at, claim), Verdict::Unknown);
+        }
+        assert_eq!(past.judge(at, stamp(5, 1)), Verdict::Reached);
+        past.append_repair(Epoch::of(30), Version::of(6), Epoch::of(31));
+        assert_eq!(past.judge(stamp(31, 6), stamp(30, 6)), Verdict::Reached, "nothing lies between");
     }
 
     #[test]

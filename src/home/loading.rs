@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::Home;
 use super::arrivals::Arrived;
+use super::lease::Event;
 use super::record::Record;
 use super::records::Cell;
 use super::salvage::{Salvaged, Truth};
 use super::shard::Shard;
 use crate::clock::{self, Now};
-use crate::ids::{PlayerId, SessionId, Version};
+use crate::ids::{Epoch, PlayerId, SessionId, Version};
 use crate::store::{Grant, LOAD_PLAYERS_MAX, StoredRecord};
 
 /// Live records a page of a load.
@@ -68,6 +69,7 @@ impl Home {
         loop {
             match self.store.load_live(shard, cursor, LOAD_PAGE).await {
                 Ok(_) if load.is_lost() => return false,
+                Ok(page) if self.is_overtaken(load.shard, load.grant.epoch, &page.records) => return false,
                 Ok(page) => {
                     if page.missing > 0 {
                         tracing::warn!(operation = "load", shard = shard.number(), missing = page.missing);
@@ -114,6 +116,24 @@ impl Home {
                 }
             }
         }
+    }
+
+    /// Whether another home has written since this epoch was granted: a store that lost the grant has given the shard to
+    /// somebody else. To hold its records would be to answer under its epoch.
+    pub(super) fn is_overtaken<'a>(
+        &self,
+        shard: &Shard,
+        ours: Epoch,
+        stored: impl IntoIterator<Item = &'a (PlayerId, StoredRecord)>,
+    ) -> bool {
+        let newest = stored.into_iter().map(|(_, stored)| stored.epoch).max();
+        let Some(epoch) = newest.filter(|epoch| *epoch > ours) else { return false };
+        tracing::warn!(
+            operation = "load", shard = shard.id().number(), epoch = %ours, by = %epoch,
+            "the store has lost that the shard was granted to this node, and has it written by another one"
+        );
+        self.tell_keeper(shard.id(), Event::Overtaken { epoch });
+        true
     }
 
     /// Reads the shard's bans into memory; says whether all are there.

@@ -23,7 +23,7 @@ impl Home {
         let now_ms = clock::now().mono_ms;
         for cell in self.records.of_shard(shard) {
             cell.with_slot(|slot| {
-                slot.record.take_over(grant.epoch);
+                slot.record.repair(grant.epoch);
                 (slot.restore, slot.known, slot.queued) = (true, false, false);
             });
             cell.requeue(now_ms);

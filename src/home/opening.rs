@@ -311,9 +311,13 @@ impl Home {
             },
         };
         let is_blind = stored.is_none();
-        let (record, base) = match stored.flatten() {
+        let stored = stored.flatten().map(|stored| (player.clone(), stored));
+        if self.is_overtaken(shard, fence.epoch, &stored) {
+            return Err(self.not_home());
+        }
+        let (record, base) = match stored {
             None => (Record::first(fence.epoch, fence.version_max), crate::ids::Version::ZERO),
-            Some(stored) => {
+            Some((_, stored)) => {
                 let mut record = Record::decode(&stored).map_err(|error| {
                     tracing::error!(operation = "open", %player, status = %error, "a record cannot be read");
                     HomeError::Corrupt

@@ -317,6 +317,25 @@ async fn a_place_in_the_index_is_never_older_than_an_eighth_of_the_lifetime() {
     }
 }
 
+#[tokio::test]
+async fn records_of_a_later_epoch_are_held_above_it_and_never_under_it() {
+    let mut server = Server::on(Stage::Redis).with_lease(1_200).start();
+    let mut ann = server.login("ann").await;
+    ann.patch_durably(json!({"set": {"zone": "harbour"}, "cseq": 1})).await;
+    let left = ann.drops();
+    server.kill9();
+    // So wrote a home that Redis has granted the shard to and forgotten: what it grants next lies below.
+    let later = unix_ms() as u64 + 600_000;
+    let keys: Vec<String> = server.redis().query(&["KEYS", "*:p:ann"]);
+    let _: i64 = server.redis().query(&["SETRANGE", &keys[0], "0", &format!("{later:016x}")]);
+    server.restart();
+    let mut ann = server.resume(&left).await;
+    let epoch = ann.ready["stamp"][0].as_u64().unwrap();
+    assert!(epoch > later, "answered under the epoch of another home: {epoch}, {later}");
+    ann.patch_durably(json!({"incr": {"n": 1}, "cseq": 2})).await;
+    assert_eq!(ann.state().await, json!({"zone": "harbour", "n": 1}));
+}
+
 fn unix_ms() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_secs_f64() * 1000.0

@@ -260,8 +260,19 @@ impl Record {
 
     /// Holds the record under a new epoch: what it was is remembered, so that no loss is silent.
     pub fn take_over(&mut self, epoch: Epoch) {
+        self.go_on(epoch, |history, at| history.append(at.epoch, at.version));
+    }
+
+    /// Goes on under a new epoch with what is in memory, because the store lost writes: what others were granted in
+    /// between was lost with them.
+    pub fn repair(&mut self, epoch: Epoch) {
+        self.go_on(epoch, |history, at| history.append_repair(at.epoch, at.version, epoch));
+    }
+
+    fn go_on(&mut self, epoch: Epoch, remember: impl FnOnce(&mut History, Stamp)) {
         if epoch > self.epoch {
-            self.history.append(self.epoch, self.version);
+            let at = self.stamp();
+            remember(&mut self.history, at);
             self.epoch = epoch;
             // Watchers may hold what was shown and lost: under the new epoch the surviving view is above it.
             if self.view.ver != Stamp::default() {
