@@ -18,7 +18,7 @@ pub(super) const PULL_MS: u64 = 500;
 pub const HORIZON_MS: u64 = 500;
 
 /// Where a shard stands with this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Not ours.
     Free,
@@ -146,7 +146,7 @@ pub enum Action {
 }
 
 /// Whether a shard is to be held here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wish {
     /// It is not: it is not asked for.
     Unwanted,
@@ -157,7 +157,7 @@ pub enum Wish {
 }
 
 /// One shard's lease.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     state: State,
     epoch: Epoch,

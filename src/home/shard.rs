@@ -18,7 +18,7 @@ use crate::sabotage::{self, Guard};
 use crate::store::{Grant, Reach};
 
 /// What every commit of a shard carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The lease's epoch.
     pub epoch: Epoch,

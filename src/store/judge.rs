@@ -13,7 +13,7 @@ use crate::store::{
 pub const FLOOR_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A shard's meta.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Meta {
     /// The epoch of the last grant.
     pub epoch: Epoch,
@@ -170,7 +170,7 @@ pub fn holds(meta: Option<&Meta>, holder: &Holder) -> bool {
 }
 
 /// What becomes of one record behind a fence that holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Written over its base, or over our own timed-out batch.
     Applied,

@@ -82,7 +82,7 @@ pub struct AcquireRequest {
 }
 
 /// What a granted lease brings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// The epoch that every write must carry.
     pub epoch: Epoch,
@@ -97,7 +97,7 @@ pub struct Grant {
 }
 
 /// The answer to [`Store::lease_acquire`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Acquired {
     /// A new epoch is ours.
     Granted(Grant),
@@ -115,7 +115,7 @@ pub enum Acquired {
 }
 
 /// The answer to [`Store::lease_renew`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Renewed {
     /// Extended.
     Renewed {
