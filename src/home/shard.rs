@@ -240,6 +240,10 @@ impl Shard {
     /// Whether the last commit that came back was taken.
     pub(super) fn takes_commits(&self, taken: bool) {
         self.set_trouble(trouble::COMMITS_FAIL, !taken);
+        if taken {
+            // Whatever takes commits is there: the keeper finds the same at its next tick.
+            self.set_trouble(trouble::AWAY | trouble::FULL, false);
+        }
     }
 
     /// How its server answers, as far as this node has found.
@@ -523,8 +527,10 @@ mod tests {
         shard.reached(Reach::Full);
         assert_eq!(looks(), (true, false, Serving::Local));
         shard.reached(Reach::Away);
-        shard.takes_commits(true);
         assert_eq!(looks(), (true, true, Serving::Local));
+        shard.takes_commits(true);
+        assert_eq!(looks(), (false, false, Serving::Normal));
+        shard.reached(Reach::Away);
         shard.stand(State::Local, Epoch::of(7), 1_000);
         shard.reached(Reach::Well);
         assert_eq!(looks(), (true, true, Serving::Local), "the lease has not been renewed yet");

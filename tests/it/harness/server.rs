@@ -377,6 +377,16 @@ impl Server {
         self.until_metric("hearth_members", "", members).await;
     }
 
+    /// Waits until every lease has run out, and all that is served goes on without.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) async fn until_local(&self) {
+        until("every lease has run out, and all go on", async || {
+            let local = self.metric("hearth_shards", "state=\"local\"").await;
+            (local > 0 && local == self.metric("hearth_shards_held_back", "").await).then_some(())
+        })
+        .await;
+    }
+
     /// The process, for those who look at it from outside.
     #[allow(dead_code, reason = "tests/hostile does, through this same file")]
     pub(crate) fn pid(&self) -> u32 {
