@@ -20,16 +20,29 @@ enum Link {
     Changing,
 }
 
+/// What became of a player, by time; read off her log once, since a long run asks often.
+#[derive(Debug, Default)]
+struct Truth {
+    /// From when on she had a link, or had none.
+    links: Vec<(u64, bool)>,
+    /// From when on this was the last change of presence that was acked in the session that stood.
+    acked: Vec<(u64, u64)>,
+}
+
 /// Judges every look at what nodes show, and what watchers had been told by then.
 #[must_use]
 pub fn check(evidence: &Evidence<'_>) -> Verdict {
     let mut verdict = Verdict::new("C10", "presence equals the truth");
-    for sample in &evidence.audit.samples {
+    let truths: Vec<Truth> = evidence.history.logs.iter().map(|log| Truth::of(log)).collect();
+    let looks = || evidence.audit.samples.iter().filter(|sample| matches!(sample.seen, Seen::Shown { .. }));
+    for sample in looks() {
         let Seen::Shown { node, items } = &sample.seen else { continue };
         for item in items {
-            compare(&mut verdict, evidence, sample, item, || format!("node {node}"));
+            compare(&mut verdict, evidence, &truths, sample, item, || format!("node {node}"));
         }
-        watchers(&mut verdict, evidence, sample);
+    }
+    for (process, log) in evidence.history.processes() {
+        check_watcher(&mut verdict, evidence, &truths, (process, log), looks());
     }
     if verdict.checks == 0 {
         verdict.not_exercised = Some("nobody asked after a fault".to_owned());
@@ -37,55 +50,65 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
     verdict
 }
 
-/// What each watcher was last told of each whom she watches, where both have been there for long.
-fn watchers(verdict: &mut Verdict, evidence: &Evidence<'_>, sample: &Sample) {
-    let since_us = sample.since_us.saturating_sub(settle_us(evidence));
-    for (process, log) in evidence.history.processes() {
-        if link(log, since_us, sample.at_us) != Link::There {
-            continue;
+/// What a watcher was last told of each whom she watches, where both have been there for long.
+fn check_watcher<'a>(
+    verdict: &mut Verdict,
+    evidence: &Evidence<'_>,
+    truths: &[Truth],
+    (process, log): (u32, &[Entry]),
+    looks: impl Iterator<Item = &'a Sample>,
+) {
+    let Some(own) = usize::try_from(process).ok().and_then(|place| truths.get(place)) else { return };
+    let mut latest: HashMap<u32, &Item> = HashMap::new();
+    let mut entries = log.iter().peekable();
+    for sample in looks {
+        while let Some(entry) = entries.next_if(|entry| entry.at_us <= sample.since_us) {
+            hear(&mut latest, entry);
         }
-        for item in told(log, sample.since_us).into_values() {
-            compare(verdict, evidence, sample, &item, || format!("watcher {process}"));
+        let since_us = sample.since_us.saturating_sub(settle_us(evidence));
+        if own.link(since_us, sample.at_us) == Link::There {
+            for item in latest.values() {
+                compare(verdict, evidence, truths, sample, item, || format!("watcher {process}"));
+            }
         }
     }
 }
 
-/// The latest item of each subject that a log has by then.
-fn told(log: &[Entry], at_us: u64) -> HashMap<u32, Item> {
-    let mut latest: HashMap<u32, Item> = HashMap::new();
-    for entry in log.iter().take_while(|entry| entry.at_us <= at_us) {
-        let items: &[Item] = match &entry.what {
-            What::Ok { value: Value::Presences(items), .. } => items,
-            What::Notice { notice: Notice::Presence { items, .. } } => items,
-            // A new session begins without watches.
-            What::Notice { notice: Notice::Ready(opened) } if !opened.resumed => {
-                latest.clear();
-                continue;
-            }
-            _ => continue,
-        };
-        for item in items {
-            if latest.get(&item.subject).is_none_or(|before| before.ver <= item.ver) {
-                latest.insert(item.subject, item.clone());
-            }
+/// Takes in what a watcher is told.
+fn hear<'a>(latest: &mut HashMap<u32, &'a Item>, entry: &'a Entry) {
+    let items: &[Item] = match &entry.what {
+        What::Ok { value: Value::Presences(items), .. } => items,
+        What::Notice { notice: Notice::Presence { items, .. } } => items,
+        // A new session begins without watches.
+        What::Notice { notice: Notice::Ready(opened) } if !opened.resumed => {
+            latest.clear();
+            return;
+        }
+        _ => return,
+    };
+    for item in items {
+        if latest.get(&item.subject).is_none_or(|before| before.ver <= item.ver) {
+            latest.insert(item.subject, item);
         }
     }
-    latest
 }
 
 fn compare(
     verdict: &mut Verdict,
     evidence: &Evidence<'_>,
+    truths: &[Truth],
     sample: &Sample,
     item: &Item,
     who: impl FnOnce() -> String,
 ) {
-    let log = evidence.history.log(item.subject);
+    let Some(subject) = usize::try_from(item.subject).ok().and_then(|place| truths.get(place)) else {
+        return;
+    };
     let since_us = sample.since_us.saturating_sub(settle_us(evidence));
-    let truth = link(log, since_us, sample.at_us);
+    let truth = subject.link(since_us, sample.at_us);
     let is_shown = item.status != Status::Offline;
     let holds = match truth {
-        Link::There => is_shown && item.k >= last_acked(log, since_us),
+        Link::There => is_shown && item.k >= subject.last_acked(since_us),
         Link::Away => !is_shown,
         Link::Changing => return,
     };
@@ -105,46 +128,50 @@ fn settle_us(evidence: &Evidence<'_>) -> u64 {
     (evidence.bounds.converged_within_ms + evidence.bounds.presence_grace_ms) * 1_000
 }
 
-/// Whether there was a link from the one time to the other.
-fn link(log: &[Entry], from_us: u64, to_us: u64) -> Link {
-    let (mut is_there, mut was_there, mut was_away) = (false, false, false);
-    for entry in log.iter().take_while(|entry| entry.at_us <= to_us) {
-        let now = match &entry.what {
-            What::Notice { notice: Notice::Ready(_) } => true,
-            What::Notice { notice: Notice::Down { .. } | Notice::Ended { .. } } => false,
-            _ => continue,
-        };
-        if entry.at_us >= from_us {
-            *(if is_there { &mut was_there } else { &mut was_away }) = true;
+impl Truth {
+    fn of(log: &[Entry]) -> Self {
+        let mut truth = Self::default();
+        let mut asked: HashMap<u64, u64> = HashMap::new();
+        for Entry { at_us, what, .. } in log {
+            match what {
+                What::Invoke { id, operation: Operation::Presence { k, .. } } => {
+                    asked.insert(*id, *k);
+                }
+                What::Ok { id, .. } => {
+                    truth.acked.extend(asked.remove(id).map(|k| (*at_us, k)));
+                }
+                What::Notice { notice: Notice::Ready(opened) } => {
+                    truth.links.push((*at_us, true));
+                    if !opened.resumed || opened.rolled_back.is_some() {
+                        truth.acked.push((*at_us, 0));
+                    }
+                }
+                What::Notice { notice: Notice::RolledBack(_) } => truth.acked.push((*at_us, 0)),
+                What::Notice { notice: Notice::Down { .. } | Notice::Ended { .. } } => {
+                    truth.links.push((*at_us, false));
+                }
+                _ => {}
+            }
         }
-        is_there = now;
+        truth
     }
-    *(if is_there { &mut was_there } else { &mut was_away }) = true;
-    match (was_there, was_away) {
-        (true, false) => Link::There,
-        (false, true) => Link::Away,
-        _ => Link::Changing,
-    }
-}
 
-/// The last change of presence in the session that then stood, which was acked by then.
-fn last_acked(log: &[Entry], at_us: u64) -> u64 {
-    let mut asked: HashMap<u64, u64> = HashMap::new();
-    let mut last = 0;
-    for entry in log.iter().take_while(|entry| entry.at_us <= at_us) {
-        match &entry.what {
-            What::Invoke { id, operation: Operation::Presence { k, .. } } => {
-                asked.insert(*id, *k);
-            }
-            What::Ok { id, .. } => last = asked.remove(id).unwrap_or(last),
-            What::Notice { notice: Notice::Ready(opened) }
-                if !opened.resumed || opened.rolled_back.is_some() =>
-            {
-                last = 0;
-            }
-            What::Notice { notice: Notice::RolledBack(_) } => last = 0,
-            _ => {}
+    /// Whether there was a link from the one time to the other.
+    fn link(&self, from_us: u64, to_us: u64) -> Link {
+        let place = |at_us: u64| self.links.partition_point(|(at, _)| *at <= at_us);
+        let (first, last) = (place(from_us), place(to_us));
+        let before = first.checked_sub(1).and_then(|place| self.links.get(place)).is_some_and(|(_, is)| *is);
+        let within = self.links.get(first..last).unwrap_or(&[]);
+        match (before, within.iter().all(|(_, is_there)| *is_there == before)) {
+            (true, true) => Link::There,
+            (false, true) => Link::Away,
+            (_, false) => Link::Changing,
         }
     }
-    last
+
+    /// The last change of presence that was acked by then.
+    fn last_acked(&self, at_us: u64) -> u64 {
+        let place = self.acked.partition_point(|(at, _)| *at <= at_us);
+        place.checked_sub(1).and_then(|place| self.acked.get(place)).map_or(0, |(_, k)| *k)
+    }
 }

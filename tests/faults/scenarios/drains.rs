@@ -1,5 +1,6 @@
 //! Nodes that are asked to stop: one after the other under load (F4), and while Redis is down (F5).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use load::checkers::losses;
@@ -9,7 +10,6 @@ use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use crate::findings::{Findings, count};
-use crate::nodes::node_of;
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
 use crate::stage::{NAMES, Plan};
@@ -137,17 +137,24 @@ fn weigh_drain_without_redis(told: &Told<'_>, findings: &mut Findings) {
     findings.at_most("losses that were not told", count(untold), 0, "changes");
     let second = losses.iter().filter(|loss| loss.shown_us > meanwhile.asked_us).count();
     findings.at_most("lost by the drain that waited", count(second), 0, "changes");
-    // A shard that was given back has no holder. One with changes that no commit took must run out instead.
-    let mut dirty = 0;
-    for loss in &losses {
+    // A shard that was given back has no holder, under the epoch that its last one had. One with changes that no commit
+    // took must run out instead.
+    let looks = || told.evidence.audit.stores();
+    let before = looks().filter(|(sample, _)| sample.at_us < without.asked_us).last();
+    let held: BTreeMap<u16, u64> = before
+        .map(|(_, word)| word.metas.iter().map(|meta| (meta.shard, meta.epoch)).collect())
+        .unwrap_or_default();
+    let given: BTreeSet<u16> = looks()
+        .filter(|(sample, _)| sample.since_us >= without.asked_us)
+        .flat_map(|(_, word)| &word.metas)
+        .filter(|meta| meta.holder.is_empty() && held.get(&meta.shard) == Some(&meta.epoch))
+        .map(|meta| meta.shard)
+        .collect();
+    let is_of_given = |loss: &&losses::Loss| {
         let place = usize::try_from(loss.process).unwrap_or(usize::MAX);
-        let shard = told.evidence.shards.get(place);
-        let was_there = node_of(told.evidence.history, loss.process, loss.acked_us) == Some(without.node);
-        let in_time = |at_us: u64| (without.asked_us..meanwhile.asked_us).contains(&at_us);
-        let mut looks = told.evidence.audit.stores().filter(|(sample, _)| in_time(sample.since_us));
-        let is_given = |meta: &load::audit::MetaWord| Some(&meta.shard) == shard && meta.holder.is_empty();
-        dirty += u64::from(was_there && looks.any(|(_, word)| word.metas.iter().any(is_given)));
-    }
+        told.evidence.shards.get(place).is_some_and(|shard| given.contains(shard))
+    };
+    let dirty = count(losses.iter().filter(is_of_given).count());
     findings.at_most("lost changes of shards that were given back", dirty, 0, "");
     findings.must("provisional acks", told.load.figures.count("provisional_acks"));
 }

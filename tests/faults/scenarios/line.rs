@@ -11,6 +11,9 @@ const TTL_MS: u64 = 6_000;
 const SHORT_TTL_MS: u64 = 2_000;
 const TTL_MS_MIN: u64 = 1_000;
 const REPEATS_MAX: u32 = 100;
+/// How long mixed faults go on, and at most.
+const MINUTES: u64 = 60;
+const MINUTES_MAX: u64 = 24 * 60;
 /// Flags of libtest, and those of them with a value.
 const LIBTEST: [&str; 9] = [
     "--nocapture",
@@ -36,6 +39,7 @@ pub(crate) struct Line {
     pub(crate) keeps_table: bool,
     /// Every count of repetitions within a scenario is 1.
     pub(crate) is_short: bool,
+    pub(crate) minutes: u64,
 }
 
 /// What a scenario is played with.
@@ -46,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) ttl_ms: u64,
     /// Every count of repetitions within a scenario is 1.
     pub(crate) is_short: bool,
+    /// How long `chaos` lasts.
+    pub(crate) minutes: u64,
 }
 
 impl Settings {
@@ -62,7 +68,7 @@ impl Settings {
 
 impl Line {
     pub(crate) fn settings(&self, seed: u64) -> Settings {
-        Settings { seed, ttl_ms: self.ttl_ms, is_short: self.is_short }
+        Settings { seed, ttl_ms: self.ttl_ms, is_short: self.is_short, minutes: self.minutes }
     }
 
     /// Reads it.
@@ -79,11 +85,13 @@ impl Line {
             lists: false,
             keeps_table: false,
             is_short: false,
+            minutes: MINUTES,
         };
         while let Some(word) = words.next() {
             let mut value = |name: &str| words.next().ok_or_else(|| format!("{name} wants a value"));
             match word.as_str() {
                 "--seed" => line.seed = number(&value("--seed")?)?,
+                "--minutes" => line.minutes = number(&value("--minutes")?)?,
                 "--ttl-ms" => ttl_ms = Some(number(&value("--ttl-ms")?)?),
                 "--repeats" => {
                     line.repeats = u32::try_from(number(&value("--repeats")?)?).unwrap_or(u32::MAX);
@@ -96,7 +104,7 @@ impl Line {
                 known if LIBTEST_VALUES.contains(&known) => drop(value(known)?),
                 unknown if unknown.starts_with('-') && !unknown.contains('=') => {
                     return Err(format!(
-                        "{unknown} is not known: F1 to F19, all, --seed N, --ttl-ms N, --repeats N, --ci, --table, --list, --out DIR"
+                        "{unknown} is not known: F1 to F19, all, --seed N, --ttl-ms N, --repeats N, --minutes N (of chaos), --ci, --table, --list, --out DIR"
                     ));
                 }
                 name if name.starts_with('-') => {}
@@ -108,7 +116,11 @@ impl Line {
         line.ttl_ms = ttl_ms.unwrap_or(if line.is_short { SHORT_TTL_MS } else { TTL_MS });
         let in_default =
             |scenario: &&Scenario| if is_ci { scenario.in_ci } else { is_default && scenario.in_default };
-        let is_named = |scenario: &&Scenario| names.iter().any(|name| name == scenario.name || name == "all");
+        let is_named = |scenario: &&Scenario| {
+            names
+                .iter()
+                .any(|name| name == scenario.name || (name == "all" && scenario.name.starts_with('F')))
+        };
         line.scenarios = scenario::ALL
             .iter()
             .filter(|s| if names.is_empty() { in_default(s) } else { is_named(s) })
@@ -122,8 +134,14 @@ impl Line {
         {
             return Err(format!("there is no scenario {name}"));
         }
-        if line.ttl_ms < TTL_MS_MIN || line.repeats == 0 || line.repeats > REPEATS_MAX {
-            return Err(format!("a TTL is {TTL_MS_MIN} ms at least, repeats are 1 to {REPEATS_MAX}"));
+        if line.ttl_ms < TTL_MS_MIN
+            || line.repeats == 0
+            || line.repeats > REPEATS_MAX
+            || line.minutes > MINUTES_MAX
+        {
+            return Err(format!(
+                "a TTL is {TTL_MS_MIN} ms at least, repeats are 1 to {REPEATS_MAX}, minutes at most {MINUTES_MAX}"
+            ));
         }
         Ok(line)
     }

@@ -10,6 +10,7 @@
 )]
 
 mod auditor;
+mod chaos;
 mod drains;
 mod findings;
 #[path = "../../it/harness/mod.rs"]
@@ -103,18 +104,9 @@ async fn one(scenario: &'static Scenario, seed: u64, line: &Line) -> Report {
     match playing.join_next().await {
         Some(Ok(report)) => report,
         Some(Err(error)) => {
-            let why = error.try_into_panic().map_or_else(|error| error.to_string(), said);
+            let why = error.try_into_panic().map_or_else(|error| error.to_string(), run::said);
             Report::broken_off(scenario, settings, why)
         }
         None => Report::broken_off(scenario, settings, "it never began".to_owned()),
-    }
-}
-
-fn said(panic: Box<dyn std::any::Any + Send>) -> String {
-    match panic.downcast::<String>() {
-        Ok(text) => *text,
-        Err(panic) => {
-            panic.downcast::<&str>().map_or_else(|_| "a panic".to_owned(), |text| (*text).to_owned())
-        }
     }
 }

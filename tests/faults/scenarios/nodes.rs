@@ -53,7 +53,7 @@ fn weigh_kill(told: &Told<'_>, findings: &mut Findings) {
 }
 
 /// Every loss was told, and is young: acked less than 250 ms before its node was killed, or stopped.
-fn weigh_losses(told: &Told<'_>, findings: &mut Findings) {
+pub(crate) fn weigh_losses(told: &Told<'_>, findings: &mut Findings) {
     let losses = losses::of(told.evidence.history);
     let age_us = |loss: &losses::Loss| {
         let node = node_of(told.evidence.history, loss.process, loss.acked_us)?;

@@ -46,7 +46,7 @@ impl Report {
     pub(crate) fn new(
         scenario: &'static Scenario,
         settings: Settings,
-        findings: Findings,
+        (findings, broken_off): (Findings, Option<String>),
         verdicts: Vec<Verdict>,
         load: LoadReport,
         (marks, incidents): (Vec<Mark>, Vec<Incident>),
@@ -60,7 +60,7 @@ impl Report {
             seed,
             ttl_ms,
             is_passed: false,
-            broken_off: None,
+            broken_off,
             findings,
             verdicts,
             marks,

@@ -1,11 +1,16 @@
 //! A run of a scenario: sets the stage, lets bots live and an auditor look, has the scenario play, looks at presence when all
 //! is well again, and has everything judged. Scenarios do their faults through it, so that each is on the timeline.
 
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
+use futures_util::FutureExt as _;
 use hearth::home::placement::Placement;
 use hearth::ids::PlayerId;
 use load::board::Board;
@@ -13,6 +18,7 @@ use load::bot;
 use load::checkers::{self, Bounds, Evidence};
 use load::history::History;
 use load::options::Options;
+use load::proxy::{Proxy, Weather};
 use load::report::Report as LoadReport;
 use load::run::RunError;
 use rand::SeedableRng as _;
@@ -26,12 +32,12 @@ use crate::line::Settings;
 use crate::page::Picture;
 use crate::report::Report;
 use crate::scenario::{Scenario, Told};
-use crate::stage::{PRESENCE_GRACE_MS, Plan, SHARDS, Stage};
+use crate::stage::{NAMES, PRESENCE_GRACE_MS, Plan, SHARDS, Stage};
 use crate::store::Eye;
 use crate::timeline::{Begun, Timeline};
 
-/// How long bots live at most: a run ends them before.
-const SECONDS_MAX: u64 = 1_800;
+/// How long bots live at most: a run ends them before. Below the life of a session, so that none stays away for that long.
+const SECONDS_MAX: u64 = 1_500;
 /// How long anything may take on a busy machine before the scenario gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -42,6 +48,9 @@ const DRAINED_WITHIN_MS: u64 = 10_000;
 /// How long all is watched at rest, before the first fault and after the last.
 const REST: Duration = Duration::from_secs(4);
 
+/// Something done to a run: a scenario, or one fault of it.
+pub(crate) type Play = for<'a> fn(&'a mut Run) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// How a node ended that was asked to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exit {
@@ -50,8 +59,6 @@ pub(crate) struct Exit {
     pub(crate) took_ms: u64,
     /// Its exit code; none where a signal ended it.
     pub(crate) code: Option<i32>,
-    /// Which node.
-    pub(crate) node: &'static str,
 }
 
 /// What a scenario has in hand.
@@ -70,9 +77,24 @@ pub(crate) struct Run {
 /// Plays a scenario from beginning to end.
 pub(crate) async fn play(scenario: &'static Scenario, settings: Settings) -> Report {
     let mut run = Run::begin(&scenario.plan, settings).await;
-    (scenario.play)(&mut run).await;
-    run.comes_to_rest().await;
-    run.end(scenario).await
+    let playing = async {
+        (scenario.play)(&mut run).await;
+        run.comes_to_rest().await;
+    };
+    // What was seen until a scenario gave up says why.
+    let played = AssertUnwindSafe(playing).catch_unwind().await;
+    let broken_off = played.err().map(said);
+    run.end(scenario, broken_off).await
+}
+
+/// What a panic said.
+pub(crate) fn said(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => {
+            panic.downcast::<&str>().map_or_else(|_| "a panic".to_owned(), |text| (*text).to_owned())
+        }
+    }
 }
 
 impl Run {
@@ -112,7 +134,7 @@ impl Run {
 
     /// Waits until most bots have a session on a link (some are away of their own will) and go on working.
     pub(crate) async fn at_work(&self) {
-        let most = self.players.len() * 4 / 5;
+        let most = self.players.len() * 2 / 3;
         self.until("most bots to have a link", |run| run.board.online.load(Relaxed) >= most).await;
         let answered = self.board.answered.load(Relaxed);
         let more = count(self.players.len()) * 3;
@@ -159,9 +181,35 @@ impl Run {
         self.auditor.follow(&self.stage);
         self.timeline.heal(begun, format!("node {name} has ended: {status}"));
         let took_ms = (self.timeline.now_us() - asked_us) / 1_000;
-        let exit = Exit { asked_us, took_ms, code: status.code(), node: name };
+        let exit = Exit { asked_us, took_ms, code: status.code() };
         self.exits.push(exit);
         exit
+    }
+
+    /// From now on this node's links to Redis are carried so; the plan must want proxies there.
+    pub(crate) fn turn_redis_link(&mut self, node: usize, weather: Weather, what: &str) -> Begun {
+        let begun = self.timeline.begin(format!("Redis link of node {} {what}", NAMES[node]));
+        proxy(self.stage.nodes[node].store.as_ref()).turn(weather);
+        begun
+    }
+
+    /// They carry everything again, and what was held.
+    pub(crate) fn heal_redis_link(&mut self, node: usize, begun: Begun) {
+        proxy(self.stage.nodes[node].store.as_ref()).heal();
+        self.timeline.heal(begun, format!("Redis link of node {} is well", NAMES[node]));
+    }
+
+    /// From now on links of other nodes to this one are carried so; those that it made itself to others are not touched.
+    pub(crate) fn turn_peer_link(&mut self, node: usize, weather: Weather, what: &str) -> Begun {
+        let begun = self.timeline.begin(format!("peer link of node {} {what}", NAMES[node]));
+        proxy(self.stage.nodes[node].peer.as_ref()).turn(weather);
+        begun
+    }
+
+    /// They carry everything again, and what was held.
+    pub(crate) fn heal_peer_link(&mut self, node: usize, begun: Begun) {
+        proxy(self.stage.nodes[node].peer.as_ref()).heal();
+        self.timeline.heal(begun, format!("peer link of node {} is well", NAMES[node]));
     }
 
     /// A node that ended is started again, and takes its part.
@@ -193,8 +241,11 @@ impl Run {
         sleep(REST).await;
     }
 
-    async fn end(mut self, scenario: &'static Scenario) -> Report {
+    async fn end(mut self, scenario: &'static Scenario, broken_off: Option<String>) -> Report {
         assert!(self.lives.try_join_next().is_none(), "the bots were gone before the last fault");
+        if let Some(why) = &broken_off {
+            self.timeline.mark(format!("broken off: {why}"));
+        }
         self.timeline.mark("the bots go");
         self.board.fall();
         let lives = self.lives.join_next().await.expect("bots").expect("bots end");
@@ -222,12 +273,14 @@ impl Run {
         let marks = self.timeline.marks();
         let told = Told { evidence, load: &load, marks: &marks, exits: &self.exits, settings: self.settings };
         let mut findings = Findings::of(&told);
-        (scenario.weigh)(&told, &mut findings);
+        if broken_off.is_none() {
+            (scenario.weigh)(&told, &mut findings);
+        }
         let picture = Picture::of(&history, &audit);
         Report::new(
             scenario,
             self.settings,
-            findings,
+            (findings, broken_off),
             verdicts,
             load,
             (marks, incidents),
@@ -236,13 +289,18 @@ impl Run {
     }
 }
 
+fn proxy(of: Option<&Proxy>) -> &Proxy {
+    of.expect("the scenario's plan wants proxies there")
+}
+
 fn options(plan: &Plan, stage: &Stage, settings: Settings) -> Options {
     let urls: String = stage.urls().iter().map(|url| format!(" --url {url}")).collect();
     let Plan { players, write_interval_ms, drop_interval_ms, .. } = plan;
     let line = format!(
-        "load steady --quiet --players {players} --seconds {SECONDS_MAX} --seed {} --durable-share 0.1 \
+        "load steady --quiet --players {players} --seconds {seconds} --seed {} --durable-share 0.1 \
          --write-interval-ms {write_interval_ms} --drop-interval-ms {drop_interval_ms} --encoding mixed{urls}",
-        settings.seed
+        settings.seed,
+        seconds = SECONDS_MAX + if plan.is_long { 60 * settings.minutes } else { 0 }
     );
     Options::try_parse_from(line.split_whitespace()).unwrap()
 }

@@ -1,29 +1,24 @@
 //! What a scenario is, and the list of them. A scenario is a value: what it wants on the stage, what it does, and what must
 //! then hold; a new one is a file, or a part of one, and a line in the list.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use load::checkers::Evidence;
 use load::report::Report as LoadReport;
 
 use crate::findings::Findings;
 use crate::line::Settings;
-use crate::run::{Exit, Run};
+use crate::run::{Exit, Play};
 use crate::stage::Plan;
 use crate::timeline::Mark;
-use crate::{drains, nodes, store_faults, storm};
-
-/// What a scenario does: faults, waits for what they bring about, heals. Everything else (load, audit, checkers, the
-/// looks at presence) goes on around it.
-pub(crate) type Play = for<'a> fn(&'a mut Run) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+use crate::{chaos, drains, nodes, store_faults, storm};
 
 /// A scenario of the plan.
 pub(crate) struct Scenario {
-    /// `F1` to `F19`.
+    /// `F1` to `F19`, or `chaos`.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) plan: Plan,
+    /// What it does: faults, waits for what they bring about, heals. Everything else (load, audit, checkers, the looks at
+    /// presence) goes on around it.
     pub(crate) play: Play,
     /// What must hold besides the checkers, and what must have been exercised.
     pub(crate) weigh: fn(&Told<'_>, &mut Findings),
@@ -53,7 +48,7 @@ impl Told<'_> {
     }
 }
 
-/// All of them, in the plan's order.
+/// All of them, in the plan's order; `all` on the command line means those with a number.
 pub(crate) static ALL: &[Scenario] = &[
     nodes::F1,
     nodes::F2,
@@ -63,4 +58,5 @@ pub(crate) static ALL: &[Scenario] = &[
     store_faults::F6,
     store_faults::F7,
     storm::F18,
+    chaos::CHAOS,
 ];

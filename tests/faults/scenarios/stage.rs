@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) write_interval_ms: u64,
     /// Between two links that a bot loses of its own will.
     pub(crate) drop_interval_ms: u64,
+    /// Lasts as many minutes as the command line says. Bots then stay away for as long as their sessions last, too.
+    pub(crate) is_long: bool,
 }
 
 impl Plan {
@@ -52,6 +54,7 @@ impl Plan {
         players: 60,
         write_interval_ms: 200,
         drop_interval_ms: 15_000,
+        is_long: false,
     };
 }
 

@@ -15,6 +15,8 @@ use crate::stage::Plan;
 
 /// How long Redis is stopped, told for a lease of 6 s.
 const STOPS_MS: [u64; 2] = [5_000, 30_000];
+/// How long a killed Redis is away, told for a lease of 6 s.
+const AWAY_MS: u64 = 1_500;
 /// The breaker opens so soon.
 const OPEN_WITHIN_MS: u64 = 1_500;
 /// What has waited is written so soon.
@@ -26,7 +28,7 @@ pub(crate) const F6: Scenario = Scenario {
     name: "F6",
     title: "Redis is killed and started again, with its log and then empty",
     plan: Plan::PLAIN,
-    play: |run| Box::pin(kill_redis(run)),
+    play: |run| Box::pin(kill_redis_twice(run)),
     weigh: weigh_killed,
     excused: &[],
     in_default: true,
@@ -37,7 +39,7 @@ pub(crate) const F7: Scenario = Scenario {
     name: "F7",
     title: "Redis is stopped for 5 s and for 30 s",
     plan: Plan::PLAIN,
-    play: |run| Box::pin(stop_redis(run)),
+    play: |run| Box::pin(stop_redis_twice(run)),
     weigh: weigh_stopped,
     excused: &[],
     in_default: false,
@@ -59,28 +61,30 @@ fn done(word: &load::audit::NodeWord) -> f64 {
     word.metric("hearth_commits_total", "\"done\"")
 }
 
-async fn kill_redis(run: &mut Run) {
+async fn kill_redis_twice(run: &mut Run) {
     for empties in [false, true] {
-        let begun = run.timeline.begin("kill -9 of Redis");
-        if empties {
-            run.timeline.store_forgets(begun);
-        }
-        block_in_place(|| run.stage.store.servers()[0].kill().unwrap());
-        sleep(Duration::from_millis(run.settings.scaled_ms(1_500))).await;
-        if empties {
-            run.stage.store.empty(0);
-        }
-        block_in_place(|| run.stage.store.server_mut(0).start_again().unwrap());
-        run.timeline
-            .heal(begun, if empties { "Redis is there again, empty" } else { "Redis is there again" });
-        commits_again(run).await;
-        if empties {
-            run.until_seen("shards are written anew", |run| {
-                run.auditor.sum("hearth_repairs_total", "") > 0.0
-            })
-            .await;
-        }
+        kill_redis(run, empties).await;
         run.is_well_again().await;
+    }
+}
+
+/// `kill -9`, and a start again on its log, or on nothing.
+pub(crate) async fn kill_redis(run: &mut Run, empties: bool) {
+    let begun = run.timeline.begin("kill -9 of Redis");
+    if empties {
+        run.timeline.store_forgets(begun);
+    }
+    block_in_place(|| run.stage.store.servers()[0].kill().unwrap());
+    sleep(Duration::from_millis(run.settings.scaled_ms(AWAY_MS))).await;
+    if empties {
+        run.stage.store.empty(0);
+    }
+    block_in_place(|| run.stage.store.server_mut(0).start_again().unwrap());
+    run.timeline.heal(begun, if empties { "Redis is there again, empty" } else { "Redis is there again" });
+    commits_again(run).await;
+    if empties {
+        let anew = "shards are written anew";
+        run.until_seen(anew, |run| run.auditor.sum("hearth_repairs_total", "") > 0.0).await;
     }
 }
 
@@ -118,17 +122,21 @@ fn within(incident: &Incident, at_us: u64) -> bool {
     (incident.begun_us..=incident.healed_us).contains(&at_us)
 }
 
-async fn stop_redis(run: &mut Run) {
+async fn stop_redis_twice(run: &mut Run) {
     for stop_ms in STOPS_MS {
-        let stop = Duration::from_millis(run.settings.scaled_ms(stop_ms));
-        let begun = run.timeline.begin(format!("Redis is stopped for {:.1} s", stop.as_secs_f64()));
-        block_in_place(|| run.stage.store.servers()[0].pause().unwrap());
-        sleep(stop).await;
-        block_in_place(|| run.stage.store.servers()[0].go_on().unwrap());
-        run.timeline.heal(begun, "Redis goes on");
-        commits_again(run).await;
+        stop_redis(run, Duration::from_millis(run.settings.scaled_ms(stop_ms))).await;
         run.is_well_again().await;
     }
+}
+
+/// Stops the process for so long, and lets it go on.
+pub(crate) async fn stop_redis(run: &mut Run, stop: Duration) {
+    let begun = run.timeline.begin(format!("Redis is stopped for {:.1} s", stop.as_secs_f64()));
+    block_in_place(|| run.stage.store.servers()[0].pause().unwrap());
+    sleep(stop).await;
+    block_in_place(|| run.stage.store.servers()[0].go_on().unwrap());
+    run.timeline.heal(begun, "Redis goes on");
+    commits_again(run).await;
 }
 
 fn weigh_stopped(told: &Told<'_>, findings: &mut Findings) {
