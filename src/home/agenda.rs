@@ -32,8 +32,9 @@ pub(super) struct Agenda {
     moved: Notify,
 }
 
-/// When something falls due (monotonic ms), and the order in which it was planned.
-type Due = (u64, u64);
+/// When something falls due (monotonic ms), who goes first of those that fall due together, and the order in which it
+/// was planned.
+type Due = (u64, u64, u64);
 
 #[derive(Default)]
 struct Plan {
@@ -81,8 +82,25 @@ impl Agenda {
     pub(super) fn hold(&self, shard: ShardId, until_ms: u64, is_urgent: bool) {
         let mut plan = self.plan.lock();
         let Some(place) = plan.take_out(shard) else { return };
-        let held = Place { held_until_ms: until_ms, ..place };
-        self.put(plan, shard, until_ms, Place { is_urgent: held.is_urgent | is_urgent, ..held });
+        let held = Place { held_until_ms: until_ms, is_urgent: place.is_urgent | is_urgent, ..place };
+        self.put(plan, shard, (until_ms, 0), held);
+    }
+
+    /// The same of one that the store holds back, for about `wait_ms`: all such fall due together, and whose records have
+    /// been dirty longest goes first.
+    pub(super) fn hold_in_line(
+        &self,
+        shard: ShardId,
+        now_ms: u64,
+        wait_ms: u64,
+        dirty_since_ms: u64,
+        is_urgent: bool,
+    ) {
+        let until_ms = (now_ms / wait_ms.max(1) + 1) * wait_ms.max(1);
+        let mut plan = self.plan.lock();
+        let Some(place) = plan.take_out(shard) else { return };
+        let held = Place { held_until_ms: until_ms, is_urgent: place.is_urgent | is_urgent, ..place };
+        self.put(plan, shard, (until_ms, dirty_since_ms), held);
     }
 
     /// Takes out the next who is due.
@@ -122,14 +140,21 @@ impl Agenda {
         let is_better = |planned: Due| due_ms < planned.0 || (is_urgent && !place.is_urgent);
         if place.due.is_none_or(is_better) {
             plan.take_out(shard);
-            let due_ms = place.due.map_or(due_ms, |(planned_ms, _)| due_ms.min(planned_ms));
-            self.put(plan, shard, due_ms, Place { is_urgent: place.is_urgent | is_urgent, ..place });
+            let (planned_ms, rank, _) = place.due.unwrap_or((u64::MAX, 0, 0));
+            let due = (due_ms.min(planned_ms), if due_ms < planned_ms { 0 } else { rank });
+            self.put(plan, shard, due, Place { is_urgent: place.is_urgent | is_urgent, ..place });
         }
     }
 
-    fn put(&self, mut plan: parking_lot::MutexGuard<'_, Plan>, shard: ShardId, due_ms: u64, place: Place) {
+    fn put(
+        &self,
+        mut plan: parking_lot::MutexGuard<'_, Plan>,
+        shard: ShardId,
+        (due_ms, rank): (u64, u64),
+        place: Place,
+    ) {
         plan.planned += 1;
-        let due = (due_ms, plan.planned);
+        let due = (due_ms, rank, plan.planned);
         let queue = if place.is_urgent { &mut plan.urgent } else { &mut plan.paced };
         queue.insert(due, shard);
         let is_first = queue.first_key_value().is_some_and(|(first, _)| *first == due);
@@ -163,7 +188,7 @@ impl Plan {
     /// Overdue ones first, then those in a hurry, then whoever is due.
     fn next(&self, who: Who, now_ms: u64, interval_ms: u64) -> Option<ShardId> {
         let due = |queue: &BTreeMap<Due, ShardId>, by_ms: Option<u64>| {
-            let (&(due_ms, _), &shard) = queue.first_key_value()?;
+            let (&(due_ms, ..), &shard) = queue.first_key_value()?;
             (due_ms <= by_ms?).then_some(shard)
         };
         let overdue = due(&self.paced, now_ms.checked_sub(interval_ms));
@@ -173,7 +198,7 @@ impl Plan {
 
     /// When the first of them falls due.
     fn first_ms(&self, who: Who, interval_ms: u64) -> Option<u64> {
-        let first = |queue: &BTreeMap<Due, ShardId>| queue.first_key_value().map(|((due_ms, _), _)| *due_ms);
+        let first = |queue: &BTreeMap<Due, ShardId>| queue.first_key_value().map(|((due_ms, ..), _)| *due_ms);
         let grace = if who == Who::Anyone { 0 } else { interval_ms };
         let paced = first(&self.paced).map(|due_ms| due_ms + grace);
         first(&self.urgent).into_iter().chain(paced).min()
@@ -254,6 +279,21 @@ mod tests {
         agenda.hold(b, 200, true);
         assert_eq!(agenda.take(Who::Urgent, 199), None);
         assert_eq!(agenda.take(Who::Urgent, 200), Some(b));
+    }
+
+    #[test]
+    fn whom_the_store_holds_back_goes_by_the_age_of_what_is_dirty() {
+        let (agenda, [a, b, c]) = agenda();
+        for (shard, now_ms, dirty_since_ms) in [(a, 1_001, 700), (b, 1_040, 300), (c, 1_060, 500)] {
+            agenda.go_on(shard, 1_000);
+            agenda.hold_in_line(shard, now_ms, 100, dirty_since_ms, false);
+        }
+        agenda.go_on(b, 1_070);
+        assert_eq!(agenda.take(Who::Anyone, 1_099), None);
+        for shard in [b, c, a] {
+            assert_eq!(agenda.take(Who::Anyone, 1_100), Some(shard));
+        }
+        assert_eq!(agenda.take(Who::Anyone, 9_000), None);
     }
 
     #[test]

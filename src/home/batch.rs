@@ -13,8 +13,8 @@ use crate::clock::Now;
 use crate::events::DurableUpTo;
 use crate::ids::{PlayerId, SessionId, Stamp, Version};
 use crate::store::{
-    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, RecordStatus, StoreError,
-    StoredRecord,
+    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, Reach, RecordStatus,
+    StoreError, StoredRecord,
 };
 
 /// Kept by the store beyond every logical expiry.
@@ -26,6 +26,8 @@ pub(super) struct Sent {
     version: Version,
     lists_version: Version,
     keep: Keep,
+    /// Where the record stood in the store's index before.
+    filed_under: u64,
     /// When it was gathered (Unix ms).
     at: u64,
     counters: Vec<(SessionId, u64)>,
@@ -38,6 +40,8 @@ pub(super) enum Outcome {
     Done,
     /// The store has lost some or has others: they go again, as they are to be now.
     Again,
+    /// Not sent: wait until the store takes commits.
+    HeldBack,
     /// Unknown, or of no use: wait a little.
     Retry,
 }
@@ -87,7 +91,7 @@ impl Home {
             if slot.gone || slot.record.epoch != fence.epoch {
                 return None;
             }
-            let keep = self.keep(slot, now);
+            let (keep, filed_under) = (self.keep(slot, now), slot.filed_under);
             if keep != Keep::Unmoved {
                 // Known again when the answer comes: until then, either may be stored.
                 slot.filed_under = 0;
@@ -108,6 +112,7 @@ impl Home {
                 version: record.version,
                 lists_version: record.lists_version,
                 keep,
+                filed_under,
                 at: now.unix_ms,
                 counters: counters.map(|session| (session.id, session.cseq)).collect(),
             };
@@ -173,6 +178,14 @@ impl Home {
                 self.tell_keeper(shard.id(), Event::StoreLost { sent: fence.epoch });
             }
             Ok(Committed::Stale { flush_seq }) => shard.skip_to(flush_seq),
+            Err(StoreError::HeldBack { reach, .. }) => {
+                // Of a store that is only just back it is known that it takes commits.
+                if reach != Reach::Well {
+                    shard.takes_commits(false);
+                }
+                put_back(shard, fence, sent);
+                return Outcome::HeldBack;
+            }
             Err(error) => {
                 shard.takes_commits(false);
                 self.faults.commits.note(&error);
@@ -300,6 +313,23 @@ impl Home {
             events: Vec::new(),
         })
     }
+}
+
+/// What was not sent goes next, as if it had not been gathered; of a record that is dirty anew only the newest goes.
+fn put_back(shard: &Shard, fence: &Fence, sent: Vec<Sent>) {
+    let mut somebody_waits = false;
+    let goes_again = |one: Sent| {
+        let goes = one.cell.with_slot(|slot| {
+            if slot.filed_under == 0 && slot.record.epoch == fence.epoch {
+                slot.filed_under = one.filed_under;
+            }
+            somebody_waits |= !slot.waiters.is_empty();
+            !slot.gone && !std::mem::replace(&mut slot.queued, true)
+        });
+        goes.then_some(one.cell)
+    };
+    let cells = sent.into_iter().filter_map(goes_again).collect();
+    shard.put_back(cells, somebody_waits);
 }
 
 fn release_waiters(slot: &mut Slot, version: Version) {

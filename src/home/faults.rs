@@ -13,8 +13,12 @@ const TELL_AFTER_MS: u64 = 500;
 pub(super) struct Fault(Mutex<Option<StoreError>>);
 
 impl Fault {
+    /// That calls are held back is no trouble of its own: what the store said last before is.
     pub(super) fn note(&self, error: &StoreError) {
-        *self.0.lock() = Some(error.clone());
+        let mut last = self.0.lock();
+        if last.is_none() || !matches!(error, StoreError::HeldBack { .. }) {
+            *last = Some(error.clone());
+        }
     }
 
     /// In words; empty if nothing ever failed.

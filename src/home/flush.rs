@@ -19,14 +19,14 @@ use super::lease::State;
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
 use crate::ids::ShardId;
-use crate::store::{COMMIT_BYTES_MAX, Commit, CommitRecord, Committed, StoreError};
+use crate::store::{COMMIT_BYTES_MAX, Commit, CommitRecord, Committed, Reach, StoreError};
 use crate::tasks;
 
 /// How long a shard waits after an outcome that is unknown.
 const RETRY_MS: u64 = 100;
-/// The same where the server is known to take nothing: each try costs the making of a batch, and finds nothing out that
-/// is not found out anyway.
-const RETRY_HELD_BACK_MS: u64 = 1_000;
+/// How long a shard waits whose server takes no commits, and one whose server takes few.
+const AWAY_MS: u64 = 250;
+const RAMP_MS: u64 = 20;
 /// Most commits that are sent together, and most records in them: more gains nothing.
 const BUNDLE_COMMITS_MAX: usize = 64;
 const BUNDLE_RECORDS_MAX: usize = 256;
@@ -100,11 +100,13 @@ impl Home {
     fn take_off(self: &Arc<Self>, records: usize) -> Option<(BoxFuture<'static, Landed>, usize)> {
         let now = clock::now();
         let (mut batches, mut commits, mut loaded, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
-        while commits.len() < BUNDLE_COMMITS_MAX && loaded < BUNDLE_RECORDS_MAX && bytes < COMMIT_BYTES_MAX {
+        let mut most = BUNDLE_COMMITS_MAX;
+        while commits.len() < most && loaded < BUNDLE_RECORDS_MAX && bytes < COMMIT_BYTES_MAX {
             let who = self.who_may_go(records + loaded);
             let Some(shard) = who.and_then(|who| self.agenda.take(who, now.mono_ms)) else { break };
             // Before the records leave their queue: somebody may be looking whether all is stored.
             self.in_flight.begin();
+            most = most.min(self.store.room(shard).max(1));
             let Some((batch, commit)) = self.board(shard, now) else {
                 self.in_flight.end();
                 continue;
@@ -139,6 +141,10 @@ impl Home {
         if shard.dirty_records() == 0 {
             return None;
         }
+        if self.store.room(shard.id()) == 0 {
+            self.hold_back(shard, now);
+            return None;
+        }
         let fence = shard.next_batch()?;
         let (sent, records) = self.gather(shard, &fence, now);
         if records.is_empty() {
@@ -147,6 +153,17 @@ impl Home {
         }
         let commit = self.batch(shard, &fence, records);
         Some((Batch { shard: Arc::clone(shard), fence, sent, _only: only }, commit))
+    }
+
+    /// Lets a shard wait whose server takes no commits now: nothing is gathered and written down for nothing.
+    fn hold_back(&self, shard: &Shard, now: Now) {
+        let reach = self.store.reach(shard.id());
+        if reach != Reach::Well {
+            shard.takes_commits(false);
+        }
+        let wait_ms = if reach == Reach::Well { RAMP_MS } else { AWAY_MS };
+        let since_ms = shard.dirty_since_ms().unwrap_or(now.mono_ms);
+        self.agenda.hold_in_line(shard.id(), now.mono_ms, wait_ms, since_ms, shard.is_urgent());
     }
 
     /// Settles what came back; how many records that were.
@@ -163,11 +180,12 @@ impl Home {
             let outcome = self.settle(&shard, &fence, sent, answer, now);
             drop(only);
             shard.landed(outcome == Outcome::Done);
-            if outcome == Outcome::Retry {
-                let wait_ms = if shard.is_held_back() { RETRY_HELD_BACK_MS } else { RETRY_MS };
-                self.agenda.hold(shard.id(), now.mono_ms + wait_ms, shard.is_urgent());
-            } else {
-                shard.plan_rest(now.mono_ms);
+            match outcome {
+                Outcome::Retry => {
+                    self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS, shard.is_urgent());
+                }
+                Outcome::HeldBack => self.hold_back(&shard, now),
+                Outcome::Done | Outcome::Again => shard.plan_rest(now.mono_ms),
             }
             self.in_flight.end();
         }
@@ -236,6 +254,7 @@ const fn outcome_name(answer: &Result<Committed, StoreError>) -> &'static str {
         Ok(Committed::Stale { .. }) => "stale",
         Ok(Committed::RolledBack) => "rolled_back",
         Ok(Committed::Lost) => "lost",
+        Err(StoreError::HeldBack { .. }) => "held_back",
         Err(_) => "unknown",
     }
 }

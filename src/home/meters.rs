@@ -13,7 +13,7 @@ use crate::telemetry::metrics::{
 };
 
 /// What becomes of commits, as labels.
-const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown"];
+const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown", "held_back"];
 /// What becomes of pulls, as labels.
 const PULL_OUTCOMES: &[&str] = &["done", "late", "failed"];
 /// What becomes of records that the home before gave, as labels.

@@ -12,6 +12,7 @@ pub mod redis;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,7 +38,8 @@ pub const EVENTS_MAX: u64 = 10_000;
 /// What a store call returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Why the store did not answer. All of them mean *unknown*, never *failed*: a timed-out script may still run later.
+/// Why the store did not answer. All of them but the last mean *unknown*, never *failed*: a timed-out script may still
+/// run later.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No answer within the deadline. The call may still take effect.
@@ -52,6 +54,23 @@ pub enum StoreError {
     /// What the store holds is not ours to read: another format, a broken record. Retrying will not help.
     #[error("the store holds what this version cannot read: {0}")]
     Corrupt(String),
+    /// Nothing was sent: the server is in trouble and left alone for a moment, or only just back and takes few commits
+    /// at a time ([`Reach::Well`]). Told at once, and the one that is known and not unknown.
+    #[error("the store is {}: {cause}", how_held_back(*.reach))]
+    HeldBack {
+        /// How the server answers.
+        reach: Reach,
+        /// What its last calls came to.
+        cause: Arc<str>,
+    },
+}
+
+const fn how_held_back(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Well => "only just back, and takes few changes at a time",
+        Reach::Away => "left alone for a moment",
+        Reach::Full => "full, and takes no changes for a moment",
+    }
 }
 
 /// How a server of the store answers.
@@ -590,6 +609,11 @@ pub trait Store: Send + Sync + 'static {
     /// How the server that holds a shard answers, as far as this node has found. Asks nobody.
     fn reach(&self, _shard: ShardId) -> Reach {
         Reach::Well
+    }
+    /// How many commits that server would take at this moment: few while it is only just back, none while it is in
+    /// trouble. What goes beyond is [`StoreError::HeldBack`]; asking first spares the making of it. Asks nobody.
+    fn room(&self, _shard: ShardId) -> usize {
+        usize::MAX
     }
     /// `embedded` or `redis`: for logs, metrics and `/v1/cluster`.
     fn kind(&self) -> &'static str;

@@ -63,6 +63,14 @@ impl<H> Name<H> {
         (self.handle)(&Key::from_parts(self.name, labels))
     }
 
+    /// The handle with these labels, whose values are known when it is made: few, or the caller sees to that.
+    #[must_use]
+    pub fn of_each(&self, labels: &[(&'static str, String)]) -> H {
+        let labels: Vec<Label> =
+            labels.iter().map(|(name, value)| Label::new(*name, value.clone())).collect();
+        (self.handle)(&Key::from_parts(self.name, labels))
+    }
+
     /// One handle for each value of a label, beside labels that all of them carry; and one more, `other`, for a
     /// value that is none of them.
     #[must_use]
@@ -201,8 +209,16 @@ table! {
     FLUSH_BATCH_RECORDS: Histogram "hearth_flush_batch_records", Count, RECORDS;
     /// How long a commit took, by `outcome`, with those of other shards that were sent together with it.
     COMMIT_SECONDS: Histogram "hearth_commit_seconds", Seconds, SECONDS;
-    /// Commits by `outcome`: done, fenced, stale, rolled_back, lost, or the store's error.
+    /// Commits by `outcome`: done, fenced, stale, rolled_back, lost, unknown (no answer, or a refusal), or held_back (not sent).
     COMMITS: Counter "hearth_commits_total", Count;
+
+    // Store.
+    /// What the breaker of each of the store's servers, its `endpoint`, does: 0 closed (all is well), 1 ramp (few commits at a time), 2 half_open (one probe at a time), 3 open (held back).
+    STORE_BREAKER_STATE: Gauge "hearth_store_breaker_state", Count;
+    /// Changes of a breaker, by `endpoint` and the `state` that it went to.
+    STORE_BREAKER_TURNS: Counter "hearth_store_breaker_turns_total", Count;
+    /// Calls that a breaker held back, by `endpoint`: nothing was sent.
+    STORE_CALLS_HELD_BACK: Counter "hearth_store_calls_held_back_total", Count;
 
     // Cluster.
     /// Live nodes, this one among them, as the store last told.

@@ -9,6 +9,7 @@
 )]
 
 mod barred;
+mod breaker;
 mod broadcast;
 mod broadcast_elsewhere;
 mod cluster;

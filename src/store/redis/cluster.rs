@@ -19,6 +19,7 @@ use redis::{Pipeline, Value};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::Breaker;
 use super::endpoint::{Endpoint, connect};
 use super::errors::{Failure, Redirection, judge};
 use super::lane::{Deadlines, Repeat, Request};
@@ -50,7 +51,17 @@ pub(super) struct Cluster {
 struct View {
     slots: SlotMap,
     lanes: HashMap<Address, Arc<Lanes>>,
+    /// The breaker of each master, by its place in the map; none of one that was never spoken to.
+    breakers: Vec<Option<Arc<Breaker>>>,
     is_closed: bool,
+}
+
+impl View {
+    /// To be called when masters or lanes have changed: looking at a breaker is to cost next to nothing.
+    fn place_breakers(&mut self) {
+        let breaker = |at| self.lanes.get(at).map(|lanes| Arc::clone(lanes.breaker()));
+        self.breakers = self.slots.masters().iter().map(breaker).collect();
+    }
 }
 
 /// A place to send to.
@@ -70,7 +81,8 @@ struct Told {
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<Address>, to_nodes: Access, deadlines: Deadlines) -> Self {
-        let view = View { slots: SlotMap::empty(), lanes: HashMap::new(), is_closed: false };
+        let (slots, lanes, breakers) = (SlotMap::empty(), HashMap::new(), Vec::new());
+        let view = View { slots, lanes, breakers, is_closed: false };
         Self { seeds, to_nodes, deadlines, view: RwLock::new(view), stale: Arc::default() }
     }
 
@@ -86,9 +98,9 @@ impl Cluster {
         for _ in 0..HOPS_MAX {
             let lane = hop.lanes.of(purpose);
             let answer = if hop.is_asking {
-                lane.call_asking(request).await
+                lane.call_asking(purpose.call(), request).await
             } else {
-                lane.call(repeat, request).await
+                lane.call(purpose.call(), repeat, request).await
             };
             match answer {
                 Ok(value) => return Ok(value),
@@ -151,6 +163,18 @@ impl Cluster {
         let masters = self.view.read().slots.masters().to_vec();
         let lanes = masters.into_iter().filter_map(|at| Some((at.to_string(), self.lanes_to(&at).ok()?)));
         lanes.collect()
+    }
+
+    /// Looks at the breaker of the slot's master, if that was ever spoken to. `None`: nobody is known to hold it.
+    pub(super) fn at_breaker<T>(&self, slot: u16, look: impl FnOnce(Option<&Breaker>) -> T) -> Option<T> {
+        let view = self.view.read();
+        let place = view.slots.place_of(slot)?;
+        Some(look(view.breakers.get(place).and_then(Option::as_deref)))
+    }
+
+    /// Lets time pass for the breakers of all masters.
+    pub(super) fn tick(&self) {
+        self.view.read().breakers.iter().flatten().for_each(|breaker| breaker.tick());
     }
 
     /// Lets go of all connections; later calls are refused.
@@ -254,6 +278,7 @@ impl Cluster {
         // Whoever calls there now holds its lanes until it has its answer.
         view.lanes.retain(|at, _| slots.masters().contains(at));
         view.slots = slots;
+        view.place_breakers();
     }
 
     fn hop(&self, slot: u16) -> Result<Hop, StoreError> {
@@ -275,7 +300,10 @@ impl Cluster {
         let at = Address::parse_redirection(to, &from.at).ok_or(failure.error)?;
         tracing::debug!(operation = "store.slots", from = %from.at, to = %at, moved, "sent on");
         if let Some(slot) = moved {
-            self.view.write().slots.assign(slot, at.clone());
+            let mut view = self.view.write();
+            view.slots.assign(slot, at.clone());
+            view.place_breakers();
+            drop(view);
             self.stale.notify_one();
         }
         Ok(Hop { lanes: self.lanes_to(&at)?, at, is_asking: moved.is_none() })
@@ -294,8 +322,10 @@ impl Cluster {
             return Err(StoreError::Refused(format!("the cluster has more than {NODES_MAX} nodes")));
         }
         let endpoint = Endpoint::Node { client, suspected: Arc::clone(&self.stale) };
-        let made = || Arc::new(Lanes::new(endpoint, self.deadlines));
-        Ok(Arc::clone(view.lanes.entry(at.clone()).or_insert_with(made)))
+        let made = || Arc::new(Lanes::new(&at.to_string(), endpoint, self.deadlines));
+        let lanes = Arc::clone(view.lanes.entry(at.clone()).or_insert_with(made));
+        view.place_breakers();
+        Ok(lanes)
     }
 }
 
@@ -316,9 +346,10 @@ async fn send_all(hop: &Hop, purpose: Purpose, calls: &[ScriptCall<'_>]) -> Vec<
     let lane = hop.lanes.of(purpose);
     if hop.is_asking {
         // Few, and only while a slot moves.
-        return join_all(calls.iter().map(|call| lane.call_asking(Request::Script(*call)))).await;
+        return join_all(calls.iter().map(|call| lane.call_asking(purpose.call(), Request::Script(*call))))
+            .await;
     }
-    lane.call_all(calls).await
+    lane.call_all(purpose.call(), calls).await
 }
 
 fn nowhere() -> StoreError {

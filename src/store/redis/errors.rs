@@ -9,14 +9,31 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) error: StoreError,
+    pub(super) weight: Weight,
     /// The connection must not be used again: it is broken, or leads to a server that is not the master (any more).
     pub(super) replaces_connection: bool,
+}
+
+/// What an error says about the server, for its breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Nothing bad: it answered, and what is wrong is in what was asked or what is stored.
+    Answer,
+    /// Nothing: another server is to answer, and counts.
+    Elsewhere,
+    /// Nothing for a while: keys are on their way to another node.
+    Moving,
+    /// Its memory is full.
+    Full,
+    /// It does not do its work.
+    Failure,
 }
 
 /// An answer that did not come, and where it may be had instead.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) error: StoreError,
+    pub(super) weight: Weight,
     pub(super) redirection: Option<Redirection>,
 }
 
@@ -31,7 +48,7 @@ pub(super) enum Redirection {
 
 impl Failure {
     /// A server's error and what it was judged to be.
-    pub(super) fn of(error: StoreError, of_server: &RedisError) -> Self {
+    pub(super) fn of(judged: Judged, of_server: &RedisError) -> Self {
         let redirection = of_server.redirect_node().map(|(to, slot)| {
             if of_server.kind() == ErrorKind::Server(ServerErrorKind::Ask) {
                 Redirection::Ask { to: to.to_owned() }
@@ -39,13 +56,22 @@ impl Failure {
                 Redirection::Moved { slot, to: to.to_owned() }
             }
         });
-        Self { error, redirection }
+        Self { error: judged.error, weight: judged.weight, redirection }
     }
-}
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self { error, redirection: None }
+    /// Whether the connection broke, or none could be made.
+    pub(super) const fn is_broken_connection(&self) -> bool {
+        matches!((&self.error, self.weight), (StoreError::Unreachable(_), Weight::Failure))
+    }
+
+    /// A call that was not sent, or whose answer says nothing of the server.
+    pub(super) const fn of_ours(error: StoreError) -> Self {
+        Self { error, weight: Weight::Elsewhere, redirection: None }
+    }
+
+    /// No connection, or no answer in time.
+    pub(super) const fn of_silence(error: StoreError) -> Self {
+        Self { error, weight: Weight::Failure, redirection: None }
     }
 }
 
@@ -60,24 +86,31 @@ enum Meaning {
     Corrupt,
 }
 
-/// Code, meaning, and what whoever reads the log should look at.
-const CODES: &[(&str, Meaning, &str)] = &[
-    ("LOADING", Meaning::WrongServer, "it is loading its data set"),
-    ("READONLY", Meaning::WrongServer, "it is a replica: the master is elsewhere"),
-    ("MASTERDOWN", Meaning::WrongServer, "it is a replica that lost its master"),
-    ("OOM", Meaning::Refused, "its memory is full: raise maxmemory"),
-    ("MISCONF", Meaning::Refused, "it cannot persist: look at its disk and its log"),
-    ("NOREPLICAS", Meaning::Refused, "too few replicas are connected for min-replicas-to-write"),
-    ("BUSY", Meaning::Refused, "a script keeps it busy"),
-    ("NOAUTH", Meaning::Refused, "it wants a password: put it into the store's URL"),
-    ("WRONGPASS", Meaning::Refused, "the user name or password in the store's URL is wrong"),
-    ("NOPERM", Meaning::Refused, FORBIDDEN),
-    ("CLUSTERDOWN", Meaning::Refused, "its cluster is down"),
-    ("TRYAGAIN", Meaning::Refused, "a slot is being moved"),
-    ("MOVED", Meaning::Refused, CLUSTER_NODE),
-    ("ASK", Meaning::Refused, CLUSTER_NODE),
-    ("CROSSSLOT", Meaning::Refused, CLUSTER_NODE),
-    ("WRONGTYPE", Meaning::Corrupt, "a key of this cluster's name holds something else"),
+/// Code, meaning, what its breaker makes of it, and what whoever reads the log should look at.
+const CODES: &[(&str, Meaning, Weight, &str)] = &[
+    ("LOADING", Meaning::WrongServer, Weight::Failure, "it is loading its data set"),
+    ("READONLY", Meaning::WrongServer, Weight::Failure, "it is a replica: the master is elsewhere"),
+    ("MASTERDOWN", Meaning::WrongServer, Weight::Failure, "it is a replica that lost its master"),
+    ("OOM", Meaning::Refused, Weight::Full, "its memory is full: raise maxmemory"),
+    ("MISCONF", Meaning::Refused, Weight::Failure, "it cannot persist: look at its disk and its log"),
+    (
+        "NOREPLICAS",
+        Meaning::Refused,
+        Weight::Failure,
+        "too few replicas are connected for min-replicas-to-write",
+    ),
+    ("BUSY", Meaning::Refused, Weight::Failure, "a script keeps it busy"),
+    ("NOAUTH", Meaning::Refused, Weight::Failure, "it wants a password: put it into the store's URL"),
+    ("WRONGPASS", Meaning::Refused, Weight::Failure, "the user name or password in the store's URL is wrong"),
+    ("NOPERM", Meaning::Refused, Weight::Failure, FORBIDDEN),
+    ("CLUSTERDOWN", Meaning::Refused, Weight::Failure, "its cluster is down"),
+    // Sent whole at once: whoever hears of it has run into a script that calls another.
+    ("NOSCRIPT", Meaning::Refused, Weight::Answer, "it does not know a script"),
+    ("TRYAGAIN", Meaning::Refused, Weight::Moving, "a slot is being moved"),
+    ("MOVED", Meaning::Refused, Weight::Elsewhere, CLUSTER_NODE),
+    ("ASK", Meaning::Refused, Weight::Elsewhere, CLUSTER_NODE),
+    ("CROSSSLOT", Meaning::Refused, Weight::Answer, CLUSTER_NODE),
+    ("WRONGTYPE", Meaning::Corrupt, Weight::Answer, "a key of this cluster's name holds something else"),
 ];
 
 /// The server says itself what is forbidden: commands, or the keys of this cluster.name.
@@ -106,6 +139,12 @@ fn judge_plain(error: &RedisError, code: &str, detail: &str) -> StoreError {
         return StoreError::Corrupt(format!("{code} {detail}"));
     }
     StoreError::Refused(format!("{code} {detail}"))
+}
+
+/// What its breaker makes of an error without a code: a script that is wrong is ours, a server that has no place for
+/// more clients is none.
+fn weight_plain(detail: &str) -> Weight {
+    if detail.starts_with("max number of clients") { Weight::Failure } else { Weight::Answer }
 }
 
 /// Why no encrypted connection came to stand, and what to do.
@@ -138,7 +177,8 @@ pub(super) fn judge(error: &RedisError) -> Judged {
         // An error inside a script arrives as ERR with the original code in its text.
         let row = CODES.iter().find(|(known, ..)| *known == code || detail.starts_with(known));
         return match row {
-            Some((code, meaning, advice)) => Judged {
+            Some((code, meaning, weight, advice)) => Judged {
+                weight: *weight,
                 error: match meaning {
                     Meaning::Refused if *advice == FORBIDDEN => {
                         StoreError::Refused(format!("{code}: {advice}; it says: {detail}"))
@@ -150,25 +190,29 @@ pub(super) fn judge(error: &RedisError) -> Judged {
                 },
                 replaces_connection: *meaning == Meaning::WrongServer,
             },
-            None => kept(judge_plain(error, code, detail)),
+            None => Judged { weight: weight_plain(detail), ..answered(judge_plain(error, code, detail)) },
         };
     }
     match error.kind() {
-        _ if error.is_timeout() => Judged { error: StoreError::Timeout, replaces_connection: false },
+        _ if error.is_timeout() => {
+            Judged { error: StoreError::Timeout, weight: Weight::Failure, replaces_connection: false }
+        }
         ErrorKind::AuthenticationFailed => Judged {
+            weight: Weight::Failure,
             error: StoreError::Refused("the user name or password in the store's URL is wrong".into()),
             replaces_connection: true,
         },
-        ErrorKind::UnexpectedReturnType => kept(StoreError::Corrupt(error.to_string())),
+        ErrorKind::UnexpectedReturnType => answered(StoreError::Corrupt(error.to_string())),
         // Whatever came cannot be told apart from what follows it.
         ErrorKind::Parse => Judged {
+            weight: Weight::Failure,
             error: StoreError::Unreachable(format!(
                 "what answers there does not speak as Redis does ({error}): is it its TLS port (rediss), or another \
                  server's?"
             )),
             replaces_connection: true,
         },
-        _ => Judged { error: judge_connecting(error), replaces_connection: true },
+        _ => Judged { error: judge_connecting(error), weight: Weight::Failure, replaces_connection: true },
     }
 }
 
@@ -177,8 +221,8 @@ pub(super) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-fn kept(error: StoreError) -> Judged {
-    Judged { error, replaces_connection: false }
+fn answered(error: StoreError) -> Judged {
+    Judged { error, weight: Weight::Answer, replaces_connection: false }
 }
 
 #[cfg(test)]
@@ -194,27 +238,58 @@ mod tests {
         }
     }
 
-    /// Error line of a server, what the caller hears, whether the connection is replaced.
-    const LINES: &[(&str, &str, bool)] = &[
-        ("LOADING Redis is loading the dataset in memory", "refused", true),
-        ("READONLY You can't write against a read only replica.", "refused", true),
-        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "refused", true),
-        ("OOM command not allowed when used memory > 'maxmemory'.", "refused", false),
-        ("MISCONF Redis is configured to save RDB snapshots, but it's unable to persist", "refused", false),
-        ("NOREPLICAS Not enough good replicas to write.", "refused", false),
-        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL", "refused", false),
-        ("NOAUTH Authentication required.", "refused", false),
-        ("WRONGPASS invalid username-password pair or user is disabled.", "refused", false),
-        ("NOPERM this user has no permissions to run the 'evalsha' command", "refused", false),
-        ("CLUSTERDOWN The cluster is down", "refused", false),
-        ("TRYAGAIN Multiple keys request during rehashing of slot", "refused", false),
-        ("MOVED 3999 127.0.0.1:6381", "refused", false),
-        ("ASK 3999 127.0.0.1:6381", "refused", false),
-        ("CROSSSLOT Keys in request don't hash to the same slot", "refused", false),
-        ("WRONGTYPE Operation against a key holding the wrong kind of value", "corrupt", false),
-        ("ERR user_script:12: attempt to compare nil with number script: 1a2b", "corrupt", false),
-        ("ERR unknown command 'EVALSHA'", "refused", false),
-        ("ERR max number of clients reached", "refused", false),
+    /// Error line of a server, what the caller hears, what its breaker counts, whether the connection is replaced.
+    const LINES: &[(&str, &str, Weight, bool)] = &[
+        ("LOADING Redis is loading the dataset in memory", "refused", Weight::Failure, true),
+        ("READONLY You can't write against a read only replica.", "refused", Weight::Failure, true),
+        (
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "refused",
+            Weight::Failure,
+            true,
+        ),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "refused", Weight::Full, false),
+        (
+            "MISCONF Redis is configured to save RDB snapshots, but it's unable to persist",
+            "refused",
+            Weight::Failure,
+            false,
+        ),
+        ("NOREPLICAS Not enough good replicas to write.", "refused", Weight::Failure, false),
+        (
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL",
+            "refused",
+            Weight::Failure,
+            false,
+        ),
+        ("NOAUTH Authentication required.", "refused", Weight::Failure, false),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "refused", Weight::Failure, false),
+        (
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "refused",
+            Weight::Failure,
+            false,
+        ),
+        ("CLUSTERDOWN The cluster is down", "refused", Weight::Failure, false),
+        ("NOSCRIPT No matching script. Please use EVAL.", "refused", Weight::Answer, false),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "refused", Weight::Moving, false),
+        ("MOVED 3999 127.0.0.1:6381", "refused", Weight::Elsewhere, false),
+        ("ASK 3999 127.0.0.1:6381", "refused", Weight::Elsewhere, false),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "refused", Weight::Answer, false),
+        (
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "corrupt",
+            Weight::Answer,
+            false,
+        ),
+        (
+            "ERR user_script:12: attempt to compare nil with number script: 1a2b",
+            "corrupt",
+            Weight::Answer,
+            false,
+        ),
+        ("ERR unknown command 'EVALSHA'", "refused", Weight::Answer, false),
+        ("ERR max number of clients reached", "refused", Weight::Failure, false),
     ];
 
     fn heard(error: &StoreError) -> &'static str {
@@ -223,14 +298,16 @@ mod tests {
             StoreError::Unreachable(_) => "unreachable",
             StoreError::Refused(_) => "refused",
             StoreError::Corrupt(_) => "corrupt",
+            StoreError::HeldBack { .. } => "held back",
         }
     }
 
     #[test]
     fn every_code_has_its_meaning() {
-        for (line, expected, replaces) in LINES {
+        for (line, expected, weight, replaces) in LINES {
             let judged = judge(&server_error(line));
-            assert_eq!((heard(&judged.error), judged.replaces_connection), (*expected, *replaces), "{line}");
+            let found = (heard(&judged.error), judged.weight, judged.replaces_connection);
+            assert_eq!(found, (*expected, *weight, *replaces), "{line}");
         }
         for (code, ..) in CODES {
             assert!(LINES.iter().any(|(line, ..)| line.starts_with(code)), "{code} has no test");
@@ -269,24 +346,28 @@ mod tests {
         ] {
             let judged = io(kind);
             assert_eq!((heard(&judged.error), judged.replaces_connection), ("unreachable", true), "{kind}");
+            assert_eq!(judged.weight, Weight::Failure, "{kind}");
         }
         let judged = io(io::ErrorKind::TimedOut);
         assert_eq!((heard(&judged.error), judged.replaces_connection), ("timeout", false));
+        assert_eq!(judged.weight, Weight::Failure);
     }
 
     #[test]
     fn a_wrong_password_and_a_wrong_answer_are_not_called_unreachable() {
         let judged = judge(&RedisError::from((ErrorKind::AuthenticationFailed, "no")));
         assert_eq!((heard(&judged.error), judged.replaces_connection), ("refused", true));
+        assert_eq!(judged.weight, Weight::Failure);
         let judged = judge(&RedisError::from((ErrorKind::UnexpectedReturnType, "no")));
         assert_eq!((heard(&judged.error), judged.replaces_connection), ("corrupt", false));
+        assert_eq!(judged.weight, Weight::Answer);
     }
 
     #[test]
     fn a_redirection_is_read_and_nothing_else_is_one() {
         let found = |line: &str| {
             let error = server_error(line);
-            Failure::of(judge(&error).error, &error).redirection
+            Failure::of(judge(&error), &error).redirection
         };
         let to = "127.0.0.1:6381".to_owned();
         assert_eq!(

@@ -1,21 +1,24 @@
 //! One connection with one purpose (leases, commits, reads), so that none waits behind another's work; its deadlines,
-//! and when it is replaced. Called by `RedisStore`. The client library reconnects by itself only in its connection
+//! and when it is replaced; the server's breaker is asked before anything is sent. Called by `RedisStore`. The client library reconnects by itself only in its connection
 //! manager, and then to the same server: replacing is ours.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 
+use super::breaker::{Breaker, Call, Going};
 use super::endpoint::Endpoint;
-use super::errors::{Failure, is_unknown_script, judge};
+use super::errors::{Failure, Weight, is_unknown_script, judge};
 use super::scripts::ScriptCall;
-use crate::store::StoreError;
+use crate::store::{Reach, StoreError};
 
 /// A connection that answered nothing this often in a row is given up: the server may live behind a new one.
 const TIMEOUTS_MAX: u32 = 2;
+/// A probe that was answered within this time is sent again at once: three in a row need not wait for three renewals.
+const PROBE_ON: Duration = Duration::from_millis(100);
 
 /// What a broken connection means for a call: whether it reached the server is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub(super) struct Deadlines {
 pub(super) struct Lane {
     name: &'static str,
     endpoint: Arc<Endpoint>,
+    breaker: Arc<Breaker>,
     deadlines: Deadlines,
     slot: Mutex<Slot>,
     /// Held while connecting: a thousand callers make one connection.
@@ -115,6 +119,25 @@ async fn exchange_asking(connection: &mut MultiplexedConnection, request: Reques
     }
 }
 
+/// Tells the breaker how one call ended.
+fn told(going: Going<'_>, answer: Result<Value, Failure>) -> Result<Value, Failure> {
+    match &answer {
+        Ok(_) => going.answered(),
+        Err(failure) => going.failed(failure),
+    }
+    answer
+}
+
+/// The failure for which calls that went together count, if half of them failed and more.
+fn trouble_of(answers: &[Result<Value, Failure>]) -> Option<&Failure> {
+    let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
+    if failures().count() * 2 < answers.len() {
+        return None;
+    }
+    let is_grave = |failure: &&Failure| matches!(failure.weight, Weight::Failure | Weight::Full);
+    failures().find(is_grave).or_else(|| failures().next())
+}
+
 /// A connection in use.
 struct Held {
     connection: MultiplexedConnection,
@@ -122,47 +145,75 @@ struct Held {
 }
 
 impl Lane {
-    pub(super) fn new(name: &'static str, endpoint: Arc<Endpoint>, deadlines: Deadlines) -> Self {
-        Self { name, endpoint, deadlines, slot: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    pub(super) fn new(
+        name: &'static str,
+        endpoint: Arc<Endpoint>,
+        breaker: Arc<Breaker>,
+        deadlines: Deadlines,
+    ) -> Self {
+        let (slot, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { name, endpoint, breaker, deadlines, slot, connecting }
     }
 
     /// Connects now, to find out at start rather than at the first call.
     pub(super) async fn connect(&self) -> Result<(), StoreError> {
-        self.hold().await.map(|_| ())
+        self.hold().await.map(|_| ()).map_err(|failure| failure.error)
     }
 
     /// Sends one request and waits for its answer.
-    pub(super) async fn call(&self, repeat: Repeat, request: Request<'_>) -> Result<Value, Failure> {
-        let mut sendings = if repeat == Repeat::Once { 2 } else { 1 };
-        loop {
-            let mut held = self.hold().await?;
-            let exchange = request.exchange(&mut held.connection);
-            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
-            sendings -= 1;
-            match self.heard(held.serial, answer) {
-                Err(Failure { error: StoreError::Unreachable(_), .. }) if sendings > 0 => {}
+    pub(super) async fn call(
+        &self,
+        call: Call,
+        repeat: Repeat,
+        request: Request<'_>,
+    ) -> Result<Value, Failure> {
+        let mut going = self.ask(call, 1)?;
+        if repeat == Repeat::Once && !going.is_probe() {
+            match self.exchange(going, request).await {
+                Err(failure) if failure.is_broken_connection() => {
+                    // Held back now, it has been sent before all the same.
+                    let Ok(again) = self.ask(call, 1) else { return Err(failure) };
+                    going = again;
+                }
                 answer => return answer,
             }
         }
+        let (is_probe, began) = (going.is_probe(), Instant::now());
+        let answer = self.exchange(going, request).await;
+        if is_probe && repeat == Repeat::Once && answer.is_ok() && began.elapsed() <= PROBE_ON {
+            self.probe_on(call, request).await;
+        }
+        answer
     }
 
     /// Sends a request to the node to which its slot is moving; once.
-    pub(super) async fn call_asking(&self, request: Request<'_>) -> Result<Value, Failure> {
-        let mut held = self.hold().await?;
-        let exchange = exchange_asking(&mut held.connection, request);
-        let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
-        self.heard(held.serial, answer)
+    pub(super) async fn call_asking(&self, call: Call, request: Request<'_>) -> Result<Value, Failure> {
+        let going = self.ask(call, 1)?;
+        let answer = async {
+            let mut held = self.hold().await?;
+            let exchange = exchange_asking(&mut held.connection, request);
+            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+            self.heard(held.serial, answer)
+        };
+        told(going, answer.await)
     }
 
-    /// Runs scripts that are independent of each other, sent together and never twice (a batch's number is used once); an answer each, in their order.
-    pub(super) async fn call_all(&self, calls: &[ScriptCall<'_>]) -> Vec<Result<Value, Failure>> {
+    /// Runs scripts that are independent of each other, sent together and never twice (a batch's number is used once); an
+    /// answer each, in their order. Those that the server's breaker holds back are the last ones.
+    pub(super) async fn call_all(&self, call: Call, calls: &[ScriptCall<'_>]) -> Vec<Result<Value, Failure>> {
+        let going = match self.ask(call, calls.len()) {
+            Ok(going) => going,
+            Err(failure) => return vec![Err(failure); calls.len()],
+        };
+        let (sent, held_back) = calls.split_at(going.count().min(calls.len()));
+        let (is_probe, began) = (going.is_probe(), Instant::now());
         let all = async {
             let mut held = self.hold().await?;
-            let exchange = exchange_all(&mut held.connection, calls);
+            let exchange = exchange_all(&mut held.connection, sent);
             let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
             self.heard(held.serial, answer).map(|values| (held.serial, values))
         };
-        match all.await {
+        let mut answers: Vec<_> = match all.await {
             Ok((serial, values)) => {
                 let one = |value: Value| match value {
                     Value::ServerError(error) => self.heard(serial, Ok(Err(error.into()))),
@@ -170,17 +221,65 @@ impl Lane {
                 };
                 values.into_iter().map(one).collect()
             }
-            Err(failure) => vec![Err(failure); calls.len()],
+            Err(failure) => vec![Err(failure); sent.len()],
+        };
+        match trouble_of(&answers) {
+            Some(failure) => going.failed(failure),
+            None => going.answered(),
+        }
+        if let (true, Call::Renewal, [Ok(_)], [probe]) = (is_probe, call, answers.as_slice(), sent)
+            && began.elapsed() <= PROBE_ON
+        {
+            self.probe_on(call, Request::Script(*probe)).await;
+        }
+        if !held_back.is_empty() {
+            answers.resize(calls.len(), Err(Failure::of_ours(self.breaker.held_back())));
+        }
+        answers
+    }
+
+    /// Sends a probe again that says the same each time, until the breaker has seen enough.
+    async fn probe_on(&self, call: Call, request: Request<'_>) {
+        while self.breaker.reach() == Reach::Away {
+            let Ok(going) = self.ask(call, 1) else { return };
+            if self.exchange(going, request).await.is_err() {
+                return;
+            }
         }
     }
 
+    /// Whether calls may go, and how many of those that go together.
+    fn ask(&self, call: Call, count: usize) -> Result<Going<'_>, Failure> {
+        self.breaker.ask(call, count, self.endpoint.serial()).map_err(|error| self.is_held_back(error))
+    }
+
+    /// Nobody else may be calling who would find out where the server is now.
+    fn is_held_back(&self, error: StoreError) -> Failure {
+        if matches!(error, StoreError::HeldBack { reach: Reach::Away, .. }) {
+            self.endpoint.suspect();
+        }
+        Failure::of_ours(error)
+    }
+
+    /// Sends one request on its way, once.
+    async fn exchange(&self, going: Going<'_>, request: Request<'_>) -> Result<Value, Failure> {
+        let answer = async {
+            let mut held = self.hold().await?;
+            let exchange = request.exchange(&mut held.connection);
+            let answer = tokio::time::timeout(self.deadlines.response, exchange).await;
+            self.heard(held.serial, answer)
+        };
+        told(going, answer.await)
+    }
+
     /// Runs scripts that may be sent twice, then one command behind them on the same connection. An error that is one
-    /// script's own is its value.
+    /// script's own is its value. The command may take its time: what becomes of it says nothing to the server's breaker.
     pub(super) async fn call_all_then(
         &self,
         calls: &[ScriptCall<'_>],
         last: &Cmd,
     ) -> Result<(Vec<Value>, Value), Failure> {
+        self.breaker.permits().map_err(|error| self.is_held_back(error))?;
         let mut held = self.hold().await?;
         let exchange = async {
             let values = exchange_all(&mut held.connection, calls).await?;
@@ -197,7 +296,7 @@ impl Lane {
         slot.connection = None;
     }
 
-    async fn hold(&self) -> Result<Held, StoreError> {
+    async fn hold(&self) -> Result<Held, Failure> {
         if let Some(held) = self.held()? {
             return Ok(held);
         }
@@ -206,24 +305,24 @@ impl Lane {
             if let Some(held) = self.held()? {
                 return Ok(held);
             }
-            let connected = self.endpoint.connect().await;
-            let (connection, endpoint_serial) = connected.inspect_err(|_| self.endpoint.suspect())?;
+            let connected = self.endpoint.connect().await.inspect_err(|_| self.endpoint.suspect());
+            let (connection, endpoint_serial) = connected.map_err(Failure::of_silence)?;
             Ok(self.put(connection, endpoint_serial))
         };
         match tokio::time::timeout(self.deadlines.connect, connecting).await {
             Ok(held) => held,
             Err(_) => {
                 self.endpoint.suspect();
-                Err(self.endpoint.late())
+                Err(Failure::of_silence(self.endpoint.late()))
             }
         }
     }
 
-    fn held(&self) -> Result<Option<Held>, StoreError> {
+    fn held(&self) -> Result<Option<Held>, Failure> {
         let endpoint_serial = self.endpoint.serial();
         let mut slot = self.slot.lock();
         if slot.is_closed {
-            return Err(StoreError::Unreachable("the store is closed".into()));
+            return Err(Failure::of_ours(StoreError::Unreachable("the store is closed".into())));
         }
         if slot.endpoint_serial != endpoint_serial {
             // What is on its way there may still be answered.
@@ -252,9 +351,10 @@ impl Lane {
             Ok(Ok(value)) => (Ok(value), false),
             Ok(Err(error)) => {
                 let judged = judge(&error);
-                (Err(Failure::of(judged.error, &error)), judged.replaces_connection)
+                let replaces = judged.replaces_connection;
+                (Err(Failure::of(judged, &error)), replaces)
             }
-            Err(_) => (Err(StoreError::Timeout.into()), false),
+            Err(_) => (Err(Failure::of_silence(StoreError::Timeout)), false),
         };
         let mut slot = self.slot.lock();
         if slot.serial != serial {

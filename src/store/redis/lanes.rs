@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::breaker::{Breaker, Call};
 use super::endpoint::Endpoint;
 use super::lane::{Deadlines, Lane};
 use super::replication::Replication;
@@ -12,9 +13,26 @@ use crate::store::StoreError;
 pub(super) enum Purpose {
     /// Leases never wait behind a batch.
     Leases,
+    /// Leases that are held, on the same connection.
+    Renewals,
+    /// Signs of life, on the same connection.
+    Heartbeats,
     /// Batches, and what else is written.
     Commits,
     Reads,
+}
+
+impl Purpose {
+    /// What the server's breaker makes of such a call.
+    pub(super) const fn call(self) -> Call {
+        match self {
+            Self::Leases => Call::Lease,
+            Self::Renewals => Call::Renewal,
+            Self::Heartbeats => Call::Heartbeat,
+            Self::Commits => Call::Change,
+            Self::Reads => Call::Read,
+        }
+    }
 }
 
 /// The lanes to one server.
@@ -23,14 +41,21 @@ pub(super) struct Lanes {
     commits: Lane,
     reads: Lane,
     replication: Replication,
+    breaker: Arc<Breaker>,
 }
 
 impl Lanes {
-    pub(super) fn new(endpoint: Endpoint, deadlines: Deadlines) -> Self {
-        let endpoint = Arc::new(endpoint);
-        let lane = |name| Lane::new(name, Arc::clone(&endpoint), deadlines);
+    /// Lanes to a server that is called so in logs and metrics.
+    pub(super) fn new(name: &str, endpoint: Endpoint, deadlines: Deadlines) -> Self {
+        let (endpoint, breaker) = (Arc::new(endpoint), Breaker::of(name));
+        let lane = |name| Lane::new(name, Arc::clone(&endpoint), Arc::clone(&breaker), deadlines);
         let replication = Replication::new(lane("replicas"));
-        Self { leases: lane("leases"), commits: lane("commits"), reads: lane("reads"), replication }
+        Self { leases: lane("leases"), commits: lane("commits"), reads: lane("reads"), replication, breaker }
+    }
+
+    /// What holds calls back while the server is in trouble.
+    pub(super) const fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
     }
 
     /// Those who wait for the server's replicas.
@@ -40,7 +65,7 @@ impl Lanes {
 
     pub(super) const fn of(&self, purpose: Purpose) -> &Lane {
         match purpose {
-            Purpose::Leases => &self.leases,
+            Purpose::Leases | Purpose::Renewals | Purpose::Heartbeats => &self.leases,
             Purpose::Commits => &self.commits,
             Purpose::Reads => &self.reads,
         }

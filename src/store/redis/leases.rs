@@ -43,7 +43,7 @@ impl RedisStore {
                 }
             })
             .collect();
-        let answers = sent(&self.routes, Purpose::Leases, &self.scripts.lease_renew, &metas, &writes).await;
+        let answers = sent(&self.routes, Purpose::Renewals, &self.scripts.lease_renew, &metas, &writes).await;
         answers.into_iter().map(|answer| renewed(&mut Reply::of(answer?)?)).collect()
     }
 

@@ -79,7 +79,7 @@ impl RedisStore {
             command.arg(MEMBERS_MAX).arg(says);
         };
         let call = self.scripts.members.with(&key, 1, &arguments);
-        Reply::of(self.routes.eval(Purpose::Leases, Repeat::Once, call).await?)
+        Reply::of(self.routes.eval(Purpose::Heartbeats, Repeat::Once, call).await?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The Redis store: every write through a fenced Lua script, every call with a deadline. Opened by `store::open`.
 //! It decides nothing: the scripts compare, `home` decides.
 
+mod breaker;
 mod cluster;
 mod endpoint;
 mod errors;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use redis::Cmd;
 
+use self::breaker::Breaker;
 use self::lanes::Purpose;
 use self::members::Oddities;
 use self::replication::Terms;
@@ -32,16 +34,17 @@ use self::reply::Reply;
 use self::routes::Routes;
 use self::scripts::{Scripts, queued_message, stored_record};
 use self::settings::Settings;
+use self::slots::slot_of;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
     AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, CommittedUpTo, Held, Holder,
     LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage,
-    RateRequest, RateTaken, Released, Renewed, Shortfall, Stance, Store, StoreError, StoreFuture,
+    RateRequest, RateTaken, Reach, Released, Renewed, Shortfall, Stance, Store, StoreError, StoreFuture,
     StoredRecord, Which,
 };
 use crate::clock;
-use crate::ids::{Epoch, Owner, PlayerId, ShardId};
+use crate::ids::{Epoch, Owner, PlayerId, SHARDS_MAX, ShardId};
 
 /// The field of the cluster's configuration that holds what operators said.
 const NOTICE: &str = "notice";
@@ -55,6 +58,8 @@ pub struct RedisStore {
     routes: Routes,
     replication: Terms,
     oddities: Oddities,
+    /// The slot of each shard's meta key, in a cluster.
+    slots: Box<[u16]>,
 }
 
 impl RedisStore {
@@ -68,7 +73,14 @@ impl RedisStore {
         let routes = Routes::open(url, options).await?;
         // Less than a call may take: so an answer that too few have it comes in time.
         let replication = Terms { replicas: options.replicated_to, patience: options.response_deadline / 2 };
-        Ok(Self { layout, scripts: Scripts::new(), routes, replication, oddities: Oddities::default() })
+        let shards = (0..SHARDS_MAX).filter_map(ShardId::numbered);
+        let slots = if routes.is_cluster() {
+            shards.map(|shard| slot_of(&layout.shard(shard).meta())).collect()
+        } else {
+            Box::default()
+        };
+        let (scripts, oddities) = (Scripts::new(), Oddities::default());
+        Ok(Self { layout, scripts, routes, replication, oddities, slots })
     }
 
     /// What [`RedisStore::open`] would find without asking anybody.
@@ -80,6 +92,11 @@ impl RedisStore {
 
     async fn read(&self, key: &str, command: &Cmd) -> Result<Reply, StoreError> {
         Reply::of(self.routes.query(Purpose::Reads, key, command).await?)
+    }
+
+    /// Where the shard's meta lies; all slots are one where there is no cluster.
+    fn slot(&self, shard: ShardId) -> u16 {
+        self.slots.get(usize::from(shard.number())).copied().unwrap_or(0)
     }
 
     fn keys(&self, shard: ShardId) -> ShardKeys {
@@ -443,6 +460,16 @@ impl Store for RedisStore {
             let found: Result<Vec<_>, StoreError> = join_all(asked).await.into_iter().collect();
             Ok(settings::together(found?))
         })
+    }
+
+    fn reach(&self, shard: ShardId) -> Reach {
+        let look = |breaker: Option<&Breaker>| breaker.map_or(Reach::Well, Breaker::reach);
+        self.routes.at_breaker(self.slot(shard), look).unwrap_or(Reach::Away)
+    }
+
+    fn room(&self, shard: ShardId) -> usize {
+        let look = |breaker: Option<&Breaker>| breaker.map_or(usize::MAX, Breaker::room);
+        self.routes.at_breaker(self.slot(shard), look).unwrap_or(usize::MAX)
     }
 
     fn kind(&self) -> &'static str {

@@ -68,7 +68,9 @@ impl Replication {
         {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= WAITING_MAX {
-                return Err(StoreError::Refused(format!("more than {WAITING_MAX} wait for replicas")).into());
+                return Err(Failure::of_ours(StoreError::Refused(format!(
+                    "more than {WAITING_MAX} wait for replicas"
+                ))));
             }
             waiting.push(Waiting { meta, upto, answer });
         }
@@ -76,7 +78,9 @@ impl Replication {
             let _turn = self.turn.lock().await;
             match answered.try_recv() {
                 Ok(answer) => return answer,
-                Err(oneshot::error::TryRecvError::Closed) => return Err(StoreError::Timeout.into()),
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    return Err(Failure::of_ours(StoreError::Timeout));
+                }
                 Err(oneshot::error::TryRecvError::Empty) => self.round(script, terms).await,
             }
         }
@@ -120,7 +124,8 @@ impl Replication {
         let mut wait = redis::cmd("WAIT");
         wait.arg(terms.replicas).arg(u64::try_from(terms.patience.as_millis()).unwrap_or(u64::MAX).max(1));
         let (looks, replicas) = self.lane.call_all_then(&calls, &wait).await?;
-        if Reply::of(replicas)?.number()? < u64::from(terms.replicas) {
+        let replicas = Reply::of(replicas).and_then(|mut reply| reply.number());
+        if replicas.map_err(Failure::of_ours)? < u64::from(terms.replicas) {
             return Ok(Batches::new());
         }
         let here = shards.iter().zip(looks).filter(|(_, look)| matches!(look, Value::Int(1)));

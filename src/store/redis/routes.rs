@@ -2,10 +2,13 @@
 //! cluster that holds the key's slot. Called by `RedisStore` and by the scripts' wrappers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, Value};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::breaker::{Breaker, Call};
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::lane::{Deadlines, Repeat, Request};
@@ -16,6 +19,9 @@ use super::topology::{self, Shape};
 use crate::store::{OpenError, OpenOptions, StoreError};
 use crate::tasks::Tasks;
 
+/// How often the breakers let time pass.
+const TICK: Duration = Duration::from_millis(100);
+
 /// Where requests go.
 pub(super) struct Routes {
     shape: Routed,
@@ -24,6 +30,7 @@ pub(super) struct Routes {
     stop: CancellationToken,
 }
 
+#[derive(Clone)]
 enum Routed {
     One(Arc<Lanes>),
     Cluster(Arc<Cluster>),
@@ -36,7 +43,7 @@ impl Routes {
         let deadlines = Deadlines { connect: options.connect_deadline, response: options.response_deadline };
         let stop = CancellationToken::new();
         let opened = match target.shape {
-            Shape::Standalone(client) => one(Endpoint::Fixed(client), deadlines).await,
+            Shape::Standalone(client) => one(&target.shown, Endpoint::Fixed(client), deadlines).await,
             Shape::Sentinel { sentinels, master, to_sentinels, to_servers } => {
                 let clients: Result<Vec<_>, _> = sentinels
                     .into_iter()
@@ -46,8 +53,9 @@ impl Routes {
                     address: target.shown.clone(),
                     source: StoreError::Unreachable(error.to_string()),
                 })?;
+                let name = master.clone();
                 let sentinels = Arc::new(Sentinels::new(master, clients, to_servers, deadlines.connect));
-                let opened = one(Endpoint::Master(Arc::clone(&sentinels)), deadlines).await;
+                let opened = one(&name, Endpoint::Master(Arc::clone(&sentinels)), deadlines).await;
                 if opened.is_ok() {
                     Tasks::under(&options.vitals)
                         .spawn_sound("store.sentinels", sentinels.watch(stop.clone()));
@@ -65,6 +73,7 @@ impl Routes {
             }
         };
         let shape = opened.map_err(|source| OpenError::NoServer { address: target.shown, source })?;
+        Tasks::new().spawn("store.breakers", tick(shape.clone(), stop.clone()));
         Ok(Self { shape, _watch: stop.clone().drop_guard(), stop })
     }
 
@@ -96,7 +105,7 @@ impl Routes {
     ) -> Vec<Result<Value, StoreError>> {
         match &self.shape {
             Routed::One(lanes) => {
-                let answers = lanes.of(purpose).call_all(calls).await;
+                let answers = lanes.of(purpose).call_all(purpose.call(), calls).await;
                 answers.into_iter().map(|answer| answer.map_err(|failure| failure.error)).collect()
             }
             Routed::Cluster(cluster) => cluster.call_all(purpose, calls).await,
@@ -116,6 +125,15 @@ impl Routes {
         match &self.shape {
             Routed::One(lanes) => vec![(String::new(), Arc::clone(lanes))],
             Routed::Cluster(cluster) => cluster.masters(),
+        }
+    }
+
+    /// What the breaker says of the server that holds this slot: all is well with one that was never spoken to. `None`
+    /// while no server is known to hold it.
+    pub(super) fn at_breaker<T>(&self, slot: u16, look: impl FnOnce(Option<&Breaker>) -> T) -> Option<T> {
+        match &self.shape {
+            Routed::One(lanes) => Some(look(Some(lanes.breaker()))),
+            Routed::Cluster(cluster) => cluster.at_breaker(slot, look),
         }
     }
 
@@ -142,19 +160,36 @@ impl Routes {
     ) -> Result<Value, StoreError> {
         match &self.shape {
             Routed::One(lanes) => {
-                lanes.of(purpose).call(repeat, request).await.map_err(|failure| failure.error)
+                let answer = lanes.of(purpose).call(purpose.call(), repeat, request).await;
+                answer.map_err(|failure| failure.error)
             }
             Routed::Cluster(cluster) => cluster.call(purpose, repeat, key, request).await,
         }
     }
 }
 
-async fn one(endpoint: Endpoint, deadlines: Deadlines) -> Result<Routed, StoreError> {
-    let lanes = Lanes::new(endpoint, deadlines);
+/// The task: lets time pass for the breakers, until it is stopped.
+async fn tick(shape: Routed, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => match &shape {
+                Routed::One(lanes) => lanes.breaker().tick(),
+                Routed::Cluster(cluster) => cluster.tick(),
+            }
+        }
+    }
+}
+
+async fn one(name: &str, endpoint: Endpoint, deadlines: Deadlines) -> Result<Routed, StoreError> {
+    let lanes = Lanes::new(name, endpoint, deadlines);
     lanes.connect().await?;
     // A connection alone proves little: a server that wants a password lets anybody connect.
     let ping = redis::cmd("PING");
-    let asked = lanes.of(Purpose::Reads).call(Repeat::Once, Request::Command(&ping)).await;
+    let asked = lanes.of(Purpose::Reads).call(Call::Read, Repeat::Once, Request::Command(&ping)).await;
     asked.map_err(|failure| failure.error)?;
     Ok(Routed::One(Arc::new(lanes)))
 }

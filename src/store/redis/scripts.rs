@@ -146,7 +146,7 @@ impl Scripts {
             command.arg(&meta).arg(owner.as_str()).arg(epoch.number()).arg(ttl_ms(ttl));
         };
         let call = self.lease_renew.with(&meta, 1, &arguments);
-        renewed(&mut Reply::of(routes.eval(Purpose::Leases, Repeat::Once, call).await?)?)
+        renewed(&mut Reply::of(routes.eval(Purpose::Renewals, Repeat::Once, call).await?)?)
     }
 
     pub(super) async fn lease_release(

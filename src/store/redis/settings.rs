@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::breaker::Call;
 use super::lane::{Lane, Repeat, Request};
 use super::reply::Reply;
 use crate::store::{Shortfall, StoreError};
@@ -22,12 +23,13 @@ impl Settings {
     /// Asks a server.
     pub(super) async fn ask(lane: &Lane) -> Result<Self, StoreError> {
         let info = redis::cmd("INFO");
-        let info = lane.call(Repeat::Once, Request::Command(&info)).await.map_err(|failure| failure.error)?;
+        let info = lane.call(Call::Read, Repeat::Once, Request::Command(&info)).await;
+        let info = info.map_err(|failure| failure.error)?;
         let info = Reply::of(info)?.word()?;
         let mut ask = redis::cmd("CONFIG");
         ask.arg("GET").arg("appendfsync");
         let appendfsync = match lane
-            .call(Repeat::Once, Request::Command(&ask))
+            .call(Call::Read, Repeat::Once, Request::Command(&ask))
             .await
             .map_err(|failure| failure.error)
         {

@@ -51,7 +51,13 @@ impl SlotMap {
 
     /// Who holds the slot.
     pub(super) fn holder(&self, slot: u16) -> Option<&Address> {
-        self.masters.get(usize::from(*self.holders.get(usize::from(slot))?))
+        self.masters.get(self.place_of(slot)?)
+    }
+
+    /// Where who holds the slot stands among [`Self::masters`].
+    pub(super) fn place_of(&self, slot: u16) -> Option<usize> {
+        let place = usize::from(*self.holders.get(usize::from(slot))?);
+        (place < self.masters.len()).then_some(place)
     }
 
     /// A node said who holds the slot now.

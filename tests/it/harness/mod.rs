@@ -20,6 +20,8 @@ pub(crate) mod server;
 pub(crate) mod service;
 #[allow(dead_code, reason = "tests/it and tests/faults do, through this same file")]
 pub(crate) mod slots;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod slow_road;
 pub(crate) mod socket;
 pub(crate) mod stages;
 #[allow(dead_code, reason = "tests/it does, through this same file")]

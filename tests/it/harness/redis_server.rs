@@ -114,6 +114,13 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where its TCP port is.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        assert_ne!(self.port, 0, "started without on_tcp()");
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     /// The URL of its TCP port with TLS.
     pub(crate) fn tls_url(&self) -> String {
         assert_ne!(self.tls_port, 0, "started without behind_tls()");
