@@ -139,6 +139,7 @@ impl Home {
             return None;
         }
         if shard.dirty_records() == 0 {
+            shard.is_clean();
             return None;
         }
         if self.store.room(shard.id()) == 0 {
@@ -148,6 +149,7 @@ impl Home {
         let fence = shard.next_batch()?;
         let (sent, records) = self.gather(shard, &fence, now);
         if records.is_empty() {
+            shard.is_clean();
             shard.plan_rest(now.mono_ms);
             return None;
         }

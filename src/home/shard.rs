@@ -264,6 +264,14 @@ impl Shard {
         }
     }
 
+    /// What could not be stored is gone (a login that was refused, say): nothing is left whose commit would show that the
+    /// trouble is over, and the next login finds out.
+    pub(super) fn is_clean(&self) {
+        if self.dirty_records() == 0 && self.commits_fail() {
+            self.takes_commits(true);
+        }
+    }
+
     /// The store refuses or does not answer: what is dirty is tried again.
     #[must_use]
     pub fn commits_fail(&self) -> bool {

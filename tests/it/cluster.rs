@@ -361,6 +361,10 @@ async fn a_node_that_cannot_store_its_last_changes_keeps_its_shards() {
     .await;
     redis.query::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(settled(&[&one]).await, homes);
+    until("what was dirty is stored", async || {
+        (one.metric("hearth_records_dirty", "").await == 0).then_some(())
+    })
+    .await;
     for (_, mut writer) in writers {
         if !writer.player.is_alive().await || writer.player.was_told("moved") {
             // Her last change was stored before Redis was full.

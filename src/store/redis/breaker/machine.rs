@@ -366,6 +366,12 @@ impl Machine {
             {
                 Some(self.open(reach, Why::Probe, now_ms))
             }
+            // Nobody has anything to write that would find out: whoever comes next does.
+            State::HalfOpen { reach: Reach::Full, probing_since_ms: None, since_ms, .. }
+                if now_ms.saturating_sub(since_ms) >= OPEN_MS_MAX =>
+            {
+                Some(self.ramp(now_ms))
+            }
             State::Ramp { since_ms, .. } if self.has_recovered(since_ms, now_ms) => {
                 let turn = self.turn(State::Closed, Why::Recovered, now_ms);
                 (self.tries, self.troubled_at_ms) = (0, None);
@@ -436,11 +442,10 @@ impl Machine {
         match outcome {
             Outcome::Answered if !is_slow => {
                 *passed += 1;
-                if *passed < PROBES {
-                    return None;
-                }
-                (self.calls, self.changes) = (Tally::new(now_ms), Tally::new(now_ms));
-                Some(self.turn(State::Ramp { since_ms: now_ms, most: 1 }, Why::Recovered, now_ms))
+                // A commit that a full server takes has found room: others may have nothing to write but new logins,
+                // which are refused until then.
+                let enough = if *reach == Reach::Full { 1 } else { PROBES };
+                (*passed >= enough).then(|| self.ramp(now_ms))
             }
             Outcome::Elsewhere | Outcome::Moving | Outcome::Abandoned => None,
             Outcome::Full => Some(self.open(Reach::Full, Why::Probe, now_ms)),
@@ -450,6 +455,11 @@ impl Machine {
                 Some(self.open(reach, Why::Probe, now_ms))
             }
         }
+    }
+
+    fn ramp(&mut self, now_ms: u64) -> Turn {
+        (self.calls, self.changes) = (Tally::new(now_ms), Tally::new(now_ms));
+        self.turn(State::Ramp { since_ms: now_ms, most: 1 }, Why::Recovered, now_ms)
     }
 
     fn open(&mut self, reach: Reach, why: Why, now_ms: u64) -> Turn {
