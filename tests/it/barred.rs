@@ -248,6 +248,27 @@ on_every_redis! {
         is_banned(&server, "cheating").await;
     }
 
+    /// Only Redis can be away. Her remainder is of the epoch under which she comes back, and must not be written over.
+    async fn a_revocation_that_nobody_can_know_while_the_store_is_away_counts_again_afterwards(stage) {
+        let mut server = with_jwt(stage).with_lease(2_400).start();
+        let shop = Service::of(&server, KEY);
+        let old = token(Some(now_ms() - 60_000));
+        let kick = json!({"reason": "", "revoke_before": now_ms() - 30_000});
+        assert_eq!(shop.post("/v1/players/ann/kick", kick).await, (200, json!({"sessions": 0})));
+        server.redis().pause();
+        server.until_local().await;
+        let mut ann = logs_in_with(&server, &old).await;
+        assert_eq!(ann.ready["prov"], true, "{}", ann.ready);
+        ann.patch(json!({"set": {"n": 1}})).await;
+        server.redis().go_on();
+        ann.until_mode("normal").await;
+        ann.until_durable(json!({"set": {"n": 2}})).await;
+        ann.does("logout", json!({})).await;
+        is_kept_out(&server, &old, "token_expired", 4251).await;
+        let (_, seen) = shop.get("/v1/players/ann").await;
+        assert!(seen["revoked_before"].as_u64().unwrap() > 0, "{seen}");
+    }
+
     /// Only Redis can be slow: a login waits for its commit while the player is kicked.
     async fn a_kick_during_a_login_is_told_the_newcomer_as_what_it_is(stage) {
         // A login waits for 2 s; who looks for a home asks the store first, and then does without.

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on must fail, and says where"
 )]
 
+mod away;
 mod barred;
 mod breaker;
 mod broadcast;

@@ -1,0 +1,176 @@
+//! What is promised while Redis is away: whoever has lost it together with most others goes on from memory, says so, and
+//! stores all of it afterwards; whoever has lost it alone is silent, and what was hers is served elsewhere.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::nodes::{KEY, SHARDS, node_on, players_of, served_by};
+use crate::harness::patience::until;
+use crate::harness::player::{Credentials, Player};
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::Server;
+use crate::harness::socket::Encoding;
+use crate::harness::stages::on_every_redis;
+use crate::harness::strait::Strait;
+
+on_every_redis! {
+    async fn while_redis_is_away_players_are_served_from_memory_and_nothing_of_it_is_lost(stage) {
+        let starting = Server::on_durable_redis(stage).with_lease(3_000).with("service_key", KEY);
+        let mut server = starting.start();
+        let mut ann = server.login("ann").await;
+        let bea = server.login("bea").await;
+        ann.patch_durably(json!({"set": {"n": 1}, "cseq": 1})).await;
+        server.redis().pause();
+        let told = ann.until_mode("local").await;
+        assert!(told["unflushed_ms"].is_null() || told["unflushed_ms"].is_u64(), "{told}");
+        server.until_local().await;
+        // Longer than any lease by now.
+        for n in 2..=9 {
+            let done = ann.patch(json!({"set": {"n": n}, "cseq": n})).await;
+            assert_eq!((&done["ack"], &done["prov"]), (&json!("applied"), &json!(true)), "{done}");
+        }
+        assert_eq!(ann.state().await, json!({"n": 9}));
+        let refused = ann.is_refused("state.patch", json!({"set": {"m": 1}, "ack": "durable"}), "store_unavailable").await;
+        assert_eq!((&refused["applied"], &refused["temporary"]), (&json!(true), &json!(true)), "{refused}");
+        // Who comes, and who comes back.
+        let mut cem = server.login("cem").await;
+        assert_eq!(cem.ready["prov"], true, "{}", cem.ready);
+        assert_eq!(cem.until_mode("local").await["mode"], "local", "right behind `ready`");
+        let mut bea = server.resume(&bea.drops()).await;
+        assert_eq!((&bea.ready["resumed"], &bea.ready["prov"]), (&json!(true), &json!(true)), "{}", bea.ready);
+        for player in [&mut bea, &mut cem] {
+            assert_eq!(player.patch(json!({"set": {"by": "memory"}})).await["prov"], true);
+        }
+        ann.sees("cem", "online").await;
+        let answer = ann.does("presence.get", json!({"players": ["nobody"]})).await;
+        assert_eq!(answer["unknown"], json!(["nobody"]), "the store would have to be asked");
+        for url in server.service_urls() {
+            let readiness = reqwest::get(format!("{url}/readyz")).await.unwrap();
+            assert_eq!(readiness.status(), 200);
+            let told = readiness.text().await.unwrap();
+            assert!(told.contains("served from memory"), "{told}");
+        }
+
+        server.redis().go_on();
+        for player in [&mut ann, &mut bea, &mut cem] {
+            player.until_mode("normal").await;
+        }
+        ann.until_durable(json!({"set": {"after": true}, "cseq": 10})).await;
+        bea.until_durable(json!({"set": {"after": true}})).await;
+        cem.until_durable(json!({"set": {"after": true}})).await;
+        assert_eq!(ann.patch(json!({"set": {"last": true}, "cseq": 11})).await["prov"], Value::Null);
+        ann.patch_durably(json!({"incr": {"n": 0}, "cseq": 12})).await;
+        // Redis alone must know all of it.
+        server.kill9();
+        server.restart();
+        let ann_knows = json!({"n": 9, "m": 1, "after": true, "last": true});
+        let others_know = json!({"by": "memory", "after": true});
+        for (player, knows) in [(ann, ann_knows), (bea, others_know.clone()), (cem, others_know)] {
+            let mut player = server.resume(&player.drops()).await;
+            assert_eq!(player.ready["rolled_back"], Value::Null, "{}", player.ready);
+            assert_eq!(player.state().await, knows);
+        }
+    }
+}
+
+/// Three nodes, of which the last `cut` reach Redis over straits of their own.
+async fn three_nodes(redis: &RedisServer, port: u16, cut: usize) -> (Vec<Server>, Vec<Strait>) {
+    let (mut nodes, mut straits) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        let starting = if number < 3 - cut {
+            node_on(redis)
+        } else {
+            let strait = Strait::to(port).await;
+            let starting =
+                Server::on_url(&strait.url()).with("service_key", KEY).with("cluster.shards", SHARDS);
+            straits.push(strait);
+            starting
+        };
+        let starting = starting.with_lease(2_400).with("node_id", format!("node-{number}"));
+        nodes.push(tokio::task::spawn_blocking(|| starting.start()).await.unwrap());
+    }
+    until("all serve, and are linked", async || {
+        let (mut served, mut links) = (Vec::new(), 0);
+        for node in &nodes {
+            served.push(served_by(node).await.len());
+            links += node.metric("hearth_peer_links", "").await;
+        }
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0) && links == 6)
+            .then_some(())
+    })
+    .await;
+    (nodes, straits)
+}
+
+async fn resumed_at(node: &Server, credentials: &Credentials) -> Player {
+    until("her session is taken up again", async || {
+        let mut player = Player::connect(node.url(), Encoding::MessagePack).await;
+        player.try_resume(credentials).await.ok().map(|()| player)
+    })
+    .await
+}
+
+/// What becomes of players of nodes that have lost Redis while others have not.
+async fn others_take_what_is_cut_off(cut: usize) {
+    let redis = RedisServer::builder().on_tcp().start();
+    let port = redis.tcp_url().rsplit(':').next().unwrap().parse().unwrap();
+    let (nodes, straits) = three_nodes(&redis, port, cut).await;
+    let (stay, go) = nodes.split_at(3 - cut);
+    let mut players = Vec::new();
+    for node in go {
+        let mut player = node.login(&players_of(node).await.next().unwrap()).await;
+        player.patch_durably(json!({"set": {"n": 1}, "cseq": 1})).await;
+        players.push(player);
+    }
+    straits.iter().for_each(Strait::close);
+    let was_local = AtomicU64::new(0);
+    until("the others serve all", async || {
+        for node in go {
+            let local = node.metric("hearth_shards", "state=\"local\"").await;
+            was_local.fetch_max(local, Ordering::Relaxed);
+        }
+        let mut served = 0;
+        for node in stay {
+            served += served_by(node).await.len();
+        }
+        (served == usize::from(SHARDS)).then_some(())
+    })
+    .await;
+    if cut == 1 {
+        assert_eq!(was_local.into_inner(), 0, "it alone has lost its store: nobody agrees");
+    }
+    for player in players {
+        let credentials = player.drops();
+        let mut found = None;
+        for node in stay {
+            let shard = hearth::ids::SessionId::parse(&credentials.session).unwrap().shard();
+            if served_by(node).await.contains(&u64::from(shard.number())) {
+                found = Some(resumed_at(node, &credentials).await);
+            }
+        }
+        let mut player = found.expect("one of them serves her");
+        assert_eq!(player.state().await, json!({"n": 1}), "what was durable is there");
+        player.patch_durably(json!({"set": {"n": 2}, "cseq": 2})).await;
+    }
+    // Back again, they take their part, and nobody writes who may not.
+    straits.iter().for_each(Strait::open);
+    until("each has its part again", async || {
+        let mut served = Vec::new();
+        for node in &nodes {
+            served.push(served_by(node).await.len());
+        }
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_alone_has_lost_redis_is_silent_and_its_players_are_served_elsewhere() {
+    others_take_what_is_cut_off(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_that_have_lost_redis_give_way_to_the_one_that_has_not() {
+    others_take_what_is_cut_off(2).await;
+}
