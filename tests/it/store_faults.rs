@@ -222,10 +222,17 @@ async fn a_server_that_was_stopped_and_taken_over_changes_nothing_and_tells_its_
     for client in [&mut ann, &mut bea] {
         expect_to_be_sent_away(client).await;
     }
-    assert_eq!(moved.state().await["by"], "new");
-    let mut bea = new.resume(&bea.credentials()).await;
+    // The first is a node like others now, and gets its part again.
+    until("both have their part", async || {
+        let served = [&old, &new].map(|node| node.metric("hearth_shards_serving", ""));
+        let served = futures_util::future::join_all(served).await;
+        let shards = new.metric("hearth_shards", "").await;
+        (!served.contains(&0) && served.iter().sum::<u64>() == shards).then_some(())
+    })
+    .await;
+    let mut bea = back_at(&new, &bea).await;
     assert_eq!(bea.state().await["by"], "old");
-    let mut moved = new.resume(&moved.credentials()).await;
+    let mut moved = back_at(&new, &moved).await;
     moved.patch_durably(json!({"incr": {"more": 1}})).await;
     assert_eq!(moved.state().await["by"], "new");
     let stored = moved.credentials();
@@ -235,6 +242,16 @@ async fn a_server_that_was_stopped_and_taken_over_changes_nothing_and_tells_its_
     old.restart();
     let mut again = old.resume(&stored).await;
     assert_eq!(again.state().await, json!({"by": "new", "more": 1}));
+}
+
+/// Her session, taken up again at this node or through it.
+async fn back_at(node: &Server, player: &Player) -> Player {
+    let credentials = player.credentials();
+    until("she is back", async || {
+        let mut player = node.connect().await;
+        player.try_resume_carried(&credentials).await.ok().map(|()| player)
+    })
+    .await
 }
 
 /// The link must end with a close after which a client comes back, and nothing may be acked on it before.
