@@ -36,7 +36,7 @@ use crate::home::record;
 use crate::home::{Fallen, HandOver, Home, MOVED_WITHIN};
 use crate::hub::Hub;
 use crate::limits::allowance::Allowances;
-use crate::limits::{AddressLimits, KeyLimits, Rates};
+use crate::limits::{AddressLimits, Descriptors, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
@@ -248,6 +248,7 @@ impl House {
             token_check(Arc::clone(&outside.auth)),
             &upper,
         );
+        let descriptors = Arc::<Descriptors>::default();
         let gate = Gate {
             auth: outside.auth,
             tls: outside.tls,
@@ -259,6 +260,7 @@ impl House {
             addresses: AddressLimits::from_settings(&settings.limits),
             room: Arc::new(Semaphore::new(settings.link.links_max)),
             handshakes_max: settings.link.handshakes_max,
+            descriptors: Arc::clone(&descriptors),
             peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
         };
         let gate = Arc::new(gate);
@@ -284,6 +286,7 @@ impl House {
                 [door.clone(), upper.clone(), lower.clone()],
                 Arc::clone(&members),
                 Arc::clone(&watchdog),
+                Arc::clone(&descriptors),
             ),
             upper.clone(),
         );
@@ -298,7 +301,7 @@ impl House {
         if let Some(peers) = outside.peers {
             door.spawn_vital("accept_peers", gate.run_peers(peers, door.clone()));
         }
-        at_counter(service, outside.services, &upper, &counter);
+        at_counter(service, (outside.services, descriptors), &upper, &counter);
         // Last of all: whoever is moved here while others still hold a part finds the doors open.
         let waiting = owned(&settings, &home).await;
         Ok(Self {
@@ -489,11 +492,19 @@ async fn owned(settings: &Settings, home: &Home) -> usize {
 }
 
 /// Begins to answer services, and what that needs from time to time.
-fn at_counter(service: Arc<Service>, listener: TcpListener, upper: &Tasks, counter: &Tasks) {
+fn at_counter(
+    service: Arc<Service>,
+    (listener, descriptors): (TcpListener, Arc<Descriptors>),
+    upper: &Tasks,
+    counter: &Tasks,
+) {
     upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
     upper.spawn_vital("looks", Arc::clone(&service).keep_looking(upper.clone()));
     let stopping = counter.clone();
-    counter.spawn_vital("service", async move { service::serve(listener, service, &stopping).await });
+    counter.spawn_vital(
+        "service",
+        async move { service::serve(listener, service, descriptors, &stopping).await },
+    );
 }
 
 /// Looks from outside whether what must live does, and ends the process if nothing else can.
@@ -529,6 +540,7 @@ fn condition(
     floors: [Tasks; 3],
     members: Arc<Members>,
     watchdog: Arc<Watchdog>,
+    descriptors: Arc<Descriptors>,
 ) -> Box<dyn Fn() -> Condition + Send + Sync> {
     Box::new(move || {
         if floors.iter().any(Tasks::has_failed) {
@@ -537,6 +549,8 @@ fn condition(
             Condition::Stopping
         } else if let Some(Late { task, ms }) = watchdog.late().into_iter().next() {
             Condition::Late { task, ms }
+        } else if descriptors.are_out(clock::now()) {
+            Condition::Full
         } else {
             Condition::Well
         }

@@ -20,7 +20,7 @@ use super::peers::Peers;
 use super::tls::Certificates;
 use super::upgrade::Upgrade;
 use crate::clock;
-use crate::limits::AddressLimits;
+use crate::limits::{AddressLimits, Descriptors};
 use crate::maintenance::Maintenance;
 use crate::session::{LinkSocket, Sessions};
 use crate::tasks::{self, Tasks};
@@ -53,6 +53,8 @@ pub struct Gate {
     pub room: Arc<Semaphore>,
     /// Connections at a time that are not logged in yet.
     pub handshakes_max: usize,
+    /// Whether any are left.
+    pub descriptors: Arc<Descriptors>,
     /// How nodes know each other.
     pub peers: Peers,
 }
@@ -108,6 +110,7 @@ impl Gate {
                 }
                 Err(error) => {
                     failures.of("accept").increment(1);
+                    self.descriptors.refused(&error, clock::now());
                     if !std::mem::replace(&mut is_exhausted, true) {
                         tracing::warn!(operation = "accept", status = %error, "cannot accept");
                     }

@@ -76,6 +76,8 @@ impl Gate {
                     });
                 }
                 Err(error) => {
+                    metrics::HANDSHAKE_FAILURES.with(&[("reason", "accept")]).increment(1);
+                    self.descriptors.refused(&error, clock::now());
                     if !std::mem::replace(&mut is_exhausted, true) {
                         tracing::warn!(operation = "accept_peer", status = %error, "cannot accept");
                     }

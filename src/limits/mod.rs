@@ -6,10 +6,12 @@
 mod abuse;
 pub mod allowance;
 mod bucket;
+mod descriptors;
 mod keyed;
 
 pub use abuse::Abuse;
 use bucket::{Bucket, Clock, Rate};
+pub use descriptors::Descriptors;
 pub use keyed::{AddressLimits, KeyLimits};
 
 use crate::clock::Now;

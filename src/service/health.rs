@@ -61,7 +61,7 @@ struct ShardsReadiness {
 /// `GET /healthz`
 pub(super) async fn healthz(State(service): State<Arc<Service>>) -> Response {
     match (service.condition)() {
-        Condition::Well | Condition::Stopping | Condition::Late { .. } => {
+        Condition::Well | Condition::Stopping | Condition::Full | Condition::Late { .. } => {
             Json(json!({ "status": "ok" })).into_response()
         }
         Condition::Failed => failed().into_response(),
@@ -82,6 +82,7 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
         Condition::Late { task, ms } => {
             readiness.reasons.push(format!("the task {task} has not come round for {} s", ms / 1_000));
         }
+        Condition::Full => readiness.reasons.push("no file descriptor is left: raise ulimit -n".to_owned()),
         Condition::Failed => readiness.reasons.push("a vital part of this node has failed".to_owned()),
     }
     readiness.ready = readiness.reasons.is_empty();

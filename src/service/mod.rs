@@ -94,6 +94,8 @@ pub enum Condition {
         /// For how long.
         ms: u64,
     },
+    /// It serves those who are here, and cannot take anybody in: it has no descriptor left.
+    Full,
     /// A vital task has died: nothing may be answered.
     Failed,
 }

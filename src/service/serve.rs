@@ -15,6 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use super::{Service, router};
+use crate::clock;
+use crate::limits::Descriptors;
 use crate::tasks::{self, Tasks};
 
 /// Connections at a time; further ones wait in the kernel's backlog. Services keep few and use them long.
@@ -25,9 +27,19 @@ const IDLE_MAX: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API until the tasks are asked to stop and the calls under way are answered.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: &Tasks) {
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    descriptors: Arc<Descriptors>,
+    stop: &Tasks,
+) {
     let stopping = stop.clone();
-    let listener = Capped { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), is_exhausted: false };
+    let listener = Capped {
+        listener,
+        room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        descriptors,
+        is_exhausted: false,
+    };
     let serving = axum::serve(listener, router(service))
         .with_graceful_shutdown(async move { stopping.stopping().await });
     if let Err(error) = serving.await {
@@ -39,6 +51,8 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: &Tasks) {
 struct Capped {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    /// Whether any are left.
+    descriptors: Arc<Descriptors>,
     /// The last one was not accepted, and that was said.
     is_exhausted: bool,
 }
@@ -63,6 +77,7 @@ impl Listener for Capped {
                     return (Connection::new(stream, permit), peer);
                 }
                 Err(error) => {
+                    self.descriptors.refused(&error, clock::now());
                     if !std::mem::replace(&mut self.is_exhausted, true) {
                         tracing::warn!(operation = "service", status = %error, "cannot accept");
                     }

@@ -1280,7 +1280,7 @@ async fn the_port_answers_and_closes_in_order() {
     let address = listener.local_addr().unwrap();
     let tasks = Tasks::new();
     let (service, inner) = (Arc::clone(&house.service), tasks.clone());
-    tasks.spawn_vital("service", async move { serve(listener, service, &inner).await });
+    tasks.spawn_vital("service", async move { serve(listener, service, Arc::default(), &inner).await });
     let client = reqwest::Client::new();
     let url = |path: &str| format!("http://{address}{path}");
     assert_eq!(client.get(url("/healthz")).send().await.unwrap().status(), 200);

@@ -289,6 +289,13 @@ async fn compression_is_not_taken_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_descriptors_the_server_neither_spins_nor_forgets_its_players() {
     let siege = Siege::lay(HASTE).await;
+    // A probe that keeps its connection: no other gets in.
+    let probe = reqwest::Client::new();
+    let reasons = async || {
+        let asked = probe.get(format!("{}/readyz", siege.server.service_url())).send().await.unwrap();
+        asked.json::<serde_json::Value>().await.unwrap()["reasons"].to_string()
+    };
+    assert_eq!(reasons().await, "[]");
     // As `ulimit -n` would, but while it runs: the others' links and a few more.
     let limit = siege.descriptors() + 16;
     let pid = siege.server.pid().to_string();
@@ -297,11 +304,13 @@ async fn without_descriptors_the_server_neither_spins_nor_forgets_its_players() 
     assert!(set.expect("prlimit, of util-linux").success());
     let attack = async || {
         let (began, used) = (Instant::now(), siege.processor_time());
-        crowd(MANY, async |_| {
+        let come = crowd(MANY, async |_| {
             let mut raw = Raw::connect(&siege.server).await;
             tokio::time::timeout(Duration::from_secs(1), raw.rest()).await.unwrap_or_default();
-        })
-        .await;
+        });
+        let told =
+            until("the probe to be told", async || reasons().await.contains("descriptor").then_some(()));
+        tokio::join!(come, told);
         let share = (siege.processor_time() - used).as_secs_f64() / began.elapsed().as_secs_f64();
         assert!(share < 0.8, "it spins: {share:.2} of a core");
     };
@@ -309,5 +318,6 @@ async fn without_descriptors_the_server_neither_spins_nor_forgets_its_players() 
     let refused = siege.server.metric("hearth_handshake_failures_total", "reason=\"accept\"").await;
     assert!(refused > 0, "the descriptors were never exhausted");
     assert!(siege.server.log().matches("cannot accept").count() < 20, "it is said, not sung");
+    until("the probe to find all well", async || (reasons().await == "[]").then_some(())).await;
     siege.server.login("bea").await.pings().await;
 }
