@@ -5,6 +5,7 @@ mod ending;
 mod homes;
 mod outside;
 pub mod settings;
+mod shortfalls;
 mod stored;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use ending::ServeError;
 use homes::{homes, neighbours};
 use outside::{Outside, shortfalls_of};
+use shortfalls::Shortfalls;
 use stored::Stored;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -266,13 +268,15 @@ impl House {
         let gate = Arc::new(gate);
         door.spawn_vital("accept", Arc::clone(&gate).run(outside.clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
+        let shortfalls = Shortfalls::found(shortfalls);
+        upper.spawn("shortfalls", Arc::clone(&shortfalls).watch(Arc::clone(&store), upper.clone()));
         let service = Service::new(
             ServiceSettings {
                 node_id: node.clone(),
                 client_url: client_url(&settings, outside.client_addr),
                 keys: outside.keys,
                 credentials_ttl: CREDENTIALS_TTL,
-                shortfalls,
+                store_shortfalls: Box::new(move || shortfalls.now()),
                 shortfalls_now: shortfalls_of(outside.watched.clone()),
             },
             Arc::clone(&home),

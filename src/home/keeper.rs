@@ -322,7 +322,7 @@ impl Keeper {
                     return self.step(at, Event::Pulled { epoch: grant.epoch });
                 };
                 Box::pin(async move {
-                    home.pull(shard.id(), grant.epoch, &asked).await;
+                    home.pull(shard.id(), &grant, &asked).await;
                     vec![(at, Event::Pulled { epoch: grant.epoch })]
                 })
             }

@@ -18,7 +18,7 @@ use super::parcels::Piece;
 use super::placement::Placement;
 use super::shard::{Fence, Shard};
 use crate::cluster::{CallError, Links, Topic};
-use crate::ids::{Epoch, Owner, PlayerId, SessionId, ShardId};
+use crate::ids::{Epoch, FlushSeq, Owner, PlayerId, SessionId, ShardId};
 use crate::store::Grant;
 
 /// How long all of a shard may take.
@@ -45,7 +45,9 @@ pub(super) enum Question {
     /// ask that know replay buffers only.
     Pull { shard: u16, epoch: u64 },
     /// The same, from this part on, counted from zero: those before it have arrived, and it is asked for until it has, too.
-    From { shard: u16, epoch: u64, from: u64 },
+    /// `flushed` is the flush counter that the store had: a home whose later batches were acknowledged knows by it that
+    /// the store has lost them.
+    From { shard: u16, epoch: u64, from: u64, flushed: u64 },
 }
 
 /// Some of what there is.
@@ -142,6 +144,8 @@ struct Pull<'a> {
     links: &'a Links,
     shard: ShardId,
     epoch: Epoch,
+    /// The flush counter with which the shard was granted.
+    flushed: FlushSeq,
     before: &'a Owner,
 }
 
@@ -149,7 +153,8 @@ impl<'a> Pull<'a> {
     /// Asks from a part on. The answer is waited for long beyond its use: what comes too late is counted.
     fn ask(&self, from: u64) -> BoxFuture<'a, (u64, Result<Bytes, CallError>)> {
         let (links, before) = (self.links, self.before);
-        let question = Question::From { shard: self.shard.number(), epoch: self.epoch.number(), from };
+        let (shard, epoch, flushed) = (self.shard.number(), self.epoch.number(), self.flushed.number());
+        let question = Question::From { shard, epoch, from, flushed };
         let question = write(&question);
         async move { (from, links.call(before, Topic::Home, question, COUNTED_WITHIN).await) }.boxed()
     }
@@ -176,11 +181,12 @@ impl Home {
     }
 
     /// Asks the home before; whatever has come is kept for the load.
-    pub(super) async fn pull(&self, shard: ShardId, epoch: Epoch, before: &Owner) {
+    pub(super) async fn pull(&self, shard: ShardId, grant: &Grant, before: &Owner) {
         let Some(neighbours) = &self.neighbours else { return };
         let began = Instant::now();
         let (mut pieces, mut asked) = (0, Asked::new());
-        let pull = Pull { links: &neighbours.links, shard, epoch, before };
+        let (epoch, flushed) = (grant.epoch, grant.flush_seq);
+        let pull = Pull { links: &neighbours.links, shard, epoch, flushed, before };
         let pulled = self.pull_pages(&pull, &mut asked, &mut pieces);
         let (outcome, status) = match tokio::time::timeout(PULL, pulled).await {
             Ok(Ok(())) => ("done", None),

@@ -21,7 +21,7 @@ use super::salvage;
 use super::shard::Shard;
 use crate::clock;
 use crate::cluster::Correspondent;
-use crate::ids::{Epoch, Owner, SessionId, ShardId};
+use crate::ids::{Epoch, FlushSeq, Owner, SessionId, ShardId};
 
 /// What one answer holds, about: far below what a frame of a link may be.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -76,8 +76,8 @@ impl Home {
     }
 
     /// Another node, which holds the shard under this epoch, asks for what is here of it; `from` which piece on, if it
-    /// counts them.
-    fn give(&self, to: &Owner, shard: u16, epoch: u64, from: Option<u64>) -> Option<Page> {
+    /// counts them, and how far the store was flushed that gave it to that node.
+    fn give(&self, to: &Owner, shard: u16, epoch: u64, from: Option<(u64, FlushSeq)>) -> Option<Page> {
         let shard = self.shard(ShardId::numbered(shard)?).ok()?;
         let (asked_under, (_, ours)) = (Epoch::of(epoch), shard.lease());
         if ours > asked_under {
@@ -99,11 +99,19 @@ impl Home {
                 "another node has the shard that was held here"
             );
             let arrived = self.arrivals.take(shard.id(), held_under).into_pieces();
-            self.lay_out(shard, held_under, &self.records.of_shard(shard), arrived);
+            let cells = self.records.of_shard(shard);
+            if from.is_some_and(|(_, flushed)| self.knows_of_later(shard, flushed)) {
+                tracing::warn!(
+                    operation = "pull", shard = shard.id().number(), by = %to,
+                    "the store that gave it away has lost what another acknowledged: all that is in memory goes along"
+                );
+                cells.iter().for_each(|cell| cell.with_slot(|slot| slot.restore = true));
+            }
+            self.lay_out(shard, held_under, &cells, arrived);
         }
         let by = (to, asked_under);
         let (pieces, more) = match from {
-            Some(from) => self.parcels.page_from(shard.id(), by, from, PAGE_BYTES),
+            Some((from, _)) => self.parcels.page_from(shard.id(), by, from, PAGE_BYTES),
             None => self.parcels.page_once(shard.id(), by, PAGE_BYTES),
         };
         // After that: who is told where to go hears to whom it was given.
@@ -111,6 +119,13 @@ impl Home {
             self.tell_keeper(shard.id(), Event::Overtaken { epoch: asked_under });
         }
         Some(Page::of(pieces, more))
+    }
+
+    /// Whether batches after this one were acknowledged: by a master that others do not take for one any more. Then the
+    /// store has nothing of them, though every record here looks stored.
+    fn knows_of_later(&self, shard: &Shard, flushed: FlushSeq) -> bool {
+        !self.settings.lost_writes_unchecked
+            && shard.fence().is_some_and(|fence| fence.flush_seq_acked > flushed)
     }
 }
 
@@ -136,7 +151,9 @@ impl Correspondent for Ear {
     fn call(&self, from: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         let (shard, epoch, piece) = match read(&body) {
             Some(Question::Pull { shard, epoch }) => (shard, epoch, None),
-            Some(Question::From { shard, epoch, from }) => (shard, epoch, Some(from)),
+            Some(Question::From { shard, epoch, from, flushed }) => {
+                (shard, epoch, Some((from, FlushSeq::of(flushed))))
+            }
             None => return Box::pin(ready(None)),
         };
         let home = Arc::clone(&self.0);

@@ -114,7 +114,7 @@ pub(super) async fn cluster(State(service): State<Arc<Service>>, _: Reader) -> J
         nodes: nodes(&service, now_ms),
         store: StoreView {
             kind: service.home.store_kind(),
-            shortfalls: service.settings.shortfalls.iter().map(ShortfallView::of).collect(),
+            shortfalls: (service.settings.store_shortfalls)().iter().map(ShortfallView::of).collect(),
         },
         records_hot: service.home.records().len(),
         shards: shards.map(|(shard, holder)| shard_view(shard, holder.as_ref(), node, now_ms)).collect(),

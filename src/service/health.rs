@@ -113,9 +113,7 @@ impl Service {
             reasons,
             store: StoreReadiness { kind: self.home.store_kind(), probe_ms: probed.ok().map(millis) },
             shards: ShardsReadiness { serving: shards.serving, of: shards.of },
-            shortfalls: self
-                .settings
-                .shortfalls
+            shortfalls: (self.settings.store_shortfalls)()
                 .iter()
                 .chain(&shortfalls_now)
                 .map(ShortfallView::of)

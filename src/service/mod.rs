@@ -74,8 +74,8 @@ pub struct ServiceSettings {
     /// How long the credentials of a service-made session last without a `refresh`: the service vouched for the
     /// player once, as a token would have.
     pub credentials_ttl: Duration,
-    /// What the store's settings fall short of, as found at start.
-    pub shortfalls: Vec<Shortfall>,
+    /// What the store's settings fall short of, as last found.
+    pub store_shortfalls: Box<dyn Fn() -> Vec<Shortfall> + Send + Sync>,
     /// What else falls short, now: files that cannot be read, a certificate that runs out.
     pub shortfalls_now: Box<dyn Fn() -> Vec<Shortfall> + Send + Sync>,
 }

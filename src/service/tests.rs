@@ -324,11 +324,10 @@ impl House {
             client_url: "ws://127.0.0.1:7700/v1/connect".to_owned(),
             keys,
             credentials_ttl: Duration::from_secs(3_600),
-            shortfalls: vec![Shortfall {
-                setting: "appendonly".to_owned(),
-                message: "is no".to_owned(),
-                fatal: false,
-            }],
+            store_shortfalls: Box::new(|| {
+                let message = "is no".to_owned();
+                vec![Shortfall { setting: "appendonly".to_owned(), message, fatal: false }]
+            }),
             shortfalls_now: Box::new(|| {
                 let message = "cannot be read".to_owned();
                 vec![Shortfall { setting: "service.keys_file".to_owned(), message, fatal: false }]

@@ -129,8 +129,27 @@ impl Node {
         self.shard().serves(clock::now().mono_ms)
     }
 
+    /// As far as its store is.
+    fn flushed(&self) -> FlushSeq {
+        self.shard().fence().map_or(FlushSeq::of(0), |fence| fence.flush_seq_acked)
+    }
+
+    /// Whose records another home gets that was granted the shard by a store as far as this.
+    fn gives(&self, flushed: FlushSeq) -> Vec<String> {
+        let asked_under = above(self.shard().last_epoch()).number();
+        let page = self.home.give(&Owner::named("node-2#1"), 0, asked_under, Some((0, flushed))).unwrap();
+        let pieces = page.pieces(ShardId::FIRST, self.home.placement);
+        let player = |piece: Piece| match piece {
+            Piece::Record(player, _) => Some(player.as_str().to_owned()),
+            Piece::Replay(..) => None,
+        };
+        let mut players: Vec<_> = pieces.into_iter().filter_map(player).collect();
+        players.sort_unstable();
+        players
+    }
+
     fn is_asked(&self, epoch: Epoch) -> Option<Vec<SessionId>> {
-        let page = self.home.give(&Owner::named("node-2#1"), 0, epoch.number(), Some(0))?;
+        let page = self.home.give(&Owner::named("node-2#1"), 0, epoch.number(), Some((0, self.flushed())))?;
         let pieces = page.pieces(ShardId::FIRST, self.home.placement);
         let session = |piece: Piece| match piece {
             Piece::Replay(session, _) => Some(session),
@@ -245,7 +264,10 @@ async fn what_is_not_stored_is_given_as_it_was_when_answers_ended_and_comes_back
     let last = [change(1), change(2)][1];
     node.home.end(&bea.cell, bea.session, EndReason::Logout, clock::now()).unwrap();
     let waits = node.home.commit_soon(&ann.cell);
-    let page = node.home.give(&Owner::named("node-2#1"), 0, above(ours).number(), Some(0)).unwrap();
+    let page = node
+        .home
+        .give(&Owner::named("node-2#1"), 0, above(ours).number(), Some((0, node.flushed())))
+        .unwrap();
     // This one nobody is told of, and nobody gets.
     let unsaid = change(3);
     let pieces = page.pieces(ShardId::FIRST, node.home.placement);
@@ -293,4 +315,19 @@ async fn what_is_not_stored_is_given_as_it_was_when_answers_ended_and_comes_back
     };
     tokio::time::timeout(Duration::from_secs(10), gone).await.expect("who has logged out stays so");
     assert!(node.home.records.session(bea.session).is_none());
+}
+
+#[tokio::test]
+async fn what_one_store_has_acknowledged_goes_along_to_whom_another_gave_the_shard_that_never_had_it() {
+    for is_behind in [false, true] {
+        let node = node().await;
+        let (ann, bea) = (node.login("ann", "a").await, node.login("bea", "b").await);
+        node.home.durable(&ann.cell).await.unwrap();
+        node.home.durable(&bea.cell).await.unwrap();
+        // Both are stored, as far as this home can know.
+        let now = node.flushed();
+        let before = FlushSeq::of(now.number() - 1);
+        let (flushed, given) = if is_behind { (before, &["ann", "bea"][..]) } else { (now, &[][..]) };
+        assert_eq!(node.gives(flushed), given, "behind: {is_behind}");
+    }
 }

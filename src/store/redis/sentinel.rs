@@ -52,6 +52,8 @@ struct Known {
     epoch: u64,
     /// The sentinel to ask first: the one that answered last.
     first: usize,
+    /// The next look goes on to all of them.
+    asks_all: bool,
     /// When they were asked last, and what came out.
     asked: Option<(Instant, Result<(), StoreError>)>,
 }
@@ -143,12 +145,12 @@ impl Sentinels {
         Ok((master, known.serial))
     }
 
-    /// Asks each, from the one that answered last on, until one knows at least as much as was known; else believes
-    /// the best of those that answered: sentinels that were set up anew begin to count anew.
+    /// Asks each, from the one that answered last on, until one knows at least as much as was known, or now and then all of
+    /// them; else believes the best of those that answered: sentinels that were set up anew begin to count anew.
     async fn ask_in_turn(&self) -> Result<(), StoreError> {
-        let (first, epoch_known) = {
-            let known = self.known.lock();
-            (known.first, known.epoch)
+        let (first, epoch_known, asks_all) = {
+            let mut known = self.known.lock();
+            (known.first, known.epoch, std::mem::take(&mut known.asks_all))
         };
         let count = self.sentinels.len();
         let (mut best, mut failures, mut others) = (None::<(usize, Address, u64)>, Vec::new(), None);
@@ -159,7 +161,7 @@ impl Sentinels {
                     if best.as_ref().is_none_or(|(_, _, known)| epoch > *known) {
                         best = Some((number, address, epoch));
                     }
-                    if epoch >= epoch_known {
+                    if epoch >= epoch_known && !asks_all {
                         break;
                     }
                 }
@@ -279,9 +281,10 @@ impl Sentinels {
                     tokio::time::sleep(PAUSE).await;
                 }
                 () = tokio::time::sleep(POLL) => {
-                    // Another one each time: the one that is listened to may be cut off from the rest.
-                    let next = self.known.lock().first + 1;
-                    self.ask_first(next % self.sentinels.len().max(1));
+                    // All of them: the one that is listened to may be cut off from the rest, and the one that has replaced
+                    // a healthy master tells the others only seconds later. Till then the old master takes writes in vain.
+                    self.known.lock().asks_all = true;
+                    self.ask_first(number);
                     self.look_again().await;
                 }
             }
