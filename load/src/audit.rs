@@ -182,6 +182,27 @@ impl Audit {
         sum
     }
 
+    /// How much a counter grew at each node in this time, all of a node's lives together; from the last look before it on.
+    #[must_use]
+    pub fn growth_between(&self, name: &str, label: &str, from_us: u64, to_us: u64) -> BTreeMap<&str, u64> {
+        let mut spans: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
+        for (sample, word) in self.nodes().filter(|(sample, _)| sample.at_us < to_us) {
+            let now = word.metric(name, label);
+            let span = spans.entry((&word.node, &word.boot)).or_insert((now, now));
+            if sample.at_us < from_us {
+                span.0 = now;
+            }
+            span.1 = now;
+        }
+        let mut grown = BTreeMap::new();
+        for ((node, _), (first, last)) in spans {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
+            let more = (last - first).max(0.0) as u64;
+            *grown.entry(node).or_default() += more;
+        }
+        grown
+    }
+
     /// How many threads wanted to run in this time, on average; 1 at least.
     #[must_use]
     pub fn runnable(&self, from_us: u64, to_us: u64) -> f64 {
@@ -232,6 +253,10 @@ mod tests {
     fn growth_is_counted_life_by_life() {
         let samples =
             vec![word("a#1", 1, 4.0), word("a#1", 2, 6.0), word("a#2", 3, 0.0), word("a#2", 4, 5.0)];
-        assert_eq!(Audit { samples }.growth("hearth_shards_taken_total", ""), 7);
+        let audit = Audit { samples };
+        assert_eq!(audit.growth("hearth_shards_taken_total", ""), 7);
+        let between =
+            |from_us, to_us| audit.growth_between("hearth_shards_taken_total", "", from_us, to_us)["a"];
+        assert_eq!((between(2, 4), between(2, 5), between(5, 9)), (2, 7, 0));
     }
 }

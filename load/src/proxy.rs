@@ -33,6 +33,8 @@ pub struct Weather {
     pub holds_down: bool,
     /// The chance of a chunk from a client to reset its link, 0 to 1.
     pub reset_chance: f64,
+    /// Chunks of fewer bytes than this reset nothing: those with which clients begin, before they ask for anything.
+    pub reset_bytes_min: usize,
     /// The most bytes written at a time; 0 for no limit.
     pub slice_bytes: usize,
 }
@@ -215,7 +217,8 @@ async fn direction(
                 _ => None,
             };
             let weather = *shared.weather.borrow();
-            if way == Way::Up && chunk.is_some() && rng.random_bool(weather.reset_chance.clamp(0.0, 1.0)) {
+            let is_spared = chunk.as_ref().is_none_or(|bytes| bytes.len() < weather.reset_bytes_min);
+            if way == Way::Up && !is_spared && rng.random_bool(weather.reset_chance.clamp(0.0, 1.0)) {
                 return true;
             }
             let jitter = weather.jitter.mul_f64(rng.random());
@@ -340,8 +343,10 @@ mod tests {
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 
         let (other, mut client, _echo) = echo().await;
-        other.turn(Weather { reset_chance: 1.0, ..Weather::default() });
+        other.turn(Weather { reset_chance: 1.0, reset_bytes_min: 4, ..Weather::default() });
         asks(&mut client, b"one").await;
+        hears(&mut client, b"one").await;
+        asks(&mut client, b"once").await;
         let end = timeout(PATIENCE, client.read(&mut byte)).await.expect("an end");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         assert_eq!((proxy.carried().resets, other.carried().resets), (1, 1));

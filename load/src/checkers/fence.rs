@@ -11,7 +11,7 @@ type Stood<T> = (u64, T);
 
 /// Judges what stood in the store, server by server.
 #[must_use]
-pub fn check(audit: &Audit, incidents: &[Incident]) -> Verdict {
+pub fn check(audit: &Audit, incidents: &[Incident], shards: &[u16]) -> Verdict {
     let mut verdict = Verdict::new("C6", "no fenced commit is accepted");
     // The last look at each; a server that is not the master tells nothing, so each is compared with itself.
     let mut epochs: BTreeMap<(&str, u16), Stood<u64>> = BTreeMap::new();
@@ -29,13 +29,17 @@ pub fn check(audit: &Audit, incidents: &[Incident]) -> Verdict {
                 format!("the epoch of shard {shard} fell from {epoch} to {now} at {server}")
             });
         }
-        // Epochs of a shard grow by it, so the highest of all is above every record's. Records were read first.
-        let most = word.metas.iter().map(|meta| meta.epoch).max();
+        // Records were read first. While a slot moves, the meta may be at the other server already.
         for (process, epoch, version) in &word.records {
             let now = (*epoch, *version);
-            if let Some(most) = most {
-                verdict.hold(*epoch <= most, || {
-                    format!("bot {process}'s record stands under epoch {epoch}, above all that were granted")
+            let shard = usize::try_from(*process).ok().and_then(|place| shards.get(place));
+            let meta = word.metas.iter().find(|meta| Some(&meta.shard) == shard);
+            if let Some(meta) = meta {
+                verdict.hold(*epoch <= meta.epoch, || {
+                    let (shard, granted) = (meta.shard, meta.epoch);
+                    format!(
+                        "bot {process}'s record stands under epoch {epoch}, above {granted} of shard {shard}"
+                    )
                 });
             }
             let before = records.insert((server, *process), (sample.since_us, now));

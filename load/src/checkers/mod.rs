@@ -175,7 +175,7 @@ pub fn judge(history: &History, run_ms: u64) -> Vec<Verdict> {
 pub fn judge_faults(evidence: &Evidence<'_>) -> Vec<Verdict> {
     vec![
         homes::check(evidence),
-        fence::check(evidence.audit, evidence.incidents),
+        fence::check(evidence.audit, evidence.incidents, evidence.shards),
         backlog::check(evidence),
         policy::check(&policy::stays(evidence.history), 1, 0),
         truth::check(evidence),

@@ -147,7 +147,7 @@ fn fails(verdict: &Verdict) {
 }
 
 fn fence_of(evidence: &Evidence<'_>) -> Verdict {
-    fence::check(evidence.audit, evidence.incidents)
+    fence::check(evidence.audit, evidence.incidents, evidence.shards)
 }
 
 fn footprint_of(evidence: &Evidence<'_>) -> Verdict {

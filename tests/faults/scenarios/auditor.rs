@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Samples of one run at most: half an hour of them. What comes later is not kept, and counted.
 const SAMPLES_MAX: usize = 100_000;
 /// Metrics that are kept, of each node.
-const METRICS: [&str; 23] = [
+const METRICS: [&str; 25] = [
     "hearth_links_open",
     "hearth_sessions",
     "hearth_logins_total",
@@ -42,6 +42,8 @@ const METRICS: [&str; 23] = [
     "hearth_sessions_moved_total",
     "hearth_repairs_total",
     "hearth_pulls_total",
+    "hearth_salvaged_records_total",
+    "hearth_shards_held_back",
     "hearth_pushes_dropped_total",
     "hearth_store_breaker_state",
     "hearth_store_breaker_turns_total",

@@ -12,6 +12,7 @@
 mod auditor;
 mod chaos;
 mod drains;
+mod failovers;
 mod findings;
 #[path = "../../it/harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other test binaries use all of it")]
@@ -20,8 +21,11 @@ mod line;
 mod nodes;
 mod page;
 mod report;
+mod rough_links;
 mod run;
 mod scenario;
+mod settings;
+mod slots;
 mod stage;
 mod store;
 mod store_faults;
@@ -98,7 +102,8 @@ async fn all(line: &Line) -> bool {
 
 /// Plays one; one that panics has failed.
 async fn one(scenario: &'static Scenario, seed: u64, line: &Line) -> Report {
-    let settings = line.settings(seed);
+    let mut settings = line.settings(seed);
+    settings.ttl_ms = settings.ttl_ms.max(scenario.plan.ttl_ms_min);
     let mut playing = JoinSet::new();
     playing.spawn(run::play(scenario, settings));
     match playing.join_next().await {

@@ -2,6 +2,7 @@
 //! is well again, and has everything judged. Scenarios do their faults through it, so that each is on the timeline.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use clap::Parser as _;
 use futures_util::FutureExt as _;
 use hearth::home::placement::Placement;
 use hearth::ids::PlayerId;
+use load::audit::NodeWord;
 use load::board::Board;
 use load::bot;
 use load::checkers::{self, Bounds, Evidence};
@@ -69,6 +71,8 @@ pub(crate) struct Run {
     pub(crate) auditor: Auditor,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) board: Arc<Board>,
+    /// Numbers that a scenario takes down for its own weighing.
+    pub(crate) noted: BTreeMap<&'static str, Vec<u64>>,
     exits: Vec<Exit>,
     players: Vec<String>,
     lives: JoinSet<Result<(LoadReport, History), RunError>>,
@@ -110,7 +114,8 @@ impl Run {
         let mut lives = JoinSet::new();
         lives.spawn(load::run::live(Arc::clone(&board)));
         let rng = SmallRng::seed_from_u64(settings.seed);
-        let run = Self { settings, rng, stage, auditor, timeline, board, exits: Vec::new(), players, lives };
+        let (noted, exits) = (BTreeMap::new(), Vec::new());
+        let run = Self { settings, rng, stage, auditor, timeline, board, noted, exits, players, lives };
         run.at_work().await;
         sleep(REST).await;
         run.timeline.mark("all bots are at work");
@@ -147,6 +152,40 @@ impl Run {
         let serving: usize =
             latest.values().map(|word| word.shards.iter().filter(|s| s.serving).count()).sum();
         latest.len() == self.auditor.followed() && serving == usize::from(SHARDS)
+    }
+
+    /// Takes a number down.
+    pub(crate) fn note(&mut self, what: &'static str, number: u64) {
+        self.noted.entry(what).or_default().push(number);
+    }
+
+    /// Waits until commits come through at every node that is up.
+    pub(crate) async fn commits_again(&self) {
+        let done = |word: &NodeWord| word.metric("hearth_commits_total", "\"done\"");
+        let before: BTreeMap<_, _> =
+            self.auditor.latest().into_iter().map(|(name, word)| (name, done(&word))).collect();
+        self.until_seen("every node's commits come through", |run| {
+            let latest = run.auditor.latest();
+            before.iter().all(|(name, before)| latest.get(name).is_some_and(|word| done(word) > *before))
+        })
+        .await;
+    }
+
+    /// Waits until so many more commits have been taken.
+    pub(crate) async fn commits_more(&self, more: f64) {
+        let done = |run: &Self| run.auditor.sum("hearth_commits_total", "\"done\"");
+        let before = done(self);
+        self.until("commits", |run| done(run) >= before + more).await;
+    }
+
+    /// From now on a node's link to Redis is so.
+    pub(crate) fn turn(&self, node: usize, weather: Weather) {
+        self.stage.nodes[node].store.as_ref().expect("a proxy before Redis").turn(weather);
+    }
+
+    /// The same of all nodes' links.
+    pub(crate) fn turn_all(&self, weather: Weather) {
+        (0..self.stage.nodes.len()).for_each(|node| self.turn(node, weather));
     }
 
     /// `kill -9` of a node.
@@ -219,7 +258,7 @@ impl Run {
         self.auditor.follow(&self.stage);
         let name = self.stage.nodes[node].name;
         self.until_seen("all shards are shared anew", |run| {
-            let holds = |word: &load::audit::NodeWord| word.shards.iter().any(|shard| shard.serving);
+            let holds = |word: &NodeWord| word.shards.iter().any(|shard| shard.serving);
             run.is_served() && run.auditor.latest().get(name).is_some_and(holds)
         })
         .await;
@@ -236,6 +275,13 @@ impl Run {
         self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
     }
 
+    /// The shard of each player.
+    pub(crate) fn shards(&self) -> Vec<u16> {
+        let placement = Placement::of(SHARDS).unwrap();
+        let shard = |name: &String| placement.shard_of(&PlayerId::parse(name).unwrap()).number();
+        self.players.iter().map(shard).collect()
+    }
+
     async fn comes_to_rest(&self) {
         self.is_well_again().await;
         sleep(REST).await;
@@ -250,10 +296,8 @@ impl Run {
         self.board.fall();
         let lives = self.lives.join_next().await.expect("bots").expect("bots end");
         let (load, history) = lives.expect("a server was there");
+        let shards = self.shards();
         let audit = self.auditor.end().await;
-        let placement = Placement::of(SHARDS).unwrap();
-        let shard = |name: &String| placement.shard_of(&PlayerId::parse(name).unwrap()).number();
-        let shards: Vec<u16> = self.players.iter().map(shard).collect();
         let incidents = self.timeline.incidents();
         let bounds = Bounds {
             drained_within_ms: DRAINED_WITHIN_MS,
@@ -271,7 +315,8 @@ impl Run {
         };
         let verdicts = load.verdicts.iter().cloned().chain(checkers::judge_faults(&evidence)).collect();
         let marks = self.timeline.marks();
-        let told = Told { evidence, load: &load, marks: &marks, exits: &self.exits, settings: self.settings };
+        let (exits, noted) = (&self.exits[..], &self.noted);
+        let told = Told { evidence, load: &load, marks: &marks, exits, noted, settings: self.settings };
         let mut findings = Findings::of(&told);
         if broken_off.is_none() {
             (scenario.weigh)(&told, &mut findings);

@@ -1,6 +1,8 @@
 //! What a scenario is, and the list of them. A scenario is a value: what it wants on the stage, what it does, and what must
 //! then hold; a new one is a file, or a part of one, and a line in the list.
 
+use std::collections::BTreeMap;
+
 use load::checkers::Evidence;
 use load::report::Report as LoadReport;
 
@@ -9,7 +11,7 @@ use crate::line::Settings;
 use crate::run::{Exit, Play};
 use crate::stage::Plan;
 use crate::timeline::Mark;
-use crate::{chaos, drains, nodes, store_faults, storm};
+use crate::{chaos, drains, failovers, nodes, rough_links, settings, slots, store_faults, storm};
 
 /// A scenario of the plan.
 pub(crate) struct Scenario {
@@ -37,10 +39,17 @@ pub(crate) struct Told<'a> {
     pub(crate) marks: &'a [Mark],
     /// How nodes ended that were asked to.
     pub(crate) exits: &'a [Exit],
+    /// Numbers that the scenario took down.
+    pub(crate) noted: &'a BTreeMap<&'static str, Vec<u64>>,
     pub(crate) settings: Settings,
 }
 
 impl Told<'_> {
+    /// The numbers that were taken down under this name.
+    pub(crate) fn noted(&self, what: &str) -> &[u64] {
+        self.noted.get(what).map_or(&[], Vec::as_slice)
+    }
+
     /// How long after a moment this was noticed, in ms; none if it never was.
     pub(crate) fn ms_until(&self, what: &str, since_us: u64) -> Option<u64> {
         let mut after = self.marks.iter().filter(|mark| mark.at_us >= since_us);
@@ -57,6 +66,11 @@ pub(crate) static ALL: &[Scenario] = &[
     drains::F5,
     store_faults::F6,
     store_faults::F7,
+    rough_links::F8,
+    rough_links::F9,
+    failovers::F10,
+    slots::F11,
+    settings::F12,
     storm::F18,
     chaos::CHAOS,
 ];

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) proxied_store: bool,
     /// Links of other nodes lead to each node over a proxy.
     pub(crate) proxied_peers: bool,
+    /// The lease is no shorter than this, whatever was asked for: where what is played is told in seconds.
+    pub(crate) ttl_ms_min: u64,
     /// More settings of all nodes.
     pub(crate) settings: &'static [(&'static str, &'static str)],
     pub(crate) players: u32,
@@ -50,6 +52,7 @@ impl Plan {
         shape: Shape::Standalone,
         proxied_store: false,
         proxied_peers: false,
+        ttl_ms_min: 0,
         settings: &[],
         players: 60,
         write_interval_ms: 200,
@@ -66,7 +69,6 @@ pub(crate) struct Node {
     /// Runs, is not stopped, and is not on its way out.
     pub(crate) is_up: bool,
     /// Before Redis, of this node alone.
-    #[allow(dead_code, reason = "F8 and F9 turn it")]
     pub(crate) store: Option<Proxy>,
     /// Before this node, for all others.
     #[allow(dead_code, reason = "F13 turns it")]

@@ -21,10 +21,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) enum Shape {
     Standalone,
     /// One master, one replica, three sentinels.
-    #[allow(dead_code, reason = "F10 plays on it")]
     Sentinel,
     /// Three masters with a replica each.
-    #[allow(dead_code, reason = "F11 plays on it")]
     Cluster,
 }
 

@@ -46,21 +46,6 @@ pub(crate) const F7: Scenario = Scenario {
     in_ci: false,
 };
 
-/// Waits until commits come through at every node.
-async fn commits_again(run: &Run) {
-    let before: BTreeMap<_, _> =
-        run.auditor.latest().into_iter().map(|(name, word)| (name, done(&word))).collect();
-    run.until_seen("every node's commits come through", |run| {
-        let latest = run.auditor.latest();
-        before.iter().all(|(name, before)| latest.get(name).is_some_and(|word| done(word) > *before))
-    })
-    .await;
-}
-
-fn done(word: &load::audit::NodeWord) -> f64 {
-    word.metric("hearth_commits_total", "\"done\"")
-}
-
 async fn kill_redis_twice(run: &mut Run) {
     for empties in [false, true] {
         kill_redis(run, empties).await;
@@ -81,7 +66,7 @@ pub(crate) async fn kill_redis(run: &mut Run, empties: bool) {
     }
     block_in_place(|| run.stage.store.server_mut(0).start_again().unwrap());
     run.timeline.heal(begun, if empties { "Redis is there again, empty" } else { "Redis is there again" });
-    commits_again(run).await;
+    run.commits_again().await;
     if empties {
         let anew = "shards are written anew";
         run.until_seen(anew, |run| run.auditor.sum("hearth_repairs_total", "") > 0.0).await;
@@ -118,7 +103,7 @@ fn weigh_killed(told: &Told<'_>, findings: &mut Findings) {
     findings.must("looks that found no Redis", u64::from(felt));
 }
 
-fn within(incident: &Incident, at_us: u64) -> bool {
+pub(crate) fn within(incident: &Incident, at_us: u64) -> bool {
     (incident.begun_us..=incident.healed_us).contains(&at_us)
 }
 
@@ -136,7 +121,7 @@ pub(crate) async fn stop_redis(run: &mut Run, stop: Duration) {
     sleep(stop).await;
     block_in_place(|| run.stage.store.servers()[0].go_on().unwrap());
     run.timeline.heal(begun, "Redis goes on");
-    commits_again(run).await;
+    run.commits_again().await;
 }
 
 fn weigh_stopped(told: &Told<'_>, findings: &mut Findings) {
@@ -165,7 +150,7 @@ fn weigh_stopped(told: &Told<'_>, findings: &mut Findings) {
 }
 
 /// How long the backlog took to be gone after each fault.
-fn drained(told: &Told<'_>, findings: &mut Findings) {
+pub(crate) fn drained(told: &Told<'_>, findings: &mut Findings) {
     let took = |incident| backlog::drained_after_us(told.evidence.audit, incident).map(|us| us / 1_000);
     let took: Vec<Option<u64>> = told.evidence.incidents.iter().map(took).collect();
     let never = took.iter().filter(|took| took.is_none()).count();

@@ -57,7 +57,9 @@ impl<'a> Move<'a> {
     /// The slot is the other node's from now on.
     pub(crate) fn end(self) {
         let id: String = self.to.query(&["CLUSTER", "MYID"]).unwrap();
-        let others = self.nodes.iter().filter(|node| node.port() != self.to.port());
+        // A replica learns it from its master alone.
+        let is_master = |node: &Server| node.says(&["INFO", "replication"], "role:master");
+        let others = self.nodes.iter().filter(|node| node.port() != self.to.port() && is_master(node));
         for node in std::iter::once(&self.to).chain(others) {
             node.query::<()>(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id]).unwrap();
         }
