@@ -186,7 +186,12 @@ async fn a_full_disk_refuses_and_keeps_what_was_acknowledged() {
     }
     home.faults.no_room.store(true, Ordering::SeqCst);
     for _ in 0..5 {
-        assert!(matches!(home.commit(11).await, Err(StoreError::Refused(_))));
+        let refused = home.commit(11).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Refused(_)));
+        // Told once, and as what it is: readiness says it to operators.
+        let said = refused.to_string();
+        assert_eq!(said.matches("refuses").count(), 1, "{said}");
+        assert!(!said.contains("corrupted"), "{said}");
         assert!(matches!(home.renew().await, Renewed::Renewed { .. }));
     }
     home.faults.no_room.store(false, Ordering::SeqCst);

@@ -86,7 +86,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn of(database: Database) -> Result<Arc<Self>, redb::Error> {
-        let metas = HashMap::from_iter(read_metas(&database.begin_read()?)?);
+        let metas = HashMap::from_iter(metas_of(&database)?);
         Ok(Arc::new(Self { database: RwLock::new(Some(database)), metas: Mutex::new(metas) }))
     }
 }
@@ -146,7 +146,7 @@ impl Writer {
         let answers = self.open_again().and_then(|()| {
             self.write(&group).map_err(|error| {
                 self.fail(&error);
-                refused(&error)
+                error.to_string()
             })
         });
         match answers {
@@ -158,7 +158,7 @@ impl Writer {
             }
             Err(error) => {
                 for op in group {
-                    let _ = op.reply.send(Err(StoreError::Refused(error.to_string())));
+                    let _ = op.reply.send(Err(StoreError::Refused(error.clone())));
                 }
             }
         }
@@ -261,7 +261,7 @@ impl Writer {
     }
 
     /// After an I/O error the database answers nothing any more: let go of it, and try again later.
-    fn fail(&mut self, error: &redb::Error) {
+    fn fail(&mut self, error: &dyn std::fmt::Display) {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         let doublings = self.failures_in_a_row.saturating_sub(2).min(8);
         let backoff = match self.failures_in_a_row {
@@ -279,20 +279,18 @@ impl Writer {
         drop(self.shared.database.write().take());
     }
 
-    fn open_again(&mut self) -> Result<(), StoreError> {
+    /// Opens the file if it is closed, and its time has come. The error is why the store refuses.
+    fn open_again(&mut self) -> Result<(), String> {
         if self.shared.database.read().is_some() {
             return Ok(());
         }
         if Instant::now() < self.reopen_due {
-            return Err(StoreError::Refused("its disk failed a moment ago".into()));
+            return Err("its disk failed a moment ago".to_owned());
         }
-        let reopened =
-            self.folder.reopen().map_err(|error| redb::Error::Corrupted(error.to_string())).and_then(
-                |database| {
-                    let metas = read_metas(&database.begin_read()?)?;
-                    Ok((database, metas))
-                },
-            );
+        let reopened = self.folder.reopen().map_err(|error| error.to_string()).and_then(|database| {
+            let metas = metas_of(&database).map_err(|error| error.to_string())?;
+            Ok((database, metas))
+        });
         match reopened {
             Ok((database, metas)) => {
                 self.take_over_metas(metas);
@@ -302,7 +300,7 @@ impl Writer {
             }
             Err(error) => {
                 self.fail(&error);
-                Err(refused(&error))
+                Err(error)
             }
         }
     }
@@ -320,6 +318,10 @@ impl Writer {
             metas.insert(shard, meta);
         }
     }
+}
+
+fn metas_of(database: &Database) -> Result<Vec<(ShardId, Meta)>, redb::Error> {
+    read_metas(&database.begin_read()?)
 }
 
 fn refused(error: &dyn std::fmt::Display) -> StoreError {
