@@ -42,11 +42,15 @@ impl Rooms {
             };
             let is_gone = |player: &PlayerId, claim: &Claim| {
                 let Some(place) = place_of(nodes.homes.shard_of(player)) else { return false };
+                let Some(home) = &place.home else { return false };
+                // She has had no other home since: what it has told since, it has told of her, too. So who left while
+                // nodes were cut off is gone as soon as they have told each other all, and nobody waits for more.
+                if *home == claim.node && *home != self.me && claim.epoch == place.epoch {
+                    return is_orphan(claim);
+                }
                 let is_long = now_ms.saturating_sub(place.since_ms) >= millis(ORPHANED);
                 // Who claims under a newer epoch serves her by now, though this node has not heard of that yet.
-                is_long
-                    && claim.epoch <= place.epoch
-                    && place.home.as_ref().is_some_and(|home| *home != claim.node || is_orphan(claim))
+                is_long && claim.epoch <= place.epoch && (*home != claim.node || is_orphan(claim))
             };
             let gone = self.sweep_one(&name, &cell, is_gone);
             if !gone.is_empty() {

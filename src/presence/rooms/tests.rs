@@ -689,3 +689,27 @@ fn whom_a_newer_home_claims_has_not_left_though_nobody_has_said_yet_who_serves_h
         assert_eq!(rooms.page(&name, None, None).count, 1);
     });
 }
+
+/// Nodes once waited five more seconds for each member, though her home had told all since.
+#[test]
+fn who_left_while_nodes_were_cut_off_is_gone_soon_after_they_have_told_each_other_all() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+        let mut world = World::new();
+        let name = room_name(0);
+        let (home, _) = world.homes[usize::from(shard_of(name.as_str()).number())].unwrap();
+        let who = (0..PLAYERS).find(|who| world.home_of(*who).unwrap().0 != home).unwrap();
+        let (node, _) = world.home_of(who).unwrap();
+        let members = |world: &World| world.nodes[home].rooms.page(&name, None, None).count;
+        world.take(Step::Joins(who, 0)).await;
+        world.take(Step::Waits(120)).await;
+        world.take(Step::Cuts(home, node)).await;
+        world.take(Step::Leaves(who, 0)).await;
+        world.take(Step::Waits(200)).await;
+        assert_eq!(members(&world), 1, "nobody leaves because a node is away");
+        world.take(Step::Mends).await;
+        // A telling and a sweep, in looks.
+        world.take(Step::Waits(30)).await;
+        assert_eq!(members(&world), 0);
+    });
+}
