@@ -17,6 +17,8 @@ use crate::wheel::Wheel;
 
 /// How coarse the wheel is: sessions end at most this late (the promise is exact to the second).
 const TICK_MS: u64 = 100;
+/// Records after which others get a turn: a millisecond's work at most.
+const TURN: usize = 32;
 
 /// The wheel.
 pub(super) struct Expiry {
@@ -91,7 +93,7 @@ impl Home {
                 if due.is_empty() {
                     break;
                 }
-                for cells in due.chunks(256) {
+                for cells in due.chunks(TURN) {
                     for (due, cell) in cells.iter().filter_map(|(due, cell)| Some((*due, cell.upgrade()?))) {
                         // An earlier entry was armed since: this one is not what the record waits for.
                         if cell.with_slot(|slot| slot.armed_at != due) {
