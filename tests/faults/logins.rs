@@ -6,127 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::timeout;
 
+use crate::fates::{BETWEEN, Fate, ROUNDS, hold, lives, login_at, most_at_a_time, sessions, storm};
 use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
 use crate::harness::service::Service;
-use crate::harness::socket::{Encoding, Heard, Socket};
+use crate::harness::socket::{Encoding, Heard};
 use crate::nodes::{KEY, three_nodes};
 use crate::relay::Relay;
 use crate::server::{Starting, address};
 
-/// Three logins at once come so often, and so many times: a hundred a second, for three seconds.
-const BETWEEN: Duration = Duration::from_millis(30);
-const ROUNDS: usize = 100;
 /// How long a winner stays under a policy that refuses the others.
 const STAY: Duration = Duration::from_millis(100);
 /// A link is given up after twice this without a word; her place is free when the grace is over, too.
 const HEARTBEAT_MS: u64 = 1_000;
 const GRACE_MS: u64 = 500;
-
-/// What became of a login.
-#[derive(Debug)]
-enum Fate {
-    /// Not let in: the error's code, and the close that followed.
-    Refused(String, Option<u16>),
-    /// Let in, and closed with this.
-    Closed(Option<u16>),
-    /// Let in at the one time, and went of her own will at the other.
-    Left(Instant, Instant),
-    /// Let in with this session, and there to the end.
-    Stands(String),
-}
-
-/// Sends a login to this node, and to wherever it sends her; the answer that lets her in or does not.
-async fn login_at(node: &str, body: &Value, encoding: Encoding) -> (Socket, String, Value) {
-    let mut url = node.to_owned();
-    for _ in 0..3 {
-        let mut socket = Socket::open(&url, encoding).await;
-        socket.send("login", 1, body).await;
-        match socket.hear().await {
-            Heard::Frame(answer) if answer.op == "redirect" => {
-                url = answer.body["url"].as_str().unwrap().to_owned();
-            }
-            Heard::Frame(answer) => return (socket, answer.op, answer.body),
-            Heard::Closed(code) => panic!("closed with {code:?} and not answered"),
-        }
-    }
-    panic!("sent on and on");
-}
-
-/// How the link ends, which must be told before.
-async fn end_of(socket: &mut Socket) -> Option<u16> {
-    let mut bye = None;
-    loop {
-        match socket.hear_within(PATIENCE * 2).await.expect("neither a word nor an end") {
-            Heard::Frame(frame) if frame.op == "bye" => bye = frame.body["code"].as_u64(),
-            Heard::Frame(_) => {}
-            Heard::Closed(code) => {
-                assert_eq!(code.map(u64::from), bye, "every close is told before");
-                return code;
-            }
-        }
-    }
-}
-
-/// Whether the link answers.
-async fn answers(socket: &mut Socket) -> bool {
-    socket.send("ping", 9, &json!({})).await;
-    loop {
-        match socket.hear().await {
-            Heard::Frame(frame) if frame.number == 9 => return true,
-            Heard::Frame(_) => {}
-            Heard::Closed(_) => return false,
-        }
-    }
-}
-
-/// Logs in and stays: to the end, or for a while.
-async fn lives(
-    node: Arc<str>,
-    round: usize,
-    device: &str,
-    stay: Option<Duration>,
-    mut end: watch::Receiver<bool>,
-) -> Fate {
-    // All four ways by turns: carried or sent on, in both encodings.
-    let encoding = [Encoding::Json, Encoding::MessagePack][round / 2 % 2];
-    let body = json!({"token": "dev:ann", "device": device, "relay": round.is_multiple_of(2)});
-    let (mut socket, op, body) = login_at(&node, &body, encoding).await;
-    if op == "error" {
-        let code = body["code"].as_str().unwrap().to_owned();
-        // Who may try again on the same link is not sent away.
-        let close = if code == "not_home" { None } else { end_of(&mut socket).await };
-        return Fate::Refused(code, close);
-    }
-    let came = Instant::now();
-    let session = body["session"].as_str().unwrap().to_owned();
-    let stays = async {
-        match stay {
-            Some(stay) => tokio::time::sleep(stay).await,
-            None => drop(end.wait_for(|ended| *ended).await),
-        }
-    };
-    tokio::select! {
-        code = end_of(&mut socket) => return Fate::Closed(code),
-        () = stays => {}
-    }
-    if stay.is_none() {
-        return if answers(&mut socket).await { Fate::Stands(session) } else { Fate::Closed(None) };
-    }
-    let left = Instant::now();
-    socket.send("logout", 2, &json!({})).await;
-    match end_of(&mut socket).await {
-        Some(1000) => Fate::Left(came, left),
-        code => Fate::Closed(code),
-    }
-}
 
 /// Three nodes of this login policy, with limits that are far away.
 async fn nodes_under(redis: &RedisServer, policy: &str) -> Vec<Server> {
@@ -149,75 +49,6 @@ async fn quick_nodes_under(redis: &RedisServer, policy: &str) -> Vec<Server> {
         node.with("session.login_policy", policy)
     })
     .await
-}
-
-/// Her sessions, as a node tells them.
-async fn sessions(node: &Server) -> Vec<Value> {
-    let (status, told) = Service::of(node, KEY).get("/v1/players/ann").await;
-    match status {
-        200 => told["sessions"].as_array().unwrap().clone(),
-        404 => Vec::new(),
-        _ => panic!("{status}: {told}"),
-    }
-}
-
-/// Logins at all nodes at once, again and again; what became of each. At no time has she more than `most` sessions, and
-/// all who have to go are told before anybody asks who is left.
-async fn storm(
-    nodes: &[Server],
-    devices: [&'static str; 3],
-    stay: Option<Duration>,
-    most: usize,
-) -> Vec<Fate> {
-    let (ends, end) = watch::channel(false);
-    let urls: Vec<Arc<str>> = nodes.iter().map(|node| node.url().into()).collect();
-    let mut logins = JoinSet::new();
-    let mut ticks = tokio::time::interval(BETWEEN);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let began = Instant::now();
-    for round in 0..ROUNDS {
-        ticks.tick().await;
-        for (node, device) in urls.iter().zip(devices) {
-            logins.spawn(lives(Arc::clone(node), round, device, stay, end.clone()));
-        }
-        if round % 5 == 0 {
-            let seen = sessions(&nodes[round % nodes.len()]).await;
-            assert!(seen.len() <= most, "{seen:?}");
-        }
-    }
-    println!("{} logins in {:?}", ROUNDS * nodes.len(), began.elapsed());
-    let standing = if stay.is_none() { most } else { 0 };
-    let mut fates = Vec::new();
-    while logins.len() > standing {
-        let told = timeout(PATIENCE, logins.join_next()).await;
-        fates.push(told.expect("who has to go is told").unwrap().unwrap());
-    }
-    ends.send_replace(true);
-    fates.extend(logins.join_all().await);
-    fates
-}
-
-/// The sessions that stand at the end are those that every node tells of; all others went as the policy says.
-async fn hold(nodes: &[Server], fates: &[Fate], refused: u16, closed: Option<u16>) -> usize {
-    let mut standing = Vec::new();
-    for fate in fates {
-        match fate {
-            Fate::Stands(session) => standing.push(session.as_str()),
-            Fate::Left(..) => {}
-            Fate::Refused(code, close) => {
-                assert_eq!((code.as_str(), *close), ("session_limit", Some(refused)));
-            }
-            Fate::Closed(code) => assert_eq!((*code, closed.is_some()), (closed, true)),
-        }
-    }
-    standing.sort_unstable();
-    for node in nodes {
-        let told = sessions(node).await;
-        let mut told: Vec<_> = told.iter().map(|told| told["session"].as_str().unwrap()).collect();
-        told.sort_unstable();
-        assert_eq!(told, standing);
-    }
-    standing.len()
 }
 
 /// All the time from her first login to the end somebody sees her as here.
@@ -252,11 +83,11 @@ async fn under_replace_the_latest_login_stays_wherever_it_came_in() {
     let mut watcher = JoinSet::new();
     watcher.spawn(sees_her_all_the_time(nodes[1].url().into(), began, end));
     begins.wait_for(|began| *began).await.unwrap();
-    let fates = storm(&nodes, ["pc", "mobile", "web"], None, 1).await;
+    let fates = storm(&nodes, ROUNDS, ["pc", "mobile", "web"], None, 1).await;
     assert_eq!(hold(&nodes, &fates, 4504, Some(4504)).await, 1);
     ends.send_replace(true);
     watcher.join_next().await.unwrap().unwrap();
-    let came = fates.iter().filter(|fate| matches!(fate, Fate::Closed(_))).count();
+    let came = fates.iter().filter(|fate| matches!(fate, Fate::Closed(..))).count();
     println!("{came} were let in and replaced");
     assert!(came > ROUNDS / 4);
 }
@@ -265,7 +96,7 @@ async fn under_replace_the_latest_login_stays_wherever_it_came_in() {
 async fn under_reject_one_is_let_in_at_a_time_wherever_it_came_in() {
     let redis = RedisServer::start();
     let nodes = nodes_under(&redis, "reject").await;
-    let fates = storm(&nodes, ["pc", "mobile", "web"], Some(STAY), 1).await;
+    let fates = storm(&nodes, ROUNDS, ["pc", "mobile", "web"], Some(STAY), 1).await;
     assert_eq!(hold(&nodes, &fates, 4505, None).await, 0);
     assert_eq!(most_at_a_time(&fates), 1);
 }
@@ -274,7 +105,7 @@ async fn under_reject_one_is_let_in_at_a_time_wherever_it_came_in() {
 async fn under_many_so_many_are_let_in_at_a_time_wherever_they_came_in() {
     let redis = RedisServer::start();
     let nodes = nodes_under(&redis, "many(2)").await;
-    let fates = storm(&nodes, ["pc", "pc", "pc"], Some(STAY), 2).await;
+    let fates = storm(&nodes, ROUNDS, ["pc", "pc", "pc"], Some(STAY), 2).await;
     assert_eq!(hold(&nodes, &fates, 4505, None).await, 0);
     assert_eq!(most_at_a_time(&fates), 2);
 }
@@ -283,7 +114,7 @@ async fn under_many_so_many_are_let_in_at_a_time_wherever_they_came_in() {
 async fn under_per_device_the_latest_of_each_device_stays_wherever_it_came_in() {
     let redis = RedisServer::start();
     let nodes = nodes_under(&redis, "per_device").await;
-    let fates = storm(&nodes, ["pc", "mobile", "web"], None, 3).await;
+    let fates = storm(&nodes, ROUNDS, ["pc", "mobile", "web"], None, 3).await;
     assert_eq!(hold(&nodes, &fates, 4504, Some(4504)).await, 3);
 }
 
@@ -323,8 +154,8 @@ async fn under_replace_one_stands_when_her_home_dies_in_the_storm() {
     let (mut standing, mut not_home) = (Vec::new(), 0);
     for fate in fates {
         match fate {
-            Fate::Stands(session) => standing.push(session),
-            Fate::Closed(Some(4504 | 4000)) | Fate::Refused(_, Some(4504)) => {}
+            Fate::Stands(session, _) => standing.push(session),
+            Fate::Closed(Some(4504 | 4000), ..) | Fate::Refused(_, Some(4504)) => {}
             Fate::Refused(code, None) if code == "not_home" => not_home += 1,
             other => panic!("{other:?}"),
         }
@@ -352,24 +183,6 @@ async fn home_of_hers(nodes: &[Server]) -> usize {
         }
     }
     panic!("{home} is none of them")
-}
-
-/// How many were there at a time of those who left of their own will.
-fn most_at_a_time(fates: &[Fate]) -> usize {
-    let mut moves = Vec::new();
-    for fate in fates {
-        if let Fate::Left(came, left) = fate {
-            moves.extend([(*came, 1_isize), (*left, -1)]);
-        }
-    }
-    println!("{} were let in", moves.len() / 2);
-    assert!(moves.len() > 10, "{} came and went", moves.len() / 2);
-    moves.sort_unstable();
-    let counts = moves.into_iter().scan(0, |here, (_, moved)| {
-        *here += moved;
-        Some(*here)
-    });
-    counts.max().unwrap().try_into().unwrap()
 }
 
 /// Nodes; a player whose link leads over a relay to one of them that is not her home, and carried to her home.

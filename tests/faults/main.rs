@@ -14,6 +14,8 @@ mod harness;
 
 #[cfg(feature = "sabotage")]
 mod diary;
+#[allow(dead_code, reason = "scenario F15 uses all of it")]
+mod fates;
 mod kills;
 mod links;
 mod logins;

@@ -48,11 +48,10 @@ impl Recovery {
 
 impl Findings {
     /// What every scenario tells.
-    pub(crate) fn of(told: &Told<'_>) -> Self {
-        let mut findings = Self::default();
+    pub(crate) fn take_in(&mut self, told: &Told<'_>) {
         let losses = losses::of(told.evidence.history);
-        findings.lost = count(losses.len());
-        findings.reported = count(losses.iter().filter(|loss| loss.told).count());
+        self.lost = count(losses.len());
+        self.reported = count(losses.iter().filter(|loss| loss.told).count());
         let figures = &told.load.figures;
         let audit = told.evidence.audit;
         for (name, told) in [
@@ -66,9 +65,8 @@ impl Findings {
             ("fenced commits", audit.growth("hearth_commits_total", "\"fenced\"")),
             ("looks into the store", count(audit.stores().count())),
         ] {
-            findings.exercised.insert(name.to_owned(), told);
+            self.exercised.insert(name.to_owned(), told);
         }
-        findings
     }
 
     /// Something that must have happened: without it the run proves nothing.

@@ -11,15 +11,27 @@
 
 mod auditor;
 mod chaos;
+mod churn;
+mod crowd;
+mod cut;
+mod descriptors;
+mod disk;
 mod drains;
+mod expiry;
+mod failing_disk;
 mod failovers;
+#[path = "../fates.rs"]
+#[allow(dead_code, reason = "`../logins.rs` uses all of it")]
+mod fates;
 mod findings;
 #[path = "../../it/harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other test binaries use all of it")]
 mod harness;
 mod line;
+mod logins;
 mod nodes;
 mod page;
+mod probe;
 mod report;
 mod rough_links;
 mod run;
@@ -32,6 +44,7 @@ mod store_faults;
 mod storm;
 mod table;
 mod timeline;
+mod vital;
 
 use std::process::ExitCode;
 
@@ -42,6 +55,9 @@ use report::Report;
 use scenario::Scenario;
 
 fn main() -> ExitCode {
+    if let Some(ended) = crowd::is_asked_for(std::env::args().skip(1)) {
+        return ended;
+    }
     let line = match Line::read(std::env::args().skip(1)) {
         Ok(line) => line,
         Err(fault) => {

@@ -73,6 +73,8 @@ pub(crate) struct Run {
     pub(crate) board: Arc<Board>,
     /// Numbers that a scenario takes down for its own weighing.
     pub(crate) noted: BTreeMap<&'static str, Vec<u64>>,
+    /// What the scenario itself found out while it played.
+    pub(crate) findings: Findings,
     exits: Vec<Exit>,
     players: Vec<String>,
     lives: JoinSet<Result<(LoadReport, History), RunError>>,
@@ -114,8 +116,19 @@ impl Run {
         let mut lives = JoinSet::new();
         lives.spawn(load::run::live(Arc::clone(&board)));
         let rng = SmallRng::seed_from_u64(settings.seed);
-        let (noted, exits) = (BTreeMap::new(), Vec::new());
-        let run = Self { settings, rng, stage, auditor, timeline, board, noted, exits, players, lives };
+        let run = Self {
+            settings,
+            rng,
+            stage,
+            auditor,
+            timeline,
+            board,
+            noted: BTreeMap::new(),
+            findings: Findings::default(),
+            exits: Vec::new(),
+            players,
+            lives,
+        };
         run.at_work().await;
         sleep(REST).await;
         run.timeline.mark("all bots are at work");
@@ -251,6 +264,19 @@ impl Run {
         self.timeline.heal(begun, format!("peer link of node {} is well", NAMES[node]));
     }
 
+    /// Waits for the end of a node that ends by itself.
+    pub(crate) async fn node_ends(&mut self, node: usize, begun: Begun) -> Exit {
+        let asked_us = self.timeline.now_us();
+        let name = self.stage.nodes[node].name;
+        let status = self.stage.ends(node).await;
+        self.auditor.follow(&self.stage);
+        self.timeline.heal(begun, format!("node {name} has ended: {status}"));
+        let took_ms = (self.timeline.now_us() - asked_us) / 1_000;
+        let exit = Exit { asked_us, took_ms, code: status.code() };
+        self.exits.push(exit);
+        exit
+    }
+
     /// A node that ended is started again, and takes its part.
     pub(crate) async fn start_node(&mut self, node: usize) {
         self.timeline.mark(format!("node {} is started again", self.stage.nodes[node].name));
@@ -317,7 +343,8 @@ impl Run {
         let marks = self.timeline.marks();
         let (exits, noted) = (&self.exits[..], &self.noted);
         let told = Told { evidence, load: &load, marks: &marks, exits, noted, settings: self.settings };
-        let mut findings = Findings::of(&told);
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.take_in(&told);
         if broken_off.is_none() {
             (scenario.weigh)(&told, &mut findings);
         }

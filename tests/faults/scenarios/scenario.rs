@@ -11,7 +11,10 @@ use crate::line::Settings;
 use crate::run::{Exit, Play};
 use crate::stage::Plan;
 use crate::timeline::Mark;
-use crate::{chaos, drains, failovers, nodes, rough_links, settings, slots, store_faults, storm};
+use crate::{
+    chaos, cut, descriptors, disk, drains, expiry, failovers, logins, nodes, rough_links, settings, slots,
+    store_faults, storm, vital,
+};
 
 /// A scenario of the plan.
 pub(crate) struct Scenario {
@@ -71,6 +74,12 @@ pub(crate) static ALL: &[Scenario] = &[
     failovers::F10,
     slots::F11,
     settings::F12,
+    cut::F13,
+    expiry::F14,
+    logins::F15,
+    vital::F16,
+    descriptors::F17,
     storm::F18,
+    disk::F19,
     chaos::CHAOS,
 ];

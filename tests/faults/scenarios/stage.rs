@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) proxied_peers: bool,
     /// The lease is no shorter than this, whatever was asked for: where what is played is told in seconds.
     pub(crate) ttl_ms_min: u64,
+    /// Faults that are planted in nodes a, b and c, in a build with the feature `sabotage`; SIGUSR2 lets them out.
+    pub(crate) planted: [Option<&'static str>; 3],
     /// More settings of all nodes.
     pub(crate) settings: &'static [(&'static str, &'static str)],
     pub(crate) players: u32,
@@ -53,6 +55,7 @@ impl Plan {
         proxied_store: false,
         proxied_peers: false,
         ttl_ms_min: 0,
+        planted: [None; 3],
         settings: &[],
         players: 60,
         write_interval_ms: 200,
@@ -71,7 +74,6 @@ pub(crate) struct Node {
     /// Before Redis, of this node alone.
     pub(crate) store: Option<Proxy>,
     /// Before this node, for all others.
-    #[allow(dead_code, reason = "F13 turns it")]
     pub(crate) peer: Option<Proxy>,
 }
 
@@ -87,7 +89,8 @@ impl Stage {
         let shape = plan.shape;
         let store = spawn_blocking(move || Store::start(shape)).await.unwrap();
         let mut starting = JoinSet::new();
-        for name in NAMES {
+        let nodes = if matches!(store.set, Set::Embedded(_)) { 1 } else { NAMES.len() };
+        for (name, planted) in NAMES.into_iter().zip(plan.planted).take(nodes) {
             let (store_proxy, url) = if plan.proxied_store {
                 assert!(matches!(store.set, Set::Standalone(_)), "others tell their addresses themselves");
                 let target = SocketAddr::from(([127, 0, 0, 1], store.servers()[0].port()));
@@ -97,7 +100,10 @@ impl Stage {
             } else {
                 (None, store.url())
             };
-            let mut node = starting_node(name, &url, plan, settings.ttl_ms);
+            let mut node = starting_node(name, &url, plan, settings.ttl_ms).without(planted);
+            if let Set::Embedded(disk) = &store.set {
+                node = disk.under(node);
+            }
             let mut peer = None;
             if plan.proxied_peers {
                 let address = SocketAddr::from(([127, 0, 0, 1], free_ports(1).unwrap()[0]));
@@ -171,6 +177,25 @@ impl Stage {
         });
         self.nodes[node].server = Some(again.await.unwrap());
         self.nodes[node].is_up = true;
+    }
+
+    /// Lets the fault out that was planted in a node.
+    pub(crate) fn strike(&mut self, node: usize) {
+        self.signal(node, Signal::USR2);
+        self.nodes[node].is_up = false;
+    }
+
+    /// Waits for the end of a node that ends by itself.
+    pub(crate) async fn ends(&mut self, node: usize) -> ExitStatus {
+        let mut server = self.nodes[node].server.take().unwrap();
+        self.nodes[node].is_up = false;
+        let ended = spawn_blocking(move || {
+            let status = server.wait_for_end();
+            (server, status)
+        });
+        let (server, status) = ended.await.unwrap();
+        self.nodes[node].server = Some(server);
+        status
     }
 
     /// SIGTERM, and waits for the end.

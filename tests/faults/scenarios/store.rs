@@ -11,6 +11,7 @@ use load::audit::{MetaWord, StoreWord};
 use redis::Value;
 use tempfile::TempDir;
 
+use crate::failing_disk::FailingDisk;
 use crate::stage::{CLUSTER, SHARDS};
 
 /// A look may take as long as the next one is away; a stopped server does not answer.
@@ -24,6 +25,8 @@ pub(crate) enum Shape {
     Sentinel,
     /// Three masters with a replica each.
     Cluster,
+    /// No Redis: one node on the embedded store, on a disk that fails when it is told to.
+    Embedded,
 }
 
 /// Running servers.
@@ -31,6 +34,7 @@ pub(crate) enum Set {
     Standalone(Standalone),
     Sentinel(SentinelSet),
     Cluster(ClusterSet),
+    Embedded(FailingDisk),
 }
 
 /// The servers, and their folder.
@@ -53,6 +57,7 @@ impl Store {
             Shape::Cluster => {
                 Set::Cluster(ClusterSet::start(&ClusterPlan { common, ..ClusterPlan::default() }).unwrap())
             }
+            Shape::Embedded => Set::Embedded(FailingDisk::made_in(dir.path())),
         };
         let store = Self { set, _dir: dir };
         store.found();
@@ -73,6 +78,7 @@ impl Store {
             Set::Standalone(set) => set.url(),
             Set::Sentinel(set) => set.url(),
             Set::Cluster(set) => set.url(),
+            Set::Embedded(disk) => disk.url(),
         }
     }
 
@@ -82,6 +88,7 @@ impl Store {
             Set::Standalone(set) => std::slice::from_ref(set.server()),
             Set::Sentinel(set) => set.servers(),
             Set::Cluster(set) => set.nodes(),
+            Set::Embedded(_) => &[],
         }
     }
 
@@ -91,6 +98,7 @@ impl Store {
             Set::Standalone(set) => set.server_mut(),
             Set::Sentinel(set) => &mut set.servers_mut()[place],
             Set::Cluster(set) => &mut set.nodes_mut()[place],
+            Set::Embedded(_) => panic!("the embedded store is no server"),
         }
     }
 

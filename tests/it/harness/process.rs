@@ -26,7 +26,7 @@ pub(crate) struct Starts {
 
 impl Starts {
     /// Starts it; its log is in the folder.
-    pub(crate) fn now(arguments: &[String], guard_off: Option<&str>, folder: &Path) -> Self {
+    pub(crate) fn now(arguments: &[String], environment: &[(&str, String)], folder: &Path) -> Self {
         let log = folder.join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_"))
@@ -34,9 +34,7 @@ impl Starts {
             command.env_remove(name);
         }
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        if let Some(guard) = guard_off {
-            command.env("HEARTH_SABOTAGE", guard);
-        }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let said = lines_of(child.stdout.take().unwrap());

@@ -23,7 +23,7 @@ use super::stages::Stage;
 /// A server that is about to start.
 pub(crate) struct Starting {
     settings: BTreeMap<String, String>,
-    guard_off: Option<&'static str>,
+    environment: Vec<(&'static str, String)>,
     store: Store,
     port: u16,
     /// How clients come home, where there are several nodes.
@@ -50,7 +50,7 @@ impl Store {
 
 impl Starting {
     fn on(store: Store) -> Self {
-        let starting = Self { settings: BTreeMap::new(), guard_off: None, store, port: 0, way: None };
+        let starting = Self { settings: BTreeMap::new(), environment: Vec::new(), store, port: 0, way: None };
         starting.with("cluster.name", "test").with("cluster.shards", doors::SHARDS)
     }
 
@@ -69,7 +69,14 @@ impl Starting {
     /// Turns this guard off for the life of each process; the build must have the switches.
     #[allow(dead_code, reason = "tests/faults does, through this same file")]
     pub(crate) fn without(mut self, guard: Option<&'static str>) -> Self {
-        self.guard_off = guard;
+        self.environment.extend(guard.map(|guard| ("HEARTH_SABOTAGE", guard.to_owned())));
+        self
+    }
+
+    /// Puts this into the environment of each process.
+    #[allow(dead_code, reason = "tests/faults/scenarios does, through this same file")]
+    pub(crate) fn in_environment(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.push((name, value.to_string()));
         self
     }
 
@@ -120,7 +127,7 @@ impl Starting {
     }
 
     fn start_node(&self, name: Option<&str>, port: u16, folder: &Path) -> Starts {
-        Starts::now(&self.arguments(name, port), self.guard_off, folder)
+        Starts::now(&self.arguments(name, port), &self.environment, folder)
     }
 
     fn arguments(&self, name: Option<&str>, port: u16) -> Vec<String> {
