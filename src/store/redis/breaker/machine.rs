@@ -20,7 +20,8 @@ const WINDOW_CALLS_MIN: u32 = 20;
 /// Every call of the last so many ms failed, and there were at least so many.
 const BURST_MS: u64 = 500;
 const BURST_CALLS_MIN: u32 = 10;
-/// So many failed in a row, and nothing was answered for so long: it is gone, however few ask.
+/// So many failed in a row, or one did and the others wait for a slow answer at least, and nothing was answered for so
+/// long: it is gone, however few ask.
 const SILENCE_CALLS: u32 = 3;
 const SILENCE_MS: u64 = OVERDUE_MS;
 /// How long it stays open the first time, and at most.
@@ -377,7 +378,8 @@ impl Machine {
                 (self.tries, self.troubled_at_ms) = (0, None);
                 Some(turn)
             }
-            _ if overdue > 0 => self.judge(now_ms),
+            // What waits beside a failure adds to it as time passes.
+            _ if self.calls.failed_in_a_row() > 0 => self.judge(now_ms),
             _ => None,
         }
     }
@@ -418,20 +420,21 @@ impl Machine {
 
     /// Opens it if the last calls ask for that.
     fn judge(&mut self, now_ms: u64) -> Option<Turn> {
+        let waiting = self.pending.waiting(SLOW_MS);
         let is_ramp = match self.state {
             State::Closed => false,
             State::Ramp { .. } => true,
             // Leases and reads go on while it is full, and find out if it goes away altogether.
             State::Open { reach: Reach::Full, .. } | State::HalfOpen { reach: Reach::Full, .. } => {
-                let why = trouble(&mut self.calls, false, now_ms)?;
+                let why = trouble(&mut self.calls, waiting, false, now_ms)?;
                 return Some(self.open(Reach::Away, why, now_ms));
             }
             State::Open { .. } | State::HalfOpen { .. } => return None,
         };
-        if let Some(why) = trouble(&mut self.calls, is_ramp, now_ms) {
+        if let Some(why) = trouble(&mut self.calls, waiting, is_ramp, now_ms) {
             return Some(self.open(Reach::Away, why, now_ms));
         }
-        let why = trouble(&mut self.changes, is_ramp, now_ms)?;
+        let why = trouble(&mut self.changes, 0, is_ramp, now_ms)?;
         Some(self.open(Reach::Full, why, now_ms))
     }
 
@@ -487,9 +490,13 @@ impl Machine {
     }
 }
 
-/// Whether these calls say that the server is in trouble, and why.
-fn trouble(tally: &mut Tally, is_ramp: bool, now_ms: u64) -> Option<Why> {
-    if tally.failed_in_a_row() >= SILENCE_CALLS && tally.silent_ms(now_ms) >= SILENCE_MS {
+/// Whether these calls say that the server is in trouble, and why. So many others wait for an answer that is slow by now.
+fn trouble(tally: &mut Tally, waiting: u32, is_ramp: bool, now_ms: u64) -> Option<Why> {
+    let in_vain = match tally.failed_in_a_row() {
+        0 => 0,
+        failed => failed.saturating_add(waiting),
+    };
+    if in_vain >= SILENCE_CALLS && tally.silent_ms(now_ms) >= SILENCE_MS {
         return Some(Why::Silence);
     }
     let last = tally.last(BURST_MS, now_ms);

@@ -142,6 +142,14 @@ impl Pending {
         is_known
     }
 
+    /// How many have been under way for so long, to a slot; [`Self::overdue`] has been asked.
+    pub(super) fn waiting(&self, at_least_ms: u64) -> u32 {
+        let Some(youngest) = self.at.checked_sub(at_least_ms / SLOT_MS) else { return 0 };
+        let oldest = (self.at + 1).saturating_sub(PENDING_SLOTS as u64);
+        let slots = (oldest..=youngest).filter_map(|number| self.slots.get(place(number, PENDING_SLOTS)));
+        slots.fold(0, |sum, slot| sum.saturating_add(*slot))
+    }
+
     /// How many have become overdue.
     pub(super) fn overdue(&mut self, now_ms: u64) -> u32 {
         let now = now_ms / SLOT_MS;
@@ -189,6 +197,20 @@ mod tests {
         assert_eq!((tally.failed_in_a_row(), tally.silent_ms(2_000)), (2, 1_000));
         tally.note(1, false, true, 2_100);
         assert_eq!((tally.failed_in_a_row(), tally.silent_ms(2_100)), (0, 0));
+    }
+
+    #[test]
+    fn what_is_under_way_waits_until_it_ends_or_is_overdue() {
+        let mut pending = Pending::new(0);
+        pending.begin(50);
+        assert_eq!(pending.overdue(300), 0);
+        pending.begin(300);
+        assert_eq!(pending.overdue(550), 0);
+        assert_eq!((pending.waiting(500), pending.waiting(200), pending.waiting(600)), (1, 2, 0));
+        assert_eq!(pending.overdue(1_150), 1);
+        assert_eq!(pending.waiting(500), 1);
+        assert!(pending.end(300));
+        assert_eq!(pending.waiting(0), 0);
     }
 
     #[test]
