@@ -65,7 +65,7 @@ const TASKS_STOP: Duration = Duration::from_secs(1);
 /// How long a node that is not to be trusted any more gives other nodes what is here.
 const FALL: Duration = Duration::from_secs(5);
 /// How long that may take in all, before the watchdog ends the process.
-const FALL_MAX: Duration = Duration::from_secs(8);
+const FALL_MAX: Duration = Duration::from_secs(12);
 /// How long the runtime may take to stop: whatever still hangs in it then is left behind.
 const RUNTIME_STOP: Duration = Duration::from_secs(1);
 /// How long a session that a service made lasts without a `refresh`.

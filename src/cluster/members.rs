@@ -254,7 +254,10 @@ impl Members {
                 _ = ticks.tick() => {}
             }
             tasks::beat();
-            let trouble = match self.store.heartbeat(self.heartbeat()).await {
+            let heartbeat = self.heartbeat();
+            // How long the store takes is its settings' to bound.
+            tasks::rest();
+            let trouble = match self.store.heartbeat(heartbeat).await {
                 Ok(Beat::Members(seen)) => {
                     self.hear(seen);
                     None

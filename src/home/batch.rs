@@ -266,8 +266,7 @@ impl Home {
         let ended = cell.with_slot(|slot| {
             slot.base = version;
             // Our own record, whose answer was lost: nobody is a stranger.
-            let ours = before.sessions.iter().any(|session| slot.record.session(session.id).is_some());
-            if ours {
+            if slot.record.shares_a_session_with(&before) {
                 slot.record.version = slot.record.version.max(version).next();
                 return Vec::new();
             }

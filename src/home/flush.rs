@@ -106,11 +106,11 @@ impl Home {
             let Some(shard) = who.and_then(|who| self.agenda.take(who, now.mono_ms)) else { break };
             // Before the records leave their queue: somebody may be looking whether all is stored.
             self.in_flight.begin();
-            most = most.min(self.store.room(shard).max(1));
             let Some((batch, commit)) = self.board(shard, now) else {
                 self.in_flight.end();
                 continue;
             };
+            most = most.min(self.store.room(shard).max(1));
             loaded += commit.records.len();
             bytes += commit.records.iter().map(CommitRecord::bytes).sum::<usize>();
             batches.push(batch);

@@ -17,7 +17,7 @@ use super::shard::{Fence, Shard};
 use crate::clock;
 use crate::events::{LinkEnd, NewHome};
 use crate::ids::ShardId;
-use crate::store::Committed;
+use crate::store::{Committed, Reach};
 
 /// How long requests may wait for a drain: past it the shard goes on here.
 const HOLD: Duration = Duration::from_millis(200);
@@ -52,7 +52,8 @@ impl Home {
                 return if is_told { None } else { ended(false) };
             }
         };
-        if !committed {
+        // Where nothing was dirty, nobody has asked the store: it must be there for the next home, too.
+        if !committed || self.store.reach(shard.id()) != Reach::Well {
             drop(turn);
             self.keep_on(shard);
             tracing::debug!(

@@ -205,7 +205,9 @@ impl Keeper {
                 return;
             }
             let is_ours = self.leases.get(at).is_some_and(|lease| lease.state() == State::Owned);
-            if !is_ours || !self.wishes.is_elsewhere(at) || !self.is_drained_now(at, now_ms) {
+            // What the store cannot take back now it could give to nobody: who is served stays served.
+            let is_held_back = self.home.shards.get(at).is_none_or(|shard| shard.is_held_back());
+            if !is_ours || is_held_back || !self.wishes.is_elsewhere(at) || !self.is_drained_now(at, now_ms) {
                 continue;
             }
             self.step(at, Event::Drain);

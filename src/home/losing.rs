@@ -57,6 +57,7 @@ impl Home {
         shard.serve_until(0);
         shard.set_fence(None);
         shard.forget_dirty();
+        shard.forget_blind();
         self.bans.forget_shard(shard.id());
         for cell in cells {
             self.records.remove_if(cell.player(), |slot| {

@@ -113,8 +113,9 @@ impl Home {
         self.serving(&shard).await?;
         // A login replaces the older session at once and is known to the store a moment later: if the store takes
         // nothing, the older one must not go for nothing. A store that is away refuses nothing: it will take it.
-        // One that was full is asked by the next login: where nothing is dirty, nothing else would find out.
-        if !shard.is_cut_off() && shard.commits_fail() {
+        // One that was full is asked by the next login, once its breaker lets changes through: where nothing is dirty,
+        // nothing else would find out.
+        if !shard.is_cut_off() && (shard.commits_fail() || shard.is_held_back()) {
             return Err(HomeError::Store(StoreError::Timeout));
         }
         let mut tries = 0;

@@ -159,6 +159,9 @@ impl Parcels {
     /// Lays out what goes with a shard that was held under this epoch; how many pieces found no place.
     pub(super) fn lay_out(&self, shard: ShardId, epoch: Epoch, mut pieces: Pieces, until_ms: u64) -> usize {
         let mut shelf = self.shelf.lock();
+        if shelf.shards.get(&shard).is_some_and(|newer| newer.epoch > epoch) {
+            return pieces.len();
+        }
         // Of the same life of the shard it goes on; of an earlier one nothing is true any more.
         let before = shelf.remove(shard).filter(|before| before.epoch == epoch);
         let mut laid_out = before.unwrap_or_else(|| LaidOut {
@@ -391,6 +394,15 @@ mod tests {
         assert!(has("bea") && began.elapsed() < Duration::from_secs(9));
         // Neither another life of the shard nor another shard has anything to wait for.
         parcels.until_given(SHARD, epoch(6), Duration::from_secs(3_600)).await;
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_life_of_a_shard_takes_no_place_of_a_later_one() {
+        let parcels = Parcels::default();
+        assert_eq!(parcels.lay_out(SHARD, epoch(7), pieces(&[10]), 100), 0);
+        assert_eq!(parcels.lay_out(SHARD, epoch(6), pieces(&[20, 30]), 100), 2);
+        assert!(parcels.has_of(SHARD, epoch(7)) && !parcels.has_of(SHARD, epoch(6)));
+        assert_eq!(once(&parcels, 100), (vec![10], false));
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl Salvaged {
         if let Some(stored) = stored {
             match record.history.judge(record.stamp(), stored.stamp()) {
                 Verdict::Reached if stored.stamp() == record.stamp() => return Truth::Stored,
+                // The store holds a record of hers that it could not show when this one was begun, of the same epoch: what
+                // that says of tokens and former epochs must not be lost.
+                Verdict::Reached if base == Version::ZERO && !record.shares_a_session_with(&stored) => {
+                    ended = record.merge(stored, ctx);
+                }
                 Verdict::Reached => {}
                 // It was begun while the store could not say that it knew her: the two meet, as at a commit.
                 Verdict::Unknown if base == Version::ZERO && stored.epoch < record.epoch => {

@@ -478,6 +478,10 @@ impl Shard {
 
     pub(super) fn forget_dirty(&self) {
         *self.dirty.lock() = Dirty::default();
+    }
+
+    /// The shard is lost, and who was opened blind with it.
+    pub(super) fn forget_blind(&self) {
         *self.blind.lock() = Vec::new();
     }
 

@@ -88,9 +88,9 @@ impl Home {
             let mut said = self.whispers.said.lock();
             let since_ms = now_ms.saturating_sub(said.at_ms);
             let (is_away, has_moved) = (!away.is_empty(), epochs != said.epochs);
-            // Where nothing is away, who holds what is of no hurry.
-            let is_due = away != said.away || (is_away && has_moved);
-            if !is_due && (since_ms < AGAIN_MS || !(is_away || has_moved)) {
+            // Who holds what is told at once: somebody who does not reach the store may still serve it.
+            let is_due = away != said.away || has_moved || (is_away && since_ms >= AGAIN_MS);
+            if !is_due {
                 return;
             }
             *said = Said { away: away.clone(), epochs: epochs.clone(), at_ms: now_ms };

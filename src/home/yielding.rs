@@ -91,7 +91,11 @@ impl Home {
             return None;
         }
         // What is laid out is that of a hand-over or a loss on its last steps, which need no help.
-        let is_laid_out = self.parcels.has(shard.id());
+        // What is left of an earlier life of the shard here says nothing of this one.
+        let is_laid_out = match shard.fence() {
+            Some(held) => self.parcels.has_of(shard.id(), held.epoch),
+            None => self.parcels.has(shard.id()),
+        };
         let held_under = if is_laid_out { None } else { shard.overtake(asked_under) };
         if let Some(held_under) = held_under {
             tracing::warn!(

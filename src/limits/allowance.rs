@@ -69,8 +69,9 @@ pub struct Allowance {
 struct Hand {
     has: u32,
     good_until_ms: u64,
-    /// There is nothing to be had before then.
+    /// So much, or more, is not to be had before then.
     empty_until_ms: u64,
+    refused: u32,
 }
 
 impl Allowances {
@@ -116,7 +117,9 @@ impl Allowances {
             hand.has = left;
             return Answer::Go;
         }
-        if now.mono_ms < hand.empty_until_ms {
+        let least = cost - hand.has;
+        // What is less may be there for all that.
+        if now.mono_ms < hand.empty_until_ms && least >= hand.refused {
             let wait_ms = u32::try_from(hand.empty_until_ms - now.mono_ms).unwrap_or(u32::MAX);
             return Answer::Wait(RateLimited { retry_after_ms: wait_ms });
         }
@@ -124,7 +127,6 @@ impl Allowances {
             return Answer::Alone;
         }
         let ahead = (self.per_s.get() / PARTS_OF_A_SECOND).min(self.burst.get() / PARTS_OF_A_BURST);
-        let least = cost - hand.has;
         Answer::Ask(Wanted { per_s: self.per_s, burst: self.burst, most: least.max(ahead), least })
     }
 
@@ -135,9 +137,10 @@ impl Allowances {
         (hand.good_until_ms, hand.empty_until_ms) = (now.mono_ms + GOOD_FOR_MS, 0);
     }
 
-    /// The store has none to give before then.
-    pub fn empty(&self, allowance: &Allowance, retry_after_ms: u64, now: Now) {
-        allowance.hand.lock().empty_until_ms = now.mono_ms.saturating_add(retry_after_ms.max(1));
+    /// The store has not so many to give before then.
+    pub fn empty(&self, allowance: &Allowance, least: u32, retry_after_ms: u64, now: Now) {
+        let mut hand = allowance.hand.lock();
+        (hand.empty_until_ms, hand.refused) = (now.mono_ms.saturating_add(retry_after_ms.max(1)), least);
     }
 
     /// The store does not say.
@@ -202,9 +205,10 @@ mod tests {
     fn an_empty_store_is_not_asked_again_before_it_has_some() {
         let all = allowances(HUNDRED);
         let key = all.of(1, at(0)).unwrap();
-        all.empty(&key, 40, at(10));
-        assert_eq!(all.take(&key, 1, at(20)), Answer::Wait(RateLimited { retry_after_ms: 30 }));
-        assert_eq!(asks(all.take(&key, 1, at(50))).1, 1);
+        all.empty(&key, 10, 40, at(10));
+        assert_eq!(all.take(&key, 10, at(20)), Answer::Wait(RateLimited { retry_after_ms: 30 }));
+        assert_eq!(asks(all.take(&key, 9, at(20))).1, 9, "a smaller one may pass");
+        assert_eq!(asks(all.take(&key, 10, at(50))).1, 10);
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Service {
         match taken {
             Ok(RateTaken::Taken(taken)) => self.allowances.given(allowance, taken, now),
             Ok(RateTaken::Wait(wait)) => {
-                self.allowances.empty(allowance, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), now);
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                self.allowances.empty(allowance, least, wait_ms, now);
             }
             Err(error) => {
                 tracing::debug!(operation = "rate", status = %error, "counted by share");

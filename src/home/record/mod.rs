@@ -287,6 +287,12 @@ impl Record {
         self.sessions.iter().find(|session| session.id == id)
     }
 
+    /// Whether both know a session: then they are of one line, and not two that met.
+    #[must_use]
+    pub fn shares_a_session_with(&self, other: &Self) -> bool {
+        other.sessions.iter().any(|session| self.session(session.id).is_some())
+    }
+
     pub(super) fn session_mut(&mut self, id: SessionId) -> Result<&mut Session, Refusal> {
         self.sessions.iter_mut().find(|session| session.id == id).ok_or(Refusal::NoSession)
     }

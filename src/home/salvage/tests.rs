@@ -140,6 +140,18 @@ fn what_had_ended_stays_ended() {
 }
 
 #[test]
+fn who_was_let_in_without_the_store_meets_what_it_has_of_the_same_home() {
+    let (mut stored, before) = ann();
+    let claim = stored.stamp();
+    stored.take_over(epoch(20));
+    stored.end(ctx(), before, EndReason::Logout).unwrap();
+    let mut record = Record::first(epoch(20), Version::of(50));
+    login(&mut record, 2);
+    let record = taken(weighed(&record, 0, Some(stored)));
+    assert_eq!(record.history.judge(record.stamp(), claim), Verdict::Reached, "its history is not lost");
+}
+
+#[test]
 fn who_was_let_in_without_the_store_meets_what_it_has() {
     let (stored, before) = ann();
     let mut record = Record::first(epoch(20), Version::ZERO);

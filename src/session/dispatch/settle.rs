@@ -19,8 +19,12 @@ impl Sessions {
     /// Waits for what an answer waits for.
     pub(in crate::session) async fn settle(self: &Arc<Self>, waiting: Waiting) -> Answer {
         match waiting {
-            Waiting::Durable { cell, committed, changed, ack } => {
+            Waiting::Durable { cell, committed, mut changed, ack } => {
                 let outcome = tokio::time::timeout(self.home.settings().durable_wait, committed).await;
+                // Whatever was the matter when it was asked: the store has it.
+                if matches!(outcome, Ok(Ok(Durability::Committed))) {
+                    changed.prov = None;
+                }
                 match outcome {
                     Ok(Ok(Durability::Committed)) if ack == Ack::Replicated => {
                         match self.home.replicated(&cell, house_stamp(changed.stamp)).await {

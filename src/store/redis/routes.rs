@@ -73,7 +73,7 @@ impl Routes {
             }
         };
         let shape = opened.map_err(|source| OpenError::NoServer { address: target.shown, source })?;
-        Tasks::new().spawn("store.breakers", tick(shape.clone(), stop.clone()));
+        Tasks::under(&options.vitals).spawn_sound("store.breakers", tick(shape.clone(), stop.clone()));
         Ok(Self { shape, _watch: stop.clone().drop_guard(), stop })
     }
 
