@@ -21,8 +21,8 @@ const AWAY_MS: u64 = 1_500;
 const OPEN_WITHIN_MS: u64 = 1_500;
 /// What has waited is written so soon.
 const DRAINED_WITHIN_MS: u64 = 10_000;
-/// The value of a breaker's state that is open.
-const OPEN: f64 = 3.0;
+/// The value of a breaker's state that is half open, or open: either way it has opened.
+const OPEN: f64 = 2.0;
 
 pub(crate) const F6: Scenario = Scenario {
     name: "F6",

@@ -23,7 +23,10 @@ const BURST_CALLS_MIN: u32 = 10;
 /// So many failed in a row, or one did and the others wait for a slow answer at least, and nothing was answered for so
 /// long: it is gone, however few ask.
 const SILENCE_CALLS: u32 = 3;
-const SILENCE_MS: u64 = OVERDUE_MS;
+const SILENCE_MS: u64 = 1_000;
+/// Who has waited for so long, and gives up, has failed if nothing at all was answered meanwhile: renewals under a short
+/// lease wait for no longer.
+const SILENT_MS: u64 = 250;
 /// How long it stays open the first time, and at most.
 const OPEN_MS: u64 = 500;
 const OPEN_MS_MAX: u64 = 5_000;
@@ -293,10 +296,13 @@ impl Machine {
         if pass.call == Call::Change {
             self.changes_under_way = self.changes_under_way.saturating_sub(pass.count);
         }
-        let is_slow = now_ms.saturating_sub(pass.began_ms) > SLOW_MS;
+        let waited_ms = now_ms.saturating_sub(pass.began_ms);
+        let is_slow = waited_ms > SLOW_MS;
+        // Nobody else has heard anything either.
+        let in_silence = waited_ms >= SILENT_MS && self.calls.silent_ms(now_ms) >= waited_ms;
         let outcome = match outcome {
             Outcome::Moving => self.moving(now_ms),
-            Outcome::Abandoned if is_slow || pass.is_probe => Outcome::Failed,
+            Outcome::Abandoned if is_slow || in_silence || pass.is_probe => Outcome::Failed,
             Outcome::Abandoned => Outcome::Elsewhere,
             outcome => outcome,
         };
@@ -304,7 +310,7 @@ impl Machine {
         self.note(pass.call, outcome, is_slow, is_counted, now_ms);
         // A connection that breaks takes along what is on it. Where nothing comes back for a second, each call that went
         // together with others has waited in vain.
-        if outcome == Outcome::Failed && now_ms.saturating_sub(pass.began_ms) >= OVERDUE_MS {
+        if outcome == Outcome::Failed && now_ms.saturating_sub(pass.began_ms) >= SILENCE_MS {
             self.calls.missed(pass.count.saturating_sub(1));
         }
         match self.state {

@@ -232,6 +232,22 @@ fn calls_that_went_together_and_waited_in_vain_count_each_and_those_of_one_broke
 }
 
 #[test]
+fn what_the_caller_gives_up_counts_if_nothing_was_answered_meanwhile() {
+    for (others_are_answered, opens) in [(true, false), (false, true)] {
+        let mut rig = Rig::new();
+        for _ in 0..4 {
+            let renewal = rig.begin(Call::Renewal).unwrap();
+            rig.wait(300);
+            if others_are_answered {
+                rig.call(Call::Change, Outcome::Answered, 5);
+            }
+            rig.end(renewal, Outcome::Abandoned);
+        }
+        assert_eq!(rig.is_away(), opens);
+    }
+}
+
+#[test]
 fn what_the_caller_gives_up_counts_only_if_it_was_slow() {
     for (took_ms, opens) in [(100, false), (600, true)] {
         let mut rig = Rig::new();
