@@ -12,6 +12,15 @@ struct Line {
     lineage: Vec<u32>,
 }
 
+impl Line {
+    /// A player who has just logged in, which is a change: no record without one is ever stored.
+    fn begun(epoch: u64, change: u32) -> Self {
+        let mut record = Record::first(Epoch::of(epoch), Version::ZERO);
+        record.version = record.version.next();
+        Self { record, lineage: vec![change] }
+    }
+}
+
 /// A stamp that some client was given, with what it stood for.
 struct Given {
     stamp: Stamp,
@@ -34,12 +43,12 @@ struct World {
 
 /// Each byte is an event; at the end every stamp that was ever given is judged, and then any stamp at all.
 pub fn stamps(bytes: &[u8]) {
-    let first = Line { record: Record::first(Epoch::of(10), Version::ZERO), lineage: Vec::new() };
+    let first = Line::begun(10, 1);
     let mut world = World {
         stored: vec![first.clone()],
         home: first,
         given: Vec::new(),
-        changes: 0,
+        changes: 1,
         epoch: 10,
         take_overs: 0,
         emptied: 0,
@@ -73,8 +82,8 @@ impl World {
             _ if which == 31 => {
                 self.emptied += 1;
                 self.epoch += 2;
-                let record = Record::first(Epoch::of(self.epoch), Version::ZERO);
-                self.home = Line { record, lineage: Vec::new() };
+                self.changes += 1;
+                self.home = Line::begun(self.epoch, self.changes);
                 self.stored = vec![self.home.clone()];
             }
             _ => self.give(),

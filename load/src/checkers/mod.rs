@@ -177,7 +177,7 @@ pub fn judge_faults(evidence: &Evidence<'_>) -> Vec<Verdict> {
         homes::check(evidence),
         fence::check(evidence.audit, evidence.incidents, evidence.shards),
         backlog::check(evidence),
-        policy::check(&policy::stays(evidence.history), 1, 0),
+        policy::of_bots(),
         truth::check(evidence),
         footprint::check(evidence.audit, evidence.incidents),
         recovery::check(evidence),
