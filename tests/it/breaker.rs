@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::patience::until;
+use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
 use crate::harness::server::Server;
 use crate::harness::slow_road::SlowRoad;
@@ -46,9 +46,9 @@ async fn a_redis_that_stops_under_load_is_left_alone_and_all_is_stored_soon_afte
         n += 1;
         change_all(&mut players, n).await;
     }
-    let took = stopped.elapsed();
-    assert!(took < Duration::from_millis(3_000), "opened after {took:?}");
-    println!("opened after {took:?}");
+    // How soon is for F7 to hold, which has the machine for itself: here hundreds of others are at work.
+    println!("opened after {:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < PATIENCE, "the players' own waits are over");
     // Nobody waits for the deadline of a call that is not sent: all go at once.
     let held_back = server.metric("hearth_store_calls_held_back_total", "").await;
     change_all(&mut players, n + 1).await;
