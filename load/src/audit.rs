@@ -143,6 +143,8 @@ pub struct Incident {
     pub healed_us: u64,
     /// The store may forget what it acknowledged: epochs and records may fall back.
     pub loses_store: bool,
+    /// A home may take with it what it had not stored: changes that were acked `applied`, if that is told.
+    pub loses_home: bool,
 }
 
 /// All samples of a run, by time.

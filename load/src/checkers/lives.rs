@@ -360,9 +360,13 @@ impl<'a> Life<'a> {
         let mut found = Vec::with_capacity(self.changes.len());
         for change in &self.changes {
             let acked = (!change.is_unknown && change.ack >= Some(Ack::Durable)).then_some(change.answered);
-            let told = self.durables.iter().find(|(at, segment, cseq)| {
-                change.acked_before(*at) && change.cseq <= *cseq && change.lives_in(self, *segment)
-            });
+            // Notices stand in the log's order, and one soon after the answer speaks for the change: in an hour's log
+            // whoever looks from the beginning looks for minutes.
+            let earlier = self.durables.partition_point(|(at, ..)| !change.acked_before(*at));
+            let later = self.durables.get(earlier..).unwrap_or(&[]);
+            let told = later
+                .iter()
+                .find(|(_, segment, cseq)| change.cseq <= *cseq && change.lives_in(self, *segment));
             found.push(acked.or(told.map(|(at, ..)| *at)));
         }
         for (change, durable_from) in self.changes.iter_mut().zip(found) {

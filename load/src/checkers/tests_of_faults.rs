@@ -26,6 +26,7 @@ impl Story {
             begun_us: 20 * SECOND,
             healed_us: 25 * SECOND,
             loses_store: false,
+            loses_home: false,
         });
         for process in 0..2 {
             story.history.logs.push(Vec::new());

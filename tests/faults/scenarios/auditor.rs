@@ -19,8 +19,8 @@ use crate::store::Eye;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A stopped node does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Samples of one run at most: half an hour of them. What comes later is not kept, and counted.
-const SAMPLES_MAX: usize = 100_000;
+/// Samples that may be kept a minute: sixteen things at most are looked at five times a second.
+const SAMPLES_A_MINUTE_MAX: u64 = 16 * 5 * 60;
 /// Metrics that are kept, of each node.
 const METRICS: [&str; 25] = [
     "hearth_links_open",
@@ -62,17 +62,19 @@ struct Shared {
     targets: Mutex<BTreeMap<&'static str, (String, u32)>>,
     latest: Mutex<BTreeMap<&'static str, NodeWord>>,
     samples: Mutex<Vec<Sample>>,
+    samples_max: usize,
     http: reqwest::Client,
 }
 
 impl Auditor {
-    /// Begins to look, on this clock.
-    pub(crate) fn on(stage: &Stage, began: Instant, eye: Eye) -> Self {
+    /// Begins to look, on this clock, for so many minutes at most.
+    pub(crate) fn on(stage: &Stage, began: Instant, eye: Eye, minutes_max: u64) -> Self {
         let shared = Arc::new(Shared {
             began,
             targets: Mutex::default(),
             latest: Mutex::default(),
             samples: Mutex::default(),
+            samples_max: usize::try_from(SAMPLES_A_MINUTE_MAX * minutes_max).unwrap_or(usize::MAX),
             http: reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().unwrap(),
         });
         let mut tasks = JoinSet::new();
@@ -138,6 +140,8 @@ impl Auditor {
     pub(crate) async fn end(mut self) -> Audit {
         self.tasks.shutdown().await;
         let mut samples = std::mem::take(&mut *lock(&self.shared.samples));
+        // Else what came last would pass without being judged.
+        assert!(samples.len() <= self.shared.samples_max, "more was seen than a run of this length may see");
         samples.sort_by_key(|sample| sample.at_us);
         Audit { samples }
     }
@@ -150,7 +154,8 @@ impl Shared {
 
     fn keep(&self, since_us: u64, seen: Seen) {
         let mut samples = lock(&self.samples);
-        if samples.len() < SAMPLES_MAX {
+        // One too many shows at the end that there were more.
+        if samples.len() <= self.samples_max {
             samples.push(Sample { at_us: self.now_us(), since_us, seen });
         }
     }

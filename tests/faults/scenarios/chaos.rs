@@ -20,6 +20,8 @@ use crate::store_faults::{kill_redis, stop_redis};
 const APART: Duration = Duration::from_secs(10);
 /// So many a minute there must be: 120 an hour.
 const FAULTS_A_MINUTE_MIN: u64 = 2;
+/// Operations a second, from the first login to the end, faults and all.
+const OPERATIONS_A_SECOND_MIN: u64 = 500;
 /// In a run of so many minutes every kind must have come.
 const ALL_KINDS_MINUTES: u64 = 30;
 
@@ -30,7 +32,7 @@ pub(crate) const CHAOS: Scenario = Scenario {
         proxied_store: true,
         proxied_peers: true,
         players: 200,
-        write_interval_ms: 400,
+        write_interval_ms: 250,
         drop_interval_ms: 120_000,
         // So short that sessions run out within the run.
         settings: &[("session.ttl_ms", "60000")],
@@ -133,6 +135,9 @@ fn weigh_chaos(told: &Told<'_>, findings: &mut Findings) {
     findings.must("faults", faults);
     let least = minutes * FAULTS_A_MINUTE_MIN;
     findings.holds("faults", faults >= least, faults.to_string(), format!("≥ {least}"));
+    let rate = told.load.figures.count("operations") * 1_000 / told.evidence.run_ms.max(1);
+    let bound = format!("≥ {OPERATIONS_A_SECOND_MIN}");
+    findings.holds("operations a second", rate >= OPERATIONS_A_SECOND_MIN, rate.to_string(), bound);
     if minutes >= ALL_KINDS_MINUTES {
         findings.holds(
             "kinds",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use load::audit::Audit;
+use load::audit::{Audit, Incident};
 use load::checkers::losses;
 use load::history::{History, Notice, What};
 use rand::Rng as _;
@@ -57,7 +57,8 @@ pub(crate) fn weigh_losses(told: &Told<'_>, findings: &mut Findings) {
     let losses = losses::of(told.evidence.history);
     let age_us = |loss: &losses::Loss| {
         let node = node_of(told.evidence.history, loss.process, loss.acked_us)?;
-        let ends = told.evidence.incidents.iter().filter(|incident| named(&incident.what) == Some(node));
+        let of_node = |incident: &&Incident| incident.loses_home && named(&incident.what) == Some(node);
+        let ends = told.evidence.incidents.iter().filter(of_node);
         let ages = ends.filter_map(|end| {
             // A client may hear late what was on its way; what a node says once it goes on is another matter.
             let heard_until = end.healed_us.max(end.begun_us + HEARD_LATE_US);

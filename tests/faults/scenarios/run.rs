@@ -111,7 +111,8 @@ impl Run {
         let players: Vec<String> = (0..plan.players).map(|bot| bot::name_of(&board.options, bot)).collect();
         let placement = Placement::of(SHARDS).unwrap();
         let ids: Vec<PlayerId> = players.iter().map(|name| PlayerId::parse(name).unwrap()).collect();
-        let auditor = Auditor::on(&stage, board.began, Eye::on(&ids, |player| placement.shard_of(player)));
+        let eye = Eye::on(&ids, |player| placement.shard_of(player));
+        let auditor = Auditor::on(&stage, board.began, eye, seconds_max(plan, settings).div_ceil(60));
         let timeline = Arc::new(Timeline::of(board.began));
         let mut lives = JoinSet::new();
         lives.spawn(load::run::live(Arc::clone(&board)));
@@ -204,6 +205,7 @@ impl Run {
     /// `kill -9` of a node.
     pub(crate) fn kill_node(&mut self, node: usize) -> Begun {
         let begun = self.timeline.strike(format!("kill -9 of node {}", self.stage.nodes[node].name));
+        self.timeline.home_forgets(begun);
         self.stage.kill(node);
         self.auditor.follow(&self.stage);
         begun
@@ -212,6 +214,8 @@ impl Run {
     /// SIGSTOP of a node. Nobody asks it anything until it goes on.
     pub(crate) fn stop_node(&mut self, node: usize) -> Begun {
         let begun = self.timeline.begin(format!("node {} is stopped", self.stage.nodes[node].name));
+        // Others take its shards over while it cannot answer, and ask it for nothing.
+        self.timeline.home_forgets(begun);
         self.stage.pause(node);
         self.auditor.follow(&self.stage);
         begun
@@ -372,7 +376,12 @@ fn options(plan: &Plan, stage: &Stage, settings: Settings) -> Options {
         "load steady --quiet --players {players} --seconds {seconds} --seed {} --durable-share 0.1 \
          --write-interval-ms {write_interval_ms} --drop-interval-ms {drop_interval_ms} --encoding mixed{urls}",
         settings.seed,
-        seconds = SECONDS_MAX + if plan.is_long { 60 * settings.minutes } else { 0 }
+        seconds = seconds_max(plan, settings)
     );
     Options::try_parse_from(line.split_whitespace()).unwrap()
+}
+
+/// How long a run lasts at most.
+fn seconds_max(plan: &Plan, settings: Settings) -> u64 {
+    SECONDS_MAX + if plan.is_long { 60 * settings.minutes } else { 0 }
 }

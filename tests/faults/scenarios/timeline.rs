@@ -50,7 +50,13 @@ impl Timeline {
         let what = what.into();
         let begun_us = self.mark(what.clone());
         let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner);
-        incidents.push(Incident { what, begun_us, healed_us: u64::MAX, loses_store: false });
+        incidents.push(Incident {
+            what,
+            begun_us,
+            healed_us: u64::MAX,
+            loses_store: false,
+            loses_home: false,
+        });
         Begun(incidents.len() - 1)
     }
 
@@ -71,6 +77,11 @@ impl Timeline {
     /// The store may have forgotten what it acknowledged.
     pub(crate) fn store_forgets(&self, begun: Begun) {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner)[begun.0].loses_store = true;
+    }
+
+    /// A home may have taken with it what was not stored.
+    pub(crate) fn home_forgets(&self, begun: Begun) {
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner)[begun.0].loses_home = true;
     }
 
     pub(crate) fn marks(&self) -> Vec<Mark> {
