@@ -4,14 +4,15 @@
 //! Beside them, [`bench`]es measure what the server costs, against [`floor`]s.
 //!
 //! A run: [`run`] starts [`bot`]s that act by their [`schedule`] and write a [`history`]; [`checkers`] judge it, [`figures`]
-//! count it, [`report`] tells it. A run under faults is also looked at from outside ([`audit`]), and its links may lead over a
-//! [`proxy`].
+//! count it, [`report`] tells it. A run under faults is also looked at from outside ([`audit`]), its links may lead over a
+//! [`proxy`], and [`faults`] holds what it is run and told with.
 
 pub mod audit;
 pub mod bench;
 pub mod board;
 pub mod bot;
 pub mod checkers;
+pub mod faults;
 pub mod figures;
 pub mod floor;
 pub mod history;

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use load::faults::findings::Findings;
 use load::proxy::Weather;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::findings::Findings;
 use crate::nodes::weigh_losses;
 use crate::run::{Play, Run};
 use crate::scenario::{Scenario, Told};

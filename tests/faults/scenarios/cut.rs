@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use load::audit::Audit;
+use load::faults::findings::{Findings, count};
 use load::proxy::Weather;
 use rand::Rng as _;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::churn::{self, Churn, MEMBERS};
-use crate::findings::{Findings, count};
 use crate::harness::service::Service;
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};

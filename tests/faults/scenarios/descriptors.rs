@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use load::bench::usage;
+use load::faults::findings::{Findings, count};
 use load::history::{Notice, What};
 use rand::Rng as _;
 use tokio::io::AsyncReadExt as _;
@@ -12,7 +13,6 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
 use crate::fates::login_at;
-use crate::findings::{Findings, count};
 use crate::harness::socket::Encoding;
 use crate::nodes::node_of;
 use crate::probe::Probe;

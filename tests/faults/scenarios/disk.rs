@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use load::checkers::losses;
+use load::faults::findings::{Findings, count};
 use rand::Rng as _;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::failing_disk::{FailingDisk, Fault};
-use crate::findings::{Findings, count};
 use crate::harness::player::Player;
 use crate::harness::socket::Encoding;
 use crate::probe::Probe;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use load::checkers::losses;
+use load::faults::findings::{Findings, count};
 use load::history::{History, Notice, What};
 use rand::Rng as _;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use crate::findings::{Findings, count};
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
 use crate::stage::{NAMES, Plan};

@@ -8,12 +8,12 @@ use hearth::ids::{PlayerId, ShardId};
 use hearth::store::layout::Layout;
 use load::bot;
 use load::checkers::recovery::typical_p99_us;
+use load::faults::findings::{Findings, count};
 use rand::Rng as _;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::sleep;
 
 use crate::crowd::Crowd;
-use crate::findings::{Findings, count};
 use crate::harness::service::Service;
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
@@ -128,7 +128,7 @@ async fn enter(run: &Run) -> Vec<Crowd> {
     let home_of = |name: &str| {
         let shard = placement.shard_of(&PlayerId::parse(name).unwrap()).number();
         NAMES.iter().position(|node| {
-            latest.get(node).is_some_and(|word| word.shards.iter().any(|held| held.shard == shard))
+            latest.get(*node).is_some_and(|word| word.shards.iter().any(|held| held.shard == shard))
         })
     };
     let mut names = [const { String::new() }; NAMES.len()];

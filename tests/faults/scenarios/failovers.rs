@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hearth::rig::SentinelSet;
 use load::checkers::losses;
+use load::faults::findings::{Findings, count};
 use load::history::{History, What};
 use protocol::request::Ack;
 use rand::Rng as _;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use crate::findings::{Findings, count};
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
 use crate::stage::{NAMES, Plan};

@@ -4,9 +4,9 @@
 use std::time::Instant;
 
 use load::checkers::policy::{self, Stay};
+use load::faults::findings::{Findings, count};
 
 use crate::fates::{self, Fate};
-use crate::findings::{Findings, count};
 use crate::harness::server::Server;
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};

@@ -9,7 +9,6 @@
     reason = "a test that cannot go on must fail, and says where"
 )]
 
-mod auditor;
 mod chaos;
 mod churn;
 mod crowd;
@@ -23,16 +22,13 @@ mod failovers;
 #[path = "../fates.rs"]
 #[allow(dead_code, reason = "`../logins.rs` uses all of it")]
 mod fates;
-mod findings;
 #[path = "../../it/harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other test binaries use all of it")]
 mod harness;
 mod line;
 mod logins;
 mod nodes;
-mod page;
 mod probe;
-mod report;
 mod rough_links;
 mod run;
 mod scenario;
@@ -43,15 +39,14 @@ mod store;
 mod store_faults;
 mod storm;
 mod table;
-mod timeline;
 mod vital;
 
 use std::process::ExitCode;
 
+use load::faults::report::Report;
 use tokio::task::JoinSet;
 
 use line::Line;
-use report::Report;
 use scenario::Scenario;
 
 fn main() -> ExitCode {
@@ -101,12 +96,15 @@ async fn all(line: &Line) -> bool {
             println!("\n{} · {} · seed {seed} · TTL {} ms", scenario.name, scenario.title, line.ttl_ms);
             let report = one(scenario, seed, line).await;
             println!("{}", report.text());
-            report.write(&line.out);
+            match report.write(&line.out) {
+                Ok(folder) => println!("in {}", folder.display()),
+                Err(error) => eprintln!("scenarios: the report could not be written: {error}"),
+            }
             if line.keeps_table {
                 table::update(&report);
             }
             if !report.passed() {
-                failed.push(format!("{} --seed {seed} --ttl-ms {}", scenario.name, line.ttl_ms));
+                failed.push(report.head.again);
             }
         }
     }
@@ -126,8 +124,8 @@ async fn one(scenario: &'static Scenario, seed: u64, line: &Line) -> Report {
         Some(Ok(report)) => report,
         Some(Err(error)) => {
             let why = error.try_into_panic().map_or_else(|error| error.to_string(), run::said);
-            Report::broken_off(scenario, settings, why)
+            Report::broken_off(scenario.head(settings), why)
         }
-        None => Report::broken_off(scenario, settings, "it never began".to_owned()),
+        None => Report::broken_off(scenario.head(settings), "it never began".to_owned()),
     }
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use load::audit::{Audit, Incident};
 use load::checkers::losses;
+use load::faults::findings::{Findings, count};
 use load::history::{History, Notice, What};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
 use tokio::time::{sleep, sleep_until};
 
-use crate::findings::{Findings, count};
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
 use crate::stage::{NAMES, Plan};

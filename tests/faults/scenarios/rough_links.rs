@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use load::audit::NodeWord;
+use load::faults::findings::{Findings, count};
 use load::history::{Notice, What};
 use load::proxy::Weather;
 use rand::Rng as _;
 use tokio::time::sleep;
 
-use crate::findings::{Findings, count};
 use crate::nodes::taken_between;
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};

@@ -7,8 +7,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser as _;
 use futures_util::FutureExt as _;
@@ -18,6 +17,11 @@ use load::audit::NodeWord;
 use load::board::Board;
 use load::bot;
 use load::checkers::{self, Bounds, Evidence};
+use load::faults::auditor::Auditor;
+use load::faults::findings::Findings;
+use load::faults::patience;
+use load::faults::report::{Report, Sight};
+use load::faults::timeline::{Begun, Timeline};
 use load::history::History;
 use load::options::Options;
 use load::proxy::{Proxy, Weather};
@@ -28,21 +32,15 @@ use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::auditor::Auditor;
-use crate::findings::{Findings, count};
 use crate::line::Settings;
-use crate::page::Picture;
-use crate::report::Report;
 use crate::scenario::{Scenario, Told};
-use crate::stage::{NAMES, PRESENCE_GRACE_MS, Plan, SHARDS, Stage};
+use crate::stage::{KEY, NAMES, PRESENCE_GRACE_MS, Plan, SHARDS, Stage};
 use crate::store::Eye;
-use crate::timeline::{Begun, Timeline};
 
 /// How long bots live at most: a run ends them before. Below the life of a session, so that none stays away for that long.
 const SECONDS_MAX: u64 = 1_500;
 /// How long anything may take on a busy machine before the scenario gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// C10: all must know so soon.
 const CONVERGED_WITHIN_MS: u64 = 5_000;
 /// C7: the backlog is gone so soon.
@@ -112,7 +110,13 @@ impl Run {
         let placement = Placement::of(SHARDS).unwrap();
         let ids: Vec<PlayerId> = players.iter().map(|name| PlayerId::parse(name).unwrap()).collect();
         let eye = Eye::on(&ids, |player| placement.shard_of(player));
-        let auditor = Auditor::on(&stage, board.began, eye, seconds_max(plan, settings).div_ceil(60));
+        let minutes_max = seconds_max(plan, settings).div_ceil(60);
+        let mut auditor = Auditor::of(&NAMES.map(str::to_owned), KEY, board.began, minutes_max).unwrap();
+        for server in stage.store.servers() {
+            let (eye, port) = (eye.clone(), server.port());
+            auditor.look_into(port.to_string(), move || eye.look(port));
+        }
+        auditor.follow(stage.targets());
         let timeline = Arc::new(Timeline::of(board.began));
         let mut lives = JoinSet::new();
         lives.spawn(load::run::live(Arc::clone(&board)));
@@ -138,11 +142,7 @@ impl Run {
 
     /// Waits until something is so; looks often, and gives up when nobody's patience would last so long.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so(self) {
-            assert!(Instant::now() < deadline, "waited in vain: {what}");
-            sleep(LOOK_INTERVAL).await;
-        }
+        patience::until(what, PATIENCE, || is_so(self)).await.unwrap_or_else(|vain| panic!("{vain}"));
     }
 
     /// The same, and when it was so is on the timeline.
@@ -153,19 +153,12 @@ impl Run {
 
     /// Waits until most bots have a session on a link (some are away of their own will) and go on working.
     pub(crate) async fn at_work(&self) {
-        let most = self.players.len() * 2 / 3;
-        self.until("most bots to have a link", |run| run.board.online.load(Relaxed) >= most).await;
-        let answered = self.board.answered.load(Relaxed);
-        let more = count(self.players.len()) * 3;
-        self.until("bots to be answered", |run| run.board.answered.load(Relaxed) >= answered + more).await;
+        patience::at_work(&self.board, PATIENCE).await.unwrap_or_else(|vain| panic!("{vain}"));
     }
 
     /// Whether the nodes that are up serve all shards between them, as they last said.
     pub(crate) fn is_served(&self) -> bool {
-        let latest = self.auditor.latest();
-        let serving: usize =
-            latest.values().map(|word| word.shards.iter().filter(|s| s.serving).count()).sum();
-        latest.len() == self.auditor.followed() && serving == usize::from(SHARDS)
+        self.auditor.is_served(usize::from(SHARDS))
     }
 
     /// Takes a number down.
@@ -207,7 +200,7 @@ impl Run {
         let begun = self.timeline.strike(format!("kill -9 of node {}", self.stage.nodes[node].name));
         self.timeline.home_forgets(begun);
         self.stage.kill(node);
-        self.auditor.follow(&self.stage);
+        self.auditor.follow(self.stage.targets());
         begun
     }
 
@@ -217,7 +210,7 @@ impl Run {
         // Others take its shards over while it cannot answer, and ask it for nothing.
         self.timeline.home_forgets(begun);
         self.stage.pause(node);
-        self.auditor.follow(&self.stage);
+        self.auditor.follow(self.stage.targets());
         begun
     }
 
@@ -225,7 +218,7 @@ impl Run {
     pub(crate) fn continue_node(&mut self, node: usize, begun: Begun) {
         self.stage.go_on(node);
         self.timeline.heal(begun, format!("node {} goes on", self.stage.nodes[node].name));
-        self.auditor.follow(&self.stage);
+        self.auditor.follow(self.stage.targets());
     }
 
     /// SIGTERM of a node, and waits for its end.
@@ -234,7 +227,7 @@ impl Run {
         let asked_us = self.timeline.now_us();
         let begun = self.timeline.begin(format!("SIGTERM of node {name}"));
         let status = self.stage.drain(node).await;
-        self.auditor.follow(&self.stage);
+        self.auditor.follow(self.stage.targets());
         self.timeline.heal(begun, format!("node {name} has ended: {status}"));
         let took_ms = (self.timeline.now_us() - asked_us) / 1_000;
         let exit = Exit { asked_us, took_ms, code: status.code() };
@@ -273,7 +266,7 @@ impl Run {
         let asked_us = self.timeline.now_us();
         let name = self.stage.nodes[node].name;
         let status = self.stage.ends(node).await;
-        self.auditor.follow(&self.stage);
+        self.auditor.follow(self.stage.targets());
         self.timeline.heal(begun, format!("node {name} has ended: {status}"));
         let took_ms = (self.timeline.now_us() - asked_us) / 1_000;
         let exit = Exit { asked_us, took_ms, code: status.code() };
@@ -285,7 +278,7 @@ impl Run {
     pub(crate) async fn start_node(&mut self, node: usize) {
         self.timeline.mark(format!("node {} is started again", self.stage.nodes[node].name));
         self.stage.start(node).await;
-        self.auditor.follow(&self.stage);
+        self.auditor.follow(self.stage.targets());
         let name = self.stage.nodes[node].name;
         self.until_seen("all shards are shared anew", |run| {
             let holds = |word: &NodeWord| word.shards.iter().any(|shard| shard.serving);
@@ -327,7 +320,7 @@ impl Run {
         let lives = self.lives.join_next().await.expect("bots").expect("bots end");
         let (load, history) = lives.expect("a server was there");
         let shards = self.shards();
-        let audit = self.auditor.end().await;
+        let audit = self.auditor.end().await.unwrap();
         let incidents = self.timeline.incidents();
         let bounds = Bounds {
             drained_within_ms: DRAINED_WITHIN_MS,
@@ -348,20 +341,13 @@ impl Run {
         let (exits, noted) = (&self.exits[..], &self.noted);
         let told = Told { evidence, load: &load, marks: &marks, exits, noted, settings: self.settings };
         let mut findings = std::mem::take(&mut self.findings);
-        findings.take_in(&told);
+        findings.take_in(&evidence, &load.figures);
         if broken_off.is_none() {
             (scenario.weigh)(&told, &mut findings);
         }
-        let picture = Picture::of(&history, &audit);
-        Report::new(
-            scenario,
-            self.settings,
-            (findings, broken_off),
-            verdicts,
-            load,
-            (marks, incidents),
-            (history, audit, picture),
-        )
+        let head = scenario.head(self.settings);
+        let done = (marks, incidents);
+        Report::of(head, (findings, broken_off), verdicts, load, done, Sight { history, audit })
     }
 }
 

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use load::checkers::Evidence;
+use load::faults::findings::Findings;
+use load::faults::report::Head;
+use load::faults::timeline::Mark;
 use load::report::Report as LoadReport;
 
-use crate::findings::Findings;
 use crate::line::Settings;
 use crate::run::{Exit, Play};
 use crate::stage::Plan;
-use crate::timeline::Mark;
 use crate::{
     chaos, cut, descriptors, disk, drains, expiry, failovers, logins, nodes, rough_links, settings, slots,
     store_faults, storm, vital,
@@ -33,6 +34,21 @@ pub(crate) struct Scenario {
     pub(crate) in_default: bool,
     /// Part of `tests/run faults --ci`.
     pub(crate) in_ci: bool,
+}
+
+impl Scenario {
+    /// What a report of it is called.
+    pub(crate) fn head(&self, settings: Settings) -> Head {
+        let Settings { seed, ttl_ms, .. } = settings;
+        Head {
+            name: self.name.to_owned(),
+            title: self.title.to_owned(),
+            seed,
+            ttl_ms,
+            again: format!("{} --seed {seed} --ttl-ms {ttl_ms}", self.name),
+            excused: self.excused,
+        }
+    }
 }
 
 /// All that is known when the bots have gone.

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use load::audit::Incident;
+use load::faults::findings::{Findings, count};
 use load::history::{Notice, What};
 use protocol::ErrorCode;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use crate::findings::{Findings, count};
 use crate::harness::service::Service;
 use crate::harness::socket::{Encoding, Heard, Line, Socket};
 use crate::run::Run;

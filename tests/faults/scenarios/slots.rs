@@ -6,13 +6,13 @@ use std::time::Duration;
 use hearth::rig::{ClusterSet, Server};
 use load::audit::Incident;
 use load::checkers::recovery::typical_p99_us;
+use load::faults::findings::{Findings, count};
 use load::history::History;
 use rand::Rng as _;
 use rand::seq::IteratorRandom as _;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use crate::findings::{Findings, count};
 use crate::harness::slots::{Move, told as times_told};
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};

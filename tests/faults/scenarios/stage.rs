@@ -1,11 +1,13 @@
 //! Three nodes of one cluster on a Redis, each hurt by its process id; where a scenario wants it, each node's link to Redis and
 //! the links of other nodes to it lead over proxies of its own. Only does what it is told, and says nothing of when.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use hearth::rig::free_ports;
+use load::faults::auditor::Target;
 use load::proxy::Proxy;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -124,6 +126,16 @@ impl Stage {
     /// Where clients connect.
     pub(crate) fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.server().url().to_owned()).collect()
+    }
+
+    /// What can be looked at: nodes that are up.
+    pub(crate) fn targets(&self) -> BTreeMap<String, Target> {
+        let up = self.nodes.iter().filter(|node| node.is_up);
+        up.map(|node| {
+            let (service_url, pid) = (node.server().service_url().to_owned(), Some(node.server().pid()));
+            (node.name.to_owned(), Target { service_url, pid })
+        })
+        .collect()
     }
 
     /// Waits until the nodes serve all shards between them, each some.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use load::audit::Incident;
 use load::checkers::backlog;
+use load::faults::findings::{Findings, count};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use crate::findings::{Findings, count};
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
 use crate::stage::Plan;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use load::faults::findings::{Findings, count};
 use rand::Rng as _;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::findings::{Findings, count};
 use crate::harness::socket::{Encoding, Heard, Line, Socket};
 use crate::nodes::{named, waited_for_a_home};
 use crate::run::Run;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::report::{Report, took};
+use load::faults::report::{Report, took};
 
 const BEGIN: &str = "<!-- results: written by `tests/run faults NAME --table` -->";
 const END: &str = "<!-- end of results -->";
@@ -20,7 +20,7 @@ pub(crate) fn update(report: &Report) {
     let (table, after) = rest.split_once(END).expect("the end of the table of results");
     let mut rows: Vec<String> =
         table.lines().filter(|line| line.starts_with("| F")).map(str::to_owned).collect();
-    let key = format!("| {} |", report.name);
+    let key = format!("| {} |", report.head.name);
     let old = rows.iter().position(|row| row.starts_with(&key)).map(|place| rows.remove(place));
     rows.push(row(report, old.as_deref()));
     rows.sort_by_key(|row| number(row));
@@ -44,15 +44,15 @@ fn row(report: &Report, old: Option<&str>) -> String {
         let word = if t.holds { "" } else { "**missed** " };
         format!("{word}{}: {} ({})", t.what, t.found, t.bound)
     });
-    let seeds = if report.passed() { passed(report.seed, old) } else { "**failed**".to_owned() };
+    let seeds = if report.passed() { passed(report.head.seed, old) } else { "**failed**".to_owned() };
     let cells = [
-        report.name.to_owned(),
+        report.head.name.clone(),
         together(&tried),
         format!("{} checks; {}", report.checks(), exercised.join(", ")),
         format!("{} ({})", findings.lost, findings.reported),
         recoveries.join("; "),
         thresholds.collect::<Vec<_>>().join("; "),
-        format!("{} ms", report.ttl_ms),
+        format!("{} ms", report.head.ttl_ms),
         seeds,
     ];
     format!("| {} |", cells.map(|cell| cell.replace('|', "/")).join(" | "))

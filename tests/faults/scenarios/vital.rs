@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use load::audit::Incident;
 use load::checkers::losses;
+use load::faults::findings::{Findings, count};
 use load::history::{History, Notice, What};
 use tokio::time::sleep;
 
-use crate::findings::{Findings, count};
 use crate::nodes::{named, waited_for_a_home};
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};
@@ -52,7 +52,7 @@ async fn tasks_panic(run: &mut Run) {
         let what = format!("the {} task panics at node {name}", TASKS[node]);
         let log = run.stage.nodes[node].server().log().len();
         run.stage.strike(node);
-        run.auditor.follow(&run.stage);
+        run.auditor.follow(run.stage.targets());
         // The task panics at its next turn, and its watch says so.
         while !run.stage.nodes[node].server().log().get(log..).is_some_and(|said| said.contains(ENDED)) {
             sleep(Duration::from_millis(5)).await;

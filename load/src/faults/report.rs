@@ -4,84 +4,75 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use load::audit::{Audit, Incident};
-use load::checkers::Verdict;
-use load::history::History;
-use load::report::Report as LoadReport;
 use serde::Serialize;
 
-use crate::findings::{Findings, Recovery};
-use crate::line::Settings;
-use crate::page::{self, Picture};
-use crate::scenario::Scenario;
-use crate::timeline::Mark;
+use super::findings::{Findings, Recovery};
+use super::page::{self, Picture};
+use super::timeline::Mark;
+use crate::audit::{Audit, Incident};
+use crate::checkers::Verdict;
+use crate::history::History;
+use crate::report::Report as LoadReport;
+
+/// What a run is called.
+#[derive(Debug, Clone, Serialize)]
+pub struct Head {
+    /// `F1`, `chaos`.
+    pub name: String,
+    /// What is tried.
+    pub title: String,
+    /// The same seed makes the same choices.
+    pub seed: u64,
+    /// The cluster's lease, ms.
+    pub ttl_ms: u64,
+    /// Words that play it again.
+    pub again: String,
+    /// Checkers whose promise does not cover what is done.
+    pub excused: &'static [&'static str],
+}
+
+/// What a run has seen: it stands beside the report.
+#[derive(Debug)]
+pub struct Sight {
+    /// What bots saw.
+    pub history: History,
+    /// What was seen from outside.
+    pub audit: Audit,
+}
 
 /// Everything that is told about a run.
-#[derive(Serialize)]
-pub(crate) struct Report {
-    pub(crate) name: &'static str,
-    pub(crate) title: &'static str,
-    pub(crate) seed: u64,
-    pub(crate) ttl_ms: u64,
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// What it was.
+    #[serde(flatten)]
+    pub head: Head,
     /// Every promise and every threshold held, and the run exercised them.
     is_passed: bool,
     /// Why it came to no end, if it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    broken_off: Option<String>,
-    pub(crate) findings: Findings,
-    pub(crate) verdicts: Vec<Verdict>,
-    pub(crate) marks: Vec<Mark>,
-    pub(crate) incidents: Vec<Incident>,
+    pub broken_off: Option<String>,
+    /// What was found besides the checkers.
+    pub findings: Findings,
+    /// What the checkers found.
+    pub verdicts: Vec<Verdict>,
+    /// What was done and noticed.
+    pub marks: Vec<Mark>,
+    /// What was broken.
+    pub incidents: Vec<Incident>,
     #[serde(skip_serializing_if = "Option::is_none")]
     load: Option<LoadReport>,
-    excused: &'static [&'static str],
     #[serde(skip)]
-    seen: Option<(History, Audit, Picture)>,
+    sight: Option<Sight>,
 }
 
 impl Report {
-    /// Puts a run's findings together.
-    pub(crate) fn new(
-        scenario: &'static Scenario,
-        settings: Settings,
-        (findings, broken_off): (Findings, Option<String>),
-        verdicts: Vec<Verdict>,
-        load: LoadReport,
-        (marks, incidents): (Vec<Mark>, Vec<Incident>),
-        seen: (History, Audit, Picture),
-    ) -> Self {
-        let Scenario { name, title, excused, .. } = *scenario;
-        let Settings { seed, ttl_ms, .. } = settings;
-        let mut report = Self {
-            name,
-            title,
-            seed,
-            ttl_ms,
-            is_passed: false,
-            broken_off,
-            findings,
-            verdicts,
-            marks,
-            incidents,
-            load: Some(load),
-            excused,
-            seen: Some(seen),
-        };
-        report.is_passed = report.faults().is_empty();
-        report
-    }
-
     /// The report of a run that came to no end.
-    pub(crate) fn broken_off(scenario: &'static Scenario, settings: Settings, why: String) -> Self {
-        let Scenario { name, title, excused, .. } = *scenario;
-        let Settings { seed, ttl_ms, .. } = settings;
+    #[must_use]
+    pub fn broken_off(head: Head, why: String) -> Self {
         Self {
-            name,
-            title,
-            seed,
-            ttl_ms,
+            head,
             is_passed: false,
             broken_off: Some(why),
             findings: Findings::default(),
@@ -89,17 +80,36 @@ impl Report {
             marks: Vec::new(),
             incidents: Vec::new(),
             load: None,
-            excused,
-            seen: None,
+            sight: None,
         }
     }
 
-    pub(crate) const fn passed(&self) -> bool {
+    /// The report of a run whose bots have gone.
+    #[must_use]
+    pub fn of(
+        head: Head,
+        (findings, broken_off): (Findings, Option<String>),
+        verdicts: Vec<Verdict>,
+        load: LoadReport,
+        (marks, incidents): (Vec<Mark>, Vec<Incident>),
+        sight: Sight,
+    ) -> Self {
+        let (load, sight) = (Some(load), Some(sight));
+        let mut report =
+            Self { head, is_passed: false, broken_off, findings, verdicts, marks, incidents, load, sight };
+        report.is_passed = report.faults().is_empty();
+        report
+    }
+
+    /// Whether every promise and every threshold held, and the run exercised them.
+    #[must_use]
+    pub const fn passed(&self) -> bool {
         self.is_passed
     }
 
     /// Everything that keeps it from passing.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> =
             self.broken_off.iter().map(|why| format!("broken off: {why}")).collect();
         let missed = self.findings.thresholds.iter().filter(|threshold| !threshold.holds);
@@ -125,16 +135,20 @@ impl Report {
     }
 
     fn broken_verdicts(&self) -> impl Iterator<Item = &Verdict> {
-        self.verdicts.iter().filter(|verdict| verdict.broken > 0 && !self.excused.contains(&verdict.checker))
+        self.verdicts
+            .iter()
+            .filter(|verdict| verdict.broken > 0 && !self.head.excused.contains(&verdict.checker))
     }
 
     /// Comparisons that checkers made.
-    pub(crate) fn checks(&self) -> u64 {
+    #[must_use]
+    pub fn checks(&self) -> u64 {
         self.verdicts.iter().map(|verdict| verdict.checks).sum()
     }
 
     /// For people.
-    pub(crate) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut out = String::new();
         let exercised = self.findings.exercised.iter().filter(|(_, count)| **count > 0);
         let exercised: Vec<_> = exercised.map(|(name, count)| format!("{name} {count}")).collect();
@@ -163,34 +177,33 @@ impl Report {
             let _ = writeln!(out, "{fault}");
         }
         let word = if self.passed() { "PASSED" } else { "FAILED" };
-        let _ = write!(out, "{word}  {} --seed {} --ttl-ms {}", self.name, self.seed, self.ttl_ms);
+        let _ = write!(out, "{word}  {}", self.head.again);
         out
     }
 
-    /// Writes everything into a folder of its own in this one.
-    pub(crate) fn write(&self, out: &Path) {
-        let folder = out.join(format!("{}-{}", self.name, self.seed));
-        let written = (|| -> std::io::Result<()> {
-            std::fs::create_dir_all(&folder)?;
-            let mut report = BufWriter::new(File::create(folder.join("report.json"))?);
-            serde_json::to_writer_pretty(&mut report, self)?;
-            report.flush()?;
-            if let Some((history, audit, picture)) = &self.seen {
-                history.write(BufWriter::new(File::create(folder.join("history.jsonl"))?))?;
-                audit.write(BufWriter::new(File::create(folder.join("audit.jsonl"))?))?;
-                std::fs::write(folder.join("report.html"), page::page(self, picture))?;
-            }
-            Ok(())
-        })();
-        match written {
-            Ok(()) => println!("in {}", folder.display()),
-            Err(error) => eprintln!("scenarios: the report could not be written: {error}"),
+    /// Writes everything into a folder of its own in this one; which.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, out: &Path) -> std::io::Result<PathBuf> {
+        let folder = out.join(format!("{}-{}", self.head.name, self.head.seed));
+        std::fs::create_dir_all(&folder)?;
+        let mut report = BufWriter::new(File::create(folder.join("report.json"))?);
+        serde_json::to_writer_pretty(&mut report, self)?;
+        report.flush()?;
+        if let Some(Sight { history, audit }) = &self.sight {
+            history.write(BufWriter::new(File::create(folder.join("history.jsonl"))?))?;
+            audit.write(BufWriter::new(File::create(folder.join("audit.jsonl"))?))?;
+            let picture = Picture::of(history, audit);
+            std::fs::write(folder.join("report.html"), page::page(self, &picture))?;
         }
+        Ok(folder)
     }
 }
 
 /// How long a recovery took, in words.
-pub(crate) fn took(recovery: &Recovery) -> String {
+#[must_use]
+pub fn took(recovery: &Recovery) -> String {
     match recovery.took_ms.as_slice() {
         [] => "never".to_owned(),
         [one] => format!("{one} ms"),

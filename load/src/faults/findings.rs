@@ -1,59 +1,68 @@
-//! What a scenario found besides the checkers: what was exercised, how long each recovery took, and which thresholds held.
-//! Filled by scenarios; told by reports.
+//! What a run under faults found besides the checkers: what was exercised, how long each recovery took, and which thresholds
+//! held. Filled by whoever breaks things; told by reports.
 
 use std::collections::BTreeMap;
 
-use load::checkers::losses;
 use serde::Serialize;
 
-use crate::scenario::Told;
+use crate::checkers::{Evidence, losses};
+use crate::figures::Figures;
 
 /// How long something took to be well again, each time.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Recovery {
-    pub(crate) what: String,
+pub struct Recovery {
+    /// What was well again.
+    pub what: String,
     /// One a player, a shard or a fault, sorted.
-    pub(crate) took_ms: Vec<u64>,
+    pub took_ms: Vec<u64>,
 }
 
 /// A bound of the plan.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Threshold {
-    pub(crate) what: String,
-    pub(crate) found: String,
-    pub(crate) bound: String,
-    pub(crate) holds: bool,
+pub struct Threshold {
+    /// Of what.
+    pub what: String,
+    /// What it came to, with its unit.
+    pub found: String,
+    /// What is allowed, with its unit.
+    pub bound: String,
+    /// Whether it does.
+    pub holds: bool,
 }
 
 /// All findings of a run.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Findings {
-    pub(crate) exercised: BTreeMap<String, u64>,
-    pub(crate) recoveries: Vec<Recovery>,
-    pub(crate) thresholds: Vec<Threshold>,
+pub struct Findings {
+    /// What happened, and how often.
+    pub exercised: BTreeMap<String, u64>,
+    /// How long what took to be well again.
+    pub recoveries: Vec<Recovery>,
+    /// Bounds, held or missed.
+    pub thresholds: Vec<Threshold>,
     /// Why the run proves nothing, if it does not.
-    pub(crate) vacuous: Vec<String>,
-    /// Changes that were acked and did not survive, and how many of them were told.
-    pub(crate) lost: u64,
-    pub(crate) reported: u64,
+    pub vacuous: Vec<String>,
+    /// Changes that were acked and did not survive.
+    pub lost: u64,
+    /// How many of them were told.
+    pub reported: u64,
 }
 
 impl Recovery {
-    /// The value below which this share lies; 0 where there is none.
-    pub(crate) fn quantile_ms(&self, percent: usize) -> u64 {
+    /// The value below which this share lies, ms; 0 where there is none.
+    #[must_use]
+    pub fn quantile_ms(&self, percent: usize) -> u64 {
         let at = (self.took_ms.len() * percent / 100).min(self.took_ms.len().saturating_sub(1));
         self.took_ms.get(at).copied().unwrap_or(0)
     }
 }
 
 impl Findings {
-    /// What every scenario tells.
-    pub(crate) fn take_in(&mut self, told: &Told<'_>) {
-        let losses = losses::of(told.evidence.history);
+    /// What every run tells.
+    pub fn take_in(&mut self, evidence: &Evidence<'_>, figures: &Figures) {
+        let losses = losses::of(evidence.history);
         self.lost = count(losses.len());
         self.reported = count(losses.iter().filter(|loss| loss.told).count());
-        let figures = &told.load.figures;
-        let audit = told.evidence.audit;
+        let audit = evidence.audit;
         for (name, told) in [
             ("operations", figures.count("operations")),
             ("durable acks", figures.count("durable_acks")),
@@ -70,7 +79,7 @@ impl Findings {
     }
 
     /// Something that must have happened: without it the run proves nothing.
-    pub(crate) fn must(&mut self, name: &str, count: u64) {
+    pub fn must(&mut self, name: &str, count: u64) {
         self.exercised.insert(name.to_owned(), count);
         if count == 0 {
             self.vacuous.push(format!("no {name}"));
@@ -78,25 +87,19 @@ impl Findings {
     }
 
     /// A bound of the plan, in whatever unit.
-    pub(crate) fn at_most(&mut self, what: &str, found: u64, bound: u64, unit: &str) {
+    pub fn at_most(&mut self, what: &str, found: u64, bound: u64, unit: &str) {
         let said = |number: u64| format!("{number} {unit}").trim_end().to_owned();
         self.holds(what, found <= bound, said(found), format!("≤ {}", said(bound)));
     }
 
     /// A bound of the plan that is no number.
-    pub(crate) fn holds(
-        &mut self,
-        what: &str,
-        holds: bool,
-        found: impl Into<String>,
-        bound: impl Into<String>,
-    ) {
+    pub fn holds(&mut self, what: &str, holds: bool, found: impl Into<String>, bound: impl Into<String>) {
         let (what, found, bound) = (what.to_owned(), found.into(), bound.into());
         self.thresholds.push(Threshold { what, found, bound, holds });
     }
 
     /// How long something took, each time.
-    pub(crate) fn recovery(&mut self, what: &str, mut took_ms: Vec<u64>) -> Recovery {
+    pub fn recovery(&mut self, what: &str, mut took_ms: Vec<u64>) -> Recovery {
         took_ms.sort_unstable();
         let recovery = Recovery { what: what.to_owned(), took_ms };
         self.recoveries.push(recovery.clone());
@@ -104,6 +107,8 @@ impl Findings {
     }
 }
 
-pub(crate) fn count(of: usize) -> u64 {
+/// A length as a number that is told.
+#[must_use]
+pub fn count(of: usize) -> u64 {
     u64::try_from(of).unwrap_or(u64::MAX)
 }

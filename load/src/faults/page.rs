@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use load::audit::{Audit, Incident};
-use load::history::{History, Notice, What};
-
-use crate::report::{Report, took};
-use crate::timeline::Mark;
+use super::report::{Report, took};
+use super::timeline::Mark;
+use crate::audit::{Audit, Incident, NodeWord};
+use crate::history::{History, Notice, What};
 
 /// What one step of the picture gathers.
 const STEP_US: u64 = 250_000;
@@ -23,26 +22,30 @@ border-bottom:1px solid #ddd}.bad{color:#b3404a;font-weight:600}.good{color:#3c7
 td.n{text-align:right}ol{columns:2;font-size:12px}";
 
 /// One line of the picture: a name, and values by step.
+#[derive(Debug)]
 struct Curve {
     name: String,
     values: Vec<f64>,
 }
 
 /// Curves that share an axis.
+#[derive(Debug)]
 struct Lane {
     title: &'static str,
     curves: Vec<Curve>,
 }
 
 /// What is drawn of a run.
-pub(crate) struct Picture {
+#[derive(Debug)]
+pub struct Picture {
     lanes: Vec<Lane>,
     steps: usize,
 }
 
 impl Picture {
     /// Gathers it.
-    pub(crate) fn of(history: &History, audit: &Audit) -> Self {
+    #[must_use]
+    pub fn of(history: &History, audit: &Audit) -> Self {
         let ends = history.logs.iter().filter_map(|log| log.last()).map(|entry| entry.at_us);
         let steps = step(ends.max().unwrap_or(0)) + 1;
         let lanes =
@@ -62,17 +65,20 @@ fn float(number: u64) -> f64 {
 
 fn answers(history: &History, steps: usize) -> Lane {
     let names = ["acks a second", "provisional", "refused"];
-    let mut curves = names.map(|name| Curve { name: name.to_owned(), values: vec![0.0; steps] });
+    let [mut acks, mut provisional, mut refused] =
+        names.map(|name| Curve { name: name.to_owned(), values: vec![0.0; steps] });
     for entry in history.logs.iter().flatten() {
-        let which = match &entry.what {
-            What::Ok { prov: false, .. } => 0,
-            What::Ok { .. } => 1,
-            What::Fail { .. } => 2,
+        let curve = match &entry.what {
+            What::Ok { prov: false, .. } => &mut acks,
+            What::Ok { .. } => &mut provisional,
+            What::Fail { .. } => &mut refused,
             _ => continue,
         };
-        curves[which].values[step(entry.at_us)] += 1e6 / float(STEP_US);
+        if let Some(value) = curve.values.get_mut(step(entry.at_us)) {
+            *value += 1e6 / float(STEP_US);
+        }
     }
-    Lane { title: "answers a second", curves: curves.into() }
+    Lane { title: "answers a second", curves: vec![acks, provisional, refused] }
 }
 
 fn links(history: &History, steps: usize) -> Lane {
@@ -85,8 +91,8 @@ fn links(history: &History, steps: usize) -> Lane {
                 What::Notice { notice: Notice::Down { .. } | Notice::Ended { .. } } => false,
                 _ => continue,
             };
-            if now != is_there {
-                change[step(entry.at_us)] += if now { 1.0 } else { -1.0 };
+            if let Some(change) = change.get_mut(step(entry.at_us)).filter(|_| now != is_there) {
+                *change += if now { 1.0 } else { -1.0 };
                 is_there = now;
             }
         }
@@ -103,7 +109,7 @@ fn links(history: &History, steps: usize) -> Lane {
 }
 
 /// By node, of what it says at each step; 0 while it says nothing.
-fn by_node(audit: &Audit, steps: usize, of: impl Fn(&load::audit::NodeWord) -> f64) -> Vec<Curve> {
+fn by_node(audit: &Audit, steps: usize, of: impl Fn(&NodeWord) -> f64) -> Vec<Curve> {
     let mut nodes: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (sample, word) in audit.nodes() {
         let values = nodes.entry(&word.node).or_insert_with(|| vec![0.0; steps]);
@@ -118,26 +124,26 @@ fn by_node(audit: &Audit, steps: usize, of: impl Fn(&load::audit::NodeWord) -> f
 }
 
 fn shards(audit: &Audit, steps: usize) -> Lane {
-    let serving =
-        |word: &load::audit::NodeWord| word.shards.iter().map(|s| f64::from(u8::from(s.serving))).sum();
+    let serving = |word: &NodeWord| word.shards.iter().map(|s| f64::from(u8::from(s.serving))).sum();
     Lane { title: "shards served", curves: by_node(audit, steps, serving) }
 }
 
 fn lag(audit: &Audit, steps: usize) -> Lane {
-    let lag = |word: &load::audit::NodeWord| float(word.flush_lag_ms()) / 1e3;
+    let lag = |word: &NodeWord| float(word.flush_lag_ms()) / 1e3;
     Lane { title: "seconds that the oldest change waits for the store", curves: by_node(audit, steps, lag) }
 }
 
 /// The page.
-pub(crate) fn page(report: &Report, picture: &Picture) -> String {
+#[must_use]
+pub fn page(report: &Report, picture: &Picture) -> String {
     let mut out = String::new();
-    let title = text(&format!("{} · {}", report.name, report.title));
+    let title = text(&format!("{} · {}", report.head.name, report.head.title));
     let (word, class) = if report.passed() { ("passed", "good") } else { ("failed", "bad") };
     let _ = write!(
         out,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>\
          <p class=\"{class}\">{word} · seed {} · TTL {} ms</p>",
-        report.seed, report.ttl_ms
+        report.head.seed, report.head.ttl_ms
     );
     for fault in report.faults() {
         let _ = write!(out, "<p class=\"bad\">{}</p>", text(&fault));
@@ -150,12 +156,8 @@ pub(crate) fn page(report: &Report, picture: &Picture) -> String {
     out.push_str("</ol><h2>Thresholds</h2><table><tr><th>what<th>found<th>bound<th></tr>");
     for t in &report.findings.thresholds {
         let (word, class) = if t.holds { ("holds", "good") } else { ("missed", "bad") };
-        let cells = [&t.what, &t.found, &t.bound].map(|cell| text(cell));
-        let _ = write!(
-            out,
-            "<tr><td>{}<td>{}<td>{}<td class=\"{class}\">{word}</tr>",
-            cells[0], cells[1], cells[2]
-        );
+        let [what, found, bound] = [&t.what, &t.found, &t.bound].map(|cell| text(cell));
+        let _ = write!(out, "<tr><td>{what}<td>{found}<td>{bound}<td class=\"{class}\">{word}</tr>");
     }
     out.push_str("</table><h2>Recovery</h2><table>");
     for recovery in &report.findings.recoveries {

@@ -1,0 +1,413 @@
+//! Looks at everything from outside, five times a second: what each node says of itself, what stands in each server of the
+//! store (for whoever can look there), what the kernel says of each process. Writes samples down beside the history, and keeps
+//! the latest for whoever waits for something. Never judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::audit::{Audit, NodeWord, Sample, Seen, ShardWord, StoreWord};
+use crate::bench::usage;
+use crate::history::Item;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// A stopped node does not answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Samples of one thing in a minute.
+const SAMPLES_A_MINUTE: u64 = 5 * 60;
+/// Players that one query names at most, by the protocol.
+const PLAYERS_A_QUERY_MAX: usize = 1_000;
+/// Metrics that are kept, of each node.
+const METRICS: [&str; 25] = [
+    "hearth_links_open",
+    "hearth_sessions",
+    "hearth_logins_total",
+    "hearth_resumes_total",
+    "hearth_commands_total",
+    "hearth_records_hot",
+    "hearth_records_dirty",
+    "hearth_shards",
+    "hearth_shards_serving",
+    "hearth_shards_taken_total",
+    "hearth_shards_given_total",
+    "hearth_shards_lost_total",
+    "hearth_leases_run_out_total",
+    "hearth_commits_total",
+    "hearth_members",
+    "hearth_peer_links",
+    "hearth_sessions_moved_total",
+    "hearth_repairs_total",
+    "hearth_pulls_total",
+    "hearth_salvaged_records_total",
+    "hearth_shards_held_back",
+    "hearth_pushes_dropped_total",
+    "hearth_store_breaker_state",
+    "hearth_store_breaker_turns_total",
+    "hearth_store_calls_held_back_total",
+];
+
+/// A node that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where services call.
+    pub service_url: String,
+    /// Its process, if that is one of this machine.
+    pub pid: Option<u32>,
+}
+
+/// There were more samples than a run of its length has: it would be judged by its beginning alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the audit outgrew its bound: {0} samples were not kept")]
+pub struct Outgrown(u64);
+
+/// A running auditor; ends with the value.
+#[derive(Debug)]
+pub struct Auditor {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    began: Instant,
+    key: String,
+    /// Nodes that run.
+    targets: Mutex<BTreeMap<String, Target>>,
+    latest: Mutex<BTreeMap<String, NodeWord>>,
+    /// Those that did not answer last time.
+    silent: Mutex<BTreeSet<String>>,
+    samples: Mutex<Vec<Sample>>,
+    samples_max: AtomicU64,
+    minutes_max: u64,
+    left_out: AtomicU64,
+    http: reqwest::Client,
+}
+
+impl Auditor {
+    /// Begins to look at nodes of these names, with a key that may read, on this clock; for so many minutes at most.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub fn of(names: &[String], key: &str, began: Instant, minutes_max: u64) -> Result<Self, reqwest::Error> {
+        let shared = Arc::new(Shared {
+            began,
+            key: key.to_owned(),
+            targets: Mutex::default(),
+            latest: Mutex::default(),
+            silent: Mutex::default(),
+            samples: Mutex::default(),
+            samples_max: AtomicU64::new(0),
+            minutes_max,
+            left_out: AtomicU64::new(0),
+            http: reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build()?,
+        });
+        let mut tasks = JoinSet::new();
+        for name in names {
+            shared.makes_room(3);
+            tasks.spawn(look_at_node(Arc::clone(&shared), name.clone()));
+        }
+        shared.makes_room(1);
+        tasks.spawn(look_at_machine(Arc::clone(&shared)));
+        Ok(Self { shared, tasks })
+    }
+
+    /// Looks into a server of the store, too. A look may block; it finds nothing in a server that is no master.
+    pub fn look_into(
+        &mut self,
+        server: String,
+        look: impl Fn() -> Result<Option<StoreWord>, String> + Clone + Send + 'static,
+    ) {
+        self.shared.makes_room(1);
+        self.tasks.spawn(look_at_store(Arc::clone(&self.shared), server, look));
+    }
+
+    /// Looks from now on at these nodes, by name: those that are up.
+    pub fn follow(&self, targets: BTreeMap<String, Target>) {
+        // Of a node that has gone or is another process now nothing is known.
+        let before = std::mem::replace(&mut *lock(&self.shared.targets), targets.clone());
+        lock(&self.shared.latest).retain(|name, _| before.get(name) == targets.get(name));
+    }
+
+    /// The latest word of each node that is up; none from one that has not spoken yet.
+    #[must_use]
+    pub fn latest(&self) -> BTreeMap<String, NodeWord> {
+        lock(&self.shared.latest).clone()
+    }
+
+    /// Whether all nodes that are looked at answer, and serve so many shards between them.
+    #[must_use]
+    pub fn is_served(&self, shards: usize) -> bool {
+        let targets = lock(&self.shared.targets);
+        let (latest, silent) = (lock(&self.shared.latest), lock(&self.shared.silent));
+        let serving: usize =
+            latest.values().map(|word| word.shards.iter().filter(|shard| shard.serving).count()).sum();
+        let answer = latest.len() == targets.len() && targets.keys().all(|name| !silent.contains(name));
+        answer && serving == shards
+    }
+
+    /// The sum of a metric over the nodes that are up.
+    #[must_use]
+    pub fn sum(&self, name: &str, label: &str) -> f64 {
+        lock(&self.shared.latest).values().map(|word| word.metric(name, label)).sum()
+    }
+
+    /// Asks every node that is up how it shows these players, at most 1,000 at a time.
+    pub async fn ask_presence(&self, players: &[String], number_of: impl Fn(&str) -> Option<u32>) {
+        let targets = lock(&self.shared.targets).clone();
+        for (node, Target { service_url, .. }) in targets {
+            for players in players.chunks(PLAYERS_A_QUERY_MAX) {
+                let since_us = self.shared.now_us();
+                let asked = self.shared.http.post(format!("{service_url}/v1/presence/query"));
+                let asked =
+                    asked.bearer_auth(&self.shared.key).json(&serde_json::json!({"players": players}));
+                let seen = match answer(asked).await {
+                    Ok(told) => {
+                        let items = list(&told, "presences").iter();
+                        let items = items.filter_map(|item| shown(item, &number_of)).collect();
+                        Seen::Shown { node: node.clone(), items }
+                    }
+                    Err(why) => Seen::Silent { who: node.clone(), why },
+                };
+                self.shared.keep(since_us, seen);
+            }
+        }
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// [`Outgrown`].
+    pub async fn end(mut self) -> Result<Audit, Outgrown> {
+        self.tasks.shutdown().await;
+        let left_out = self.shared.left_out.load(Relaxed);
+        if left_out > 0 {
+            return Err(Outgrown(left_out));
+        }
+        let mut samples = std::mem::take(&mut *lock(&self.shared.samples));
+        samples.sort_by_key(|sample| sample.at_us);
+        Ok(Audit { samples })
+    }
+}
+
+impl Shared {
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// For what is kept of so many more things.
+    fn makes_room(&self, things: u64) {
+        self.samples_max.fetch_add(things * SAMPLES_A_MINUTE * self.minutes_max, Relaxed);
+    }
+
+    fn keep(&self, since_us: u64, seen: Seen) {
+        let mut samples = lock(&self.samples);
+        if crate::faults::findings::count(samples.len()) < self.samples_max.load(Relaxed) {
+            samples.push(Sample { at_us: self.now_us(), since_us, seen });
+        } else {
+            self.left_out.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn target(&self, name: &str) -> Option<Target> {
+        lock(&self.targets).get(name).cloned()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn look_at_node(shared: Arc<Shared>, name: String) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(target) = shared.target(&name) else { continue };
+        let since_us = shared.now_us();
+        let seen = word_of(&shared.http, &target.service_url, &shared.key).await;
+        // What another process says was asked of the one before it.
+        if shared.target(&name).as_ref() != Some(&target) {
+            continue;
+        }
+        match seen {
+            Ok(word) => {
+                lock(&shared.silent).remove(&name);
+                lock(&shared.latest).insert(name.clone(), word.clone());
+                shared.keep(since_us, Seen::Node(word));
+            }
+            Err(why) => {
+                lock(&shared.silent).insert(name.clone());
+                shared.keep(since_us, Seen::Silent { who: name.clone(), why });
+            }
+        }
+        let Some(pid) = target.pid else { continue };
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        if let Ok(rss_bytes) = usage::resident_bytes(pid) {
+            let descriptors = u64::try_from(descriptors).unwrap_or(u64::MAX);
+            shared.keep(since_us, Seen::Process { node: name.clone(), pid, rss_bytes, descriptors });
+        }
+    }
+}
+
+async fn look_at_machine(shared: Arc<Shared>) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // `0.20 0.18 0.12 3/270 4321`: those that are runnable, of all.
+        let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let runnable = told.split(['/', ' ']).nth(3).and_then(|count| count.parse().ok());
+        if let Some(runnable) = runnable {
+            shared.keep(shared.now_us(), Seen::Machine { runnable });
+        }
+    }
+}
+
+async fn look_at_store(
+    shared: Arc<Shared>,
+    server: String,
+    look: impl Fn() -> Result<Option<StoreWord>, String> + Clone + Send + 'static,
+) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let since_us = shared.now_us();
+        match spawn_blocking(look.clone()).await {
+            Ok(Ok(Some(word))) => shared.keep(since_us, Seen::Store(word)),
+            Ok(Ok(None)) => {}
+            Ok(Err(why)) => shared.keep(since_us, Seen::Silent { who: server.clone(), why }),
+            Err(_) => return,
+        }
+    }
+}
+
+async fn answer(asked: reqwest::RequestBuilder) -> Result<Value, String> {
+    let answered = asked.send().await.and_then(reqwest::Response::error_for_status);
+    let told = match answered {
+        Ok(answered) => answered.json().await,
+        Err(error) => Err(error),
+    };
+    told.map_err(|error| error.to_string())
+}
+
+async fn word_of(http: &reqwest::Client, url: &str, key: &str) -> Result<NodeWord, String> {
+    let told = answer(http.get(format!("{url}/v1/cluster")).bearer_auth(key)).await?;
+    let page = http.get(format!("{url}/metrics")).send().await.map_err(|error| error.to_string())?;
+    let page = page.text().await.map_err(|error| error.to_string())?;
+    Ok(word(&told, &page))
+}
+
+/// What a node says of itself, from `GET /v1/cluster` and `/metrics`.
+fn word(told: &Value, page: &str) -> NodeWord {
+    let node = text(told, "node");
+    let mine = list(told, "nodes")
+        .iter()
+        .find(|seen| text(seen, "node") == node && number(seen, "uptime_ms").is_some());
+    let boot = format!("{node}#{}", mine.map_or("?", |seen| text(seen, "boot")));
+    let here = list(told, "shards").iter().filter(|shard| text(shard, "home") == node);
+    let shards = here.map(|shard| ShardWord {
+        shard: number(shard, "shard").and_then(|number| number.try_into().ok()).unwrap_or(u16::MAX),
+        epoch: number(shard, "epoch").unwrap_or(0),
+        serving: shard.get("serving") == Some(&Value::Bool(true)),
+        dirty: number(shard, "dirty").unwrap_or(0),
+        flush_lag_ms: number(shard, "flush_lag_ms").unwrap_or(0),
+    });
+    NodeWord { boot, shards: shards.collect(), metrics: metrics_of(page), node: node.to_owned() }
+}
+
+fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
+    of.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(of: &'a Value, name: &str) -> &'a str {
+    of.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(of: &Value, name: &str) -> Option<u64> {
+    of.get(name).and_then(Value::as_u64)
+}
+
+/// The series of a page that are kept.
+fn metrics_of(page: &str) -> BTreeMap<String, f64> {
+    let series = page.lines().filter(|line| {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        METRICS.contains(&name)
+    });
+    series
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect()
+}
+
+fn shown(item: &Value, number_of: &impl Fn(&str) -> Option<u32>) -> Option<Item> {
+    let [epoch, version] = list(item, "ver") else { return None };
+    Some(Item {
+        subject: number_of(item.get("player")?.as_str()?)?,
+        ver: (epoch.as_u64()?, version.as_u64()?),
+        status: serde_json::from_value(item.get("status")?.clone()).ok()?,
+        k: item.get("activity").and_then(|activity| number(activity, "k")).unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_nodes_word_holds_its_own_shards_and_the_metrics_that_are_asked_for() {
+        let told = json!({
+            "node": "a",
+            "nodes": [
+                {"node": "a", "boot": "old"},
+                {"node": "a", "boot": "7", "uptime_ms": 5},
+                {"node": "b", "boot": "8"},
+            ],
+            "shards": [
+                {"shard": 3, "home": "a", "epoch": 9, "serving": true, "dirty": 2, "flush_lag_ms": 40},
+                {"shard": 4, "home": "b", "epoch": 9, "serving": false},
+                {"shard": 5, "epoch": 1, "serving": false},
+            ],
+        });
+        let page = "# TYPE x counter\nhearth_shards 2\nhearth_commits_total{outcome=\"done\"} 5\nother 1\n";
+        let word = word(&told, page);
+        assert_eq!((word.node.as_str(), word.boot.as_str()), ("a", "a#7"));
+        let shard = ShardWord { shard: 3, epoch: 9, serving: true, dirty: 2, flush_lag_ms: 40 };
+        assert_eq!(word.shards, [shard]);
+        assert_eq!(
+            word.metrics.keys().collect::<Vec<_>>(),
+            ["hearth_commits_total{outcome=\"done\"}", "hearth_shards"]
+        );
+        assert_eq!(word.metric("hearth_commits_total", "done"), 5.0);
+    }
+
+    #[test]
+    fn an_item_without_its_parts_is_none() {
+        let number_of = |name: &str| (name == "bot-1").then_some(1);
+        let item = json!({"player": "bot-1", "ver": [2, 3], "status": "playing", "activity": {"k": 4}});
+        let read = shown(&item, &number_of).unwrap();
+        assert_eq!((read.subject, read.ver, read.k), (1, (2, 3), 4));
+        for broken in [json!({}), json!({"player": "x", "ver": [2, 3], "status": "playing"})] {
+            assert!(shown(&broken, &number_of).is_none(), "{broken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_audit_that_outgrows_its_bound_says_so() {
+        let auditor = Auditor::of(&[], "", Instant::now(), 1).unwrap();
+        auditor.shared.samples_max.store(1, Relaxed);
+        for who in ["a", "b", "c"] {
+            auditor.shared.keep(0, Seen::Silent { who: who.to_owned(), why: String::new() });
+        }
+        assert!(auditor.end().await.unwrap_err().0 >= 2);
+    }
+}
