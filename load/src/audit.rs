@@ -3,6 +3,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,9 @@ pub enum Seen {
     Machine {
         /// Threads that run or want to, of all processes.
         runnable: u64,
+        /// Those of them that are the run's own: of nodes, of the store, and of who plays and looks.
+        #[serde(default)]
+        own: u64,
     },
     /// No answer.
     Silent {
@@ -205,18 +209,31 @@ impl Audit {
         grown
     }
 
-    /// How many threads wanted to run in this time, on average; 1 at least.
+    /// How many times as busy with others the machine was in the later time as in the earlier, 1 at least: threads that
+    /// wanted to run then, and those that have come since and are not the run's own. A server that spins does not excuse
+    /// itself.
     #[must_use]
-    pub fn runnable(&self, from_us: u64, to_us: u64) -> f64 {
-        let looks = self.samples.iter().filter(|sample| (from_us..to_us).contains(&sample.at_us));
+    pub fn busier(&self, earlier: Range<u64>, later: Range<u64>) -> f64 {
+        let (all, others_before) = self.runnable(earlier);
+        let (_, others) = self.runnable(later);
+        1.0 + (others - others_before).max(0.0) / all.max(1.0)
+    }
+
+    /// How many threads wanted to run in this time on average, and how many of them were not the run's own.
+    fn runnable(&self, time: Range<u64>) -> (f64, f64) {
+        let looks = self.samples.iter().filter(|sample| time.contains(&sample.at_us));
         let counts = looks.filter_map(|sample| match sample.seen {
-            Seen::Machine { runnable } => Some(runnable),
+            // The two are not of the same moment.
+            Seen::Machine { runnable, own } => Some((runnable, runnable.saturating_sub(own))),
             _ => None,
         });
-        let (sum, looks) = counts.fold((0, 0_u64), |(sum, looks), runnable| (sum + runnable, looks + 1));
-        #[allow(clippy::cast_precision_loss, reason = "a mean of small counts")]
-        let mean = sum as f64 / looks.max(1) as f64;
-        mean.max(1.0)
+        let (mut all, mut others, mut looks) = (0, 0, 0_u64);
+        for (runnable, of_others) in counts {
+            (all, others, looks) = (all + runnable, others + of_others, looks + 1);
+        }
+        #[allow(clippy::cast_precision_loss, reason = "means of small counts")]
+        let mean = |sum: u64| sum as f64 / looks.max(1) as f64;
+        (mean(all), mean(others))
     }
 
     /// Writes everything as JSON lines.
@@ -249,6 +266,21 @@ mod tests {
             let text = serde_json::to_string(&sample).unwrap();
             assert_eq!(serde_json::from_str::<Sample>(&text).unwrap(), sample, "{text}");
         }
+    }
+
+    #[test]
+    fn only_others_make_a_machine_busier() {
+        let busier = |runnable, own| {
+            let look = |at_us, runnable, own| Sample {
+                at_us,
+                since_us: at_us,
+                seen: Seen::Machine { runnable, own },
+            };
+            Audit { samples: vec![look(1, 4, 3), look(5, runnable, own)] }.busier(0..2, 4..9)
+        };
+        assert!(busier(40, 39) <= 1.0, "the run's own threads excuse nothing");
+        assert!((busier(8, 3) - 2.0).abs() < 1e-9, "four others beside four");
+        assert!(busier(1, 1) >= 1.0, "a machine that has less to do demands no more");
     }
 
     #[test]

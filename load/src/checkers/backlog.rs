@@ -1,25 +1,33 @@
 //! C7: what waited for the store while it was away is written soon after it is back.
 //! Pure; called by [`super::judge_faults`], and by reports for how long it took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Evidence, Verdict};
-use crate::audit::{Audit, Incident};
+use crate::audit::{Audit, Incident, NodeWord, Sample};
 
 /// The oldest change waits no longer than this where there is no backlog: some intervals of the flush.
 const DRAINED_LAG_MS: u64 = 1_000;
+/// Whoever is there speaks so soon, as a rule; and who had its hands full, so late.
+const AT_ONCE_US: u64 = 1_000_000;
+const SPEAKS_WITHIN_US: u64 = 30_000_000;
 
-/// Judges each incident that no other one followed too soon.
+/// Judges each incident that no other one followed too soon. One that was over while another still lasted is judged with that.
 #[must_use]
 pub fn check(evidence: &Evidence<'_>) -> Verdict {
     let mut verdict = Verdict::new("C7", "the backlog is drained");
     for (number, incident) in evidence.incidents.iter().enumerate() {
-        let next = evidence.incidents.get(number + 1).map_or(u64::MAX, |next| next.begun_us);
+        let healed = incident.healed_us;
+        let others = || evidence.incidents.iter().enumerate().filter(|(other, _)| *other != number);
+        if others().any(|(_, other)| other.begun_us <= healed && healed < other.healed_us) {
+            continue;
+        }
+        let next = others().map(|(_, other)| other.begun_us).filter(|begun| *begun > healed).min();
         let bound_us = evidence.bounds.drained_within_ms * 1_000;
         let took = drained_after_us(evidence.audit, incident);
         // Where the next one came too soon nobody knows when it would have been.
-        let came_too_soon = next < incident.healed_us.saturating_add(bound_us);
-        if came_too_soon && took.is_none_or(|took| incident.healed_us.saturating_add(took) > next) {
+        let next = next.filter(|next| *next < healed.saturating_add(bound_us));
+        if next.is_some_and(|next| took.is_none_or(|took| healed.saturating_add(took) > next)) {
             continue;
         }
         verdict.hold(took.is_some_and(|took| took <= bound_us), || {
@@ -36,19 +44,24 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
     verdict
 }
 
-/// How long after healing no node had a backlog any more, microseconds; none if that never came.
+/// How long after healing no node had a backlog any more, microseconds; none if that never came. A node counts if it speaks
+/// within a second of healing, or later than that in the life that it had before: then it only did not get to it.
 #[must_use]
 pub fn drained_after_us(audit: &Audit, incident: &Incident) -> Option<u64> {
-    let mut lags: BTreeMap<&str, Option<u64>> = BTreeMap::new();
-    for (sample, word) in audit.nodes().filter(|(sample, _)| sample.since_us >= incident.healed_us) {
-        if sample.at_us <= incident.healed_us + 1_000_000 {
-            lags.entry(&word.node).or_default();
-        }
-    }
-    for (sample, word) in audit.nodes().filter(|(sample, _)| sample.since_us >= incident.healed_us) {
+    let healed = incident.healed_us;
+    let lived: BTreeSet<&str> =
+        audit.nodes().filter(|(sample, _)| sample.at_us < healed).map(|(_, word)| &*word.boot).collect();
+    let after = || audit.nodes().filter(|(sample, _)| sample.since_us >= healed);
+    let is_due = |sample: &Sample, word: &NodeWord| {
+        let since = sample.at_us.saturating_sub(healed);
+        since <= AT_ONCE_US || since <= SPEAKS_WITHIN_US && lived.contains(&*word.boot)
+    };
+    let due = after().filter(|(sample, word)| is_due(sample, word));
+    let mut lags: BTreeMap<&str, Option<u64>> = due.map(|(_, word)| (&*word.node, None)).collect();
+    for (sample, word) in after() {
         lags.insert(&word.node, Some(word.flush_lag_ms()));
         if lags.values().all(|lag| lag.is_some_and(|lag| lag <= DRAINED_LAG_MS)) {
-            return Some(sample.at_us - incident.healed_us);
+            return Some(sample.at_us - healed);
         }
     }
     None

@@ -81,6 +81,12 @@ impl Verdict {
         }
     }
 
+    /// Why it says nothing of the run, if it does not.
+    #[must_use]
+    pub fn silence(&self) -> Option<&str> {
+        self.not_exercised.as_deref().or_else(|| (self.checks == 0).then_some("nothing was compared"))
+    }
+
     /// Makes one comparison. `places` are positions in the log that show it.
     fn check(
         &mut self,
@@ -168,6 +174,15 @@ pub fn judge(history: &History, run_ms: u64) -> Vec<Verdict> {
         expiry::check(&lives, run_ms),
         pushes::check(history, &lives),
     ]
+}
+
+/// Why a run proves nothing: each checker that had nothing to check, but for those that may be silent there.
+#[must_use]
+pub fn silences(verdicts: &[Verdict], may_be_silent: impl Fn(&str) -> bool) -> Vec<String> {
+    let demanded = verdicts.iter().filter(|verdict| !may_be_silent(verdict.checker));
+    demanded
+        .filter_map(|verdict| verdict.silence().map(|why| format!("{} says nothing: {why}", verdict.checker)))
+        .collect()
 }
 
 /// Judges what happened under faults: the checkers that need more than the history. [`judge`] has judged that.

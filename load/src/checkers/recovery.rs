@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Evidence, Verdict};
-use crate::history::{History, Notice, Operation, What};
+use crate::history::{Entry, History, Notice, Operation, What};
 
 /// How many times the latency of before, and how much on top of it, is still the same: the machine has others to serve. Where
-/// more threads want to run after than before, it may be longer by as much.
+/// more threads of others want to run after than before, it may be longer by as much.
 const FACTOR: u64 = 5;
 const SLACK_US: u64 = 250_000;
 /// Fewer answers have no p99.
@@ -30,14 +30,14 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
             Some(format!("fewer than {ANSWERS_MIN} writes before the first fault, or after the last"));
         return verdict;
     };
-    let busier = evidence.audit.runnable(settled, u64::MAX) / evidence.audit.runnable(0, first);
+    let busier = evidence.audit.busier(0..first, settled..u64::MAX);
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
         reason = "a bound in microseconds"
     )]
-    let most = ((before * FACTOR + SLACK_US) as f64 * busier.max(1.0)) as u64;
+    let most = ((before * FACTOR + SLACK_US) as f64 * busier) as u64;
     verdict.hold(after <= most, || {
         let ms = |us: u64| us / 1_000;
         let (before, after, most) = (ms(before), ms(after), ms(most));
@@ -47,26 +47,14 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
 }
 
 /// The median of the p99 of each window, of writes that were due in this time and found their link standing; in microseconds,
-/// and none of too few.
+/// and none of too few. One that lost its link on the way waits on, unless the bot did that itself; one that was never answered
+/// took until the end of its log.
 #[must_use]
 pub fn typical_p99_us(history: &History, from_us: u64, to_us: u64) -> Option<u64> {
     let mut windows: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (_, log) in history.processes() {
-        let mut asked: HashMap<u64, u64> = HashMap::new();
-        for entry in log {
-            match &entry.what {
-                What::Invoke { id, operation: Operation::Write { .. } } => {
-                    asked.insert(*id, entry.at_us);
-                }
-                What::Ok { id, .. } => {
-                    let due = asked.remove(id).filter(|due| (from_us..to_us).contains(due));
-                    if let Some(due) = due {
-                        windows.entry(due / WINDOW_US).or_default().push(entry.at_us.saturating_sub(due));
-                    }
-                }
-                What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } } => asked.clear(),
-                _ => {}
-            }
+        for (due, took) in waits(log).into_iter().filter(|(due, _)| (from_us..to_us).contains(due)) {
+            windows.entry(due / WINDOW_US).or_default().push(took);
         }
     }
     if windows.values().map(Vec::len).sum::<usize>() < ANSWERS_MIN {
@@ -81,4 +69,34 @@ pub fn typical_p99_us(history: &History, from_us: u64, to_us: u64) -> Option<u64
         .collect();
     p99s.sort_unstable();
     p99s.get(p99s.len() / 2).copied()
+}
+
+/// Of each write that found its link standing: when it was due, and how long it took.
+fn waits(log: &[Entry]) -> Vec<(u64, u64)> {
+    let mut waits = Vec::new();
+    let mut asked: HashMap<u64, u64> = HashMap::new();
+    let mut is_up = false;
+    for entry in log {
+        match &entry.what {
+            What::Invoke { id, operation: Operation::Write { .. } } if is_up => {
+                asked.insert(*id, entry.at_us);
+            }
+            What::Ok { id, .. } => {
+                waits.extend(asked.remove(id).map(|due| (due, entry.at_us.saturating_sub(due))));
+            }
+            // Refused, or given up: no answer whose time would count.
+            What::Fail { id, .. } | What::Unknown { id, .. } => _ = asked.remove(id),
+            What::Notice { notice: Notice::Ready(_) } => is_up = true,
+            What::Notice { notice: Notice::Down { on_purpose, .. } } => {
+                is_up = false;
+                if on_purpose.is_some() {
+                    asked.clear();
+                }
+            }
+            _ => {}
+        }
+    }
+    let end_us = log.last().map_or(0, |entry| entry.at_us);
+    waits.extend(asked.into_values().map(|due| (due, end_us.saturating_sub(due))));
+    waits
 }

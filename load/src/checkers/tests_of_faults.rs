@@ -209,6 +209,38 @@ fn c7_fails_when_a_backlog_stays() {
 }
 
 #[test]
+fn c7_fails_when_the_node_with_the_backlog_does_not_speak_at_first() {
+    let mut story = Story::quiet();
+    story.audit.samples.retain(|sample| match &sample.seen {
+        Seen::Node(word) => word.node != "a" || !(20 * SECOND..28 * SECOND).contains(&sample.at_us),
+        _ => true,
+    });
+    passes(&story.judged(backlog::check));
+    for sample in story.audit.samples.iter_mut().filter(|sample| sample.at_us > 25 * SECOND) {
+        if let Seen::Node(word) = &mut sample.seen
+            && word.node == "a"
+        {
+            word.shards[0].flush_lag_ms = 5_000;
+        }
+    }
+    fails(&story.judged(backlog::check));
+}
+
+#[test]
+fn c7_judges_a_fault_in_which_another_began_and_ended() {
+    let mut story = Story::quiet();
+    let within = Incident { begun_us: 22 * SECOND, healed_us: 23 * SECOND, ..story.incidents[0].clone() };
+    story.incidents.push(within);
+    passes(&story.judged(backlog::check));
+    for sample in story.audit.samples.iter_mut().filter(|sample| sample.at_us > 25 * SECOND) {
+        if let Seen::Node(word) = &mut sample.seen {
+            word.shards[0].flush_lag_ms = 5_000;
+        }
+    }
+    fails(&story.judged(backlog::check));
+}
+
+#[test]
 fn c8_fails_when_two_links_of_one_player_stand() {
     let stay = |came_us, left_us| policy::Stay { player: 1, came_us, left_us };
     let stays = [stay(0, Some(100)), stay(50, None)];
@@ -220,7 +252,7 @@ fn c8_fails_when_two_links_of_one_player_stand() {
 #[test]
 fn c10_fails_when_somebody_present_is_not_shown() {
     let mut story = Story::quiet();
-    story.shows(45 * SECOND, &[(1, Status::Offline, 0)]);
+    story.shows(45 * SECOND, &[(0, Status::Online, 0), (1, Status::Offline, 0)]);
     fails(&story.judged(truth::check));
 }
 
@@ -246,10 +278,30 @@ fn c10_fails_when_a_watcher_or_a_node_missed_the_latest() {
     story.presents(1, 7, 30 * SECOND);
     story.hears(0, 29 * SECOND, item(1, Status::Online, 6));
     story.audit.samples.retain(|sample| !matches!(sample.seen, Seen::Shown { .. }));
-    story.shows(40 * SECOND, &[(1, Status::Online, 7)]);
+    story.shows(40 * SECOND, &[(0, Status::Online, 0), (1, Status::Online, 7)]);
     fails(&story.judged(truth::check));
     story.hears(0, 31 * SECOND, item(1, Status::Online, 7));
     passes(&story.judged(truth::check));
+}
+
+#[test]
+fn c10_fails_when_a_node_does_not_know_of_somebody_or_does_not_answer() {
+    for shown in [&[(0, Status::Online, 0)][..], &[]] {
+        let mut story = Story::quiet();
+        story.shows(45 * SECOND, shown);
+        fails(&story.judged(truth::check));
+    }
+}
+
+#[test]
+fn c10_says_nothing_when_nobody_asked_after_the_last_fault() {
+    let mut story = Story::quiet();
+    story.incidents.push(Incident {
+        begun_us: 41 * SECOND,
+        healed_us: 42 * SECOND,
+        ..story.incidents[0].clone()
+    });
+    assert!(story.judged(truth::check).silence().is_some());
 }
 
 #[test]
@@ -272,6 +324,68 @@ fn c12_fails_when_answers_stay_slow() {
         story.writes(0, k, 30 * SECOND + (k - 1_000) * SECOND, 2 * SECOND);
     }
     fails(&story.judged(recovery::check));
+}
+
+#[test]
+fn c12_fails_when_a_server_that_spins_makes_the_machine_busy() {
+    for (own, is_excused) in [(41, false), (1, true)] {
+        let mut story = Story::quiet();
+        for k in 1_000..1_040 {
+            story.writes(0, k, 30 * SECOND + (k - 1_000) * SECOND, 2 * SECOND);
+        }
+        for at in 1..60 {
+            let is_late = at > 25;
+            let (runnable, own) = if is_late { (42, own) } else { (2, 1) };
+            story.sees(at * SECOND, Seen::Machine { runnable, own });
+        }
+        let verdict = story.judged(recovery::check);
+        assert_eq!(verdict.broken == 0, is_excused, "{verdict:?}");
+    }
+}
+
+#[test]
+fn c12_fails_when_links_break_before_slow_answers_come() {
+    let mut story = Story::quiet();
+    for at in 31..58 {
+        let (k, at) = (1_000 + at, at * SECOND);
+        let write = Operation::Write { k, ack: Ack::Applied };
+        story.says(0, at, What::Invoke { id: k, operation: write });
+        story.leaves(0, at + SECOND / 2);
+        story.opens(0, at + SECOND * 3 / 5, "a", 5);
+        story.answers(0, k, at + SECOND * 9 / 10);
+    }
+    fails(&story.judged(recovery::check));
+}
+
+#[test]
+fn c12_fails_when_answers_never_come() {
+    let mut story = Story::quiet();
+    for at in 31..58 {
+        let write = Operation::Write { k: 1_000 + at, ack: Ack::Applied };
+        story.says(0, at * SECOND, What::Invoke { id: 1_000 + at, operation: write });
+    }
+    fails(&story.judged(recovery::check));
+}
+
+#[test]
+fn a_checker_that_had_nothing_to_check_makes_a_run_vacuous_unless_it_may_be_silent() {
+    let story = Story { incidents: Vec::new(), ..Story::quiet() };
+    let story = Story { audit: Audit::default(), ..story };
+    let checks: [fn(&Evidence<'_>) -> Verdict; 4] =
+        [backlog::check, truth::check, footprint_of, recovery::check];
+    let verdicts: Vec<Verdict> = checks.map(|check| story.judged(check)).into();
+    let named = |may_be_silent: fn(&str) -> bool| -> Vec<String> {
+        let silences = super::silences(&verdicts, may_be_silent);
+        silences.iter().map(|why| why.split(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(named(|_| false), ["C7", "C10", "C11", "C12"]);
+    assert_eq!(named(|checker| checker == "C11"), ["C7", "C10", "C12"]);
+    let quiet = [Story::quiet().judged(backlog::check), policy::of_bots()];
+    assert!(super::silences(&quiet, |checker| checker == "C8").is_empty());
+    assert!(
+        Verdict::new("C5", "one home an epoch").silence().is_some(),
+        "nothing compared, and no word of it"
+    );
 }
 
 #[test]

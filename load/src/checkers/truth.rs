@@ -1,7 +1,8 @@
 //! C10: presence equals the truth soon after a fault: who is attached is shown, who has been away is not, at every node
-//! and to every watcher. Pure; called by [`super::judge_faults`].
+//! and to every watcher. A look asks for all players: who is not in the answer is not known there.
+//! Pure; called by [`super::judge_faults`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use protocol::request::Status;
 
@@ -40,14 +41,36 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
         for item in items {
             compare(&mut verdict, evidence, &truths, sample, item, || format!("node {node}"));
         }
+        check_missing(&mut verdict, evidence, &truths, sample, (node, items));
     }
     for (process, log) in evidence.history.processes() {
         check_watcher(&mut verdict, evidence, &truths, (process, log), looks());
     }
-    if verdict.checks == 0 {
-        verdict.not_exercised = Some("nobody asked after a fault".to_owned());
+    let healed = evidence.incidents.iter().map(|incident| incident.healed_us).max().unwrap_or(0);
+    if verdict.checks == 0 || !looks().any(|sample| sample.since_us >= healed) {
+        verdict.not_exercised = Some("nobody asked after the last fault".to_owned());
     }
     verdict
+}
+
+/// A node names everybody it is asked for.
+fn check_missing(
+    verdict: &mut Verdict,
+    evidence: &Evidence<'_>,
+    truths: &[Truth],
+    sample: &Sample,
+    (node, items): (&str, &[Item]),
+) {
+    let named: HashSet<u32> = items.iter().map(|item| item.subject).collect();
+    let since_us = sample.since_us.saturating_sub(settle_us(evidence));
+    // Bots come first; who else wrote a log is no player.
+    for (subject, truth) in (0..).zip(truths).take(evidence.shards.len()) {
+        if !named.contains(&subject) && truth.link(since_us, sample.at_us) == Link::There {
+            verdict.hold(false, || {
+                format!("node {node} does not know of bot {subject} at {} ms", sample.at_us / 1_000)
+            });
+        }
+    }
 }
 
 /// What a watcher was last told of each whom she watches, where both have been there for long.

@@ -18,6 +18,8 @@ use crate::history::Item;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A stopped node does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Who does not say how it shows players in this time does not know.
+const PRESENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Samples of one thing in a minute.
 const SAMPLES_A_MINUTE: u64 = 5 * 60;
 /// Players that one query names at most, by the protocol.
@@ -156,25 +158,24 @@ impl Auditor {
         lock(&self.shared.latest).values().map(|word| word.metric(name, label)).sum()
     }
 
-    /// Asks every node that is up how it shows these players, at most 1,000 at a time.
+    /// Asks every node that is up how it shows these players, at most 1,000 at a time. One that does not answer shows nobody.
     pub async fn ask_presence(&self, players: &[String], number_of: impl Fn(&str) -> Option<u32>) {
         let targets = lock(&self.shared.targets).clone();
         for (node, Target { service_url, .. }) in targets {
+            let since_us = self.shared.now_us();
+            let mut items = Vec::new();
             for players in players.chunks(PLAYERS_A_QUERY_MAX) {
-                let since_us = self.shared.now_us();
                 let asked = self.shared.http.post(format!("{service_url}/v1/presence/query"));
-                let asked =
-                    asked.bearer_auth(&self.shared.key).json(&serde_json::json!({"players": players}));
-                let seen = match answer(asked).await {
+                let asked = asked.timeout(PRESENCE_TIMEOUT).bearer_auth(&self.shared.key);
+                match answer(asked.json(&serde_json::json!({"players": players}))).await {
                     Ok(told) => {
-                        let items = list(&told, "presences").iter();
-                        let items = items.filter_map(|item| shown(item, &number_of)).collect();
-                        Seen::Shown { node: node.clone(), items }
+                        let shown_here = list(&told, "presences").iter();
+                        items.extend(shown_here.filter_map(|item| shown(item, &number_of)));
                     }
-                    Err(why) => Seen::Silent { who: node.clone(), why },
-                };
-                self.shared.keep(since_us, seen);
+                    Err(why) => self.shared.keep(since_us, Seen::Silent { who: node.clone(), why }),
+                }
             }
+            self.shared.keep(since_us, Seen::Shown { node, items });
         }
     }
 
@@ -246,8 +247,9 @@ async fn look_at_node(shared: Arc<Shared>, name: String) {
             }
         }
         let Some(pid) = target.pid else { continue };
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-        if let Ok(rss_bytes) = usage::resident_bytes(pid) {
+        // One that is just ending has none of either: it is no measure.
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count);
+        if let (Ok(rss_bytes), Ok(descriptors)) = (usage::resident_bytes(pid), descriptors) {
             let descriptors = u64::try_from(descriptors).unwrap_or(u64::MAX);
             shared.keep(since_us, Seen::Process { node: name.clone(), pid, rss_bytes, descriptors });
         }
@@ -263,7 +265,9 @@ async fn look_at_machine(shared: Arc<Shared>) {
         let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let runnable = told.split(['/', ' ']).nth(3).and_then(|count| count.parse().ok());
         if let Some(runnable) = runnable {
-            shared.keep(shared.now_us(), Seen::Machine { runnable });
+            let nodes: BTreeSet<u32> = lock(&shared.targets).values().filter_map(|node| node.pid).collect();
+            let own = usage::runnable_of_own(&nodes);
+            shared.keep(shared.now_us(), Seen::Machine { runnable, own });
         }
     }
 }
@@ -399,6 +403,18 @@ mod tests {
         for broken in [json!({}), json!({"player": "x", "ver": [2, 3], "status": "playing"})] {
             assert!(shown(&broken, &number_of).is_none(), "{broken}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_answer_shows_nobody() {
+        let auditor = Auditor::of(&[], "", Instant::now(), 1).unwrap();
+        // Nobody listens there.
+        let nowhere = Target { service_url: "http://127.0.0.1:1".to_owned(), pid: None };
+        auditor.follow(BTreeMap::from([("a".to_owned(), nowhere)]));
+        auditor.ask_presence(&["bot-0".to_owned()], |_| Some(0)).await;
+        let audit = auditor.end().await.unwrap();
+        let nobody = Seen::Shown { node: "a".to_owned(), items: Vec::new() };
+        assert!(audit.samples.iter().any(|sample| sample.seen == nobody), "{audit:?}");
     }
 
     #[tokio::test]

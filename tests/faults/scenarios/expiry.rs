@@ -210,7 +210,7 @@ fn weigh_expiry(told: &Told<'_>, findings: &mut Findings) {
         findings.vacuous.push("nobody wrote before the sessions ended, or while they did".to_owned());
         return;
     };
-    let busier = (audit.runnable(due, due + span) / audit.runnable(cut + QUIET_AFTER_US, due)).max(1.0);
+    let busier = audit.busier(cut + QUIET_AFTER_US..due, due..due + span);
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

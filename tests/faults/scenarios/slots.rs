@@ -222,7 +222,7 @@ fn weigh_parts(told: &Told<'_>, findings: &mut Findings) {
 }
 
 /// How quick writes to other shards were, beside what they were before anything was done; as C12 does, more is allowed where
-/// more threads want to run.
+/// more threads of others want to run.
 fn others_go_on(
     told: &Told<'_>,
     findings: &mut Findings,
@@ -243,14 +243,14 @@ fn others_go_on(
         return;
     };
     let audit = evidence.audit;
-    let busier = audit.runnable(incident.begun_us, incident.healed_us) / audit.runnable(0, quiet_us);
+    let busier = audit.busier(0..quiet_us, incident.begun_us..incident.healed_us);
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
         reason = "a bound in microseconds"
     )]
-    let most = ((before * (100 + GROWTH_PERCENT) / 100 + SLACK_US) as f64 * busier.max(1.0)) as u64;
+    let most = ((before * (100 + GROWTH_PERCENT) / 100 + SLACK_US) as f64 * busier) as u64;
     let ms = |us: u64| us / 1_000;
     findings.holds(
         &format!("p99 of other shards ({})", incident.what),
