@@ -16,7 +16,7 @@ use hearth::ids::PlayerId;
 use load::audit::NodeWord;
 use load::board::Board;
 use load::bot;
-use load::checkers::{self, Bounds, Evidence};
+use load::checkers::{self, Bounds, Evidence, Verdict};
 use load::faults::auditor::Auditor;
 use load::faults::findings::Findings;
 use load::faults::patience;
@@ -307,7 +307,11 @@ impl Run {
 
     async fn comes_to_rest(&self) {
         self.is_well_again().await;
-        sleep(REST).await;
+        // C12 compares what comes after all had to be served again.
+        let last = self.timeline.incidents().iter().map(|incident| incident.healed_us).max().unwrap_or(0);
+        let served = Duration::from_micros(last) + Duration::from_millis(served_within_ms(self.settings));
+        let now = Duration::from_micros(self.timeline.now_us());
+        sleep(served.saturating_sub(now) + REST).await;
     }
 
     async fn end(mut self, scenario: &'static Scenario, broken_off: Option<String>) -> Report {
@@ -326,7 +330,7 @@ impl Run {
             drained_within_ms: DRAINED_WITHIN_MS,
             converged_within_ms: CONVERGED_WITHIN_MS,
             presence_grace_ms: PRESENCE_GRACE_MS,
-            served_within_ms: self.settings.ttl_ms + 5_000,
+            served_within_ms: served_within_ms(self.settings),
         };
         let evidence = Evidence {
             history: &history,
@@ -336,7 +340,8 @@ impl Run {
             bounds,
             run_ms: load.took_ms,
         };
-        let verdicts = load.verdicts.iter().cloned().chain(checkers::judge_faults(&evidence)).collect();
+        let verdicts: Vec<Verdict> =
+            load.verdicts.iter().cloned().chain(checkers::judge_faults(&evidence)).collect();
         let marks = self.timeline.marks();
         let (exits, noted) = (&self.exits[..], &self.noted);
         let told = Told { evidence, load: &load, marks: &marks, exits, noted, settings: self.settings };
@@ -344,11 +349,18 @@ impl Run {
         findings.take_in(&evidence, &load.figures);
         if broken_off.is_none() {
             (scenario.weigh)(&told, &mut findings);
+            let may_be_silent = |checker: &str| scenario.may_be_silent(checker, self.settings);
+            findings.vacuous.extend(checkers::silences(&verdicts, may_be_silent));
         }
         let head = scenario.head(self.settings);
         let done = (marks, incidents);
         Report::of(head, (findings, broken_off), verdicts, load, done, Sight { history, audit })
     }
+}
+
+/// How long after a fault players may take to be served again.
+const fn served_within_ms(settings: Settings) -> u64 {
+    settings.ttl_ms + 5_000
 }
 
 fn proxy(of: Option<&Proxy>) -> &Proxy {
