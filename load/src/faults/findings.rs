@@ -48,7 +48,7 @@ pub struct Findings {
 }
 
 impl Recovery {
-    /// The value below which this share lies, ms; 0 where there is none.
+    /// The value below which this share lies, ms; 0 where there is none. [`Findings::within`] does not take that for quick.
     #[must_use]
     pub fn quantile_ms(&self, percent: usize) -> u64 {
         let at = (self.took_ms.len() * percent / 100).min(self.took_ms.len().saturating_sub(1));
@@ -92,6 +92,14 @@ impl Findings {
         self.holds(what, found <= bound, said(found), format!("≤ {}", said(bound)));
     }
 
+    /// A bound of the plan on how long a recovery took in this share of the cases, ms. One that never came is too late.
+    pub fn within(&mut self, what: &str, recovery: &Recovery, percent: usize, bound_ms: u64) {
+        let took_ms = recovery.quantile_ms(percent);
+        let came = !recovery.took_ms.is_empty();
+        let found = if came { format!("{took_ms} ms") } else { "never".to_owned() };
+        self.holds(what, came && took_ms <= bound_ms, found, format!("≤ {bound_ms} ms"));
+    }
+
     /// A bound of the plan that is no number.
     pub fn holds(&mut self, what: &str, holds: bool, found: impl Into<String>, bound: impl Into<String>) {
         let (what, found, bound) = (what.to_owned(), found.into(), bound.into());
@@ -111,4 +119,29 @@ impl Findings {
 #[must_use]
 pub fn count(of: usize) -> u64 {
     u64::try_from(of).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_that_never_came_is_not_quick() {
+        let mut findings = Findings::default();
+        for took_ms in [vec![], vec![9, 3], vec![3, 11]] {
+            let recovery = findings.recovery("it is well again", took_ms);
+            findings.within("it is well again", &recovery, 100, 10);
+        }
+        let holds: Vec<_> = findings.thresholds.iter().map(|t| (t.holds, t.found.as_str())).collect();
+        assert_eq!(holds, [(false, "never"), (true, "9 ms"), (false, "11 ms")]);
+    }
+
+    #[test]
+    fn what_must_have_happened_and_did_not_makes_a_run_vacuous() {
+        let mut findings = Findings::default();
+        findings.must("faults", 2);
+        assert!(findings.vacuous.is_empty());
+        findings.must("shards given back", 0);
+        assert_eq!(findings.vacuous, ["no shards given back"]);
+    }
 }

@@ -48,7 +48,7 @@ fn weigh_kill(told: &Told<'_>, findings: &mut Findings) {
     findings.must("players of the dead node", count(waited.len()));
     findings.must("resumes elsewhere", told.load.figures.count("resumes_elsewhere"));
     let back = findings.recovery("players are served elsewhere", waited);
-    findings.at_most("take-over, p99", back.quantile_ms(99), told.settings.ttl_ms + 2_000, "ms");
+    findings.within("take-over, p99", &back, 99, told.settings.ttl_ms + 2_000);
     weigh_losses(told, findings);
 }
 

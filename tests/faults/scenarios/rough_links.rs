@@ -132,13 +132,13 @@ fn weigh_roads(told: &Told<'_>, findings: &mut Findings) {
             let took = told.ms_until("breakers have opened", from);
             let took =
                 findings.recovery(&format!("breakers open ({})", road.what), took.into_iter().collect());
-            findings.at_most("breakers open", took.quantile_ms(100), OPEN_WITHIN_MS, "ms");
+            findings.within("breakers open", &took, 100, OPEN_WITHIN_MS);
         } else {
             at_most("breakers opened", opened.values().sum(), 0);
         }
         let closed = told.ms_until("all breakers are closed", to);
         let closed = findings.recovery("breakers closed after", closed.into_iter().collect());
-        findings.at_most("breakers closed after", closed.quantile_ms(100), CLOSED_WITHIN_MS, "ms");
+        findings.within("breakers closed after", &closed, 100, CLOSED_WITHIN_MS);
     }
     findings.must("roads", u64::from(told.evidence.incidents.len() == ROADS.len()));
     crate::store_faults::drained(told, findings);
@@ -216,7 +216,7 @@ fn weigh_silence(told: &Told<'_>, findings: &mut Findings) {
         let took =
             findings.recovery(&format!("others serve ({})", incident.what), took.into_iter().collect());
         let bound = told.evidence.bounds.served_within_ms;
-        findings.at_most(&format!("others serve ({})", incident.what), took.quantile_ms(100), bound, "ms");
+        findings.within(&format!("others serve ({})", incident.what), &took, 100, bound);
     }
     // A sixth of a lease lies between the two: of a short one nobody may hear of it before others have the shard.
     findings.must("told paused", paused);

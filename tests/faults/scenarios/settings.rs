@@ -187,7 +187,7 @@ fn weigh_settings(told: &Told<'_>, findings: &mut Findings) {
     weigh_full(told, findings, full);
     let noticed = told.ms_until(NOTICED, evicting.begun_us);
     let noticed = findings.recovery(NOTICED, noticed.into_iter().collect());
-    findings.at_most(NOTICED, noticed.quantile_ms(100), NOTICED_WITHIN_MS, "ms");
+    findings.within(NOTICED, &noticed, 100, NOTICED_WITHIN_MS);
     findings.must("keys evicted", told.noted("keys evicted").iter().sum());
     weigh_flushing(told, findings, flushing);
     weigh_emptied(told, findings, emptied);

@@ -1,6 +1,7 @@
 //! The store of a stage: real Redis servers in one of three shapes, hurt by process id; and an eye that looks into each of
 //! them past the nodes, at metas and at the headers of records.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,6 +110,44 @@ impl Store {
     }
 }
 
+/// Hears which leases are given back in a server: nothing but that takes the holder out of a shard's meta.
+pub(crate) struct Returns {
+    connection: redis::Connection,
+}
+
+impl Returns {
+    /// Listens to the server on this port from now on. Blocks.
+    pub(crate) fn heard_from(port: u16) -> redis::RedisResult<Self> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+        let mut connection = client.get_connection_with_timeout(LOOK_TIMEOUT)?;
+        redis::cmd("CONFIG").arg("SET").arg("notify-keyspace-events").arg("Eh").exec(&mut connection)?;
+        connection
+            .send_packed_command(&redis::cmd("SUBSCRIBE").arg("__keyevent@0__:hdel").get_packed_command())?;
+        connection.recv_response()?;
+        connection.set_read_timeout(Some(LOOK_TIMEOUT))?;
+        Ok(Self { connection })
+    }
+
+    /// Of which shards by now. Blocks for a moment.
+    pub(crate) fn shards(mut self) -> BTreeSet<u16> {
+        let metas = metas();
+        let mut shards = BTreeSet::new();
+        while let Ok(told) = self.connection.recv_response() {
+            let Value::Array(words) = told else { continue };
+            let Some(Value::BulkString(key)) = words.last() else { continue };
+            let shard = metas.iter().position(|meta| meta.as_bytes() == key);
+            shards.extend(shard.and_then(|shard| u16::try_from(shard).ok()));
+        }
+        shards
+    }
+}
+
+/// The key of each shard's meta.
+fn metas() -> Vec<String> {
+    let layout = Layout::of_cluster(CLUSTER).unwrap();
+    (0..SHARDS).map(|shard| layout.shard(ShardId::numbered(shard).unwrap()).meta()).collect()
+}
+
 /// Looks into servers of the store.
 #[derive(Clone)]
 pub(crate) struct Eye {
@@ -122,8 +161,7 @@ impl Eye {
     pub(crate) fn on(players: &[PlayerId], shard_of: impl Fn(&PlayerId) -> ShardId) -> Self {
         let layout = Layout::of_cluster(CLUSTER).unwrap();
         let record = |player| layout.shard(shard_of(player)).record(player).concat();
-        let meta = |shard| layout.shard(ShardId::numbered(shard).unwrap()).meta();
-        Self { records: players.iter().map(record).collect(), metas: (0..SHARDS).map(meta).collect() }
+        Self { records: players.iter().map(record).collect(), metas: metas() }
     }
 
     /// Looks into the server on this port; none where it is no master. Blocks.

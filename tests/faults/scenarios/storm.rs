@@ -85,7 +85,7 @@ fn weigh_storm(told: &Told<'_>, findings: &mut Findings) {
     let players = count(waited.len());
     findings.must("players of the dead node", players);
     let back = findings.recovery("players are served elsewhere", waited);
-    findings.at_most("the last is back", back.quantile_ms(100), told.settings.ttl_ms + BACK_WITHIN_MS, "ms");
+    findings.within("the last is back", &back, 100, told.settings.ttl_ms + BACK_WITHIN_MS);
     let logins = evidence.audit.growth("hearth_logins_total", "\"ok\"");
     findings.must("logins", logins.saturating_sub(count(evidence.shards.len())));
     let refused = evidence.audit.growth("hearth_resumes_total", "\"not_home\"");

@@ -81,10 +81,10 @@ fn weigh_panics(told: &Told<'_>, findings: &mut Findings) {
     let never = served.iter().filter(|served| served.is_none()).count();
     findings.at_most("panics after which the others did not serve all shards", count(never), 0, "");
     let served = findings.recovery("the others serve all shards", served.into_iter().flatten().collect());
-    findings.at_most("salvaged, and served elsewhere", served.quantile_ms(100), SALVAGED_WITHIN_MS, "ms");
+    findings.within("salvaged, and served elsewhere", &served, 100, SALVAGED_WITHIN_MS);
     findings.must("shards whose old home was asked", evidence.audit.growth("hearth_pulls_total", "\"done\""));
     let exits = findings.recovery("processes end", told.exits.iter().map(|exit| exit.took_ms).collect());
-    findings.at_most("exit", exits.quantile_ms(100), EXIT_MS, "ms");
+    findings.within("exit", &exits, 100, EXIT_MS);
     let codes: Vec<_> = told.exits.iter().map(|exit| exit.code.unwrap_or(-1)).collect();
     let all = codes.len() == TASKS.len() && codes.iter().all(|code| *code == SOFTWARE);
     findings.holds("exit codes", all, format!("{codes:?}"), format!("{} × {SOFTWARE}", TASKS.len()));
