@@ -2,7 +2,7 @@
 //! Written by bots, read by the runner. Holds nothing that is judged.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ pub struct Board {
     pub shed: AtomicU64,
     settled: AtomicUsize,
     read: AtomicUsize,
+    is_called_in: AtomicBool,
     /// Whether the run ends before its time.
     curtain: watch::Sender<bool>,
     /// Set as soon as a server has answered any bot: let it in, or refused it.
@@ -65,6 +66,7 @@ impl Board {
             shed: AtomicU64::new(0),
             settled: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
+            is_called_in: AtomicBool::new(false),
             curtain: watch::Sender::new(false),
             has_answered: OnceLock::new(),
             first_failure: OnceLock::new(),
@@ -82,6 +84,18 @@ impl Board {
     #[must_use]
     pub fn end(&self) -> Instant {
         self.began + Duration::from_secs(self.options.seconds)
+    }
+
+    /// From now on bots that lose their link of their own will are back after a moment. A run that ends before its time says
+    /// so as long before as the longest stay: else it ends without those who are away.
+    pub fn call_in(&self) {
+        self.is_called_in.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    #[must_use]
+    pub fn is_called_in(&self) -> bool {
+        self.is_called_in.load(Ordering::Relaxed)
     }
 
     /// Ends the schedule now: bots have their last words, and go. For runs that last as long as something else.

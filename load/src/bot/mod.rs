@@ -195,7 +195,7 @@ impl Bot {
             Away::OfResume(part) => (resume.mul_f64(part), resume.mul_f64(2.0 * part) < left),
             Away::UntilForgotten => (resume + FORGOTTEN_AFTER, resume + FORGOTTEN_AFTER * 2 < left),
         };
-        let stay = if fits { wish } else { Duration::from_millis(500) };
+        let stay = if fits && !self.board.is_called_in() { wish } else { Duration::from_millis(500) };
         self.stay = stay;
         if let Some(held) = &self.link {
             let _ = held.client.drop_link(words::drop_kind(how), stay).await;

@@ -7,7 +7,7 @@ use protocol::request::{Ack, Status};
 
 use super::{Bounds, Evidence, Verdict, backlog, fence, footprint, homes, losses, policy, recovery, truth};
 use crate::audit::{Audit, Incident, MetaWord, NodeWord, Sample, Seen, ShardWord, StoreWord};
-use crate::history::{Entry, History, Item, Notice, Opened, Operation, Value, What};
+use crate::history::{Drop, Entry, History, Item, Notice, Opened, Operation, Value, What};
 
 const SECOND: u64 = 1_000_000;
 
@@ -267,6 +267,23 @@ fn c10_fails_when_a_phantom_is_shown() {
         early.judged(truth::check)
     });
     fails(&story.judged(truth::check));
+}
+
+#[test]
+fn c10_takes_a_silent_link_for_one_until_the_server_gives_it_up() {
+    let left_open = |at_us: u64, heartbeat_ms: u64| {
+        let mut story = Story::quiet();
+        for entry in &mut story.history.logs[1] {
+            if let What::Notice { notice: Notice::Ready(opened) } = &mut entry.what {
+                opened.heartbeat_ms = heartbeat_ms;
+            }
+        }
+        let notice = Notice::Down { code: None, on_purpose: Some(Drop::Abandon), stay_ms: 90_000 };
+        story.says(1, at_us, What::Notice { notice });
+        story.judged(truth::check)
+    };
+    passes(&left_open(30 * SECOND, 5_000));
+    fails(&left_open(30 * SECOND, 1_000));
 }
 
 #[test]

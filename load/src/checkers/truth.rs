@@ -8,7 +8,10 @@ use protocol::request::Status;
 
 use super::{Evidence, Verdict};
 use crate::audit::{Sample, Seen};
-use crate::history::{Entry, Item, Notice, Operation, Value, What};
+use crate::history::{Drop, Entry, Item, Notice, Operation, Value, What};
+
+/// A server gives a link up that was silent for so many heartbeats.
+const SILENCES: u64 = 2;
 
 /// Whether a player had a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +20,7 @@ enum Link {
     There,
     /// Never.
     Away,
-    /// Both.
+    /// Both, or nobody can know: a link that is left open and says nothing is one until the server gives it up.
     Changing,
 }
 
@@ -25,7 +28,7 @@ enum Link {
 #[derive(Debug, Default)]
 struct Truth {
     /// From when on she had a link, or had none.
-    links: Vec<(u64, bool)>,
+    links: Vec<(u64, Link)>,
     /// From when on this was the last change of presence that was acked in the session that stood.
     acked: Vec<(u64, u64)>,
 }
@@ -155,7 +158,16 @@ impl Truth {
     fn of(log: &[Entry]) -> Self {
         let mut truth = Self::default();
         let mut asked: HashMap<u64, u64> = HashMap::new();
+        let mut silence_us = 0;
         for Entry { at_us, what, .. } in log {
+            // What would have come later does not, now that this has come.
+            let is_link = matches!(
+                what,
+                What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } | Notice::Ended { .. } }
+            );
+            if is_link {
+                truth.links.truncate(truth.links.partition_point(|(at, _)| at <= at_us));
+            }
             match what {
                 What::Invoke { id, operation: Operation::Presence { k, .. } } => {
                     asked.insert(*id, *k);
@@ -164,14 +176,19 @@ impl Truth {
                     truth.acked.extend(asked.remove(id).map(|k| (*at_us, k)));
                 }
                 What::Notice { notice: Notice::Ready(opened) } => {
-                    truth.links.push((*at_us, true));
+                    truth.links.push((*at_us, Link::There));
+                    silence_us = SILENCES * opened.heartbeat_ms * 1_000;
                     if !opened.resumed || opened.rolled_back.is_some() {
                         truth.acked.push((*at_us, 0));
                     }
                 }
                 What::Notice { notice: Notice::RolledBack(_) } => truth.acked.push((*at_us, 0)),
+                What::Notice { notice: Notice::Down { on_purpose: Some(Drop::Abandon), .. } } => {
+                    truth.links.push((*at_us, Link::Changing));
+                    truth.links.push((at_us + silence_us, Link::Away));
+                }
                 What::Notice { notice: Notice::Down { .. } | Notice::Ended { .. } } => {
-                    truth.links.push((*at_us, false));
+                    truth.links.push((*at_us, Link::Away));
                 }
                 _ => {}
             }
@@ -183,13 +200,10 @@ impl Truth {
     fn link(&self, from_us: u64, to_us: u64) -> Link {
         let place = |at_us: u64| self.links.partition_point(|(at, _)| *at <= at_us);
         let (first, last) = (place(from_us), place(to_us));
-        let before = first.checked_sub(1).and_then(|place| self.links.get(place)).is_some_and(|(_, is)| *is);
+        let before = first.checked_sub(1).and_then(|place| self.links.get(place));
+        let before = before.map_or(Link::Away, |(_, link)| *link);
         let within = self.links.get(first..last).unwrap_or(&[]);
-        match (before, within.iter().all(|(_, is_there)| *is_there == before)) {
-            (true, true) => Link::There,
-            (false, true) => Link::Away,
-            (_, false) => Link::Changing,
-        }
+        if within.iter().all(|(_, link)| *link == before) { before } else { Link::Changing }
     }
 
     /// The last change of presence that was acked by then.

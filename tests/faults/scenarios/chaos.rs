@@ -34,8 +34,16 @@ pub(crate) const CHAOS: Scenario = Scenario {
         players: 200,
         write_interval_ms: 250,
         drop_interval_ms: 120_000,
-        // So short that sessions run out within the run.
-        settings: &[("session.ttl_ms", "60000")],
+        // So short that sessions run out within the run. Who was away for long says at once what has piled up.
+        settings: &[
+            ("session.ttl_ms", "60000"),
+            ("limits.link_frames_per_s", "1000"),
+            ("limits.link_frames_burst", "1000"),
+            ("limits.state_per_s", "1000"),
+            ("limits.state_burst", "1000"),
+            ("limits.presence_per_s", "100"),
+            ("limits.presence_burst", "100"),
+        ],
         is_long: true,
         ..Plan::PLAIN
     },
@@ -69,6 +77,7 @@ async fn chaos(run: &mut Run) {
         run.is_well_again().await;
         sleep_until(next).await;
     }
+    run.calls_all_in().await;
 }
 
 fn slow() -> Weather {

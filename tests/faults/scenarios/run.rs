@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -41,6 +42,8 @@ use crate::store::Eye;
 const SECONDS_MAX: u64 = 1_500;
 /// How long anything may take on a busy machine before the scenario gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The same for those who are away for longer than a session lasts.
+const STAY_PATIENCE: Duration = Duration::from_secs(180);
 /// C10: all must know so soon.
 const CONVERGED_WITHIN_MS: u64 = 5_000;
 /// C7: the backlog is gone so soon.
@@ -296,6 +299,16 @@ impl Run {
         sleep(Duration::from_millis(CONVERGED_WITHIN_MS + PRESENCE_GRACE_MS)).await;
         let options = &self.board.options;
         self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
+    }
+
+    /// Has everybody come back who is away for long, and stay.
+    pub(crate) async fn calls_all_in(&self) {
+        self.board.call_in();
+        let everybody = self.players.len();
+        let all_are_in = || self.board.online.load(Relaxed) >= everybody;
+        patience::until("everybody to have a link", STAY_PATIENCE, all_are_in)
+            .await
+            .unwrap_or_else(|vain| panic!("{vain}"));
     }
 
     /// The shard of each player.
