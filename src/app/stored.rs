@@ -71,6 +71,8 @@ fn options(settings: &Settings) -> Result<OpenOptions, ServeError> {
         cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         connect_deadline: settings.redis.connect_timeout,
         response_deadline: settings.redis.response_timeout,
+        // As often as a lease is renewed.
+        probe_within: settings.home.lease_ttl / 3,
         replicated_to: settings.redis.replicated_to,
         redis_ca_pem: ca_file.map(read_authority).transpose()?,
         ..OpenOptions::default()

@@ -25,6 +25,9 @@ pub struct OpenOptions {
     pub connect_deadline: Duration,
     /// How long a call may wait for its answer once connected. Redis only; the embedded store waits for its disk, 5 s.
     pub response_deadline: Duration,
+    /// A server that does not answer is left alone for so long at most before it is tried again, and for no longer than 5 s:
+    /// about as long as between two renewals of a lease, or leases that could be had again wait for their turn. Redis only.
+    pub probe_within: Duration,
     /// On how many replicas a write must be before [`Store::replicated`] says so. Redis only.
     pub replicated_to: u32,
     /// The certificate authority of a `rediss://` server, PEM, where it is not one that everybody trusts.
@@ -34,13 +37,14 @@ pub struct OpenOptions {
 }
 
 impl Default for OpenOptions {
-    /// No cluster name; one second to connect, one second to answer; one replica; the well-known certificate authorities; nobody is
+    /// No cluster name; one second to connect, one second to answer; tried again within five; one replica; the well-known certificate authorities; nobody is
     /// told.
     fn default() -> Self {
         Self {
             cluster: String::new(),
             connect_deadline: Duration::from_secs(1),
             response_deadline: Duration::from_secs(1),
+            probe_within: Duration::from_secs(5),
             replicated_to: 1,
             redis_ca_pem: None,
             vitals: Vitals::default(),

@@ -7,7 +7,8 @@ mod tally;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ pub(super) struct Breaker {
     state: Mutex<State>,
     /// What `Reach` it is, and whether all is well: 0.
     outlook: AtomicU8,
+    /// How often calls began to be held back because it was away.
+    openings: AtomicU64,
     meters: Meters,
 }
 
@@ -61,16 +64,17 @@ const AWAY: u8 = 2;
 const FULL: u8 = 3;
 
 impl Breaker {
-    /// All is well with the server that is called so.
-    pub(super) fn of(endpoint: &str) -> Arc<Self> {
+    /// All is well with the server that is called so. While it is away it is tried again after so long at the latest, up to
+    /// 5 s.
+    pub(super) fn of(endpoint: &str, probe_within: Duration) -> Arc<Self> {
         let state = State {
-            machine: Machine::new(clock::now().mono_ms),
+            machine: Machine::new(clock::millis(probe_within), clock::now().mono_ms),
             serial: 0,
             cause: Arc::from(""),
             failed: None,
         };
         let (state, outlook, meters) = (Mutex::new(state), AtomicU8::new(WELL), Meters::of(endpoint));
-        Arc::new(Self { endpoint: Arc::from(endpoint), state, outlook, meters })
+        Arc::new(Self { endpoint: Arc::from(endpoint), state, outlook, openings: AtomicU64::new(0), meters })
     }
 
     /// How the server answers.
@@ -80,6 +84,17 @@ impl Breaker {
             FULL => Reach::Full,
             _ => Reach::Well,
         }
+    }
+
+    /// How often it was found away, each probe in vain among them: a connection that was made before is not waited for. What
+    /// is sent over it may lie in this machine for as long again as the silence has lasted.
+    pub(super) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Relaxed)
+    }
+
+    /// Whether a probe is to be sent that is nobody else's call.
+    pub(super) fn wants_probe(&self) -> bool {
+        self.reach() == Reach::Away && self.state.lock().machine.wants_probe(clock::now().mono_ms)
     }
 
     /// How many commits it would let through now.
@@ -160,6 +175,9 @@ impl Breaker {
             (_, Reach::Away) => AWAY,
             (_, Reach::Full) => FULL,
         };
+        if (turn.to, reach) == (Phase::Open, Reach::Away) {
+            self.openings.fetch_add(1, Ordering::Relaxed);
+        }
         self.outlook.store(outlook, Ordering::Relaxed);
         self.meters.turned(turn.to);
         Some(Told { turn, reach, cause: Arc::clone(&state.cause) })

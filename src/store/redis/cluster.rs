@@ -172,9 +172,15 @@ impl Cluster {
         Some(look(view.breakers.get(place).and_then(Option::as_deref)))
     }
 
-    /// Lets time pass for the breakers of all masters.
-    pub(super) fn tick(&self) {
-        self.view.read().breakers.iter().flatten().for_each(|breaker| breaker.tick());
+    /// Lets time pass for the breakers of all masters; the lanes to those of which one wants a probe.
+    pub(super) fn tick(&self) -> Vec<Arc<Lanes>> {
+        let view = self.view.read();
+        view.breakers.iter().flatten().for_each(|breaker| breaker.tick());
+        if !view.breakers.iter().flatten().any(|breaker| breaker.wants_probe()) {
+            return Vec::new();
+        }
+        let masters = view.slots.masters().iter().filter_map(|at| view.lanes.get(at));
+        masters.filter(|lanes| lanes.breaker().wants_probe()).map(Arc::clone).collect()
     }
 
     /// Lets go of all connections; later calls are refused.

@@ -34,6 +34,8 @@ pub(super) enum Repeat {
 pub(super) struct Deadlines {
     pub(super) connect: Duration,
     pub(super) response: Duration,
+    /// A server that is away is left alone for no longer.
+    pub(super) probe_within: Duration,
 }
 
 /// One connection with one purpose.
@@ -52,6 +54,8 @@ struct Slot {
     connection: Option<MultiplexedConnection>,
     /// The number of the server to which it leads.
     endpoint_serial: u64,
+    /// How often that had been away.
+    openings: u64,
     /// Which connection this is: a failure of an older one says nothing about it.
     serial: u64,
     timeouts_in_a_row: u32,
@@ -305,9 +309,10 @@ impl Lane {
             if let Some(held) = self.held()? {
                 return Ok(held);
             }
+            let openings = self.breaker.openings();
             let connected = self.endpoint.connect().await.inspect_err(|_| self.endpoint.suspect());
             let (connection, endpoint_serial) = connected.map_err(Failure::of_silence)?;
-            Ok(self.put(connection, endpoint_serial))
+            Ok(self.put(connection, endpoint_serial, openings))
         };
         match tokio::time::timeout(self.deadlines.connect, connecting).await {
             Ok(held) => held,
@@ -324,17 +329,17 @@ impl Lane {
         if slot.is_closed {
             return Err(Failure::of_ours(StoreError::Unreachable("the store is closed".into())));
         }
-        if slot.endpoint_serial != endpoint_serial {
+        if slot.endpoint_serial != endpoint_serial || slot.openings != self.breaker.openings() {
             // What is on its way there may still be answered.
             slot.connection = None;
         }
         Ok(slot.connection.clone().map(|connection| Held { connection, serial: slot.serial }))
     }
 
-    fn put(&self, connection: MultiplexedConnection, endpoint_serial: u64) -> Held {
+    fn put(&self, connection: MultiplexedConnection, endpoint_serial: u64, openings: u64) -> Held {
         let mut slot = self.slot.lock();
         slot.serial += 1;
-        slot.endpoint_serial = endpoint_serial;
+        (slot.endpoint_serial, slot.openings) = (endpoint_serial, openings);
         slot.timeouts_in_a_row = 0;
         if !slot.is_closed {
             slot.connection = Some(connection.clone());

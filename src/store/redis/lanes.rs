@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::breaker::{Breaker, Call};
 use super::endpoint::Endpoint;
-use super::lane::{Deadlines, Lane};
+use super::lane::{Deadlines, Lane, Repeat, Request};
 use super::replication::Replication;
+use super::scripts::Script;
 use crate::store::StoreError;
 
 /// What a connection is for.
@@ -47,7 +48,7 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Lanes to a server that is called so in logs and metrics.
     pub(super) fn new(name: &str, endpoint: Endpoint, deadlines: Deadlines) -> Self {
-        let (endpoint, breaker) = (Arc::new(endpoint), Breaker::of(name));
+        let (endpoint, breaker) = (Arc::new(endpoint), Breaker::of(name, deadlines.probe_within));
         let lane = |name| Lane::new(name, Arc::clone(&endpoint), Arc::clone(&breaker), deadlines);
         let replication = Replication::new(lane("replicas"));
         Self { leases: lane("leases"), commits: lane("commits"), reads: lane("reads"), replication, breaker }
@@ -56,6 +57,14 @@ impl Lanes {
     /// What holds calls back while the server is in trouble.
     pub(super) const fn breaker(&self) -> &Arc<Breaker> {
         &self.breaker
+    }
+
+    /// Sends a probe over the connection of leases, if one is wanted that is nobody's call: what comes of it the breaker hears.
+    pub(super) async fn probe(&self, script: &Script) {
+        if self.breaker.wants_probe() {
+            let probe = Request::Script(script.with("", 0, &|_| ()));
+            let _ = self.leases.call(Call::Probe, Repeat::Never, probe).await;
+        }
     }
 
     /// Those who wait for the server's replicas.

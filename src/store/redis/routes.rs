@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Value};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -13,7 +15,7 @@ use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::lane::{Deadlines, Repeat, Request};
 use super::lanes::{Lanes, Purpose};
-use super::scripts::ScriptCall;
+use super::scripts::{self, ScriptCall};
 use super::sentinel::Sentinels;
 use super::topology::{self, Shape};
 use crate::store::{OpenError, OpenOptions, StoreError};
@@ -40,7 +42,11 @@ impl Routes {
     /// Finds the servers that the URL names and connects to them.
     pub(super) async fn open(url: &str, options: &OpenOptions) -> Result<Self, OpenError> {
         let target = topology::target(url, options.redis_ca_pem.as_deref())?;
-        let deadlines = Deadlines { connect: options.connect_deadline, response: options.response_deadline };
+        let deadlines = Deadlines {
+            connect: options.connect_deadline,
+            response: options.response_deadline,
+            probe_within: options.probe_within,
+        };
         let stop = CancellationToken::new();
         let opened = match target.shape {
             Shape::Standalone(client) => one(&target.shown, Endpoint::Fixed(client), deadlines).await,
@@ -168,18 +174,28 @@ impl Routes {
     }
 }
 
-/// The task: lets time pass for the breakers, until it is stopped.
+/// The task: lets time pass for the breakers, and sends the probes that are nobody's calls, until it is stopped. A breaker
+/// has one of them under way, and at most one that it has given up.
 async fn tick(shape: Routed, stop: CancellationToken) {
+    let (script, mut probes) = (scripts::probe(), FuturesUnordered::new());
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            _ = ticks.tick() => match &shape {
-                Routed::One(lanes) => lanes.breaker().tick(),
-                Routed::Cluster(cluster) => cluster.tick(),
+            _ = ticks.tick() => {
+                let wanted = match &shape {
+                    Routed::One(lanes) => {
+                        lanes.breaker().tick();
+                        vec![Arc::clone(lanes)]
+                    }
+                    Routed::Cluster(cluster) => cluster.tick(),
+                };
+                let script = &script;
+                probes.extend(wanted.into_iter().map(|lanes| async move { lanes.probe(script).await }));
             }
+            Some(()) = probes.next() => {}
         }
     }
 }

@@ -89,6 +89,11 @@ impl<'a> ScriptCall<'a> {
     }
 }
 
+/// The one that finds out whether changes are taken, and is no verb of the store's.
+pub(super) fn probe() -> Script {
+    Script::new(include_str!("../lua/probe.lua"))
+}
+
 /// All scripts, hashed once.
 pub(super) struct Scripts {
     pub(super) lease_acquire: Script,

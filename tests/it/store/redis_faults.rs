@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hearth::ids::Epoch;
 use hearth::store::{
-    AcquireRequest, Acquired, Committed, OpenError, OpenOptions, RecordStatus, Released, Renewed, Store,
-    StoreError, open,
+    AcquireRequest, Acquired, Committed, OpenError, OpenOptions, Reach, RecordStatus, Released, Renewed,
+    Store, StoreError, open,
 };
 
 use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, request, restoring, shard};
@@ -113,6 +114,35 @@ async fn a_silent_server_costs_a_call_its_deadline_and_then_its_connection() {
     let after = clients();
     assert_eq!(after.iter().filter(|client| before.contains(client)).count(), 2, "{before:?} {after:?}");
     assert_eq!(after.len(), 3);
+}
+
+/// A store whose server has stopped, and is known to be away.
+async fn store_of_a_stopped(server: &RedisServer) -> Arc<dyn Store> {
+    let store = impatient_store(server).await;
+    server.pause();
+    until("it is known to be away", async || {
+        join_all((0..12).map(|_| store.probe())).await;
+        (store.reach(shard(7)) == Reach::Away).then_some(())
+    })
+    .await;
+    store
+}
+
+#[tokio::test]
+async fn a_server_that_is_back_is_found_also_by_who_asks_nothing_of_it() {
+    let server = RedisServer::start();
+    let store = store_of_a_stopped(&server).await;
+    server.go_on();
+    until("it is well", async || (store.reach(shard(7)) == Reach::Well).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_back_and_full_is_said_to_be_full() {
+    let server = RedisServer::start();
+    let () = server.query(&["CONFIG", "SET", "maxmemory", "1"]);
+    let store = store_of_a_stopped(&server).await;
+    server.go_on();
+    until("it is full", async || (store.reach(shard(7)) == Reach::Full).then_some(())).await;
 }
 
 #[tokio::test]

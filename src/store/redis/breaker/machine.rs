@@ -29,11 +29,12 @@ const SILENCE_MS: u64 = 1_000;
 const SILENT_MS: u64 = 250;
 /// How long it stays open the first time, and at most.
 const OPEN_MS: u64 = 500;
-const OPEN_MS_MAX: u64 = 5_000;
+pub(super) const OPEN_MS_MAX: u64 = 5_000;
 /// So many probes in a row must be good.
 const PROBES: u32 = 3;
-/// While nobody renews a lease there, other writes serve as probes after so long.
-const PROBE_ANY_AFTER_MS: u64 = 1_000;
+/// For so long whoever holds leases there has the next probe to herself; then the store sends one of its own, as it does
+/// the first.
+const PROBE_OWN_AFTER_MS: u64 = 300;
 /// The ramp: one commit at a time, then twice as many with each that is taken, up to as many as nobody sends.
 const RAMP_MAX: u32 = 1 << 16;
 /// How long calls must be quick, 99 of 100, before all is well.
@@ -60,6 +61,8 @@ pub(in crate::store::redis) enum Call {
     /// Changes what is stored, and needs memory for it.
     Change,
     Read,
+    /// Is refused wherever a change is, and changes nothing: the store's own, for nobody.
+    Probe,
 }
 
 /// How a call ended.
@@ -148,15 +151,29 @@ pub(in crate::store::redis) struct Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { reach: Reach, until_ms: u64 },
-    HalfOpen { reach: Reach, since_ms: u64, passed: u32, probing_since_ms: Option<u64> },
-    Ramp { since_ms: u64, most: u32 },
+    Open {
+        reach: Reach,
+        until_ms: u64,
+    },
+    /// `since_ms`: when it became so, or a probe was last good.
+    HalfOpen {
+        reach: Reach,
+        since_ms: u64,
+        passed: u32,
+        probing_since_ms: Option<u64>,
+    },
+    Ramp {
+        since_ms: u64,
+        most: u32,
+    },
 }
 
 /// One server's breaker.
 #[derive(Debug, Clone)]
 pub(in crate::store::redis) struct Machine {
     state: State,
+    /// How long it stays open at most.
+    open_ms_max: u64,
     era: u32,
     /// How often in a row it opened again.
     tries: u32,
@@ -176,10 +193,11 @@ pub(in crate::store::redis) struct Machine {
 }
 
 impl Machine {
-    /// All is well.
-    pub(in crate::store::redis) fn new(now_ms: u64) -> Self {
+    /// All is well. It is tried again after so long at the latest, between half a second and five.
+    pub(in crate::store::redis) fn new(open_ms_max: u64, now_ms: u64) -> Self {
         Self {
             state: State::Closed,
+            open_ms_max: open_ms_max.clamp(OPEN_MS, OPEN_MS_MAX),
             era: 0,
             tries: 0,
             troubled_at_ms: None,
@@ -220,6 +238,17 @@ impl Machine {
         }
     }
 
+    /// Whether a probe of the store's own is to be sent now. It is the first one, which changes nothing wherever it ends up:
+    /// a lease that is extended by an answer which is not heard is kept from those who could serve it.
+    pub(in crate::store::redis) const fn wants_probe(&self, now_ms: u64) -> bool {
+        match self.state {
+            State::HalfOpen { reach: Reach::Away, passed, probing_since_ms: None, since_ms } => {
+                passed == 0 || now_ms.saturating_sub(since_ms) >= PROBE_OWN_AFTER_MS
+            }
+            _ => false,
+        }
+    }
+
     /// Lets time pass; to be called every tenth of a second. `jitter` is random, 0 to 1.
     pub(in crate::store::redis) fn tick(&mut self, now_ms: u64, jitter: f64) -> Option<Turn> {
         self.jitter = jitter;
@@ -236,7 +265,7 @@ impl Machine {
         now_ms: u64,
     ) -> (Option<Pass>, Option<Turn>) {
         let turn = self.look(now_ms);
-        let (count, is_probe) = self.admits(call, count, now_ms);
+        let (count, is_probe) = self.admits(call, count);
         if count == 0 {
             return (None, turn);
         }
@@ -253,7 +282,7 @@ impl Machine {
     }
 
     /// How many of these, and whether it is a probe.
-    const fn admits(&self, call: Call, count: u32, now_ms: u64) -> (u32, bool) {
+    const fn admits(&self, call: Call, count: u32) -> (u32, bool) {
         let one = if count == 0 { 0 } else { 1 };
         match (self.state, call) {
             (State::Closed, _) => (count, false),
@@ -270,12 +299,12 @@ impl Machine {
                 (count, false)
             }
             (State::Open { .. }, _) => (0, false),
-            (State::HalfOpen { since_ms, probing_since_ms, .. }, _) => {
+            (State::HalfOpen { passed, probing_since_ms, .. }, _) => {
                 let serves = match call {
-                    Call::Renewal | Call::Heartbeat => true,
-                    Call::Lease | Call::Change => now_ms.saturating_sub(since_ms) >= PROBE_ANY_AFTER_MS,
-                    // A replica answers them, too.
-                    Call::Read => false,
+                    Call::Probe => true,
+                    Call::Renewal | Call::Heartbeat => passed > 0,
+                    // A replica answers reads, too.
+                    Call::Lease | Call::Change | Call::Read => false,
                 };
                 (if serves && probing_since_ms.is_none() { one } else { 0 }, true)
             }
@@ -446,11 +475,13 @@ impl Machine {
 
     /// A probe has ended.
     fn probed(&mut self, outcome: Outcome, is_slow: bool, now_ms: u64) -> Option<Turn> {
-        let State::HalfOpen { reach, passed, probing_since_ms, .. } = &mut self.state else { return None };
+        let State::HalfOpen { reach, passed, probing_since_ms, since_ms } = &mut self.state else {
+            return None;
+        };
         *probing_since_ms = None;
         match outcome {
             Outcome::Answered if !is_slow => {
-                *passed += 1;
+                (*passed, *since_ms) = (*passed + 1, now_ms);
                 // A commit that a full server takes has found room: others may have nothing to write but new logins,
                 // which are refused until then.
                 let enough = if *reach == Reach::Full { 1 } else { PROBES };
@@ -477,7 +508,7 @@ impl Machine {
         } else {
             self.tries = self.tries.saturating_add(1);
         }
-        let wait_ms = spread(wait_ms(self.tries), self.jitter);
+        let wait_ms = spread(wait_ms(self.tries).min(self.open_ms_max), self.jitter);
         self.forget(now_ms);
         (self.calls, self.changes) = (Tally::new(now_ms), Tally::new(now_ms));
         let turn = self.turn(State::Open { reach, until_ms: now_ms.saturating_add(wait_ms) }, why, now_ms);
@@ -522,7 +553,7 @@ fn trouble(tally: &mut Tally, waiting: u32, is_ramp: bool, now_ms: u64) -> Optio
     }
 }
 
-/// 500 ms, twice as long with each try, at most 5 s.
+/// 500 ms, twice as long with each try, at most 5 s: no machine waits for longer.
 fn wait_ms(tries: u32) -> u64 {
     OPEN_MS.saturating_mul(1_u64.checked_shl(tries).unwrap_or(u64::MAX)).min(OPEN_MS_MAX)
 }

@@ -13,7 +13,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self { machine: Machine::new(100_000), now_ms: 100_000, turns: Vec::new() }
+        Self { machine: Machine::new(OPEN_MS_MAX, 100_000), now_ms: 100_000, turns: Vec::new() }
     }
 
     fn heard(&mut self, turn: Option<Turn>) {
@@ -57,6 +57,7 @@ impl Rig {
     fn load(&mut self, for_ms: u64, every_ms: u64, took_ms: u64, mut outcome: impl FnMut() -> Outcome) {
         let (until_ms, mut going) = (self.now_ms + for_ms, Vec::new());
         while self.now_ms < until_ms {
+            going.extend(self.probes().map(|pass| (self.now_ms + took_ms, pass)));
             going.extend(self.begin(Call::Change).map(|pass| (self.now_ms + took_ms, pass)));
             going.extend(self.begin(Call::Renewal).map(|pass| (self.now_ms + took_ms, pass)));
             self.wait(every_ms);
@@ -64,6 +65,11 @@ impl Rig {
             let over: Vec<_> = going.extract_if(.., |(at_ms, _)| *at_ms <= now_ms).collect();
             over.into_iter().for_each(|(_, pass)| self.end(pass, outcome()));
         }
+    }
+
+    /// The store's own probe, where one is wanted.
+    fn probes(&mut self) -> Option<Pass> {
+        self.machine.wants_probe(self.now_ms).then(|| self.begin(Call::Probe)).flatten()
     }
 
     fn phase(&self) -> Phase {
@@ -104,8 +110,8 @@ impl Rig {
 
     /// Lets its probes be good.
     fn ramping(mut self) -> Self {
-        for _ in 0..PROBES {
-            assert!(self.call(Call::Renewal, Outcome::Answered, 5));
+        for call in [Call::Probe, Call::Renewal, Call::Renewal] {
+            assert!(self.call(call, Outcome::Answered, 5));
         }
         assert_eq!(self.phase(), Phase::Ramp);
         self
@@ -286,22 +292,44 @@ fn it_stays_open_twice_as_long_each_time_up_to_five_seconds() {
         rig.wait(wait_ms - 1);
         assert_eq!(rig.phase(), Phase::Open);
         assert!(!rig.call(Call::Renewal, Outcome::Answered, 1), "held back");
+        assert!(!rig.machine.wants_probe(rig.now_ms));
         rig.wait(1);
         assert_eq!(rig.phase(), Phase::HalfOpen);
-        assert!(rig.call(Call::Renewal, Outcome::Failed, 1));
+        assert!(rig.call(Call::Probe, Outcome::Failed, 1));
     }
     assert_eq!((spread(1_000, 0.0), spread(1_000, 0.5), spread(1_000, 1.0)), (800, 1_000, 1_200));
     assert_eq!((wait_ms(63), wait_ms(u32::MAX)), (5_000, 5_000));
 }
 
 #[test]
-fn a_half_open_one_lets_one_renewal_through_at_a_time_and_three_good_ones_are_enough() {
+fn it_stays_open_no_longer_than_it_was_told() {
+    for (told_ms, waits_ms) in [(2_000, [500, 1_000, 2_000, 2_000]), (0, [500; 4])] {
+        let mut rig = Rig { machine: Machine::new(told_ms, 100_000), ..Rig::new() };
+        for _ in 0..10 {
+            assert!(rig.call(Call::Change, Outcome::Failed, 1));
+        }
+        for wait_ms in waits_ms {
+            assert_eq!(rig.turns.last().unwrap().1.wait_ms, wait_ms, "{told_ms}");
+            rig.wait(wait_ms);
+            assert!(rig.call(Call::Probe, Outcome::Failed, 1));
+        }
+    }
+}
+
+#[test]
+fn what_asks_first_changes_nothing_and_then_one_renewal_goes_at_a_time_until_three_were_good() {
     let mut rig = Rig::gone();
     rig.wait(500);
+    for call in [Call::Read, Call::Change, Call::Lease, Call::Renewal, Call::Heartbeat] {
+        assert!(rig.begin(call).is_none(), "{call:?}");
+    }
+    let first = rig.probes().unwrap();
+    assert!(rig.probes().is_none(), "one at a time");
+    rig.end(first, Outcome::Answered);
     for call in [Call::Read, Call::Change, Call::Lease] {
         assert!(rig.begin(call).is_none(), "{call:?}");
     }
-    for number in 0..PROBES {
+    for number in 1..PROBES {
         assert_eq!(rig.phase(), Phase::HalfOpen, "after {number}");
         let probe = rig.begin_all(Call::Renewal, 64).unwrap();
         assert_eq!((probe.count, probe.is_probe), (1, true));
@@ -317,19 +345,19 @@ fn a_half_open_one_lets_one_renewal_through_at_a_time_and_three_good_ones_are_en
 fn a_probe_that_is_slow_or_fails_or_is_given_up_opens_it_again() {
     for (outcome, took_ms) in [(Outcome::Answered, 501), (Outcome::Failed, 1), (Outcome::Abandoned, 1)] {
         let mut rig = Rig::gone().tried();
-        rig.call(Call::Renewal, Outcome::Answered, 1);
+        rig.call(Call::Probe, Outcome::Answered, 1);
         rig.call(Call::Renewal, Outcome::Answered, 1);
         rig.call(Call::Renewal, outcome, took_ms);
         assert!(rig.is_away(), "{outcome:?}");
         assert_eq!(rig.turns.last().unwrap().1.wait_ms, 1_000);
         // Three in a row are three from now on.
         rig.wait(1_000);
-        rig.call(Call::Renewal, Outcome::Answered, 1);
+        rig.call(Call::Probe, Outcome::Answered, 1);
         assert_eq!(rig.phase(), Phase::HalfOpen);
     }
     // So does one that does not end, however long its own deadline is.
     let mut rig = Rig::gone().tried();
-    let probe = rig.begin(Call::Renewal).unwrap();
+    let probe = rig.probes().unwrap();
     rig.wait(OVERDUE_MS);
     assert!(rig.is_away());
     rig.wait(1_000);
@@ -337,28 +365,33 @@ fn a_probe_that_is_slow_or_fails_or_is_given_up_opens_it_again() {
     assert_eq!(rig.phase(), Phase::HalfOpen);
     // One that another server was to answer is asked again.
     let mut rig = Rig::gone().tried();
-    rig.call(Call::Renewal, Outcome::Elsewhere, 1);
+    rig.call(Call::Probe, Outcome::Elsewhere, 1);
     assert_eq!(rig.phase(), Phase::HalfOpen);
     rig.ramping();
 }
 
 #[test]
-fn a_node_without_leases_there_probes_with_its_heartbeat_and_one_that_has_neither_with_any_write() {
+fn a_node_without_leases_there_probes_with_its_heartbeat_and_one_that_says_nothing_there_is_probed_for() {
     let mut rig = Rig::gone().tried();
-    for _ in 0..PROBES {
-        assert!(rig.call(Call::Heartbeat, Outcome::Answered, 1));
+    for call in [Call::Probe, Call::Heartbeat, Call::Heartbeat] {
+        assert!(rig.call(call, Outcome::Answered, 1));
     }
     assert_eq!(rig.phase(), Phase::Ramp);
-    for call in [Call::Lease, Call::Change] {
-        let mut rig = Rig::gone();
-        rig.wait(500);
-        assert!(!rig.call(call, Outcome::Answered, 1));
-        rig.wait(PROBE_ANY_AFTER_MS);
-        assert!(!rig.call(Call::Read, Outcome::Answered, 1), "no read is one");
-        for _ in 0..PROBES {
-            assert!(rig.call(call, Outcome::Answered, 1));
+    let mut rig = Rig::gone().tried();
+    let began_ms = rig.now_ms;
+    while rig.phase() == Phase::HalfOpen {
+        if let Some(probe) = rig.probes() {
+            rig.end(probe, Outcome::Answered);
+            assert!(rig.probes().is_none(), "whoever has leases there has her turn");
         }
-        assert_eq!(rig.phase(), Phase::Ramp);
+        rig.wait(100);
+    }
+    assert_eq!((rig.phase(), rig.now_ms - began_ms), (Phase::Ramp, 2 * PROBE_OWN_AFTER_MS + 100));
+    // One that is well, full or just back needs none.
+    let mut full = Rig::full();
+    full.wait(500);
+    for rig in [Rig::new(), full, Rig::gone().tried().ramping()] {
+        assert!(!rig.machine.wants_probe(rig.now_ms));
     }
 }
 
@@ -486,7 +519,7 @@ fn a_process_that_stood_still_blames_nobody() {
     assert_eq!(rig.turns, []);
     // Nor does it keep the place of a probe for ever.
     let mut rig = Rig::gone().tried();
-    let probe = rig.begin(Call::Renewal).unwrap();
+    let probe = rig.probes().unwrap();
     rig.now_ms += 5_400;
     rig.end(probe, Outcome::Failed);
     assert_eq!(rig.phase(), Phase::HalfOpen);
@@ -525,7 +558,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Call::Heartbeat),
         Just(Call::Lease),
         Just(Call::Change),
-        Just(Call::Read)
+        Just(Call::Read),
+        Just(Call::Probe)
     ];
     let outcome = prop_oneof![
         4 => Just(Outcome::Answered),
