@@ -168,12 +168,18 @@ impl Accord {
             agree += usize::from(if member == me {
                 now_ms >= self.doubts_until_ms
             } else {
-                self.words.get(member).is_some_and(|word| {
-                    now_ms.saturating_sub(word.at_ms) < FRESH_MS && word.away.holds(shard.number())
-                })
+                self.is_away_for(member, shard, now_ms)
             });
         }
         agree * 2 > all
+    }
+
+    /// Whether another node says, freshly, that it does not reach a shard's server.
+    pub(super) fn is_away_for(&self, node: &Owner, shard: ShardId, now_ms: u64) -> bool {
+        let word = self.words.get(node);
+        word.is_some_and(|word| {
+            now_ms.saturating_sub(word.at_ms) < FRESH_MS && word.away.holds(shard.number())
+        })
     }
 }
 
@@ -234,6 +240,17 @@ mod tests {
         accord.says_away(&node(1), Runs::of(0..10), 4_200);
         accord.says_away(&node(1), Runs::default(), 4_300);
         assert!(!goes_on(&accord, 3, 4_400), "its server is back for the other one");
+    }
+
+    #[test]
+    fn who_does_not_reach_a_server_is_known_while_the_word_is_fresh() {
+        let mut accord = heard(1);
+        let is_away = |accord: &Accord, number| accord.is_away_for(&node(1), shard(number), 1_100);
+        assert!(is_away(&accord, 3) && !is_away(&accord, 12), "of one server");
+        assert!(!accord.is_away_for(&node(2), shard(3), 1_100), "who has said nothing");
+        assert!(!accord.is_away_for(&node(1), shard(3), 1_000 + FRESH_MS));
+        accord.says_away(&node(1), Runs::default(), 1_050);
+        assert!(!is_away(&accord, 3));
     }
 
     #[test]

@@ -207,13 +207,24 @@ impl Keeper {
             let is_ours = self.leases.get(at).is_some_and(|lease| lease.state() == State::Owned);
             // What the store cannot take back now it could give to nobody: who is served stays served.
             let is_held_back = self.home.shards.get(at).is_none_or(|shard| shard.is_held_back());
-            if !is_ours || is_held_back || !self.wishes.is_elsewhere(at) || !self.is_drained_now(at, now_ms) {
+            if !is_ours || is_held_back || !self.wishes.is_elsewhere(at) || self.is_kept(at, now_ms) {
+                continue;
+            }
+            if !self.is_drained_now(at, now_ms) {
                 continue;
             }
             self.step(at, Event::Drain);
             under_way +=
                 usize::from(self.leases.get(at).is_some_and(|lease| lease.state() == State::Draining));
         }
+    }
+
+    /// Whether a shard is better kept here for now, because its heir could not take it. A node that was cut off from its
+    /// store counts as alive as soon as what it said before comes through, and tries its store again only later.
+    fn is_kept(&self, at: usize, now_ms: u64) -> bool {
+        // Who leaves cannot keep it.
+        let leaves = self.home.members.drains();
+        !leaves && self.home.shards.get(at).is_some_and(|shard| self.home.is_heir_away(shard.id(), now_ms))
     }
 
     /// Whether it is this shard's turn: if not, it is made ready for it.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Home;
 use super::accord::{Accord, FRESH_MS, Runs};
 use super::lease::State;
+use super::placement::node_of;
 use crate::clock;
 use crate::cluster::{Correspondent, Topic};
 use crate::ids::{Epoch, Owner, ShardId};
@@ -137,6 +138,13 @@ impl Home {
     /// The node that says that it holds a shard: for when the store cannot be asked.
     pub(super) fn holder_by_hearsay(&self, shard: ShardId) -> Option<Owner> {
         self.whispers.with(|accord| accord.holder(shard).cloned())
+    }
+
+    /// Whether the node on which a shard is placed says that it does not reach the shard's server: it could not take it.
+    pub(super) fn is_heir_away(&self, shard: ShardId, now_ms: u64) -> bool {
+        let snapshot = self.members.snapshot();
+        let heir = node_of(shard, snapshot.takers()).and_then(|node| snapshot.named(node));
+        heir.is_some_and(|heir| self.whispers.with(|accord| accord.is_away_for(&heir.owner, shard, now_ms)))
     }
 
     /// Whether a shard that is held here under `epoch`, and whose server this node does not reach, may be served past its

@@ -2,6 +2,8 @@
 //! store, so nothing that was acked is lost, nothing takes effect twice, and who has left stays away. Where it cannot be
 //! asked, each of them is told.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -204,4 +206,29 @@ async fn who_was_sent_away_by_a_home_that_could_not_say_so_stays_away() {
     let refused = again.try_resume_carried(&credentials).await.unwrap_err();
     assert_eq!(refused["code"], "not_resumable", "{refused}");
     assert_eq!(cluster.salvaged("taken").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_was_cut_off_is_given_its_shards_back_when_it_can_take_them() {
+    let cluster = Cluster::with_lease(3_000).await;
+    cluster.bridge.falls_silent(Silence::BothWays);
+    cluster.until_all_is_here().await;
+    // Long enough that its store is tried again only now and then.
+    cluster.there.until_metric("hearth_store_breaker_turns_total", "state=\"half_open\"", 3).await;
+    cluster.there.until_metric("hearth_store_breaker_state", "", 3).await;
+    // What it had said before comes through: it lives, and does not know yet that its store answers.
+    cluster.bridge.falls_silent(Silence::None);
+    let healed = Instant::now();
+    until("something is given back", async || {
+        (served_by(&cluster.here).await.len() < usize::from(SHARDS)).then_some(())
+    })
+    .await;
+    let state = cluster.there.metric("hearth_store_breaker_state", "").await;
+    assert!(state <= 1, "it cannot take any: {state}");
+    until("each has its part", async || {
+        let served = [served_by(&cluster.here).await.len(), served_by(&cluster.there).await.len()];
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0)).then_some(())
+    })
+    .await;
+    println!("each has its part after {:?}", healed.elapsed());
 }
