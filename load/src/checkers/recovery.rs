@@ -52,23 +52,31 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
 #[must_use]
 pub fn typical_p99_us(history: &History, from_us: u64, to_us: u64) -> Option<u64> {
     let mut windows: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    for (_, log) in history.processes() {
-        for (due, took) in waits(log).into_iter().filter(|(due, _)| (from_us..to_us).contains(due)) {
-            windows.entry(due / WINDOW_US).or_default().push(took);
-        }
+    for (due, took) in waits_within(history, from_us, to_us)? {
+        windows.entry(due / WINDOW_US).or_default().push(took);
     }
-    if windows.values().map(Vec::len).sum::<usize>() < ANSWERS_MIN {
-        return None;
-    }
-    let mut p99s: Vec<u64> = windows
-        .into_values()
-        .filter_map(|mut took| {
-            took.sort_unstable();
-            took.get(took.len() * 99 / 100).copied()
-        })
-        .collect();
+    let mut p99s: Vec<u64> = windows.into_values().filter_map(p99_of).collect();
     p99s.sort_unstable();
     p99s.get(p99s.len() / 2).copied()
+}
+
+/// The p99 of all these writes together, in which a moment shows that most windows do not have; in microseconds, and none of too
+/// few.
+#[must_use]
+pub fn p99_us(history: &History, from_us: u64, to_us: u64) -> Option<u64> {
+    p99_of(waits_within(history, from_us, to_us)?.into_iter().map(|(_, took)| took).collect())
+}
+
+fn p99_of(mut took: Vec<u64>) -> Option<u64> {
+    took.sort_unstable();
+    took.get(took.len() * 99 / 100).copied()
+}
+
+/// Of each write that was due in this time: when, and how long it took. None of too few.
+fn waits_within(history: &History, from_us: u64, to_us: u64) -> Option<Vec<(u64, u64)>> {
+    let all = history.processes().flat_map(|(_, log)| waits(log));
+    let chosen: Vec<(u64, u64)> = all.filter(|(due, _)| (from_us..to_us).contains(due)).collect();
+    (chosen.len() >= ANSWERS_MIN).then_some(chosen)
 }
 
 /// Of each write that found its link standing: when it was due, and how long it took.

@@ -385,6 +385,20 @@ fn c12_fails_when_answers_never_come() {
 }
 
 #[test]
+fn one_slow_second_of_four_shows_in_the_p99_of_all() {
+    let p99s = |story: &Story| {
+        let (from, to) = (30 * SECOND, 42 * SECOND);
+        (recovery::typical_p99_us(&story.history, from, to), recovery::p99_us(&story.history, from, to))
+    };
+    let mut story = Story::quiet();
+    assert_eq!(p99s(&story), (Some(2_000), Some(2_000)));
+    for k in 1_000..1_010 {
+        story.writes(0, k, 31 * SECOND + k, SECOND / 2);
+    }
+    assert_eq!(p99s(&story), (Some(2_000), Some(SECOND / 2)));
+}
+
+#[test]
 fn a_checker_that_had_nothing_to_check_makes_a_run_vacuous_unless_it_may_be_silent() {
     let story = Story { incidents: Vec::new(), ..Story::quiet() };
     let story = Story { audit: Audit::default(), ..story };

@@ -7,7 +7,7 @@ use hearth::home::placement::Placement;
 use hearth::ids::{PlayerId, ShardId};
 use hearth::store::layout::Layout;
 use load::bot;
-use load::checkers::recovery::typical_p99_us;
+use load::checkers::recovery::p99_us;
 use load::faults::findings::{Findings, count};
 use rand::Rng as _;
 use tokio::task::{JoinSet, block_in_place};
@@ -25,9 +25,11 @@ const SESSIONS: usize = 20_000;
 const TTL_MS: u64 = 30_000;
 /// They are gone so soon after they were due: I8.
 const GONE_WITHIN_MS: u64 = 35_000;
-/// How long nodes may take to see that all links of a crowd have ended, on a busy machine. Above it they were not due in one
-/// moment, and the run proves nothing.
+/// How long nodes may take to see that all links of a crowd have ended, on a busy machine: some two seconds of a core's
+/// work in a debug build. Above it the sessions are not due in one moment, and all is done again; in the end the run proves
+/// nothing.
 const SEEN_WITHIN_MS: u64 = 5_000;
+const TRIES: u32 = 3;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// So long after the links have ended presence has been told, and others have the machine for themselves again.
 const QUIET_AFTER_US: u64 = 6_000_000;
@@ -48,9 +50,17 @@ pub(crate) const F14: Scenario = Scenario {
         settings: &[
             ("session.ttl_ms", "30000"),
             ("link.heartbeat_ms", "300000"),
-            // Who has waited for a busy machine says all at once.
+            // Who has waited for a busy machine says all at once: no limit is what is played here.
+            ("limits.link_frames_per_s", "1000"),
+            ("limits.link_frames_burst", "1000"),
             ("limits.state_per_s", "1000"),
             ("limits.state_burst", "1000"),
+            ("limits.presence_per_s", "1000"),
+            ("limits.presence_burst", "1000"),
+            ("limits.query_per_s", "1000"),
+            ("limits.query_burst", "1000"),
+            ("limits.watch_per_s", "1000"),
+            ("limits.watch_burst", "1000"),
         ],
         // Nobody loses a link of her own will: under this heartbeat one that is half dead looks alive for ten minutes.
         drop_interval_ms: 3_600_000,
@@ -65,23 +75,16 @@ pub(crate) const F14: Scenario = Scenario {
 
 async fn let_them_run_out(run: &mut Run) {
     let begun = run.timeline.begin(format!("{SESSIONS} players log in and lose their links"));
-    let mut crowds = enter(run).await;
-    run.timeline.mark("all of the crowds are there");
     let (of_bots, all) = (u64::from(run.board.options.players), count(SESSIONS));
     let mut listed = Listed::of(run);
-    while listed.crowds() < all {
-        sleep(LOOK_INTERVAL).await;
+    let (mut cut, mut seen_ms) = come_and_go(run, &mut listed).await;
+    for _ in 1..TRIES {
+        if seen_ms <= SEEN_WITHIN_MS {
+            break;
+        }
+        run.timeline.mark("others have kept the machine busy: once more");
+        (cut, seen_ms) = come_and_go(run, &mut listed).await;
     }
-    run.timeline.mark(CUT);
-    let cut = Instant::now();
-    crowds.iter_mut().for_each(Crowd::kill);
-    run.until("nodes to see that the links have ended", |run| {
-        run.auditor.sum("hearth_links_open", "") <= 2.0 * f64::from(run.board.options.players)
-    })
-    .await;
-    let seen_ms = ms_since(cut);
-    drop(crowds);
-    run.timeline.mark("nodes have seen it");
     let (due, mut fewest) = (cut + Duration::from_millis(TTL_MS), u64::MAX);
     while Instant::now() < due {
         let count = listed.crowds();
@@ -119,6 +122,26 @@ async fn let_them_run_out(run: &mut Run) {
     findings.at_most("sessions that ended early", early, 0, "");
     findings.recovery("all are gone after they were due", vec![gone_ms]);
     findings.at_most("all gone", gone_in_memory_ms.max(gone_ms), GONE_WITHIN_MS, "ms");
+}
+
+/// The crowds log in, in place of whoever had their names, and lose their links: when, and how long it took nodes to see
+/// that of all, in ms.
+async fn come_and_go(run: &Run, listed: &mut Listed) -> (Instant, u64) {
+    let mut crowds = enter(run).await;
+    run.timeline.mark("all of the crowds are there");
+    while listed.crowds() < count(SESSIONS) {
+        sleep(LOOK_INTERVAL).await;
+    }
+    run.timeline.mark(CUT);
+    let cut = Instant::now();
+    crowds.iter_mut().for_each(Crowd::kill);
+    run.until("nodes to see that the links have ended", |run| {
+        run.auditor.sum("hearth_links_open", "") <= 2.0 * f64::from(run.board.options.players)
+    })
+    .await;
+    let seen_ms = ms_since(cut);
+    run.timeline.mark("nodes have seen it");
+    (cut, seen_ms)
 }
 
 /// The crowds, one for each node, of players who are at home there.
@@ -192,7 +215,8 @@ fn ms_since(moment: Instant) -> u64 {
 
 /// The latency of those who play while the others end: no more than a fifth longer than in the worst time as long before.
 fn weigh_expiry(told: &Told<'_>, findings: &mut Findings) {
-    let moment = |what: &str| told.marks.iter().find(|mark| mark.what == what).map(|mark| mark.at_us);
+    // Of the last try.
+    let moment = |what: &str| told.marks.iter().rfind(|mark| mark.what == what).map(|mark| mark.at_us);
     let (Some(cut), Some(due), Some(gone)) = (moment(CUT), moment(DUE), moment(GONE)) else {
         findings.vacuous.push("the sessions were never due".to_owned());
         return;
@@ -202,10 +226,10 @@ fn weigh_expiry(told: &Told<'_>, findings: &mut Findings) {
     let mut before = Vec::new();
     let mut from = cut + QUIET_AFTER_US;
     while from + span <= due {
-        before.extend(typical_p99_us(history, from, from + span));
+        before.extend(p99_us(history, from, from + span));
         from += span;
     }
-    let during = typical_p99_us(history, due, due + span);
+    let during = p99_us(history, due, due + span);
     let (Some(worst), Some(during)) = (before.iter().max(), during) else {
         findings.vacuous.push("nobody wrote before the sessions ended, or while they did".to_owned());
         return;
