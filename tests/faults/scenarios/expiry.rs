@@ -62,8 +62,11 @@ pub(crate) const F14: Scenario = Scenario {
             ("limits.watch_per_s", "1000"),
             ("limits.watch_burst", "1000"),
         ],
-        // Nobody loses a link of her own will: under this heartbeat one that is half dead looks alive for ten minutes.
+        // As seldom as bots can lose a link of their own will: under this heartbeat one that is half dead looks alive for ten
+        // minutes.
         drop_interval_ms: 3_600_000,
+        // Beside builds nodes do not get to renew a short lease in time, and who loses a home is not what is played.
+        ttl_ms_min: 6_000,
         ..Plan::PLAIN
     },
     play: |run| Box::pin(let_them_run_out(run)),
