@@ -166,7 +166,7 @@ async fn an_unreachable_redis_is_told_in_one_line() {
 async fn a_redis_that_forgets_when_it_is_full_is_refused_unless_that_is_wanted() {
     let redis = RedisServer::builder().setting("maxmemory-policy", "allkeys-lru").start();
     let exit = Server::on_url(&redis.url()).fails();
-    expect_one_line(&exit, UNAVAILABLE, &["noeviction", "redis.ignore_shortfalls"]);
+    expect_one_line(&exit, UNAVAILABLE, &["maxmemory-policy is allkeys-lru", "redis.ignore_shortfalls"]);
     let server = Server::on_url(&redis.url()).with("redis.ignore_shortfalls", true).start();
     server.login("ann").await;
 }
@@ -174,7 +174,7 @@ async fn a_redis_that_forgets_when_it_is_full_is_refused_unless_that_is_wanted()
 #[tokio::test]
 async fn a_redis_that_keeps_nothing_on_disk_is_told_in_the_log() {
     let server = Server::on(Stage::Redis).start();
-    assert!(server.log().contains("appendonly"), "{}", server.log());
+    assert!(server.log().contains("appendonly is no and should be yes"), "{}", server.log());
     let server = Server::on_redis(RedisServer::builder().durable().start()).start();
     assert!(!server.log().contains("appendonly"), "{}", server.log());
 }

@@ -20,6 +20,7 @@ mod topology;
 #[cfg(feature = "sabotage")]
 mod unfenced;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -60,6 +61,8 @@ pub struct RedisStore {
     oddities: Oddities,
     /// The slot of each shard's meta key, in a cluster.
     slots: Box<[u16]>,
+    /// Whether there are to be replicas: the shape says so, or there were some.
+    has_had_replicas: AtomicBool,
 }
 
 impl RedisStore {
@@ -80,7 +83,8 @@ impl RedisStore {
             Box::default()
         };
         let (scripts, oddities) = (Scripts::new(), Oddities::default());
-        Ok(Self { layout, scripts, routes, replication, oddities, slots })
+        let has_had_replicas = AtomicBool::new(routes.is_replicated());
+        Ok(Self { layout, scripts, routes, replication, oddities, slots, has_had_replicas })
     }
 
     /// What [`RedisStore::open`] would find without asking anybody.
@@ -454,11 +458,18 @@ impl Store for RedisStore {
         Box::pin(async move {
             let servers = self.routes.servers();
             let is_cluster = self.routes.is_cluster();
-            let asked = servers.iter().map(async |(at, lanes)| {
-                Ok((at.as_str(), Settings::ask(lanes.of(Purpose::Reads)).await?.shortfalls(is_cluster)))
-            });
+            let asked = servers
+                .iter()
+                .map(async |(at, lanes)| Ok((at.as_str(), Settings::ask(lanes.of(Purpose::Reads)).await?)));
             let found: Result<Vec<_>, StoreError> = join_all(asked).await.into_iter().collect();
-            Ok(settings::together(found?))
+            let found = found?;
+            if found.iter().any(|(_, settings)| settings.replicas() > 0) {
+                self.has_had_replicas.store(true, Ordering::Relaxed);
+            }
+            let expects = self.has_had_replicas.load(Ordering::Relaxed);
+            let replicas = if expects { self.replication.replicas } else { 0 };
+            let short = found.iter().map(|(at, settings)| (*at, settings.shortfalls(is_cluster, replicas)));
+            Ok(settings::together(short.collect()))
         })
     }
 

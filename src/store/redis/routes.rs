@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Where requests go.
 pub(super) struct Routes {
     shape: Routed,
+    /// Whether the shape is one that lives by its replicas.
+    is_replicated: bool,
     /// Ends the task that follows the servers, if there is one.
     _watch: DropGuard,
     stop: CancellationToken,
@@ -48,6 +50,7 @@ impl Routes {
             probe_within: options.probe_within,
         };
         let stop = CancellationToken::new();
+        let is_replicated = !matches!(target.shape, Shape::Standalone(_));
         let opened = match target.shape {
             Shape::Standalone(client) => one(&target.shown, Endpoint::Fixed(client), deadlines).await,
             Shape::Sentinel { sentinels, master, to_sentinels, to_servers } => {
@@ -80,7 +83,7 @@ impl Routes {
         };
         let shape = opened.map_err(|source| OpenError::NoServer { address: target.shown, source })?;
         Tasks::under(&options.vitals).spawn_sound("store.breakers", tick(shape.clone(), stop.clone()));
-        Ok(Self { shape, _watch: stop.clone().drop_guard(), stop })
+        Ok(Self { shape, is_replicated, _watch: stop.clone().drop_guard(), stop })
     }
 
     /// Sends a command on this key that may be sent twice, and waits for its answer.
@@ -146,6 +149,11 @@ impl Routes {
     /// Whether the servers are nodes of a cluster.
     pub(super) const fn is_cluster(&self) -> bool {
         matches!(self.shape, Routed::Cluster(_))
+    }
+
+    /// Whether each server is to have replicas: one that sentinels watch, or a node of a cluster, is nothing without.
+    pub(super) const fn is_replicated(&self) -> bool {
+        self.is_replicated
     }
 
     /// Lets go of all connections; later calls are refused.

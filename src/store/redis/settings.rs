@@ -60,21 +60,26 @@ impl Settings {
         self.info.get(name).map(String::as_str)
     }
 
-    /// Where the settings of a server, or of a node of a cluster, fall short.
-    pub(super) fn shortfalls(&self, is_cluster: bool) -> Vec<Shortfall> {
-        let found =
-            [self.version(), self.role(), self.shape(is_cluster), self.eviction(), self.persistence()];
+    /// Where the settings of a server, or of a node of a cluster, fall short. `replicas`: how many there should be.
+    pub(super) fn shortfalls(&self, is_cluster: bool, replicas: u32) -> Vec<Shortfall> {
+        let found = [
+            self.version(),
+            self.role(),
+            self.shape(is_cluster),
+            self.eviction(),
+            self.persistence(),
+            self.replication(replicas),
+        ];
         found.into_iter().flatten().collect()
     }
 
     /// A node of a cluster, spoken to as if it were alone, would send most requests away.
     fn shape(&self, is_cluster: bool) -> Option<Shortfall> {
-        (!is_cluster && self.says("cluster_enabled") == Some("1")).then(|| Shortfall {
-            setting: "cluster-enabled".into(),
-            message:
-                "is yes: the server is a node of a Redis Cluster, use redis+cluster:// in the store's URL"
-                    .into(),
-            fatal: true,
+        (!is_cluster && self.says("cluster_enabled") == Some("1")).then(|| {
+            fatal(
+                "cluster-enabled",
+                "is yes: the server is a node of a Redis Cluster, use redis+cluster:// in the store's URL",
+            )
         })
     }
 
@@ -84,47 +89,46 @@ impl Settings {
         if major.is_some_and(|major| major >= VERSION_MAJOR_MIN) {
             return None;
         }
-        Some(Shortfall {
-            setting: "redis_version".into(),
-            message: format!(
-                "is {version} and must be {VERSION_MAJOR_MIN} or later: an older server would write half a batch when it is full"
-            ),
-            fatal: true,
-        })
+        let said = format!(
+            "is {version} and must be {VERSION_MAJOR_MIN} or later: an older server would write half a batch when it is full"
+        );
+        Some(fatal("redis_version", &said))
     }
 
     fn role(&self) -> Option<Shortfall> {
         let role = self.says("role").filter(|role| *role != "master")?;
-        Some(Shortfall {
-            setting: "role".into(),
-            message: format!("is {role} and must be master: a replica refuses every write"),
-            fatal: true,
-        })
+        Some(fatal("role", &format!("is {role} and must be master: a replica refuses every write")))
     }
 
     fn eviction(&self) -> Option<Shortfall> {
         let policy = self.says("maxmemory_policy").unwrap_or("unknown");
-        (policy != "noeviction").then(|| Shortfall {
-            setting: "maxmemory-policy".into(),
-            message: format!(
-                "is {policy} and must be noeviction: a full server would drop sessions and leases instead of refusing new ones"
-            ),
-            fatal: true,
+        let said = format!(
+            "is {policy} and must be noeviction: a full server would drop sessions and leases instead of refusing new ones"
+        );
+        (policy != "noeviction").then(|| fatal("maxmemory-policy", &said))
+    }
+
+    /// A replica that follows from afar and has not caught up counts for nothing: no write can wait for it.
+    fn replication(&self, needed: u32) -> Option<Shortfall> {
+        let follow = self.replicas();
+        (follow < usize::try_from(needed).unwrap_or(usize::MAX)).then(|| {
+            let said = format!(
+                "is {needed}, and {follow} replicas follow: `replicated` is refused, and a server that dies takes with it \
+                 what no node has in memory"
+            );
+            shortfall("redis.replicated_to", &said)
         })
     }
 
     fn persistence(&self) -> Option<Shortfall> {
         if self.says("aof_enabled") != Some("1") {
-            return Some(Shortfall {
-                setting: "appendonly".into(),
-                message:
-                    "is no and should be yes: `durable` lasts only while the server or the session's home \
-                          lives, and whatever has no home in memory is lost with the server"
-                        .into(),
-                fatal: false,
-            });
+            return Some(shortfall(
+                "appendonly",
+                "is no and should be yes: `durable` lasts only while the server or the session's home lives, and \
+                 whatever has no home in memory is lost with the server",
+            ));
         }
-        let message = match self.appendfsync.as_deref() {
+        let said = match self.appendfsync.as_deref() {
             Some("always") => return None,
             Some("everysec") => {
                 "is everysec: if the server's machine dies, up to 1 s of `durable` writes may be lost \
@@ -138,8 +142,18 @@ impl Settings {
                 "cannot be read (CONFIG is forbidden): if it is not always, `durable` writes may be lost when the server's machine dies"
             }
         };
-        Some(Shortfall { setting: "appendfsync".into(), message: message.into(), fatal: false })
+        Some(shortfall("appendfsync", said))
     }
+}
+
+/// What is `said` of a setting, as a sentence of its own.
+fn shortfall(setting: &str, said: &str) -> Shortfall {
+    Shortfall { setting: setting.to_owned(), message: format!("{setting} {said}"), fatal: false }
+}
+
+/// The same of what no node must start with.
+fn fatal(setting: &str, said: &str) -> Shortfall {
+    Shortfall { fatal: true, ..shortfall(setting, said) }
 }
 
 /// What several servers fall short of, each thing once.
@@ -172,7 +186,11 @@ mod tests {
 
     fn found(info: &str, appendfsync: Option<&str>) -> Vec<(String, bool)> {
         let settings = Settings::read(info, appendfsync.map(str::to_owned));
-        settings.shortfalls(false).into_iter().map(|shortfall| (shortfall.setting, shortfall.fatal)).collect()
+        settings
+            .shortfalls(false, 0)
+            .into_iter()
+            .map(|shortfall| (shortfall.setting, shortfall.fatal))
+            .collect()
     }
 
     #[test]
@@ -191,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn replicas_that_are_expected_and_do_not_follow_are_told() {
+        let one = format!("{GOOD}slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n");
+        for (info, needed, is_told) in [(GOOD, 0, false), (GOOD, 1, true), (&one, 1, false), (&one, 2, true)]
+        {
+            let found = Settings::read(info, Some("always".to_owned())).shortfalls(false, needed);
+            let told = found.iter().any(|one| one.setting == "redis.replicated_to" && !one.fatal);
+            assert_eq!((told, found.len()), (is_told, usize::from(is_told)), "{needed}: {found:?}");
+        }
+    }
+
+    #[test]
     fn each_setting_is_judged() {
         let table = [
             ("7.0.15", "6.2.14", "always", "redis_version", true),
@@ -206,6 +235,8 @@ mod tests {
         for (good, bad, appendfsync, setting, fatal) in table {
             let info = if good.is_empty() { GOOD.to_owned() } else { GOOD.replace(good, bad) };
             assert_eq!(found(&info, Some(appendfsync)), [(setting.to_owned(), fatal)], "{bad} {appendfsync}");
+            let said = &Settings::read(&info, Some(appendfsync.to_owned())).shortfalls(false, 0)[0].message;
+            assert!(said.starts_with(&format!("{setting} is ")), "a sentence has its subject: {said}");
         }
         assert_eq!(found(GOOD, None), [("appendfsync".to_owned(), false)]);
         assert_eq!(found("", None).len(), 3, "a server that tells nothing is not trusted");

@@ -114,3 +114,23 @@ async fn a_store_without_replicas_says_so() {
         assert!(!fixture.store.replicated(upto(&writer)).await.unwrap());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_are_gone_are_told_where_there_were_some_or_are_to_be() {
+    let told = async |store: &Arc<dyn Store>| {
+        let shortfalls = store.shortfalls().await.unwrap();
+        shortfalls.into_iter().any(|one| one.setting == "redis.replicated_to")
+    };
+    let alone = Fixture::redis().await;
+    assert!(!told(&alone.store).await, "nobody said that there should be any");
+    let set = pair();
+    let store = store_on(&set.servers()[0]).await;
+    until("the replica is seen", || async { store.has_replicas(shard(7)).await.unwrap().then_some(()) })
+        .await;
+    assert!(!told(&store).await);
+    set.servers()[1].kill().unwrap();
+    until("its end is told", || async { told(&store).await.then_some(()) }).await;
+    // Whoever has never seen one: a pair is what sentinels are for.
+    let set = start_sentinels(SentinelPlan { common: common(), replicas: 0, ..SentinelPlan::default() });
+    assert!(told(&open(&set.url(), in_cluster("c")).await.unwrap()).await);
+}
