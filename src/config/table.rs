@@ -392,7 +392,9 @@ section! {
         hold: Duration = "hold_ms" => 2_000, 0..=30_000;
         /// Player records in memory. Above it new logins are refused as temporary.
         hot_records_max: usize = "hot_records_max" => 200_000, 1..=10_000_000;
-        /// Players banned at a time. Above it a new ban is refused as temporary; those that ended do not count.
+        /// Players banned at a time. Above it a new ban is refused as temporary; those that ended do not count. Of as
+        /// many players a node knows the revoked tokens in memory, too, and writes them again into a store that has
+        /// lost them; beyond it the store alone knows those of the oldest tokens.
         bans_max: usize = "bans_max" => 100_000, 1..=10_000_000;
         /// How long a player is remembered after the last session: last seen, version, revoked
         /// tokens. A ban is remembered for as long as it lasts.

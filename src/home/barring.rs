@@ -1,9 +1,9 @@
 //! Keeping players out: kick, revocation, ban. Works for players whom nobody has seen yet, too: then their record is
 //! made. What it comes to is durable when the caller has waited for it, and survives in the remainder.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bans::HeldBan;
 use super::opening::Admission;
 use super::record::{Context, Ended, Record, Refusal};
 use super::records::Cell;
@@ -49,8 +49,11 @@ impl Home {
         };
         let kicked = self
             .change_hot_or_cold(player, revokes, |cell, now| {
-                let applied =
-                    self.apply(cell, now, |record, ctx| Ok(record.kick(ctx, &reason, revoke_before)))?;
+                let applied = self.apply(cell, now, |record, ctx| {
+                    let ended = record.kick(ctx, &reason, revoke_before);
+                    self.hold_bars(cell.shard(), cell.player(), record, now);
+                    Ok(ended)
+                })?;
                 Ok((self.ended_of(cell, applied.value), applied.stamp))
             })
             .await;
@@ -87,7 +90,7 @@ impl Home {
                 |cell, now| {
                     let applied = self.apply(cell, now, |record, ctx| {
                         let ended = record.ban(ctx, until, reason);
-                        self.hold_ban(cell.shard(), cell.player(), record, now);
+                        self.hold_bars(cell.shard(), cell.player(), record, now);
                         Ok(ended)
                     })?;
                     Ok((self.ended_of(cell, applied.value), applied.stamp))
@@ -118,22 +121,35 @@ impl Home {
         Ok(Barred { cell, stamp, sessions: 0 })
     }
 
-    /// After the store lost writes: what it says of banned players who are not in memory is written anew where it
-    /// lacks the ban. Returns those for whom that is to be tried again.
-    pub(super) async fn put_back_bans(
+    /// Who is kept out of a shard, as this node has it in memory, and where their records stood.
+    pub(super) fn barred_of(&self, shard: &Shard) -> HashMap<PlayerId, Version> {
+        let mut barred: HashMap<_, _> = self.revocations.of_shard(shard.id()).into_iter().collect();
+        for (player, ban) in self.bans.of_shard(shard.id(), clock::now().unix_ms) {
+            let version = barred.entry(player).or_default();
+            *version = ban.version.max(*version);
+        }
+        barred
+    }
+
+    /// After the store lost writes: what it says of banned players, and of those whose tokens were revoked, who are not
+    /// in memory is written anew. Returns those for whom that is to be tried again.
+    pub(super) async fn put_back_bars(
         &self,
         shard: &Shard,
-        bans: Vec<(PlayerId, HeldBan)>,
-    ) -> Vec<(PlayerId, HeldBan)> {
-        let mut owed = Vec::new();
-        for bans in bans.chunks(COMMIT_RECORDS_MAX) {
+        barred: HashMap<PlayerId, Version>,
+    ) -> HashMap<PlayerId, Version> {
+        let mut owed = HashMap::new();
+        let barred: Vec<_> = barred.into_iter().collect();
+        for barred in barred.chunks(COMMIT_RECORDS_MAX) {
             let mut last = None;
-            for (player, held) in bans {
-                match self.put_back_ban(shard, player, held.version).await {
+            for (player, version) in barred {
+                match self.put_back_bar(shard, player, *version).await {
                     Ok(cell) => last = cell.or(last),
                     // It will not read better another time, and opening it said so.
                     Err(HomeError::Corrupt) => {}
-                    Err(_) => owed.push((player.clone(), held.clone())),
+                    Err(_) => {
+                        owed.insert(player.clone(), *version);
+                    }
                 }
             }
             // Not faster than the store takes them. What it does not take stays in memory and is tried again there.
@@ -142,14 +158,14 @@ impl Home {
             }
         }
         if !owed.is_empty() {
-            let (shard, bans) = (shard.id().number(), owed.len());
+            let (shard, players) = (shard.id().number(), owed.len());
             // Why, `tidings` tells once for all shards: leases or commits fail.
-            tracing::debug!(operation = "repair", shard, bans, "not put back yet: tried again");
+            tracing::debug!(operation = "repair", shard, players, "not put back yet: tried again");
         }
         owed
     }
 
-    async fn put_back_ban(
+    async fn put_back_bar(
         &self,
         shard: &Shard,
         player: &PlayerId,
@@ -190,10 +206,13 @@ impl Home {
         Err(self.not_home())
     }
 
-    /// Keeps a record's ban in memory beside it.
-    pub(super) fn hold_ban(&self, shard: &Shard, player: &PlayerId, record: &Record, now: Now) {
+    /// Keeps in memory, beside a record, what it says of who is kept out.
+    pub(super) fn hold_bars(&self, shard: &Shard, player: &PlayerId, record: &Record, now: Now) {
         if let Some(ban) = record.ban_now(now.unix_ms) {
             self.bans.put(player, shard.id(), ban, record.version);
+        }
+        if record.revoked_before() > 0 {
+            self.revocations.put(player, shard.id(), record.revoked_before(), record.version);
         }
     }
 

@@ -244,6 +244,7 @@ impl Home {
         }
         if still_ended {
             sent.cell.shard().raise_version_max(sent.version);
+            self.revocations.left_at(sent.cell.player(), sent.version);
             let version = sent.version;
             self.records.remove_if(sent.cell.player(), |slot| {
                 slot.record.sessions.is_empty() && slot.record.version == version && slot.waiters.is_empty()
@@ -272,7 +273,7 @@ impl Home {
             }
             let rooms = slot.record.rooms_version;
             let ended = slot.record.merge(before, self.context(now));
-            self.hold_ban(cell.shard(), cell.player(), &slot.record, now);
+            self.hold_bars(cell.shard(), cell.player(), &slot.record, now);
             // Sessions of the stored record that stay can be taken up again here.
             slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
             cell.tell_rooms_moved(slot, rooms, &self.events);

@@ -1,4 +1,4 @@
-//! From the store to memory: a shard's live records and bans, read under a new epoch before anybody is served; with them
+//! From the store to memory: a shard's live records, bans and revocations, read under a new epoch before anybody is served; with them
 //! goes what the home before gave: records that the store may not have, and what sessions are to be told. Called by
 //! `keeper`. A shard that was lost meanwhile is left alone, and what was given and not used is laid out for the next try.
 
@@ -40,7 +40,7 @@ impl Home {
         let arrived = self.arrivals.take(shard.id(), grant.epoch);
         let mut load = Load { shard, grant, arrived, salvaged: Vec::new() };
         let is_complete =
-            self.load_live(&mut load).await && self.load_rest(&mut load).await && self.load_bans(&load).await;
+            self.load_live(&mut load).await && self.load_rest(&mut load).await && self.load_bars(&load).await;
         if is_complete {
             // Not before: a ban that was lifted there is not to be found here after its record has left with its commit.
             self.commit_salvaged(&load);
@@ -136,8 +136,8 @@ impl Home {
         true
     }
 
-    /// Reads the shard's bans into memory; says whether all are there.
-    async fn load_bans(&self, load: &Load<'_>) -> bool {
+    /// Reads into memory who is kept out of the shard; says whether all are there.
+    async fn load_bars(&self, load: &Load<'_>) -> bool {
         let (shard, mut cursor) = (load.shard, None);
         loop {
             let page = match self.store.load_banned(shard.id(), cursor, LOAD_PAGE).await {
@@ -156,15 +156,15 @@ impl Home {
                 // A record in memory knows at least as much as the stored one.
                 let hot = self.records.player(&player);
                 if hot
-                    .and_then(|cell| cell.read(|record| self.hold_ban(shard, &player, record, now)))
+                    .and_then(|cell| cell.read(|record| self.hold_bars(shard, &player, record, now)))
                     .is_some()
                 {
                     continue;
                 }
                 match Record::decode(&stored) {
-                    Ok(record) => self.hold_ban(shard, &player, &record, now),
+                    Ok(record) => self.hold_bars(shard, &player, &record, now),
                     Err(error) => {
-                        tracing::error!(operation = "load", %player, status = %error, "a ban cannot be read");
+                        tracing::error!(operation = "load", %player, status = %error, "a ban or a revocation cannot be read");
                     }
                 }
             }
@@ -214,7 +214,7 @@ impl Home {
                 let cell = self.hold(load, player, *record, base, now);
                 // Whatever the store has of her lists, it is written anew.
                 cell.with_slot(|slot| slot.base_lists = Version::ZERO);
-                cell.read(|record| self.hold_ban(load.shard, cell.player(), record, now));
+                cell.read(|record| self.hold_bars(load.shard, cell.player(), record, now));
                 self.ended(&cell, ended);
                 load.salvaged.push(cell);
                 "taken"

@@ -59,6 +59,7 @@ impl Home {
         shard.forget_dirty();
         shard.forget_blind();
         self.bans.forget_shard(shard.id());
+        self.revocations.forget_shard(shard.id());
         for cell in cells {
             self.records.remove_if(cell.player(), |slot| {
                 for (_, waiter) in slot.waiters.drain(..) {

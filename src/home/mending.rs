@@ -1,4 +1,4 @@
-//! What a store that lost writes is told again: every hot record under a new epoch, bans, and the end of those whom only
+//! What a store that lost writes is told again: every hot record under a new epoch, who is kept out, and the end of those whom only
 //! the store still takes for alive. Called by `keeper`.
 
 use std::sync::Arc;
@@ -35,11 +35,11 @@ impl Home {
     /// What a store that lost writes says of those who are not in memory is put right: tried until the store has taken
     /// it all, for it has just been in trouble, or until the shard is taken anew.
     pub(super) async fn mend_store(&self, shard: &Arc<Shard>, epoch: Epoch) {
-        let (mut ghosts_ended, mut bans) = (false, self.bans.of_shard(shard.id(), clock::now().unix_ms));
+        let (mut ghosts_ended, mut barred) = (false, self.barred_of(shard));
         while shard.is_under(epoch) {
             ghosts_ended = ghosts_ended || self.end_ghosts(shard, epoch).await;
-            bans = self.put_back_bans(shard, bans).await;
-            if ghosts_ended && bans.is_empty() {
+            barred = self.put_back_bars(shard, barred).await;
+            if ghosts_ended && barred.is_empty() {
                 return;
             }
             tokio::time::sleep(MEND_AGAIN).await;
@@ -83,9 +83,11 @@ impl Home {
         let _turn = shard.commit_turn.lock().await;
         let Some(fence) = shard.next_batch() else { return false };
         let now = clock::now();
-        // Who is banned ends with her ban put back: a remainder made of what is stored would lack it.
+        // Who is kept out ends with that put back: a remainder made of what is stored would lack it.
         let is_ghost = |player: &PlayerId| {
-            self.records.player(player).is_none() && self.bans.of_player(player, now.unix_ms).is_none()
+            self.records.player(player).is_none()
+                && self.bans.of_player(player, now.unix_ms).is_none()
+                && self.revocations.of_player(player) == 0
         };
         let records: Vec<_> = page
             .records

@@ -36,6 +36,7 @@ mod pulling;
 mod reading;
 mod replicas;
 mod salvage;
+mod revocations;
 mod tidings;
 mod whereabouts;
 mod whispers;
@@ -103,7 +104,7 @@ pub struct HomeSettings {
     pub pending: Duration,
     /// Player records in memory.
     pub hot_records_max: usize,
-    /// Banned players.
+    /// Banned players; and players whose revoked tokens are known in memory, too.
     pub bans_max: usize,
     /// How long a player is remembered after the last session.
     pub remember: Duration,
@@ -168,6 +169,7 @@ pub struct Home {
     records: Records,
     bans: bans::Bans,
     entering: Arc<entering::Threshold>,
+    revocations: revocations::Revocations,
     sightings: whereabouts::Sightings,
     whispers: whispers::Whispers,
     /// Messages that were seen and are to be forgotten.
@@ -219,6 +221,7 @@ impl Home {
             bans: bans::Bans::new(settings.bans_max),
             entering: Arc::default(),
             sightings: whereabouts::Sightings::of(cluster.shards),
+            revocations: revocations::Revocations::new(settings.bans_max),
             whispers: whispers::Whispers::of(usize::from(cluster.shards)),
             seen: Coalescing::default(),
             in_flight: flush::InFlight::default(),

@@ -332,11 +332,12 @@ impl Home {
         };
         let mut record = record;
         let now = clock::now();
-        // A store that lost the ban does not lift it.
+        // A store that lost a ban does not lift it, and one that lost a revocation lets no old token in.
         if let Some(ban) = self.bans.of_player(player, now.unix_ms) {
             record.keep_ban(self.context(now), ban);
         }
         admit(&record, self.context(now))?;
+        record.keep_revocation(self.revocations.of_player(player));
         // The lease may have moved while the store was read, and its records may be on their way into memory.
         let still_ours = || {
             let ours = shard.fence().is_some_and(|present| present.epoch == fence.epoch);

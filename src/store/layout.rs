@@ -106,7 +106,8 @@ impl ShardKeys {
         self.named("ev")
     }
 
-    /// `…:bans`, a zset: banned players by the end of their ban (Unix ms; [`super::BAN_END_MAX`] for never).
+    /// `…:bans`, a zset: who is kept out, by the end of the ban (Unix ms; [`super::BAN_END_MAX`] for never), or by when a
+    /// revocation need not be known from the start any more.
     #[must_use]
     pub fn bans(&self) -> String {
         self.named("bans")

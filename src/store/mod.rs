@@ -189,15 +189,15 @@ pub enum Keep {
     Erase,
 }
 
-/// Whether a record moves its player's place in the shard's list of banned players.
+/// Whether a record moves its player's place in the shard's list of who is kept out: banned, or lately revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BanMark {
     /// It does not: costs the store nothing.
     #[default]
     Unmoved,
-    /// The player is banned until then (Unix ms, at most [`BAN_END_MAX`]).
+    /// The player is to be listed until then (Unix ms, at most [`BAN_END_MAX`]).
     Until(u64),
-    /// The player is not banned.
+    /// The player is not to be listed.
     Lifted,
 }
 
@@ -473,7 +473,7 @@ pub struct Agreed {
 pub struct Shortfall {
     /// The setting, as the store names it.
     pub setting: String,
-    /// What it is, what it should be, and what follows.
+    /// A sentence of its own: the setting, what it is, what it should be, and what follows.
     pub message: String,
     /// Whether the node must not start with it (unless overridden).
     pub fatal: bool,
@@ -555,7 +555,7 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the live players of a shard in pages of at most `limit`, by expiry.
     fn load_live(&self, shard: ShardId, after: Option<LiveCursor>, limit: usize)
     -> StoreFuture<'_, LivePage>;
-    /// Reads the banned players of a shard in pages of at most `limit`: their records, in some order that stays.
+    /// Reads the players who are kept out of a shard in pages of at most `limit`: their records, in some order that stays.
     /// Players whose ban has ended may be among them.
     fn load_banned(
         &self,

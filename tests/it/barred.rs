@@ -248,13 +248,41 @@ on_every_redis! {
         is_banned(&server, "cheating").await;
     }
 
-    /// Only Redis can be away. Her remainder is of the epoch under which she comes back, and must not be written over.
-    async fn a_revocation_that_nobody_can_know_while_the_store_is_away_counts_again_afterwards(stage) {
-        let mut server = with_jwt(stage).with_lease(2_400).start();
+    /// Nor does it let an old token in: that is known to the home that was told, and to one that took her shard since.
+    async fn a_revocation_survives_a_store_that_forgot_everything(stage) {
+        let mut server = with_jwt(stage).with_lease(2_000).start();
         let shop = Service::of(&server, KEY);
         let old = token(Some(now_ms() - 60_000));
         let kick = json!({"reason": "", "revoke_before": now_ms() - 30_000});
         assert_eq!(shop.post("/v1/players/ann/kick", kick).await, (200, json!({"sessions": 0})));
+        for _ in 0..2 {
+            server.redis().query::<()>(&["FLUSHALL"]);
+            is_kept_out(&server, &old, "token_expired", 4251).await;
+            until("the revocation is in the store again", || {
+                let keys: Vec<String> = server.redis().query(&["KEYS", "*:p:ann"]);
+                async move { (!keys.is_empty()).then_some(()) }
+            })
+            .await;
+            is_kept_out(&server, &old, "token_expired", 4251).await;
+            server.kill9();
+            server.restart();
+            is_kept_out(&server, &old, "token_expired", 4251).await;
+        }
+        logs_in_with(&server, &token(Some(now_ms()))).await;
+    }
+
+    /// Only Redis can be away. Her remainder is of the epoch under which she comes back, and must not be written over.
+    async fn a_revocation_that_nobody_can_know_while_the_store_is_away_counts_again_afterwards(stage) {
+        let mut server = with_jwt(stage).with_lease(2_400).with("home.bans_max", 1).start();
+        let shop = Service::of(&server, KEY);
+        let old = token(Some(now_ms() - 60_000));
+        let kick = |before_ms| json!({"reason": "", "revoke_before": now_ms() - before_ms});
+        assert_eq!(shop.post("/v1/players/ann/kick", kick(30_000)).await, (200, json!({"sessions": 0})));
+        // Later ones push it out of memory, wherever her home is.
+        for number in 0..16 {
+            let path = format!("/v1/players/player-{number}/kick");
+            assert_eq!(shop.post(&path, kick(10_000)).await.0, 200);
+        }
         server.redis().pause();
         server.until_local().await;
         let mut ann = logs_in_with(&server, &old).await;
@@ -267,6 +295,17 @@ on_every_redis! {
         is_kept_out(&server, &old, "token_expired", 4251).await;
         let (_, seen) = shop.get("/v1/players/ann").await;
         assert!(seen["revoked_before"].as_u64().unwrap() > 0, "{seen}");
+    }
+
+    async fn a_revocation_that_is_in_memory_counts_while_the_store_is_away(stage) {
+        let mut server = with_jwt(stage).with_lease(2_400).start();
+        let (shop, old) = (Service::of(&server, KEY), token(Some(now_ms() - 60_000)));
+        let kick = json!({"reason": "", "revoke_before": now_ms() - 30_000});
+        assert_eq!(shop.post("/v1/players/ann/kick", kick).await.0, 200);
+        server.redis().pause();
+        server.until_local().await;
+        is_kept_out(&server, &old, "token_expired", 4251).await;
+        server.redis().go_on();
     }
 
     /// Only Redis can be slow: a login waits for its commit while the player is kicked.

@@ -12,6 +12,10 @@ use crate::store::{BAN_END_MAX, BanMark};
 
 /// How long the store keeps a ban that does not end.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// How long the store lists who was kept out by a revocation: a home that takes the shard has it in memory from the
+/// start, for a store that loses its data later. Longer than most tokens last, and short enough that a shard's list is
+/// read in a moment.
+const LISTED_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// What keeps a player out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,7 +24,7 @@ pub struct Bars {
     pub ban: Option<Ban>,
     /// No token that was issued before, Unix ms; 0 refuses none.
     pub revoked_before: u64,
-    /// The store's list of banned players does not say so yet (not stored).
+    /// The store's list of who is kept out does not say so yet (not stored).
     pub unlisted: bool,
     /// Nothing of the player is to be remembered, unless she comes back (not stored).
     pub erased: bool,
@@ -77,7 +81,7 @@ impl Record {
     pub fn kick(&mut self, ctx: Context<'_>, reason: &EndReason, revoke_before: Option<u64>) -> Vec<Ended> {
         if let Some(revoke_before) = revoke_before.filter(|before| *before > self.revoked_before()) {
             let bars = self.bars_mut();
-            (bars.revoked_before, bars.erased) = (revoke_before, false);
+            (bars.revoked_before, bars.unlisted, bars.erased) = (revoke_before, true, false);
             self.version = self.version.next();
         }
         let ended = self.remove_all(self.session_ids(), reason);
@@ -130,18 +134,26 @@ impl Record {
         }
     }
 
-    /// What the store's list of banned players must be told with this record. With `anew`, also what it was told.
-    #[must_use]
-    pub fn ban_mark(&self, now_unix_ms: u64, anew: bool) -> BanMark {
-        match (&self.bars, self.ban_now(now_unix_ms)) {
-            (Some(bars), _) if !bars.unlisted && !anew => BanMark::Unmoved,
-            (None, _) => BanMark::Unmoved,
-            (Some(_), Some(ban)) => BanMark::Until(ban.until.unwrap_or(BAN_END_MAX).min(BAN_END_MAX)),
-            (Some(_), None) => BanMark::Lifted,
+    /// Refuses tokens that were issued before a revocation that the store has lost; 0: there is none.
+    pub fn keep_revocation(&mut self, before: u64) {
+        if before > self.revoked_before() {
+            let bars = self.bars_mut();
+            (bars.revoked_before, bars.unlisted) = (before, true);
         }
     }
 
-    /// The store's list of banned players has been told.
+    /// What the store's list of who is kept out must be told with this record. With `anew`, also what it was told.
+    #[must_use]
+    pub fn ban_mark(&self, now_unix_ms: u64, anew: bool) -> BanMark {
+        let Some(bars) = self.bars.as_ref().filter(|bars| bars.unlisted || anew) else {
+            return BanMark::Unmoved;
+        };
+        let banned = self.ban_now(now_unix_ms).map(|ban| ban.until.unwrap_or(BAN_END_MAX));
+        let revoked = (bars.revoked_before > 0).then(|| now_unix_ms.saturating_add(LISTED_MS));
+        banned.max(revoked).map_or(BanMark::Lifted, |ends| BanMark::Until(ends.min(BAN_END_MAX)))
+    }
+
+    /// The store's list of who is kept out has been told.
     pub fn ban_listed(&mut self) {
         if let Some(bars) = self.bars.as_mut() {
             bars.unlisted = false;
@@ -149,7 +161,7 @@ impl Record {
         }
     }
 
-    /// What of the bars its strings do not say: that the store's list of banned players is behind, and that nothing is to
+    /// What of the bars its strings do not say: that the store's list of who is kept out is behind, and that nothing is to
     /// be remembered.
     #[must_use]
     pub fn unsaid(&self) -> (bool, bool) {
@@ -172,10 +184,10 @@ impl Record {
         self.view = PresenceView { ver: self.view.ver, ..PresenceView::default() };
         let keeps_ban = keeps_ban && self.ban_now(ctx.now.unix_ms).is_some();
         let bars = self.bars_mut();
+        let unlisted = bars.unlisted || bars.revoked_before > 0 || (bars.ban.is_some() && !keeps_ban);
         if keeps_ban {
-            bars.revoked_before = 0;
+            (bars.revoked_before, bars.unlisted) = (0, unlisted);
         } else {
-            let unlisted = bars.unlisted || bars.ban.is_some();
             *bars = Bars { unlisted, erased: true, ..Bars::default() };
         }
         self.version = self.version.next();

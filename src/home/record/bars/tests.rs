@@ -129,13 +129,11 @@ fn bars_survive_the_store_and_cost_nothing_where_there_are_none() {
     let session = login(&mut record, &rules, at(1_000), 0).unwrap();
     let ctx = Context { now: at(2_000), rules: &rules };
     record.ban(ctx, Some(9_000), "cheating");
+    assert_eq!(record.ban_mark(2_000, false), BanMark::Until(9_000));
     record.kick(ctx, &EndReason::Logout, Some(1_500));
-    let read = stored_and_read(&record);
-    assert_eq!(
-        (record.ban_mark(2_000, false), read.ban_mark(2_000, false)),
-        (BanMark::Until(9_000), BanMark::Unmoved)
-    );
-    assert_eq!(read.ban_mark(2_000, true), BanMark::Until(9_000));
+    let (read, listed) = (stored_and_read(&record), BanMark::Until(2_000 + LISTED_MS));
+    assert_eq!((record.ban_mark(2_000, false), read.ban_mark(2_000, false)), (listed, BanMark::Unmoved));
+    assert_eq!(read.ban_mark(2_000, true), listed);
     record.ban_listed();
     assert_eq!(read.bars, record.bars);
     assert_eq!(&*read.ban_now(2_000).unwrap().cut, [session]);
@@ -204,8 +202,23 @@ fn an_erasure_may_keep_the_ban_or_lift_it() {
         record.erase(ctx, &EndReason::Logout, keeps);
         assert_eq!((record.ban_now(2_000).is_some(), record.is_erased()), (keeps, !keeps));
         assert_eq!(record.revoked_before(), 0);
-        if !keeps {
-            assert_eq!(record.ban_mark(2_000, false), BanMark::Lifted);
-        }
+        let listed = if keeps { BanMark::Until(BAN_END_MAX) } else { BanMark::Lifted };
+        assert_eq!(record.ban_mark(2_000, false), listed);
     }
+}
+
+#[test]
+fn a_revocation_is_listed_until_the_player_is_erased_or_it_is_told() {
+    let (rules, mut record) = (rules(), record());
+    let ctx = Context { now: at(2_000), rules: &rules };
+    let listed = BanMark::Until(2_000 + LISTED_MS);
+    record.keep_revocation(0);
+    assert_eq!(record.ban_mark(2_000, true), BanMark::Unmoved);
+    record.keep_revocation(1_500);
+    assert_eq!((record.revoked_before(), record.ban_mark(2_000, false)), (1_500, listed));
+    record.ban_listed();
+    record.keep_revocation(1_000);
+    assert_eq!((record.revoked_before(), record.ban_mark(2_000, false)), (1_500, BanMark::Unmoved));
+    record.erase(ctx, &EndReason::Logout, false);
+    assert_eq!(record.ban_mark(2_000, false), BanMark::Lifted);
 }
