@@ -219,6 +219,13 @@ impl SessionId {
         let [_, _, _, _, _, _, high, low, ..] = *self.0.as_bytes();
         ShardId(u16::from_be_bytes([high & 0x0f, low]))
     }
+
+    /// When it was made, Unix ms by the clock of its home.
+    #[must_use]
+    pub fn made_unix_ms(&self) -> u64 {
+        let [a, b, c, d, e, f, ..] = *self.0.as_bytes();
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
 }
 
 impl fmt::Display for SessionId {
@@ -319,8 +326,33 @@ counter! {
     FlushSeq
 }
 counter! {
-    /// Random, written when a shard's meta is first made: another one means that the store was emptied or replaced.
+    /// Written when a shard's meta is first made: another one means that the store was emptied or replaced. The time from
+    /// which on the store, or the home that wrote it anew, knows what became of the shard (Unix ms), and 22 random bits.
     Generation
+}
+
+impl Generation {
+    const RANDOM_BITS: u32 = 22;
+    const RANDOM_MASK: u64 = (1 << Self::RANDOM_BITS) - 1;
+
+    /// That of a shard of which nothing is known.
+    #[must_use]
+    pub fn founded(unix_ms: u64) -> Self {
+        Self((unix_ms << Self::RANDOM_BITS) | (rand::random::<u64>() & Self::RANDOM_MASK))
+    }
+
+    /// Another one for whoever remembers what there was under this one.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        let step = rand::random_range(1..=Self::RANDOM_MASK);
+        Self((self.0 & !Self::RANDOM_MASK) | (self.0.wrapping_add(step) & Self::RANDOM_MASK))
+    }
+
+    /// From when on it is known what became of the shard, Unix ms by the clock of the home that founded it.
+    #[must_use]
+    pub const fn founded_unix_ms(self) -> u64 {
+        self.0 >> Self::RANDOM_BITS
+    }
 }
 
 /// Where a player's record stood: the read-your-writes token. Deliberately not ordered: `home::history` judges.

@@ -49,6 +49,7 @@ pub fn error_of(error: &HomeError) -> ErrorBody {
         HomeError::Refused(Refusal::Banned { reason } | Refusal::Kicked { reason, .. }) => {
             ErrorBody { reason: Some(reason.as_ref().into()), ..body }
         }
+        HomeError::Refused(Refusal::LostWithStore) => ErrorBody { lost: Some(true), ..body },
         HomeError::NotHome { retry_after_ms } => body.after(*retry_after_ms),
         HomeError::Store(_)
         | HomeError::NotDurable
@@ -62,7 +63,7 @@ pub fn error_of(error: &HomeError) -> ErrorBody {
 const fn code_of(error: &HomeError) -> ErrorCode {
     match error {
         HomeError::Refused(refusal) => match refusal {
-            Refusal::NoSession | Refusal::NotResumable => ErrorCode::NotResumable,
+            Refusal::NoSession | Refusal::NotResumable | Refusal::LostWithStore => ErrorCode::NotResumable,
             Refusal::CseqGap { .. } => ErrorCode::CseqGap,
             Refusal::StateConflict { .. } => ErrorCode::StateConflict,
             Refusal::TooLarge(_) => ErrorCode::TooLarge,

@@ -157,6 +157,9 @@ pub struct ErrorBody {
     /// `banned`: why, as the operator wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// `not_resumable`: the store has lost its data, and with it all that the session held, acked or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<bool>,
 }
 
 impl ErrorBody {
@@ -174,6 +177,7 @@ impl ErrorBody {
             stamp: None,
             to: None,
             reason: None,
+            lost: None,
         }
     }
 

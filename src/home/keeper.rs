@@ -19,7 +19,7 @@ use super::tidings::Tidings;
 use super::wishes::Wishes;
 use crate::clock;
 use crate::cluster::Holds;
-use crate::ids::{Epoch, ShardId};
+use crate::ids::{Epoch, Generation, ShardId};
 use crate::store::{AcquireRequest, COMMIT_RECORDS_MAX, Reach, Renewed, StoreError};
 use crate::tasks;
 
@@ -402,12 +402,16 @@ impl Home {
         let sent_at_ms = clock::now().mono_ms;
         let wanted: Vec<_> =
             wanted.into_iter().filter_map(|(at, floor)| Some((at, self.shards.get(at)?, floor))).collect();
+        let founded = |shard: &Shard| {
+            let fence = shard.fence();
+            fence.map_or_else(|| Generation::founded(clock::now().unix_ms), |fence| fence.generation.anew())
+        };
         let request = |shard: &Shard, floor| AcquireRequest {
             shard: shard.id(),
             owner: self.owner.clone(),
             ttl: self.settings.lease_ttl,
             floor,
-            generation_if_new: crate::ids::Generation::of(rand::random::<u64>() >> 12),
+            generation_if_new: founded(shard),
         };
         let requests = wanted.iter().map(|(_, shard, floor)| request(shard, *floor)).collect();
         let answers = self.store.lease_acquire_all(requests).await.into_iter().map(Some);

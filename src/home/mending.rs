@@ -30,6 +30,7 @@ impl Home {
         }
         shard.hurry(now_ms);
         self.meters.repaired();
+        self.losses.repaired(now_ms);
     }
 
     /// What a store that lost writes says of those who are not in memory is put right: tried until the store has taken

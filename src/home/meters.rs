@@ -8,8 +8,8 @@ use super::lease::State;
 use super::tidings::Fate;
 use crate::telemetry::metrics::{
     COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, FLUSH_LAG_SECONDS, Family, LEASES_RUN_OUT, PULLS,
-    RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGED_RECORDS, SESSIONS_MOVED, SHARDS, SHARDS_GIVEN,
-    SHARDS_HELD_BACK, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
+    RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGED_RECORDS, SESSIONS_LOST, SESSIONS_MOVED, SHARDS,
+    SHARDS_BLANK, SHARDS_GIVEN, SHARDS_HELD_BACK, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
 };
 
 /// What becomes of commits, as labels.
@@ -43,6 +43,8 @@ pub(super) struct Meters {
     taken: Counter,
     given: Counter,
     lost: Counter,
+    blank: Counter,
+    sessions_lost: Counter,
     run_out: Counter,
     serving: Gauge,
     moved: Family<Counter>,
@@ -65,6 +67,8 @@ impl Meters {
             taken: SHARDS_TAKEN.handle(),
             given: SHARDS_GIVEN.handle(),
             lost: SHARDS_LOST.handle(),
+            blank: SHARDS_BLANK.handle(),
+            sessions_lost: SESSIONS_LOST.handle(),
             run_out: LEASES_RUN_OUT.handle(),
             serving: SHARDS_SERVING.handle(),
             moved: SESSIONS_MOVED.by("how", &["given", "lost"], &[]),
@@ -103,8 +107,15 @@ impl Meters {
             Fate::Taken => self.taken.increment(1),
             Fate::Given => self.given.increment(1),
             Fate::Lost => self.lost.increment(1),
+            Fate::Blank => self.blank.increment(1),
             Fate::RanOut => self.run_out.increment(1),
-            Fate::Kept | Fate::Alone | Fate::Back | Fate::Rewound | Fate::Rewritten | Fate::Unread => {}
+            Fate::Kept
+            | Fate::Alone
+            | Fate::Back
+            | Fate::Rewound
+            | Fate::Rewritten
+            | Fate::Unread
+            | Fate::Forgotten => {}
         }
     }
 
@@ -129,6 +140,11 @@ impl Meters {
         let lag = Duration::from_millis(since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms)));
         self.flush_lag.set(lag.as_secs_f64());
         self.held_back.set(held_back as f64);
+    }
+
+    /// A client came back to a session that is gone with the store's data.
+    pub(super) fn session_lost(&self) {
+        self.sessions_lost.increment(1);
     }
 
     /// A shard was taken again because the store lost writes.

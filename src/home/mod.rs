@@ -27,6 +27,7 @@ mod handover;
 mod keeper;
 mod loading;
 mod losing;
+mod losses;
 mod mending;
 mod messages;
 mod meters;
@@ -35,8 +36,8 @@ mod parcels;
 mod pulling;
 mod reading;
 mod replicas;
-mod salvage;
 mod revocations;
+mod salvage;
 mod tidings;
 mod whereabouts;
 mod whispers;
@@ -168,8 +169,8 @@ pub struct Home {
     events: Arc<Events>,
     records: Records,
     bans: bans::Bans,
-    entering: Arc<entering::Threshold>,
     revocations: revocations::Revocations,
+    entering: Arc<entering::Threshold>,
     sightings: whereabouts::Sightings,
     whispers: whispers::Whispers,
     /// Messages that were seen and are to be forgotten.
@@ -190,6 +191,7 @@ pub struct Home {
     reports: mpsc::Sender<(ShardId, lease::Event)>,
     meters: meters::Meters,
     faults: faults::Faults,
+    losses: losses::Losses,
     tasks: Tasks,
 }
 
@@ -219,9 +221,9 @@ impl Home {
             shards,
             records: Records::new(settings.hot_records_max),
             bans: bans::Bans::new(settings.bans_max),
+            revocations: revocations::Revocations::new(settings.bans_max),
             entering: Arc::default(),
             sightings: whereabouts::Sightings::of(cluster.shards),
-            revocations: revocations::Revocations::new(settings.bans_max),
             whispers: whispers::Whispers::of(usize::from(cluster.shards)),
             seen: Coalescing::default(),
             in_flight: flush::InFlight::default(),
@@ -243,6 +245,7 @@ impl Home {
             reports,
             meters: meters::Meters::new(),
             faults: faults::Faults::default(),
+            losses: losses::Losses::default(),
             tasks: tasks.clone(),
         });
         home.silenced_with(&tasks);

@@ -249,7 +249,8 @@ impl Home {
         self.serving(shard).await?;
         let Some(cell) = self.records.session(resume.session) else {
             let banned = self.bans.of_session(resume.session, clock::now().unix_ms);
-            return Err(banned.map_or(not_resumable, |reason| Refusal::Banned { reason }.into()));
+            let gone = || self.why_gone(shard, resume.session);
+            return Err(banned.map_or_else(gone, |reason| Refusal::Banned { reason }).into());
         };
         let applied = self.apply(&cell, clock::now(), |record, ctx| {
             let was_pending = record
@@ -336,8 +337,8 @@ impl Home {
         if let Some(ban) = self.bans.of_player(player, now.unix_ms) {
             record.keep_ban(self.context(now), ban);
         }
-        admit(&record, self.context(now))?;
         record.keep_revocation(self.revocations.of_player(player));
+        admit(&record, self.context(now))?;
         // The lease may have moved while the store was read, and its records may be on their way into memory.
         let still_ours = || {
             let ours = shard.fence().is_some_and(|present| present.epoch == fence.epoch);

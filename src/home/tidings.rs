@@ -9,12 +9,15 @@ use super::faults::{Change, Failing};
 use super::lease::{Event, Lease, State, Wish};
 use super::meters::Meters;
 use crate::clock;
-use crate::store::Acquired;
+use crate::ids::FlushSeq;
+use crate::store::{Acquired, Grant};
 
 /// A line waits until nothing was added to it for this long,
 const QUIET_MS: u64 = 500;
 /// but no longer than this.
 const GATHER_MS: u64 = 2_000;
+/// A cluster's first shards are all founded within this time, as its nodes start; one that is founded later was known before.
+const FOUNDING_MS: u64 = 60_000;
 
 /// What can become of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,10 @@ pub(super) enum Fate {
     Rewritten,
     /// Granted, and its records could not be read.
     Unread,
+    /// Taken, and the store knows nothing of what was before.
+    Blank,
+    /// Not a shard: players came back to sessions that are gone with the store's data.
+    Forgotten,
 }
 
 impl Fate {
@@ -82,6 +89,10 @@ pub(super) struct Tidings {
     gathered: BTreeMap<(Fate, Option<Box<str>>), Gathered>,
     /// Who held each shard before, as its last grant said.
     came_from: Vec<Option<Box<str>>>,
+    /// Whether the store knew nothing of each shard when it was granted last, and should have.
+    is_blank: Vec<bool>,
+    /// When the first shard was founded of all that were granted to this node (Unix ms).
+    first_founded_ms: Option<u64>,
     /// Whether the last call of each shard had no answer.
     unanswered: Vec<bool>,
     calls: Failing,
@@ -92,7 +103,12 @@ pub(super) struct Tidings {
 
 impl Tidings {
     pub(super) fn of(shards: usize) -> Self {
-        Self { came_from: vec![None; shards], unanswered: vec![false; shards], ..Self::default() }
+        Self {
+            came_from: vec![None; shards],
+            is_blank: vec![false; shards],
+            unanswered: vec![false; shards],
+            ..Self::default()
+        }
     }
 
     /// Notes what a call of this shard came to.
@@ -104,6 +120,9 @@ impl Tidings {
                 {
                     *from = grant.previous_owner.as_ref().map(|owner| owner.node().into());
                 }
+                if let Some(Acquired::Granted(grant)) = answer {
+                    self.granted(at, grant);
+                }
                 answer.is_none()
             }
             Event::Renewed { answer, .. } => answer.is_none(),
@@ -111,6 +130,18 @@ impl Tidings {
         };
         if let Some(unanswered) = self.unanswered.get_mut(at) {
             *unanswered = is_unanswered;
+        }
+    }
+
+    /// Notes whether the store should have known more of a shard: nothing was ever written of it, and it is much younger
+    /// than others.
+    fn granted(&mut self, at: usize, grant: &Grant) {
+        let founded_ms = grant.generation.founded_unix_ms();
+        let first_ms = self.first_founded_ms.map_or(founded_ms, |first_ms| first_ms.min(founded_ms));
+        self.first_founded_ms = Some(first_ms);
+        if let Some(is_blank) = self.is_blank.get_mut(at) {
+            *is_blank =
+                grant.flush_seq == FlushSeq::ZERO && founded_ms > first_ms.saturating_add(FOUNDING_MS);
         }
     }
 
@@ -134,6 +165,10 @@ impl Tidings {
         }
         meters.turned(fate);
         self.gather(fate, other, (1, 0), now_ms);
+        if fate == Fate::Taken && self.is_blank.get_mut(at).is_some_and(std::mem::take) {
+            meters.turned(Fate::Blank);
+            self.gather(Fate::Blank, None, (1, 0), now_ms);
+        }
     }
 
     /// Notes that the memory of a lost shard held so many players.
@@ -165,6 +200,10 @@ impl Tidings {
         let now_ms = clock::now().mono_ms;
         self.tell_calls(home, leases, wishes, now_ms);
         self.tell_commits(home, leases, now_ms);
+        let forgotten = home.losses.take_sessions();
+        if forgotten > 0 {
+            self.gather(Fate::Forgotten, None, (0, forgotten), now_ms);
+        }
         for ((fate, other), line) in self.due(now_ms, is_last) {
             self.tell_one(home, fate, other.as_deref(), line, now_ms);
         }
@@ -269,15 +308,28 @@ impl Tidings {
             Fate::Rewound => tracing::warn!(
                 operation = "repair",
                 shards,
-                "the store has lost writes that it had acknowledged: shards are taken again and written anew"
+                "the store has lost writes that it had acknowledged: shards are taken again and written anew from memory"
             ),
             Fate::Rewritten => {
-                tracing::info!(
+                tracing::warn!(
                     operation = "repair",
                     shards,
-                    "shards are held again, and written from memory"
+                    "shards are held again, and written from memory: players who are here, bans and the latest revocations. \
+                     What no node had in memory is gone where the store has lost it: messages kept for players who are \
+                     away, and what was remembered of them"
                 );
             }
+            Fate::Blank => tracing::error!(
+                operation = "shards",
+                shards,
+                "shards were taken of which the store knows nothing: it has lost its data, and what no node had in memory \
+                 of them is gone. Players who come back to it are told (`not_resumable` with `lost`)"
+            ),
+            Fate::Forgotten => tracing::warn!(
+                operation = "shards",
+                players,
+                "players came back to sessions that are gone with the store's data, and were told"
+            ),
             Fate::Unread => tracing::warn!(
                 operation = "load",
                 shards,
@@ -295,8 +347,7 @@ const fn is_held(lease: &Lease) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
-    use crate::store::Grant;
+    use crate::ids::{Epoch, Generation, Owner, Version};
 
     fn granted(from: Option<&str>) -> Event {
         let grant = Grant {
@@ -333,6 +384,34 @@ mod tests {
         assert_eq!(lines(&mut tidings, 600), [taken(None, 2), taken(Some("c"), 2)]);
         assert_eq!(lines(&mut tidings, 850), [taken(Some("b"), 3)]);
         assert_eq!(lines(&mut tidings, 9_000), []);
+    }
+
+    #[test]
+    fn a_shard_that_is_much_younger_than_others_and_was_never_written_is_told_as_blank() {
+        let (mut tidings, meters) = (Tidings::of(5), Meters::new());
+        let start_ms = 1_790_000_000_000;
+        let founded = |after_ms, flush_seq| {
+            let generation = Generation::founded(start_ms + after_ms);
+            let flush_seq = FlushSeq::of(flush_seq);
+            let Event::Acquired { sent_at_ms, answer: Some(Acquired::Granted(grant)) } = granted(None) else {
+                unreachable!()
+            };
+            let grant = Grant { generation, flush_seq, ..grant };
+            Event::Acquired { sent_at_ms, answer: Some(Acquired::Granted(grant)) }
+        };
+        let hour_ms = 3_600_000;
+        for (at, event) in [founded(0, 0), founded(FOUNDING_MS, 0), founded(hour_ms, 9), founded(hour_ms, 0)]
+            .iter()
+            .enumerate()
+        {
+            tidings.heard(at, event);
+            tidings.moved(at, (State::Loading, State::Owned), || None, &meters, 100);
+        }
+        assert_eq!(lines(&mut tidings, 9_000), [(Fate::Taken, None, 4), (Fate::Blank, None, 1)]);
+        // Who wrote it anew from memory remembers the time before.
+        let anew = Generation::founded(start_ms).anew();
+        assert_eq!(anew.founded_unix_ms(), start_ms);
+        assert_ne!(anew, anew.anew());
     }
 
     #[test]

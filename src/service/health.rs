@@ -119,6 +119,7 @@ impl Service {
                 .map(ShortfallView::of)
                 .chain(self.peers.unreached().iter().map(ShortfallView::of_unreached))
                 .chain(shards.shortfalls().into_iter().map(ShortfallView::of_store))
+                .chain(self.home.store_lost(now).map(lost).map(ShortfallView::of_store))
                 .collect(),
         }
     }
@@ -165,6 +166,16 @@ impl Stands {
         let told = [(self.from_memory, memory), (self.paused, paused)];
         told.into_iter().filter_map(|(shards, told)| (shards > 0).then_some(told)).collect()
     }
+}
+
+/// What a store that lost writes means, for whoever did not see the log.
+fn lost((shards, ago): (usize, Duration)) -> String {
+    format!(
+        "the store lost what it had acknowledged, last {} s ago: {shards} shards were written again from memory, and what \
+         no node had in memory (messages kept for players who are away, what was remembered of them) is gone where the \
+         store has lost it",
+        ago.as_secs()
+    )
 }
 
 /// `GET /metrics`

@@ -203,6 +203,11 @@ table! {
     SHARDS_GIVEN: Counter "hearth_shards_given_total", Count;
     /// Shards that other nodes were granted while this one held them.
     SHARDS_LOST: Counter "hearth_shards_lost_total", Count;
+    /// Shards taken of which the store knew nothing, long after the cluster was founded: it has lost its data, and whatever
+    /// no node had in memory of them is gone.
+    SHARDS_BLANK: Counter "hearth_shards_blank_total", Count;
+    /// Resumes of sessions that are gone because the store lost its data: refused with `not_resumable` and `lost`.
+    SESSIONS_LOST: Counter "hearth_sessions_lost_total", Count;
     /// Leases that ran out: their players were told `paused`, or are served from memory (`local`).
     LEASES_RUN_OUT: Counter "hearth_leases_run_out_total", Count;
     /// Records a commit carried.
@@ -251,7 +256,8 @@ table! {
     ROOM_PUSHES: Counter "hearth_room_pushes_total", Count;
     /// Frames put into outboxes for rooms.
     ROOM_DELIVERIES: Counter "hearth_room_deliveries_total", Count;
-    /// Shards taken again, and written anew from memory, because the store lost writes.
+    /// Shards taken again, and written anew from memory, because the store lost writes. What no node had in memory (messages
+    /// kept for players who are away, above all) is gone if the store lost it.
     REPAIRS: Counter "hearth_repairs_total", Count;
     /// Records that the home before had and the store perhaps had not, by `outcome`: taken, stored (the store had it),
     /// another (what is stored is of another line, and counts), refused (not to be read, or not ours), late (the shard was

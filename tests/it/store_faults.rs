@@ -5,10 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::harness::nodes::{KEY, SHARDS, players_of, served_by, two_nodes};
 use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
+use crate::harness::service::Service;
 use crate::harness::stages::{Stage, on_every_redis};
 
 /// The record of a player as Redis holds it.
@@ -242,6 +244,41 @@ async fn a_server_that_was_stopped_and_taken_over_changes_nothing_and_tells_its_
     old.restart();
     let mut again = old.resume(&stored).await;
     assert_eq!(again.state().await, json!({"by": "new", "more": 1}));
+}
+
+#[tokio::test]
+async fn what_went_with_a_node_and_the_stores_data_is_told_as_lost_and_what_ended_is_not() {
+    let redis = RedisServer::start();
+    let [mut dies, lives]: [Server; 2] = two_nodes(&redis).await;
+    let (lost, ended) = (players_of(&dies).await.next().unwrap(), players_of(&lives).await.next().unwrap());
+    let mut lost = dies.login(&lost).await;
+    lost.patch_durably(json!({"set": {"gold": 7}})).await;
+    let mut ended = lives.login(&ended).await;
+    ended.patch_durably(json!({"set": {"gold": 7}})).await;
+    let gone = ended.credentials();
+    ended.does("logout", json!({})).await;
+    dies.kill9();
+    redis.query::<()>(&["FLUSHALL"]);
+    until("the other one serves all", async || {
+        (served_by(&lives).await.len() == usize::from(SHARDS)).then_some(())
+    })
+    .await;
+    let refused = lives.resume_refused(&lost.credentials()).await;
+    assert_eq!((&refused["code"], &refused["lost"]), (&json!("not_resumable"), &json!(true)), "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("lost its data"), "{refused}");
+    // Its home has lived on, and knows.
+    let refused = lives.resume_refused(&gone).await;
+    assert_eq!((&refused["code"], &refused["lost"]), (&json!("not_resumable"), &Value::Null), "{refused}");
+    assert_eq!(lives.metric("hearth_sessions_lost_total", "").await, 1);
+    // What the store alone had is gone, and whoever runs it is told so.
+    let (_, ready) = Service::of(&lives, KEY).get("/readyz").await;
+    let told = |one: &Value| one["message"].as_str().is_some_and(|said| said.contains("kept for players"));
+    assert!(ready["shortfalls"].as_array().unwrap().iter().any(told), "{ready}");
+    until("the log says it", async || {
+        let log = lives.log();
+        (log.contains("messages kept for players who are away") && log.contains("were told")).then_some(())
+    })
+    .await;
 }
 
 /// Her session, taken up again at this node or through it.

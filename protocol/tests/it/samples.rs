@@ -359,6 +359,9 @@ fn errors() -> Vec<Sample> {
     let mut applied = ErrorBody::new(ErrorCode::StoreUnavailable, "for people");
     applied.applied = Some(true);
     applied.stamp = stamp;
+    let mut forgotten = ErrorBody::new(ErrorCode::NotResumable, "for people");
+    forgotten.lost = Some(true);
+    samples.push(said("not_resumable, lost with the store", Op::Error, 9, &forgotten));
     samples.push(said("store_unavailable, but applied in memory", Op::Error, 9, &applied));
     samples
 }

@@ -86,8 +86,11 @@ pub enum Refusal {
     #[error("the player has as many sessions as the login policy lets stand")]
     SessionLimit,
     /// The session cannot be resumed with this ticket.
-    #[error("not resumable")]
+    #[error("the session is gone, its time has run out, or the ticket is not its newest")]
     NotResumable,
+    /// The session is of a time of which the store knows nothing any more, and no home has it in memory.
+    #[error("the store has lost its data, and this session with it: what it held is gone")]
+    LostWithStore,
     /// The login that made the session has run out.
     #[error("the token of this session has expired")]
     TokenExpired,
