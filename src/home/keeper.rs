@@ -330,8 +330,8 @@ impl Keeper {
             None => return,
             Some(Action::Acquire { floor }) => return self.acquire(&[(at, floor)]),
             Some(Action::Renew) => return self.renew(&[at]),
-            Some(Action::Pull(grant)) => {
-                let Some(asked) = home.begin_pull(&shard, &grant) else {
+            Some(Action::Pull { grant, from }) => {
+                let Some(asked) = home.begin_pull(&shard, &grant, from) else {
                     return self.step(at, Event::Pulled { epoch: grant.epoch });
                 };
                 Box::pin(async move {

@@ -3,7 +3,7 @@
 //! TTL; the store's clock and ours are never compared. Past it a shard is served on only while all agree that its store
 //! is away (`accord`), and a moment at a time.
 
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Owner};
 use crate::sabotage::{self, Guard};
 use crate::store::{Acquired, Grant, Renewed};
 
@@ -131,8 +131,13 @@ pub enum Action {
         /// Above this epoch.
         floor: Epoch,
     },
-    /// Ask the home before for what the store does not have: replay buffers.
-    Pull(Grant),
+    /// Ask the home before for what the store does not have: records and replay buffers.
+    Pull {
+        /// Under this grant.
+        grant: Grant,
+        /// Who that is: it may have been so already under an earlier grant of this node, of which nothing came.
+        from: Option<Owner>,
+    },
     /// Read the shard's live records.
     Load(Grant),
     /// Extend the lease.
@@ -170,6 +175,8 @@ pub struct Lease {
     call_under_way: bool,
     /// While the home before is asked: under which grant, and until when.
     pulling: Option<(Grant, u64)>,
+    /// The home before, until all that was there is in memory here: after a load that failed the store names this node.
+    before: Option<Owner>,
 }
 
 impl Lease {
@@ -186,6 +193,7 @@ impl Lease {
             next_call_ms: now_ms,
             call_under_way: false,
             pulling: None,
+            before: None,
         }
     }
 
@@ -313,7 +321,10 @@ impl Lease {
                 } else {
                     self.state = State::Pulling;
                     self.pulling = Some((grant.clone(), now_ms.saturating_add(PULL_MS)));
-                    Some(Action::Pull(grant))
+                    if grant.previous_owner.is_some() {
+                        self.before.clone_from(&grant.previous_owner);
+                    }
+                    Some(Action::Pull { grant, from: self.before.clone() })
                 }
             }
             Some(Acquired::Held { .. }) if self.state == State::Repair => self.fence(self.epoch),
@@ -375,7 +386,7 @@ impl Lease {
             return None;
         }
         if complete {
-            self.state = State::Owned;
+            (self.state, self.before) = (State::Owned, None);
             return None;
         }
         // What was read is dropped and the lease asked for again.
@@ -451,7 +462,7 @@ fn spread(ms: u64, jitter: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{FlushSeq, Generation, Owner, Version};
+    use crate::ids::{FlushSeq, Generation, Version};
     use std::time::Duration;
 
     fn grant(epoch: u64) -> Grant {
@@ -464,11 +475,15 @@ mod tests {
         }
     }
 
+    fn pull(epoch: u64) -> Action {
+        Action::Pull { grant: grant(epoch), from: None }
+    }
+
     fn owned() -> Lease {
         let mut lease = Lease::new(6000, 0);
         assert_eq!(lease.tick(0, false), Some(Action::Acquire { floor: Epoch::ZERO }));
         let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
-        assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Pull(grant(7))));
+        assert_eq!(lease.on(granted, 10, 0.5), Some(pull(7)));
         assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 15, 0.5), Some(Action::Load(grant(7))));
         assert_eq!(lease.serving_until_ms(), 0, "a shard that is loading answers nobody");
         assert_eq!(lease.on(Event::Loaded { epoch: Epoch::of(7), complete: true }, 20, 0.5), None);
@@ -661,7 +676,7 @@ mod tests {
         let mut lease = Lease::new(6000, 0);
         lease.tick(0, false);
         let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
-        assert_eq!(lease.on(granted, 10, 0.5), Some(Action::Pull(grant(7))));
+        assert_eq!(lease.on(granted, 10, 0.5), Some(pull(7)));
         assert_eq!((lease.state(), lease.serving_until_ms()), (State::Pulling, 0));
         lease
     }
@@ -698,7 +713,7 @@ mod tests {
             lease.on(Event::Freed, 1_000, 0.5);
             lease.tick(2_000, false);
             let again = Event::Acquired { sent_at_ms: 2_000, answer: Some(Acquired::Granted(grant(11))) };
-            assert_eq!(lease.on(again, 2_010, 0.5), Some(Action::Pull(grant(11))));
+            assert_eq!(lease.on(again, 2_010, 0.5), Some(pull(11)));
             assert_eq!(
                 lease.on(Event::Pulled { epoch: Epoch::of(7) }, 2_020, 0.5),
                 None,
@@ -751,6 +766,39 @@ mod tests {
         );
         lease.on(Event::Freed, 20, 0.5);
         assert_eq!(lease.tick(300, false), Some(Action::Acquire { floor: Epoch::of(7) }));
+    }
+
+    #[test]
+    fn the_home_before_is_asked_again_until_a_load_has_succeeded() {
+        let before = |name: &str| Some(Owner::named(name));
+        let mut lease = Lease::new(6000, 0);
+        // The store names the home before once: from then on that is this node.
+        let grants = [(7, before("b#1")), (9, None), (11, None), (13, before("c#1")), (15, None), (17, None)];
+        let asked = grants.map(|(epoch, previous_owner)| {
+            lease.tick(epoch * 1_000, false);
+            let grant = Grant { previous_owner, ..grant(epoch) };
+            let granted =
+                Event::Acquired { sent_at_ms: epoch * 1_000, answer: Some(Acquired::Granted(grant)) };
+            let Some(Action::Pull { from, .. }) = lease.on(granted, epoch * 1_000, 0.5) else {
+                panic!("{lease:?}")
+            };
+            let epoch = Epoch::of(epoch);
+            // Nothing comes of the first grants, each for another reason.
+            match epoch.number() {
+                7 => lease.on(Event::StoreLost { sent: epoch }, 0, 0.5),
+                number => {
+                    lease.on(Event::Pulled { epoch }, 0, 0.5);
+                    lease.on(Event::Loaded { epoch, complete: number == 15 }, 0, 0.5)
+                }
+            };
+            if epoch.number() == 15 {
+                lease.on(Event::Overtaken { epoch: Epoch::of(16) }, 0, 0.5);
+            }
+            lease.on(Event::Freed, 0, 0.5);
+            from
+        });
+        let [b, c] = [before("b#1"), before("c#1")];
+        assert_eq!(asked, [b.clone(), b.clone(), b, c.clone(), c, None]);
     }
 
     #[test]
@@ -866,7 +914,7 @@ mod tests {
                 }
                 for action in [ticked, lease.on(event, now, 0.5)].into_iter().flatten() {
                     match action {
-                        Action::Pull(grant) => asked = Some(grant.epoch),
+                        Action::Pull { grant, .. } => asked = Some(grant.epoch),
                         Action::Load(grant) => {
                             proptest::prop_assert_eq!(asked, Some(grant.epoch));
                             proptest::prop_assert!(grant.epoch > loaded);

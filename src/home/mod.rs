@@ -184,8 +184,7 @@ pub struct Home {
     neighbours: Option<Neighbours>,
     parcels: parcels::Parcels,
     arrivals: arrivals::Arrivals,
-    /// A place for each shard that is asked for at a time.
-    pulls: tokio::sync::Semaphore,
+    pulls: pulling::Turns,
     /// Wakes those who wait for a link.
     linked: tokio::sync::Notify,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
@@ -240,7 +239,7 @@ impl Home {
             neighbours,
             parcels: parcels::Parcels::default(),
             arrivals: arrivals::Arrivals::default(),
-            pulls: tokio::sync::Semaphore::new(pulling::PULLS_MAX),
+            pulls: pulling::Turns::new(),
             linked: tokio::sync::Notify::new(),
             reports,
             meters: meters::Meters::new(),

@@ -3,13 +3,17 @@
 //! waits longer. Called by `keeper` between grant and load; the asked side is `yielding`. Also the words in which both
 //! speak.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::Home;
@@ -25,8 +29,10 @@ use crate::store::Grant;
 const PULL: Duration = Duration::from_millis(PULL_MS);
 /// How long a live node without a link is waited for: it has perhaps just come.
 const LINK: Duration = Duration::from_millis(250);
-/// Shards that are asked for at a time: each has one page under way, and a link carries other things, too.
-pub(super) const PULLS_MAX: usize = 16;
+/// Shards that one home is asked for at a time: each has one page under way, and a link carries other things, too.
+const PULLS_PER_HOME_MAX: usize = 16;
+/// Shards that all homes are asked for at a time: a home that does not answer holds up no others before there are four.
+const PULLS_MAX: usize = 64;
 /// A page that has not come by then is asked for again: it may be lost, and the other home gives it as often as it takes.
 const ASK_AGAIN: Duration = Duration::from_millis(150);
 /// The same after a question that found no way.
@@ -160,19 +166,53 @@ impl<'a> Pull<'a> {
     }
 }
 
+/// A place for each shard that is asked for at a time: so many of one home, and so many in all.
+pub(super) struct Turns {
+    /// Of homes that are asked now.
+    each: Mutex<HashMap<Owner, Arc<Semaphore>>>,
+    all: Semaphore,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self { each: Mutex::default(), all: Semaphore::new(PULLS_MAX) }
+    }
+
+    /// Waits for a turn to ask this home; it is over when the value goes.
+    async fn take(&self, before: &Owner) -> Turn<'_> {
+        let of_home = {
+            let mut each = self.each.lock();
+            // Whoever has a turn there, or waits for one, holds it.
+            each.retain(|_, turns| Arc::strong_count(turns) > 1);
+            let turns = each.entry(before.clone());
+            Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(PULLS_PER_HOME_MAX))))
+        };
+        // Neither is ever closed. The home's own first: who waits for it keeps nobody else.
+        let of_home = of_home.acquire_owned().await;
+        Turn { _of_home: of_home.ok(), _of_all: self.all.acquire().await.ok() }
+    }
+}
+
+/// One.
+struct Turn<'a> {
+    _of_home: Option<OwnedSemaphorePermit>,
+    _of_all: Option<SemaphorePermit<'a>>,
+}
+
 impl Home {
     /// A shard was granted: the node to be asked for what the store does not have, if there is one that can be.
-    pub(super) fn begin_pull(&self, shard: &Shard, grant: &Grant) -> Option<Owner> {
+    pub(super) fn begin_pull(&self, shard: &Shard, grant: &Grant, before: Option<Owner>) -> Option<Owner> {
         shard.set_fence(Some(Fence::of(grant)));
         let (id, neighbours) = (shard.id(), self.neighbours.as_ref()?);
         self.arrivals.expect(id, grant.epoch);
-        let Some(before) = &grant.previous_owner else {
+        if grant.previous_owner.is_none() {
             // Nobody had it since it was ours: what was laid out for another, or could not be loaded, is our own again.
             self.arrivals.put(id, grant.epoch, self.parcels.take_back(id, grant.epoch).into_iter());
-            return None;
-        };
-        // Others have numbered pushes and counted changes since.
-        self.parcels.forget(id);
+        } else {
+            // Others have numbered pushes and counted changes since.
+            self.parcels.forget(id);
+        }
+        let before = &before?;
         let may_be_linked = || {
             let snapshot = self.members.snapshot();
             snapshot.member(before).is_some_and(|member| member.says.peer.is_some())
@@ -211,8 +251,7 @@ impl Home {
     ) -> Result<(), PullError> {
         let linked = self.linked_to(pull.links, pull.before);
         tokio::time::timeout(LINK, linked).await.map_err(|_| CallError::NoLink)?;
-        // Never closed.
-        let _turn = self.pulls.acquire().await;
+        let _turn = self.pulls.take(pull.before).await;
         let mut from = 0;
         asked.push(pull.ask(from));
         loop {
@@ -348,6 +387,24 @@ mod tests {
                 if *her == player(here) && hers.shard() == here));
         // Who has more and gives nothing is not asked for ever.
         assert!(!Page::of(Vec::new(), true).goes_on());
+    }
+
+    #[test]
+    fn a_home_that_does_not_answer_holds_up_no_pull_from_others() {
+        let (turns, home) = (Turns::new(), |number: usize| Owner::named(&format!("node-{number}#1")));
+        let take = |number| turns.take(&home(number)).now_or_never();
+        let silent: Vec<_> = (0..PULLS_PER_HOME_MAX).map(|_| take(1).unwrap()).collect();
+        assert!(take(1).is_none(), "so many of one home");
+        let others: Vec<_> = (0..PULLS_MAX - PULLS_PER_HOME_MAX)
+            .map(|turn| take(2 + turn / PULLS_PER_HOME_MAX).unwrap())
+            .collect();
+        assert!(take(90).is_none(), "so many in all");
+        drop(silent);
+        assert!(take(90).is_some());
+        assert_eq!(turns.each.lock().len(), PULLS_MAX / PULLS_PER_HOME_MAX, "who is not asked is forgotten");
+        drop(others);
+        assert!(take(1).is_some());
+        assert_eq!(turns.each.lock().len(), 1);
     }
 
     #[test]

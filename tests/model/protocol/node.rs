@@ -202,10 +202,10 @@ impl World {
                     self.step(protocol, at, Event::Renewed { sent_at_ms, answer: None, consistent: true })
                 }
             },
-            Some(Action::Pull(grant)) => {
+            Some(Action::Pull { grant, from }) => {
                 node.fence = Some(Fence::of(&grant));
                 let epoch = grant.epoch;
-                match grant.previous_owner.filter(|from| self.nodes.iter().any(|node| node.owner == *from)) {
+                match from.filter(|from| self.nodes.iter().any(|node| node.owner == *from)) {
                     Some(from) => self.nodes[at].send(Part::Work, Ask::Pull { epoch, from }),
                     None => self.step(protocol, at, Event::Pulled { epoch }),
                 }
