@@ -20,7 +20,7 @@ use super::wishes::Wishes;
 use crate::clock;
 use crate::cluster::Holds;
 use crate::ids::{Epoch, Generation, ShardId};
-use crate::store::{AcquireRequest, COMMIT_RECORDS_MAX, Reach, Renewed, StoreError};
+use crate::store::{AcquireRequest, Acquired, COMMIT_RECORDS_MAX, Reach, Renewed, StoreError};
 use crate::tasks;
 
 /// How often the machines tick.
@@ -414,7 +414,12 @@ impl Home {
             generation_if_new: founded(shard),
         };
         let requests = wanted.iter().map(|(_, shard, floor)| request(shard, *floor)).collect();
-        let answers = self.store.lease_acquire_all(requests).await.into_iter().map(Some);
+        let answers = self.store.lease_acquire_all(requests).await.into_iter().inspect(|answer| {
+            if let Ok(Acquired::Granted(grant)) = answer {
+                self.store_time.granted(grant.epoch, sent_at_ms);
+            }
+        });
+        let answers = answers.map(Some);
         let event = |answer| Event::Acquired { sent_at_ms, answer };
         wanted
             .iter()

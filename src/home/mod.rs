@@ -38,6 +38,7 @@ mod reading;
 mod replicas;
 mod revocations;
 mod salvage;
+mod store_time;
 mod tidings;
 mod whereabouts;
 mod whispers;
@@ -173,6 +174,7 @@ pub struct Home {
     entering: Arc<entering::Threshold>,
     sightings: whereabouts::Sightings,
     whispers: whispers::Whispers,
+    store_time: store_time::StoreTime,
     /// Messages that were seen and are to be forgotten.
     seen: Coalescing<PlayerId, Vec<u128>>,
     shards: Vec<Arc<Shard>>,
@@ -224,6 +226,7 @@ impl Home {
             entering: Arc::default(),
             sightings: whereabouts::Sightings::of(cluster.shards),
             whispers: whispers::Whispers::of(usize::from(cluster.shards)),
+            store_time: store_time::StoreTime::default(),
             seen: Coalescing::default(),
             in_flight: flush::InFlight::default(),
             settings,

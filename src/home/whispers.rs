@@ -26,8 +26,6 @@ const VERSION: u8 = 1;
 const LETTER_BYTES_MAX: usize = 128 * 1024;
 /// How often what holds is said again while anything is away.
 const AGAIN_MS: u64 = FRESH_MS / 4;
-/// How far ahead of this node's clock an epoch may be; epochs are ms of the store's clock.
-const AHEAD_MS_MAX: u64 = 86_400_000;
 
 /// A letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +123,7 @@ impl Home {
     fn hear(&self, from: &Owner, letter: Letter) -> bool {
         let now = clock::now();
         let Letter { away, epochs } = letter;
-        let is_given = |(_, epoch): &(u16, u64)| *epoch <= now.unix_ms.saturating_add(AHEAD_MS_MAX);
+        let is_given = |(_, epoch): &(u16, u64)| self.store_time.may_have_given(*epoch, now);
         let given = |epochs: Vec<(u16, u64)>| epochs.into_iter().filter(is_given).collect::<Vec<_>>();
         self.whispers.with(|accord| {
             if let Some(Epochs { holds, knows }) = epochs {

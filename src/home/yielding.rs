@@ -30,9 +30,6 @@ const PAGE_BYTES: usize = 256 * 1024;
 const PIECE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much longer than a lease what is laid out is kept: the next home may have to wait for the lease to run out.
 const KEPT_LONGER_MS: u64 = 2_000;
-/// How far ahead of this node's clock an epoch may be: epochs are ms of the store's clock, and `lease_acquire.lua` grants
-/// nothing above a floor that is further ahead of it.
-const AHEAD_MS_MAX: u64 = 86_400_000;
 
 impl Home {
     /// Whom the links give what other homes ask.
@@ -83,7 +80,7 @@ impl Home {
         if ours > asked_under {
             return None;
         }
-        if epoch > clock::now().unix_ms.saturating_add(AHEAD_MS_MAX) {
+        if !self.store_time.may_have_given(epoch, clock::now()) {
             tracing::warn!(
                 operation = "pull", shard = shard.id().number(), %epoch, by = %to,
                 "another node claims the shard under an epoch that no store has given"
