@@ -5,12 +5,14 @@
 //!
 //! A run: [`run`] starts [`bot`]s that act by their [`schedule`] and write a [`history`]; [`checkers`] judge it, [`figures`]
 //! count it, [`report`] tells it. A run under faults is also looked at from outside ([`audit`]), its links may lead over a
-//! [`proxy`], and [`faults`] holds what it is run and told with.
+//! [`proxy`], and [`faults`] holds what it is run and told with; [`chaos`]
+//! is such a run against somebody's own cluster.
 
 pub mod audit;
 pub mod bench;
 pub mod board;
 pub mod bot;
+pub mod chaos;
 pub mod checkers;
 pub mod faults;
 pub mod figures;

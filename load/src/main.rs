@@ -1,4 +1,4 @@
-//! The `load` command: reads the options, runs a scenario, a bench or a floor, sets the exit code. Holds no logic.
+//! The `load` command: reads the options, runs a scenario, a bench, faults or a floor, sets the exit code. Holds no logic.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use load::options::{Command, Line, Options};
-use load::{bench, floor, run};
+use load::{bench, chaos, floor, run};
 
 fn main() -> ExitCode {
     let line = Line::parse();
     let done = match (line.command, line.scenario) {
         (Some(Command::Bench(options)), _) => bench::run(&options).map_err(|error| error.to_string()),
+        (Some(Command::Chaos(options)), _) => return breaks(*options),
         (Some(Command::Floor(options)), _) => floor::run(options).map_err(|error| error.to_string()),
         (None, Some(options)) => return scenario(options),
         (None, None) => return ExitCode::FAILURE,
@@ -57,4 +58,25 @@ async fn scenario(options: Options) -> ExitCode {
         return ExitCode::FAILURE;
     }
     if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[tokio::main]
+async fn breaks(options: chaos::options::Options) -> ExitCode {
+    let out = options.out.clone();
+    let report = match chaos::run(options).await {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("load chaos: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{}", report.text());
+    match report.write(&out) {
+        Ok(folder) => println!("in {}", folder.display()),
+        Err(error) => {
+            eprintln!("load chaos: the report could not be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Encoding;
 
-use crate::{bench, floor};
+use crate::{bench, chaos, floor};
 
 /// Bots that live on a Hearth server like players and check its promises; and benches that measure it.
 ///
@@ -27,6 +27,8 @@ pub struct Line {
 pub enum Command {
     /// Measures a server that it starts itself, beside a floor.
     Bench(bench::options::Options),
+    /// Breaks a cluster of yours, one thing at a time, while bots live on it.
+    Chaos(Box<chaos::options::Options>),
     /// Is such a floor: `bench` starts it.
     #[command(hide = true)]
     Floor(floor::Options),

@@ -87,7 +87,15 @@ impl Proxy {
     /// # Errors
     /// There is no port.
     pub async fn to(target: SocketAddr, seed: u64) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::on("127.0.0.1:0", target, seed).await
+    }
+
+    /// The same on this address, `HOST:PORT`.
+    ///
+    /// # Errors
+    /// It cannot be listened at.
+    pub async fn on(address: &str, target: SocketAddr, seed: u64) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Evidence, Verdict};
 use crate::audit::{Audit, Incident, NodeWord, Sample};
 
-/// The oldest change waits no longer than this where there is no backlog: some intervals of the flush.
-const DRAINED_LAG_MS: u64 = 1_000;
+/// The oldest change waits no longer than this where there is no backlog: some intervals of the flush, ms.
+pub const DRAINED_LAG_MS: u64 = 1_000;
 /// Whoever is there speaks so soon, as a rule; and who had its hands full, so late.
 const AT_ONCE_US: u64 = 1_000_000;
 const SPEAKS_WITHIN_US: u64 = 30_000_000;

@@ -81,8 +81,8 @@ struct Shared {
     /// Nodes that run.
     targets: Mutex<BTreeMap<String, Target>>,
     latest: Mutex<BTreeMap<String, NodeWord>>,
-    /// Those that did not answer last time.
-    silent: Mutex<BTreeSet<String>>,
+    /// When the last look at each began, microseconds; of those that answered it.
+    heard: Mutex<BTreeMap<String, u64>>,
     samples: Mutex<Vec<Sample>>,
     samples_max: AtomicU64,
     minutes_max: u64,
@@ -101,7 +101,7 @@ impl Auditor {
             key: key.to_owned(),
             targets: Mutex::default(),
             latest: Mutex::default(),
-            silent: Mutex::default(),
+            heard: Mutex::default(),
             samples: Mutex::default(),
             samples_max: AtomicU64::new(0),
             minutes_max,
@@ -141,15 +141,16 @@ impl Auditor {
         lock(&self.shared.latest).clone()
     }
 
-    /// Whether all nodes that are looked at answer, and serve so many shards between them.
+    /// Whether all nodes that are looked at answer, and serve so many shards between them: by looks that began then, in
+    /// microseconds since the run began, or later.
     #[must_use]
-    pub fn is_served(&self, shards: usize) -> bool {
+    pub fn is_served(&self, shards: usize, since_us: u64) -> bool {
         let targets = lock(&self.shared.targets);
-        let (latest, silent) = (lock(&self.shared.latest), lock(&self.shared.silent));
+        let (latest, heard) = (lock(&self.shared.latest), lock(&self.shared.heard));
         let serving: usize =
             latest.values().map(|word| word.shards.iter().filter(|shard| shard.serving).count()).sum();
-        let answer = latest.len() == targets.len() && targets.keys().all(|name| !silent.contains(name));
-        answer && serving == shards
+        let answers = |name: &String| heard.get(name).is_some_and(|began_us| *began_us >= since_us);
+        latest.len() == targets.len() && targets.keys().all(answers) && serving == shards
     }
 
     /// The sum of a metric over the nodes that are up.
@@ -237,12 +238,12 @@ async fn look_at_node(shared: Arc<Shared>, name: String) {
         }
         match seen {
             Ok(word) => {
-                lock(&shared.silent).remove(&name);
+                lock(&shared.heard).insert(name.clone(), since_us);
                 lock(&shared.latest).insert(name.clone(), word.clone());
                 shared.keep(since_us, Seen::Node(word));
             }
             Err(why) => {
-                lock(&shared.silent).insert(name.clone());
+                lock(&shared.heard).remove(&name);
                 shared.keep(since_us, Seen::Silent { who: name.clone(), why });
             }
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use load::bench::usage;
+use load::faults::excuses::node_of;
 use load::faults::findings::{Findings, count};
 use load::history::{Notice, What};
 use rand::Rng as _;
@@ -14,7 +15,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::fates::login_at;
 use crate::harness::socket::Encoding;
-use crate::nodes::node_of;
 use crate::probe::Probe;
 use crate::run::Run;
 use crate::scenario::{Scenario, Told};

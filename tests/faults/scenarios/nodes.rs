@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use load::audit::{Audit, Incident};
-use load::checkers::losses;
+use load::checkers::Evidence;
+use load::faults::excuses;
 use load::faults::findings::{Findings, count};
 use load::history::{History, Notice, What};
 use rand::Rng as _;
@@ -17,8 +18,6 @@ use crate::stage::{NAMES, Plan};
 
 /// A change is lost if it was acked less than this before its node died, in ms: a flush interval, a round trip, a slow moment.
 const LOSS_WINDOW_MS: u64 = 250;
-/// So long after its node's end a client on a busy machine may take in what it had said.
-const HEARD_LATE_US: u64 = 500_000;
 
 pub(crate) const F1: Scenario = Scenario {
     name: "F1",
@@ -54,38 +53,14 @@ fn weigh_kill(told: &Told<'_>, findings: &mut Findings) {
 
 /// Every loss was told, and is young: acked less than 250 ms before its node was killed, or stopped.
 pub(crate) fn weigh_losses(told: &Told<'_>, findings: &mut Findings) {
-    let losses = losses::of(told.evidence.history);
-    let age_us = |loss: &losses::Loss| {
-        let node = node_of(told.evidence.history, loss.process, loss.acked_us)?;
-        let of_node = |incident: &&Incident| incident.loses_home && named(&incident.what) == Some(node);
-        let ends = told.evidence.incidents.iter().filter(of_node);
-        let ages = ends.filter_map(|end| {
-            // A client may hear late what was on its way; what a node says once it goes on is another matter.
-            let heard_until = end.healed_us.max(end.begun_us + HEARD_LATE_US);
-            if loss.acked_us > heard_until { None } else { Some(end.begun_us.saturating_sub(loss.acked_us)) }
-        });
-        ages.min()
-    };
-    // What was lost with a node that nobody ended is the oldest of all.
-    let oldest = losses.iter().map(|loss| age_us(loss).unwrap_or(u64::MAX)).max().unwrap_or(0);
-    findings.at_most("the oldest lost ack before its node's end", oldest / 1_000, LOSS_WINDOW_MS, "ms");
-    let untold = losses.iter().filter(|loss| !loss.told).count();
-    findings.at_most("losses that were not told", count(untold), 0, "changes");
+    let Evidence { history, incidents, .. } = told.evidence;
+    let of_node = |incident: &Incident, node: &str| named(&incident.what) == Some(node);
+    excuses::weigh(findings, history, incidents, LOSS_WINDOW_MS, of_node);
 }
 
 /// The node that an incident names: `… node a`, `node a …`.
 pub(crate) fn named(what: &str) -> Option<&str> {
     what.split("node ").nth(1)?.split(' ').next()
-}
-
-/// The node at which a bot had its last link by then.
-pub(crate) fn node_of(history: &History, process: u32, at_us: u64) -> Option<&str> {
-    let log = history.log(process).iter().take_while(|entry| entry.at_us <= at_us);
-    let nodes = log.filter_map(|entry| match &entry.what {
-        What::Notice { notice: Notice::Ready(opened) } => opened.node.split('#').next(),
-        _ => None,
-    });
-    nodes.last()
 }
 
 pub(crate) const F2: Scenario = Scenario {

@@ -161,7 +161,7 @@ impl Run {
 
     /// Whether the nodes that are up serve all shards between them, as they last said.
     pub(crate) fn is_served(&self) -> bool {
-        self.auditor.is_served(usize::from(SHARDS))
+        self.auditor.is_served(usize::from(SHARDS), 0)
     }
 
     /// Takes a number down.

@@ -1,0 +1,90 @@
+//! A fault that a pair of commands breaks and mends: `docker pause`, `systemctl kill`, `kubectl delete`. Each command is bounded in
+//! time, and what it said is told when it fails.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::fault::FaultError;
+use super::file::Pair;
+
+/// What is shown of what a command said: its last bytes.
+const SAID_BYTES_MAX: u64 = 2_000;
+
+/// Runs one to its end.
+pub(super) async fn run(pair: &Pair, is_break: bool) -> Result<(), FaultError> {
+    let (which, line) = if is_break { ("break", &pair.breaks) } else { ("mend", &pair.mend) };
+    let failed =
+        |how: String, said: String| FaultError::Command { name: pair.name.clone(), which, how, said };
+    let unable = |error: std::io::Error| failed(error.to_string(), String::new());
+    // A file, not a pipe: what the command leaves running may hold its output for as long as it likes.
+    let said = tempfile::tempfile().map_err(unable)?;
+    let (out, err) = (said.try_clone().map_err(unable)?, said.try_clone().map_err(unable)?);
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).stdin(Stdio::null()).stdout(out).stderr(err);
+    // In a group of its own: Ctrl-C is for us, who mend, and what is late ends with all that it started.
+    let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(unable)?;
+    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    match timeout(pair.timeout(), child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(failed(status.to_string(), end_of(said))),
+        Ok(Err(error)) => Err(unable(error)),
+        Err(_) => {
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = timeout(Duration::from_secs(1), child.wait()).await;
+            Err(failed(format!("not within {} ms", pair.timeout().as_millis()), end_of(said)))
+        }
+    }
+}
+
+/// The end of what was said.
+pub(super) fn end_of(mut said: std::fs::File) -> String {
+    let mut end = Vec::new();
+    let length = said.seek(SeekFrom::End(0)).unwrap_or(0);
+    let _ = said.seek(SeekFrom::Start(length.saturating_sub(SAID_BYTES_MAX)));
+    let _ = said.take(SAID_BYTES_MAX).read_to_end(&mut end);
+    String::from_utf8_lossy(&end).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::read;
+    use super::*;
+
+    fn pair(breaks: &str) -> Pair {
+        let text = format!("[[fault]]\nname = 'x'\nbreak = '''{breaks}'''\nmend = 'true'\ntimeout_ms = 2000");
+        read(&text).unwrap().remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_tells_what_it_said() {
+        assert!(run(&pair("true"), true).await.is_ok());
+        let error = run(&pair("echo out; echo err >&2; exit 3"), true).await.unwrap_err().to_string();
+        assert!(error.contains("fault x: its break failed (exit status: 3)"), "{error}");
+        assert!(error.contains("out") && error.contains("err"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_end_is_ended_with_what_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let line = format!("sleep 60 & echo $! > {}; echo here; wait", file.display());
+        let error = run(&pair(&line), true).await.unwrap_err().to_string();
+        assert!(error.contains("not within 2000 ms") && error.contains("here"), "{error}");
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        assert!(!super::super::process::is_alive(Pid::from_raw(pid).unwrap()), "its child lives on");
+    }
+
+    #[tokio::test]
+    async fn one_that_leaves_something_running_has_ended_nevertheless() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        run(&pair(&format!("sleep 60 & echo $! > {}", file.display())), true).await.unwrap();
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+}

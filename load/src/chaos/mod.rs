@@ -1,0 +1,56 @@
+//! `load chaos`: breaks somebody's own cluster, one thing at a time, while bots live on it, and has its promises checked. What
+//! may be broken is named by the user, since only he knows: processes, links, pairs of commands. Called by `main`.
+//! Everything that was broken is mended before it ends, whatever happens but its own death.
+
+mod cluster;
+mod commands;
+mod fault;
+mod file;
+mod link;
+pub mod options;
+mod process;
+mod run;
+mod weigh;
+
+use std::path::PathBuf;
+
+pub use run::run;
+
+use crate::run::RunError;
+use cluster::LookError;
+use fault::FaultError;
+use file::FileError;
+
+/// Why nothing was broken.
+#[derive(Debug, thiserror::Error)]
+pub enum ChaosError {
+    /// Nothing may be broken.
+    #[error("nothing may be broken: name what may with --pid, --proxy or --faults")]
+    NoFault,
+    /// Two things have one name.
+    #[error("{0} is the name of two faults: reports could not tell them apart")]
+    SameName(String),
+    /// A command that starts something, and nothing that it starts.
+    #[error("--start {0}=… starts a process that no --pid names")]
+    StartsNothing(String),
+    /// The file of faults.
+    #[error("{}: {fault}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        fault: FileError,
+    },
+    /// A process or a link cannot be had.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    /// The cluster is not what it was said to be.
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// Bots cannot live.
+    #[error(transparent)]
+    Bots(#[from] RunError),
+    /// The HTTP client cannot be made, or signals cannot be heard.
+    #[error("the system refuses: {0}")]
+    System(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

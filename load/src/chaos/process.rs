@@ -1,0 +1,241 @@
+//! A process of this machine that is stopped and continued, or killed and started again. Each signal goes to the very process that
+//! was named: a number that has another process now is left alone.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::commands::end_of;
+use super::fault::FaultError;
+
+/// How long a killed process may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// A command that starts a process again has failed if it ends so soon.
+const STAYS_FOR: Duration = Duration::from_millis(300);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A way to break a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// SIGSTOP.
+    Stop,
+    /// SIGKILL.
+    Kill,
+}
+
+/// What starts a process again.
+#[derive(Debug, Clone)]
+pub(super) struct Start {
+    /// A line for `sh`, which stays in the foreground.
+    pub(super) command: String,
+    /// Where what it says goes.
+    pub(super) log: PathBuf,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) name: String,
+    pid: Pid,
+    /// When the kernel started it, in its own ticks: the second half of its name.
+    started: Option<u64>,
+    pub(super) start: Option<Start>,
+    /// Since we started it ourselves.
+    child: Option<Child>,
+    broken: Option<End>,
+}
+
+impl Process {
+    /// One that runs.
+    pub(super) fn of(name: &str, pid: i32, start: Option<Start>) -> Result<Self, FaultError> {
+        let gone = || FaultError::Gone { name: name.to_owned(), pid };
+        let pid = Pid::from_raw(pid).ok_or_else(gone)?;
+        if !is_alive(pid) {
+            return Err(gone());
+        }
+        let process =
+            Self { name: name.to_owned(), pid, started: started(pid), start, child: None, broken: None };
+        test_kill_process(pid).map_err(|error| process.refused(error.into()))?;
+        Ok(process)
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_pid().unsigned_abs()
+    }
+
+    /// Breaks it.
+    pub(super) async fn end(&mut self, how: End) -> Result<(), FaultError> {
+        let signal = if how == End::Stop { Signal::STOP } else { Signal::KILL };
+        self.signal(signal)?;
+        self.broken = Some(how);
+        match how {
+            End::Stop => Ok(()),
+            End::Kill => {
+                if let Some(child) = &mut self.child {
+                    let _ = tokio::time::timeout(GONE_WITHIN, child.wait()).await;
+                }
+                let deadline = Instant::now() + GONE_WITHIN;
+                while self.is_there() {
+                    if Instant::now() > deadline {
+                        let error = io::Error::other("it was killed and is still there");
+                        return Err(self.refused(error));
+                    }
+                    sleep(LOOK_INTERVAL).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Mends what was broken last.
+    pub(super) async fn go_on(&mut self) -> Result<(), FaultError> {
+        match self.broken {
+            Some(End::Stop) => self.signal(Signal::CONT)?,
+            // It was told to end, and did not.
+            Some(End::Kill) if self.is_there() => {}
+            Some(End::Kill) => self.starts_again().await?,
+            None => {}
+        }
+        self.broken = None;
+        Ok(())
+    }
+
+    async fn starts_again(&mut self) -> Result<(), FaultError> {
+        let Some(Start { command, log }) = self.start.clone() else { return Ok(()) };
+        let failed = |how: String, said: String| {
+            let name = self.name.clone();
+            FaultError::Command { name, which: "start", how, said }
+        };
+        let unable = |error: io::Error| failed(error.to_string(), String::new());
+        let said = File::options().create(true).append(true).read(true).open(&log).map_err(unable)?;
+        let (out, err) = (said.try_clone().map_err(unable)?, said.try_clone().map_err(unable)?);
+        let mut again = Command::new("sh");
+        // In a group of its own: it is to live on after us, whatever is typed here.
+        again.arg("-c").arg(format!("exec {command}")).process_group(0);
+        let mut child = again.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(unable)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let ended = tokio::time::timeout(STAYS_FOR, child.wait()).await;
+        match (ended, pid) {
+            (Err(_), Some(pid)) => {
+                (self.pid, self.started, self.child) = (pid, started(pid), Some(child));
+                Ok(())
+            }
+            (Ok(Ok(status)), _) => Err(failed(format!("ended at once, {status}"), end_of(said))),
+            _ => Err(failed("cannot be followed".to_owned(), end_of(said))),
+        }
+    }
+
+    /// Whether the very process that was named, or started, is there.
+    fn is_there(&self) -> bool {
+        is_alive(self.pid) && started(self.pid) == self.started
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), FaultError> {
+        if !self.is_there() {
+            let pid = self.pid.as_raw_pid();
+            return Err(FaultError::Gone { name: self.name.clone(), pid });
+        }
+        kill_process(self.pid, signal).map_err(|error| self.refused(error.into()))
+    }
+
+    fn refused(&self, source: io::Error) -> FaultError {
+        FaultError::Signal { name: self.name.clone(), pid: self.pid.as_raw_pid(), source }
+    }
+}
+
+/// Whether there is such a process, and not only what is left of it for its parent to see.
+pub(super) fn is_alive(pid: Pid) -> bool {
+    let is_zombie = || stat(pid).is_some_and(|fields| fields.starts_with(['Z', 'X']));
+    // Somebody else's may be there though it cannot be signalled.
+    test_kill_process(pid) != Err(rustix::io::Errno::SRCH) && !is_zombie()
+}
+
+fn started(pid: Pid) -> Option<u64> {
+    // The 22nd field; what stands here begins with the third.
+    stat(pid)?.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// What the kernel says of a process, from its state on: names before it may hold anything. None where there is no `/proc`.
+fn stat(pid: Pid) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    text.rsplit_once(") ").map(|(_, fields)| fields.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody's process, who sees its end.
+    fn sleeper() -> (Process, std::process::Child) {
+        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::of("sleeper", i32::try_from(child.id()).unwrap(), None).unwrap();
+        (process, child)
+    }
+
+    fn state(process: &Process) -> char {
+        stat(process.pid).unwrap().chars().next().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_is_stopped_and_goes_on() {
+        let (mut process, mut child) = sleeper();
+        process.end(End::Stop).await.unwrap();
+        while state(&process) != 'T' {
+            sleep(LOOK_INTERVAL).await;
+        }
+        process.go_on().await.unwrap();
+        while state(&process) == 'T' {
+            sleep(LOOK_INTERVAL).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let error = process.end(End::Stop).await.unwrap_err().to_string();
+        assert!(error.contains("sleeper") && error.contains("gone"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_killed_process_is_started_again_and_can_be_killed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut process, mut child) = sleeper();
+        process.start = Some(Start { command: "sleep 60".to_owned(), log: folder.path().join("log") });
+        let first = process.pid();
+        for _ in 0..2 {
+            let before = process.pid();
+            process.end(End::Kill).await.unwrap();
+            process.go_on().await.unwrap();
+            assert!(process.pid() != before && process.is_there());
+        }
+        assert!(process.pid() != first);
+        process.end(End::Kill).await.unwrap();
+        process.start = Some(Start { command: "false".to_owned(), log: folder.path().join("log") });
+        let error = process.go_on().await.unwrap_err().to_string();
+        assert!(error.contains("its start failed (ended at once"), "{error}");
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_refused() {
+        let (process, mut child) = sleeper();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let pid = process.pid.as_raw_pid();
+        assert!(matches!(Process::of("x", pid, None), Err(FaultError::Gone { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_number_that_another_process_has_now_is_left_alone() {
+        let (mut process, mut child) = sleeper();
+        process.started = process.started.map(|ticks| ticks + 1);
+        assert!(matches!(process.end(End::Kill).await, Err(FaultError::Gone { .. })));
+        assert!(child.try_wait().unwrap().is_none(), "it lives");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

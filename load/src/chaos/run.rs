@@ -1,0 +1,364 @@
+//! A run: proxies stand, bots live, an auditor looks, and one fault after the other is broken, mended, and waited for. Whatever ends
+//! it, what is broken then is mended, and what was seen until then is judged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::ChaosError;
+use super::cluster::Cluster;
+use super::fault::{self, Deck, Fault, FaultError};
+use super::options::Options;
+use super::weigh::{Trial, weigh};
+use crate::board::Board;
+use crate::bot;
+use crate::checkers::backlog::DRAINED_LAG_MS;
+use crate::checkers::{self, Bounds, Evidence, Verdict};
+use crate::faults::auditor::{Auditor, Target};
+use crate::faults::patience::{self, InVain};
+use crate::faults::report::{Head, Report, Sight};
+use crate::faults::timeline::{Begun, Timeline};
+use crate::history::History;
+use crate::report::Report as LoadReport;
+use crate::run::{RunError, live};
+
+/// Faults begin so far apart at least.
+const APART: Duration = Duration::from_secs(10);
+/// How long all is watched at rest, before the first fault and after the last.
+const REST: Duration = Duration::from_secs(4);
+/// C10: all must know so soon.
+const CONVERGED_WITHIN_MS: u64 = 5_000;
+/// C7: the backlog is gone so soon.
+const DRAINED_WITHIN_MS: u64 = 10_000;
+/// After a lease, and this, whoever lost her home has another one.
+const TAKEN_WITHIN_MS: u64 = 5_000;
+/// What does not mend at once is tried again.
+const MEND_TRIES: u32 = 3;
+
+/// When all is well.
+const SERVED: &str = "each shard to be served by one node, and each node to serve some";
+
+type Lives = JoinSet<Result<(LoadReport, History), RunError>>;
+
+/// Why faults did not go on to the end.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("{0}")]
+    Fault(#[from] FaultError),
+    #[error("{0}")]
+    InVain(#[from] InVain),
+    #[error("it was told to end")]
+    Told,
+    #[error("the bots were gone before the last fault")]
+    Alone,
+}
+
+/// Breaks a cluster and judges what came of it.
+///
+/// # Errors
+/// [`ChaosError`]: nothing was broken. What was broken and did not hold is in the report.
+pub async fn run(options: Options) -> Result<Report, ChaosError> {
+    let seed = options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
+    let mut signals = Signals::heard()?;
+    std::fs::create_dir_all(&options.out).map_err(|error| ChaosError::System(error.into()))?;
+    let faults = fault::all(&options, seed).await?;
+    // Who waits for a proxy may start now.
+    let patience = if options.proxy.is_empty() { Duration::ZERO } else { options.patience() };
+    for road in &options.proxy {
+        println!("link {}: {} leads to {}", road.name, road.listen, road.upstream);
+    }
+    let cluster = Cluster::at(&options.service, &options.key, patience).await?;
+    println!("chaos · {} nodes, {} shards · seed {seed}", cluster.nodes.len(), cluster.shards);
+    let mut run = Run::begin(&options, seed, faults, cluster)?;
+    let mut lives: Lives = JoinSet::new();
+    lives.spawn(live(Arc::clone(&run.board)));
+    let stopped = tokio::select! {
+        biased;
+        () = signals.told() => Some(Stopped::Told),
+        gone = lives.join_next() => {
+            // Nobody was there to begin with.
+            if let Some(Ok(Err(error))) = gone {
+                return Err(error.into());
+            }
+            Some(Stopped::Alone)
+        }
+        played = run.play() => played.err(),
+    };
+    let unmended = run.mend().await.err().map(Stopped::Fault);
+    // What could not be mended matters more than what was waited for because of it.
+    run.end(lives, unmended.or(stopped)).await
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn heard() -> Result<Self, ChaosError> {
+        let hear = |kind| signal(kind).map_err(|error| ChaosError::System(error.into()));
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    options: &'a Options,
+    seed: u64,
+    rng: SmallRng,
+    cluster: Cluster,
+    faults: Vec<Fault>,
+    board: Arc<Board>,
+    players: Vec<String>,
+    auditor: Auditor,
+    timeline: Timeline,
+    trials: Vec<Trial>,
+    /// What is broken now.
+    broken: Option<(usize, Begun)>,
+    /// Nodes that serve shards when all is well.
+    servers: BTreeSet<String>,
+}
+
+impl<'a> Run<'a> {
+    fn begin(
+        options: &'a Options,
+        seed: u64,
+        faults: Vec<Fault>,
+        cluster: Cluster,
+    ) -> Result<Self, ChaosError> {
+        let system = |error: Box<dyn std::error::Error + Send + Sync>| ChaosError::System(error);
+        // The last fault, and what comes after it.
+        let longer = 3 * options.patience() + Duration::from_secs(900);
+        let bots = options.bots(seed, longer).map_err(|error| system(error.into()))?;
+        let board = Arc::new(Board::new(bots));
+        // The run ends when the faults do, not when the last one who stays away for long comes back.
+        board.call_in();
+        let players = (0..options.players).map(|bot| bot::name_of(&board.options, bot)).collect();
+        let names: Vec<String> = cluster.nodes.keys().cloned().collect();
+        let minutes_max = board.options.seconds.div_ceil(60);
+        let auditor = Auditor::of(&names, &options.key, board.began, minutes_max);
+        let auditor = auditor.map_err(|error| system(error.into()))?;
+        let run = Self {
+            options,
+            seed,
+            rng: SmallRng::seed_from_u64(seed),
+            cluster,
+            faults,
+            players,
+            auditor,
+            timeline: Timeline::of(board.began),
+            board,
+            trials: Vec::new(),
+            broken: None,
+            servers: BTreeSet::new(),
+        };
+        run.follow();
+        Ok(run)
+    }
+
+    /// Looks at each node, and at its process where a fault of its name is one.
+    fn follow(&self) {
+        let pid = |name: &str| self.faults.iter().find(|fault| fault.name == name).and_then(Fault::pid);
+        let target = |(name, url): (&String, &String)| {
+            (name.clone(), Target { service_url: url.clone(), pid: pid(name) })
+        };
+        self.auditor.follow(self.cluster.nodes.iter().map(target).collect());
+    }
+
+    /// Fault after fault.
+    async fn play(&mut self) -> Result<(), Stopped> {
+        self.until(SERVED, |run| run.is_served(0)).await?;
+        patience::at_work(&self.board, self.options.patience()).await?;
+        sleep(REST).await;
+        let latest = self.auditor.latest();
+        self.servers =
+            latest.into_iter().filter(|(_, word)| !word.shards.is_empty()).map(|(name, _)| name).collect();
+        self.timeline.mark("all bots are at work");
+        let end = Instant::now() + self.options.minutes;
+        // Each thing comes as often as any other, however many ways there are to break it.
+        let mut things = Deck::of(self.faults.len());
+        loop {
+            let next = Instant::now() + APART;
+            let thing = things.deal(&mut self.rng);
+            self.one(thing).await?;
+            if next.max(Instant::now()) >= end {
+                break;
+            }
+            sleep_until(next).await;
+        }
+        // C12 compares what comes after all had to be served again.
+        let mended_us = self.timeline.incidents().last().map_or(0, |last| last.healed_us);
+        let served = Duration::from_micros(mended_us) + Duration::from_millis(self.served_within_ms());
+        sleep(served.saturating_sub(Duration::from_micros(self.timeline.now_us())) + REST).await;
+        Ok(())
+    }
+
+    /// Breaks one thing, mends it, and waits until all is well.
+    async fn one(&mut self, thing: usize) -> Result<(), Stopped> {
+        let Some(fault) = self.faults.get_mut(thing) else { return Ok(()) };
+        let (way, for_ms) = fault.next(&mut self.rng);
+        let (what, before) = (fault.says(way), fault.hindered(way));
+        let node = fault.pid().and(self.cluster.nodes.contains_key(&fault.name).then(|| fault.name.clone()));
+        let ends_memory = fault.ends_memory(way, for_ms, self.options.lease_ms, node.is_some());
+        let lasting = Duration::from_millis(for_ms);
+        let begun = self.timeline.begin(format!("{what} for {:.1} s", lasting.as_secs_f64()));
+        if ends_memory {
+            self.timeline.home_forgets(begun);
+        }
+        self.broken = Some((thing, begun));
+        let (served_ms, at_work_ms) = (None, None);
+        self.trials.push(Trial { what, node, served_ms, at_work_ms, hindered: 0 });
+        fault.breaks(way).await?;
+        sleep(lasting).await;
+        self.mend().await?;
+        self.follow();
+        self.is_well_again().await?;
+        let after = self.faults.get(thing).and_then(|fault| fault.hindered(way));
+        if let Some(trial) = self.trials.last_mut() {
+            trial.hindered = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Mends what is broken, if anything is; tries more than once.
+    async fn mend(&mut self) -> Result<(), FaultError> {
+        let Some((thing, begun)) = self.broken else { return Ok(()) };
+        let Some(fault) = self.faults.get_mut(thing) else { return Ok(()) };
+        let before = fault.pid();
+        for tried in 1..=MEND_TRIES {
+            match fault.mends().await {
+                Ok(()) => break,
+                Err(error) if tried == MEND_TRIES => return Err(error),
+                Err(_) => sleep(REST / 4).await,
+            }
+        }
+        let now = fault.pid().filter(|pid| Some(*pid) != before);
+        let now = now.map_or_else(String::new, |pid| format!(", and is process {pid} now"));
+        self.timeline.heal(begun, format!("mended: {}{now}", fault.name));
+        self.broken = None;
+        Ok(())
+    }
+
+    /// Waits until all is well, and when presence must be known everywhere asks each node for it.
+    async fn is_well_again(&mut self) -> Result<(), InVain> {
+        let mended_us = self.timeline.now_us();
+        let since = |at_us: u64| Some(at_us.saturating_sub(mended_us) / 1_000);
+        self.until(SERVED, |run| run.is_served(mended_us)).await?;
+        let served_us = self.timeline.mark("all shards are served");
+        patience::at_work(&self.board, self.options.patience()).await?;
+        let at_work_us = self.timeline.mark("bots are at work again");
+        if let Some(trial) = self.trials.last_mut() {
+            (trial.served_ms, trial.at_work_ms) = (since(served_us), since(at_work_us));
+        }
+        let done = |run: &Self| run.auditor.sum("hearth_commits_total", "\"done\"");
+        let before = done(self);
+        sleep(Duration::from_millis(CONVERGED_WITHIN_MS + self.options.presence_grace_ms)).await;
+        // What lives from memory alone serves, too, while its store is still away.
+        self.until("changes to reach the store", |run| done(run) > before && run.is_drained()).await?;
+        let settled_us = self.timeline.now_us();
+        self.until(SERVED, |run| run.is_served(settled_us)).await?;
+        let options = &self.board.options;
+        self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
+        Ok(())
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), InVain> {
+        patience::until(what, self.options.patience(), || is_so(self)).await
+    }
+
+    /// By looks that began then or later.
+    fn is_served(&self, since_us: u64) -> bool {
+        let latest = self.auditor.latest();
+        let serves =
+            |name: &String| latest.get(name).is_some_and(|word| word.shards.iter().any(|s| s.serving));
+        self.auditor.is_served(usize::from(self.cluster.shards), since_us) && self.servers.iter().all(serves)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.auditor.latest().values().all(|word| word.flush_lag_ms() <= DRAINED_LAG_MS)
+    }
+
+    /// Sends the bots home and has everything judged.
+    async fn end(self, mut lives: Lives, stopped: Option<Stopped>) -> Result<Report, ChaosError> {
+        let broken_off = stopped.map(|stopped| {
+            let why = self.explained(&stopped);
+            self.timeline.mark(format!("broken off: {why}"));
+            why
+        });
+        self.timeline.mark("the bots go");
+        self.board.fall();
+        let (felt_ms, names_a_node) = (self.served_within_ms(), self.names_a_node());
+        let head = Head {
+            name: "chaos".to_owned(),
+            title: "what may be broken is broken, one thing after the other".to_owned(),
+            seed: self.seed,
+            ttl_ms: self.options.lease_ms,
+            again: format!("chaos --seed {}", self.seed),
+            excused: &[],
+        };
+        let Some(Ok(lived)) = lives.join_next().await else {
+            let why = broken_off.unwrap_or_else(|| "the bots have left nothing".to_owned());
+            return Ok(Report::broken_off(head, why));
+        };
+        let (load, history) = lived?;
+        let audit = self.auditor.end().await.map_err(|error| ChaosError::System(error.into()))?;
+        let incidents = self.timeline.incidents();
+        let shards: Vec<u16> = self.players.iter().map(|name| self.cluster.shard_of(name)).collect();
+        let bounds = Bounds {
+            drained_within_ms: DRAINED_WITHIN_MS,
+            converged_within_ms: CONVERGED_WITHIN_MS,
+            presence_grace_ms: self.options.presence_grace_ms,
+            served_within_ms: felt_ms,
+        };
+        let (incidents_of, shards) = (&incidents[..], &shards[..]);
+        let run_ms = load.took_ms;
+        let evidence =
+            Evidence { history: &history, audit: &audit, incidents: incidents_of, shards, bounds, run_ms };
+        let verdicts: Vec<Verdict> =
+            load.verdicts.iter().cloned().chain(checkers::judge_faults(&evidence)).collect();
+        let mut findings = weigh(&evidence, &load.figures, &self.trials, felt_ms);
+        if broken_off.is_none() {
+            // C6 looks into the store, C8 wants several logins of one player, C9 sessions that run out, C11 a node's process.
+            let may_be_silent = |checker: &str| match checker {
+                "C6" | "C8" | "C9" => true,
+                "C11" => !names_a_node,
+                _ => false,
+            };
+            findings.vacuous.extend(checkers::silences(&verdicts, may_be_silent));
+        }
+        let done = (self.timeline.marks(), incidents);
+        Ok(Report::of(head, (findings, broken_off), verdicts, load, done, Sight { history, audit }))
+    }
+
+    /// How long after a fault players may take to be served again.
+    const fn served_within_ms(&self) -> u64 {
+        self.options.lease_ms + TAKEN_WITHIN_MS
+    }
+
+    /// Whether a fault is a process of a node.
+    fn names_a_node(&self) -> bool {
+        self.faults.iter().any(|fault| fault.pid().is_some() && self.cluster.nodes.contains_key(&fault.name))
+    }
+
+    /// Why faults did not go on, and after which.
+    fn explained(&self, stopped: &Stopped) -> String {
+        match (stopped, self.trials.last()) {
+            (Stopped::InVain(_), Some(trial)) => format!("{stopped}, after: {}", trial.what),
+            _ => stopped.to_string(),
+        }
+    }
+}

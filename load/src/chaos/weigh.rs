@@ -1,0 +1,242 @@
+//! What a run of faults came to, besides the checkers: what was tried and how often, how long each took to be well again, which
+//! trace each left, and whether what was lost is excused. Pure; called once, at the end.
+
+use std::collections::BTreeMap;
+
+use crate::audit::{Incident, Seen};
+use crate::checkers::{Evidence, backlog};
+use crate::faults::excuses;
+use crate::faults::findings::{Findings, count};
+use crate::figures::Figures;
+use crate::history::{Drop, Notice, Operation, What};
+
+/// What was acked earlier than this before its home's end must not be lost with it, ms: some intervals of the flush, and a slow
+/// moment.
+const LOSS_WINDOW_MS: u64 = 1_000;
+/// An answer shows a fault if it took half as long as that lasted, and so long at least.
+const SLOW_US_MIN: u64 = 250_000;
+/// What moves only when something is wrong, or changes hands: the metric, and the labels that are meant.
+const TELLING: [(&str, &str); 8] = [
+    ("hearth_commits_total", "\"unknown\""),
+    ("hearth_commits_total", "\"held_back\""),
+    ("hearth_commits_total", "\"fenced\""),
+    ("hearth_store_breaker_turns_total", ""),
+    ("hearth_shards_taken_total", ""),
+    ("hearth_shards_lost_total", ""),
+    ("hearth_leases_run_out_total", ""),
+    ("hearth_repairs_total", ""),
+];
+
+/// A fault that was done.
+#[derive(Debug, Clone)]
+pub(super) struct Trial {
+    /// What was done, without for how long: faults that are the same have the same.
+    pub(super) what: String,
+    /// The node whose process it was, if it was one.
+    pub(super) node: Option<String>,
+    /// From its mending until all shards were served, ms; none if that never came.
+    pub(super) served_ms: Option<u64>,
+    /// From its mending until bots were at work, ms; none if that never came.
+    pub(super) at_work_ms: Option<u64>,
+    /// What a link has hindered.
+    pub(super) hindered: u64,
+}
+
+/// Weighs a run; each trial is an incident, in order. `felt_ms` is how long after its mending a fault may still show.
+pub(super) fn weigh(evidence: &Evidence<'_>, figures: &Figures, trials: &[Trial], felt_ms: u64) -> Findings {
+    let mut findings = Findings::default();
+    findings.take_in(evidence, figures);
+    findings.must("faults", count(trials.len()));
+    let mut kinds: BTreeMap<&str, Vec<(&Trial, &Incident)>> = BTreeMap::new();
+    for (number, (trial, incident)) in trials.iter().zip(evidence.incidents).enumerate() {
+        let next = evidence.incidents.get(number + 1).map_or(u64::MAX, |next| next.begun_us);
+        let until_us = incident.healed_us.saturating_add(felt_ms * 1_000).min(next);
+        let traces = traces(evidence, incident, until_us) + trial.hindered;
+        if traces == 0 {
+            let at_s = incident.begun_us / 1_000_000;
+            findings.vacuous.push(format!("{} at {at_s} s left no trace", incident.what));
+        }
+        *findings.exercised.entry(format!("traces of: {}", trial.what)).or_default() += traces;
+        kinds.entry(&trial.what).or_default().push((trial, incident));
+    }
+    for (what, done) in kinds {
+        findings.exercised.insert(what.to_owned(), count(done.len()));
+        let served = done.iter().filter_map(|(trial, _)| trial.served_ms);
+        findings.recovery(&format!("{what}: shards served again"), served.collect());
+        let at_work = done.iter().filter_map(|(trial, _)| trial.at_work_ms);
+        findings.recovery(&format!("{what}: bots at work again"), at_work.collect());
+        let drained =
+            done.iter().filter_map(|(_, incident)| backlog::drained_after_us(evidence.audit, incident));
+        findings.recovery(&format!("{what}: backlog drained"), drained.map(|us| us / 1_000).collect());
+    }
+    let hits = |incident: &Incident, node: &str| {
+        let trial =
+            evidence.incidents.iter().position(|other| other == incident).and_then(|at| trials.get(at));
+        trial.is_some_and(|trial| trial.node.as_ref().is_none_or(|hit| hit == node))
+    };
+    excuses::weigh(&mut findings, evidence.history, evidence.incidents, LOSS_WINDOW_MS, hits);
+    findings
+}
+
+/// Whatever shows that the cluster, or a player, felt it.
+fn traces(evidence: &Evidence<'_>, incident: &Incident, until_us: u64) -> u64 {
+    let span = incident.begun_us..until_us;
+    let samples = evidence.audit.samples.iter().filter(|sample| span.contains(&sample.at_us));
+    let silent = count(samples.filter(|sample| matches!(sample.seen, Seen::Silent { .. })).count());
+    let grown = |(name, label): (&str, &str)| -> u64 {
+        evidence.audit.growth_between(name, label, incident.begun_us, until_us).values().sum()
+    };
+    let lasted_us = incident.healed_us.min(until_us).saturating_sub(incident.begun_us);
+    let slow_us = (lasted_us / 2).max(SLOW_US_MIN);
+    let felt = |process: u32| felt_by(evidence.history.log(process), incident.begun_us, until_us, slow_us);
+    let processes = evidence.history.processes().map(|(process, _)| process);
+    silent + TELLING.map(grown).iter().sum::<u64>() + processes.map(felt).sum::<u64>()
+}
+
+/// What one player felt: a link that ended unasked, a refusal, a provisional ack, a slow answer over a link that stood.
+fn felt_by(log: &[crate::history::Entry], from_us: u64, until_us: u64, slow_us: u64) -> u64 {
+    let mut asked: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut felt = 0;
+    for entry in log.iter().take_while(|entry| entry.at_us < until_us) {
+        let is_within = entry.at_us >= from_us;
+        let shows = match &entry.what {
+            What::Invoke { id, operation: Operation::Write { .. } | Operation::Read } => {
+                asked.insert(*id, entry.at_us);
+                false
+            }
+            What::Ok { id, prov, .. } => {
+                let took_us = asked.remove(id).map_or(0, |asked| entry.at_us.saturating_sub(asked));
+                *prov || took_us >= slow_us
+            }
+            What::Fail { .. } => true,
+            What::Notice { notice: Notice::Down { on_purpose, .. } } => {
+                // Whoever is away waits of her own will.
+                asked.clear();
+                !matches!(on_purpose, Some(Drop::Reset | Drop::Cut | Drop::Abandon))
+            }
+            _ => false,
+        };
+        felt += u64::from(shows && is_within);
+    }
+    felt
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::request::Ack;
+
+    use super::*;
+    use crate::audit::{Audit, Sample};
+    use crate::checkers::Bounds;
+    use crate::history::{Entry, History, Opened};
+
+    const SECOND: u64 = 1_000_000;
+
+    fn incident(begun_s: u64, loses_home: bool) -> Incident {
+        let (begun_us, healed_us) = (begun_s * SECOND, (begun_s + 4) * SECOND);
+        Incident { what: "x".into(), begun_us, healed_us, loses_store: false, loses_home }
+    }
+
+    fn trial(node: Option<&str>) -> Trial {
+        let node = node.map(str::to_owned);
+        Trial { what: "x".into(), node, served_ms: Some(30), at_work_ms: Some(900), hindered: 0 }
+    }
+
+    fn entry(at_us: u64, what: What) -> Entry {
+        Entry { at_us, process: 0, session: None, what }
+    }
+
+    fn opens(at_us: u64, resumed: bool, cseq: u64) -> Entry {
+        let opened = Opened { stamp: (1, 1), node: "a#1".into(), resumed, cseq, ..Opened::default() };
+        entry(at_us, What::Notice { notice: Notice::Ready(Box::new(opened)) })
+    }
+
+    fn down(at_us: u64, on_purpose: Option<Drop>) -> Entry {
+        entry(at_us, What::Notice { notice: Notice::Down { code: None, on_purpose, stay_ms: 0 } })
+    }
+
+    fn asks(at_us: u64, id: u64) -> Entry {
+        entry(at_us, What::Invoke { id, operation: Operation::Write { k: id, ack: Ack::Applied } })
+    }
+
+    fn answered(at_us: u64, id: u64, prov: bool) -> Entry {
+        let (cseq, stamp, ack) = (Some(id), Some((1, id)), Some(Ack::Applied));
+        entry(at_us, What::Ok { id, cseq, stamp, ack, prov, dup: false, value: Default::default() })
+    }
+
+    fn weighed(log: Vec<Entry>, samples: Vec<Sample>, incidents: &[Incident], trials: &[Trial]) -> Findings {
+        let (history, audit) = (History { logs: vec![log] }, Audit { samples });
+        let bounds = Bounds {
+            drained_within_ms: 1,
+            converged_within_ms: 1,
+            presence_grace_ms: 1,
+            served_within_ms: 1,
+        };
+        let evidence =
+            Evidence { history: &history, audit: &audit, incidents, shards: &[0], bounds, run_ms: 60_000 };
+        weigh(&evidence, &crate::figures::of(&history), trials, 2_000)
+    }
+
+    #[test]
+    fn a_run_without_a_fault_proves_nothing() {
+        assert_eq!(weighed(Vec::new(), Vec::new(), &[], &[]).vacuous, ["no faults"]);
+    }
+
+    #[test]
+    fn a_fault_that_nobody_felt_proves_nothing() {
+        let quiet =
+            vec![opens(SECOND, false, 0), asks(11 * SECOND, 1), answered(11 * SECOND + 900, 1, false)];
+        let says = |log, samples| weighed(log, samples, &[incident(10, false)], &[trial(None)]).vacuous;
+        assert_eq!(says(quiet.clone(), Vec::new()), ["x at 10 s left no trace"]);
+        // What one does oneself, and what came before or long after, is no trace.
+        for strange in [down(12 * SECOND, Some(Drop::Cut)), down(9 * SECOND, None), down(17 * SECOND, None)] {
+            let log = [quiet.clone(), vec![strange]].concat();
+            assert_eq!(says(log, Vec::new()).len(), 1);
+        }
+        for trace in [
+            vec![down(12 * SECOND, None)],
+            vec![asks(12 * SECOND, 2), answered(12 * SECOND + 9, 2, true)],
+            vec![asks(11 * SECOND + 500_000, 2), answered(14 * SECOND, 2, false)],
+        ] {
+            assert!(says([quiet.clone(), trace].concat(), Vec::new()).is_empty());
+        }
+        let silent = Seen::Silent { who: "a".into(), why: "timeout".into() };
+        assert!(
+            says(quiet, vec![Sample { at_us: 15 * SECOND, since_us: 14 * SECOND, seen: silent }]).is_empty()
+        );
+    }
+
+    #[test]
+    fn each_trial_and_each_recovery_is_told() {
+        let log = vec![opens(SECOND, false, 0), down(12 * SECOND, None), down(32 * SECOND, None)];
+        let findings = weighed(
+            log,
+            Vec::new(),
+            &[incident(10, false), incident(30, false)],
+            &[trial(None), trial(None)],
+        );
+        assert_eq!((findings.exercised["x"], findings.exercised["traces of: x"]), (2, 2));
+        let served = findings.recoveries.iter().find(|recovery| recovery.what == "x: shards served again");
+        assert_eq!(served.unwrap().took_ms, [30, 30]);
+    }
+
+    #[test]
+    fn only_the_end_of_her_home_excuses_what_a_player_lost() {
+        // Two changes are acked; the second is gone when she comes back.
+        let log = || {
+            let mut log = vec![opens(SECOND, false, 0)];
+            for (id, at_us) in [(1, 2 * SECOND), (2, 10 * SECOND - 50_000)] {
+                log.extend([asks(at_us, id), answered(at_us + 900, id, false)]);
+            }
+            log.extend([down(10 * SECOND, None), opens(16 * SECOND, true, 1)]);
+            log
+        };
+        let unexcused = |loses_home, node| {
+            let findings = weighed(log(), Vec::new(), &[incident(10, loses_home)], &[trial(node)]);
+            assert_eq!(findings.lost, 1);
+            !findings.thresholds.iter().find(|t| t.what == "losses that no fault excuses").unwrap().holds
+        };
+        assert!(!unexcused(true, None) && !unexcused(true, Some("a")));
+        assert!(unexcused(true, Some("b")) && unexcused(false, Some("a")) && unexcused(false, None));
+    }
+}
