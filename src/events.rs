@@ -118,6 +118,12 @@ impl PresenceView {
         let place = |view: &Self| (view.ver.epoch, view.ver.version);
         place(self) > place(other)
     }
+
+    /// Whether others see no difference.
+    #[must_use]
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        self.status == other.status && self.activity == other.activity && self.devices == other.devices
+    }
 }
 
 /// A player in one room, as her record says.

@@ -57,6 +57,17 @@ impl Home {
         }
     }
 
+    /// The same for a record that has come from elsewhere: what ran out on the way is due at once.
+    pub(super) fn arm_loaded(&self, cell: &Arc<Cell>, now: Now) {
+        let ctx = self.context(now);
+        if !cell.with_slot(|slot| slot.record.is_shown_late(ctx)) {
+            return self.arm(cell, now);
+        }
+        let due = now.unix_ms + 1;
+        cell.with_slot(|slot| slot.armed_at = due);
+        self.expiry.wheel.lock().insert(due, (due, Arc::downgrade(cell)));
+    }
+
     /// Lets time do its work on one record.
     fn elapse(&self, cell: &Arc<Cell>, now: Now) {
         let touch_every_ms = millis(self.settings.rules.session_ttl) / 4;

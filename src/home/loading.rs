@@ -253,7 +253,7 @@ impl Home {
             // Before her rooms hear of her: what is said there from now on goes in.
             self.take_in_mailbox(session, cell.player(), &mut load.arrived);
         }
-        self.arm(&cell, now);
+        self.arm_loaded(&cell, now);
         cell.tell_rooms(&self.events);
         cell
     }

@@ -48,10 +48,7 @@ impl Record {
     /// Works the view out again. The version moves with it, because the view is part of the record.
     pub(super) fn show(&mut self, ctx: Context<'_>) {
         let merged = self.merged(ctx);
-        let same = merged.status == self.view.status
-            && merged.activity == self.view.activity
-            && merged.devices == self.view.devices;
-        if same {
+        if self.view.shows_the_same(&merged) {
             return;
         }
         self.version = self.version.next();
@@ -64,6 +61,12 @@ impl Record {
             last_seen_unix_ms: if gone { self.left_at(ctx) } else { self.view.last_seen_unix_ms },
             ..merged
         };
+    }
+
+    /// Whether the view shows what is over: a grace ran out while no home let time do its work.
+    #[must_use]
+    pub fn is_shown_late(&self, ctx: Context<'_>) -> bool {
+        !self.view.shows_the_same(&self.merged(ctx))
     }
 
     fn merged(&self, ctx: Context<'_>) -> PresenceView {
