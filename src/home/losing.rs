@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Home;
 use super::history::Verdict;
 use super::lease::PULL_MS;
-use super::record::{LinkState, Record};
+use super::record::{LinkState, Record, Session};
 use super::records::{Cell, Durability};
 use super::salvage;
 use super::shard::Shard;
@@ -129,7 +129,7 @@ impl Home {
         for session in sessions {
             let rolled_back = match &survived {
                 None => Some(RollbackNotice { from, to: None, cseq: 0 }),
-                Some(record) => rollback(record, from, session.id, session.cseq),
+                Some(record) => rollback(record, from, &session),
             };
             self.events.sessions.update(session.id, |event| {
                 (event.rolled_back, event.link_end) = (rolled_back, Some(LinkEnd::Moved));
@@ -139,14 +139,15 @@ impl Home {
     }
 }
 
-/// What a session whose home was lost has to be told, if the stored record lies behind what she was acked.
-fn rollback(
-    record: &Record,
-    from: Stamp,
-    session: crate::ids::SessionId,
-    cseq: u64,
-) -> Option<RollbackNotice> {
-    let survived = record.session(session).map_or(0, |session| session.cseq.min(cseq));
+/// What a session whose home was lost has to be told, if the stored record lies behind what she was acked. Nothing, if
+/// it was taken up again elsewhere since: its `ready` there has said what survived, and the counter that is stored by now
+/// counts the changes that followed, under the numbers of those that are gone.
+fn rollback(record: &Record, from: Stamp, session: &Session) -> Option<RollbackNotice> {
+    let stored = record.session(session.id);
+    if stored.is_some_and(|stored| stored.ticket_n > session.ticket_n) {
+        return None;
+    }
+    let survived = stored.map_or(0, |stored| stored.cseq.min(session.cseq));
     match record.history.judge(record.stamp(), from) {
         Verdict::Reached => None,
         // Stored under our own epoch, but not all of it.
@@ -157,5 +158,70 @@ fn rollback(
             Some(RollbackNotice { from, to: Some(record.stamp()), cseq: survived })
         }
         Verdict::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Now;
+    use crate::events::Status;
+    use crate::home::record::sessions::Login;
+    use crate::home::record::state::Patch;
+    use crate::home::record::{Context, LoginPolicy, Rules};
+    use crate::ids::{SessionId, Version};
+
+    fn ctx() -> Context<'static> {
+        let rules = Rules {
+            session_ttl: Duration::from_secs(60),
+            login_policy: LoginPolicy::Replace,
+            presence_grace: Duration::from_secs(15),
+            away_after: Duration::ZERO,
+            state_bytes_max: 4_096,
+            watches_max: 500,
+            rooms_max: 3,
+            room_grants: Vec::new(),
+            cseq_unchecked: false,
+        };
+        Context { now: Now { mono_ms: 1_000, unix_ms: 1_000_000 }, rules: Box::leak(Box::new(rules)) }
+    }
+
+    fn count(record: &mut Record, session: SessionId, cseqs: std::ops::RangeInclusive<u64>) {
+        for cseq in cseqs {
+            let patch = Patch { incr: vec![("n", 1)], ..Patch::default() };
+            record.patch(ctx(), session, &patch, Some(cseq)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_survived_is_told_by_the_home_that_took_the_session_up_and_by_no_later_counter() {
+        let mut here = Record::first(Epoch::of(10), Version::of(5));
+        let id = SessionId::generate(ShardId::FIRST, 1);
+        let login = Login {
+            session: id,
+            device: "pc".into(),
+            status: Status::Online,
+            token_expires_at: u64::MAX,
+            token_issued_at: 0,
+            grants: Box::default(),
+            pending_until: None,
+        };
+        here.login(ctx(), login).unwrap();
+        count(&mut here, id, 1..=1);
+        let mut there = here.clone();
+        count(&mut here, id, 2..=4);
+        let (acked, session) = (here.stamp(), here.session(id).unwrap().clone());
+        let survived = there.stamp();
+        there.take_over(Epoch::of(20));
+        there.detach_all(ctx().now);
+        let told = rollback(&there, acked, &session).expect("a loss that nobody has told");
+        assert_eq!((told.from, told.to, told.cseq), (acked, Some(survived), 1));
+        // Under the numbers of what was lost others follow; whoever made them has heard of it.
+        assert_eq!(
+            there.attach(ctx(), id, 1, Some(acked)).unwrap().rolled_back,
+            Some((acked, Some(survived)))
+        );
+        count(&mut there, id, 2..=7);
+        assert_eq!(rollback(&there, acked, &session), None);
     }
 }

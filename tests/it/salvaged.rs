@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::bridge::{Bridge, Silence};
-use crate::harness::nodes::{KEY, SHARDS, node_on, players_of, served_by};
+use crate::harness::nodes::{KEY, SHARDS, node_on, nodes, players_of, served_by};
 use crate::harness::patience::until;
 use crate::harness::player::{Credentials, Player};
 use crate::harness::redis_server::RedisServer;
@@ -190,6 +190,36 @@ async fn a_home_that_is_asked_and_answers_too_late_gives_nothing_and_that_is_tol
     assert_eq!(ready["rolled_back"]["from"], credentials.stamp);
     cluster.here.until_metric("hearth_salvaged_records_total", "outcome=\"late\"", 1).await;
     hears_the_end(ann).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_home_that_goes_on_tells_nothing_of_what_its_player_heard_at_the_next_one() {
+    let redis = RedisServer::builder().on_tcp().start();
+    // By the time that the lease ends the nodes have no link any more: the next home asks for nothing.
+    let slow = |node: Starting| node.with_lease(5_000).with("home.flush_interval_ms", 1_000);
+    let [here, there] = nodes(&redis, slow).await;
+    let mut ann = there.login(&players_of(&there).await.next().unwrap()).await;
+    ann.patch_durably(change(1)).await;
+    for cseq in 2..=4 {
+        assert_eq!(ann.patch(change(cseq)).await["ack"], "applied");
+    }
+    there.pause();
+    let credentials = ann.credentials();
+    let mut ann_here = until("the session is taken up again", async || {
+        let mut player = here.connect().await;
+        player.try_resume_carried(&credentials).await.ok().map(|()| player)
+    })
+    .await;
+    assert_eq!(ann_here.ready["rolled_back"]["cseq"], 1, "{}", ann_here.ready);
+    // What follows has the numbers of what was lost.
+    for cseq in 2..=5 {
+        ann_here.patch_durably(change(cseq)).await;
+    }
+    // A home that is asked while it wakes up knows of the next one, and sends her there.
+    until("she is out of reach", async || (here.metric("hearth_peer_links", "").await == 0).then_some(()))
+        .await;
+    there.go_on();
+    assert_eq!(hears_the_end(ann).await, (false, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
