@@ -88,6 +88,8 @@ const HANDED_OVER_LOOK: Duration = Duration::from_millis(20);
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 /// Reports from flush tasks to the keeper: one for each shard that there can be.
 const REPORTS_MAX: usize = 4096;
+/// When to ask again for who has left this node's memory: her next home is there, or will be in a moment.
+const LEFT_MS: u64 = 100;
 
 /// What `home` needs to know.
 #[derive(Debug, Clone)]
@@ -145,6 +147,14 @@ pub enum HomeError {
     /// The stored record cannot be read.
     #[error("the stored record cannot be read")]
     Corrupt,
+}
+
+impl HomeError {
+    /// The player has left this node's memory: whoever asks anew finds where she is.
+    #[must_use]
+    pub const fn left() -> Self {
+        Self::NotHome { retry_after_ms: LEFT_MS }
+    }
 }
 
 /// What came of handing over.
@@ -390,7 +400,7 @@ impl Home {
         command: impl FnOnce(&mut Record, Context<'_>) -> Result<T, Refusal>,
     ) -> Result<Applied<T>, HomeError> {
         let applied = self.change(cell, now, command).map_err(|error| match error {
-            CellError::Gone => self.not_home(),
+            CellError::Gone => HomeError::left(),
             CellError::Refused(refusal) => HomeError::Refused(refusal),
         })?;
         Ok(applied)

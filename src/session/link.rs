@@ -26,8 +26,10 @@ use super::outbox::Outbox;
 use super::parting::{Closed, GOODBYE, closed_by, closing_of, goodbye};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
+use crate::home::HomeError;
 use crate::hub::{Control, LinkNo, Mailbox};
 use crate::ids::PlayerId;
+use crate::wire::error_of;
 
 mod reading;
 mod writing;
@@ -210,8 +212,7 @@ impl<S: LinkSocket> Link<S> {
 
     /// The session is gone and no notice said why: with its home, or by itself.
     fn unexplained(&self) -> crate::hub::Closing {
-        let home_is_gone = self.me().is_some_and(|me| me.cell.read(|_| ()).is_none());
-        if home_is_gone {
+        if self.has_left() {
             closing_of(CloseCode::Moved, "another node serves the player now")
         } else {
             closing_of(CloseCode::SessionExpired, "the session is gone")
@@ -240,10 +241,22 @@ impl<S: LinkSocket> Link<S> {
         }
     }
 
-    /// Waits for the shard to answer again, at most the hold time; control goes out meanwhile.
-    async fn hold(&mut self, shard: &crate::home::shard::Shard, mailbox: &Mailbox, link: LinkNo) -> bool {
+    /// Whether the player is not in this home's memory any more, or is again as another home left her.
+    fn has_left(&self) -> bool {
+        self.me().is_some_and(|me| me.cell.read(|_| ()).is_none())
+    }
+
+    /// Waits for the shard to answer again, at most the hold time and no longer than there is something to wait for;
+    /// control goes out meanwhile.
+    async fn hold(
+        &mut self,
+        shard: &crate::home::shard::Shard,
+        mailbox: &Mailbox,
+        link: LinkNo,
+        is_vain: fn(&Self) -> bool,
+    ) -> bool {
         let deadline = tokio::time::Instant::now() + self.sessions.home.settings().hold;
-        loop {
+        while !is_vain(self) {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             tokio::select! {
                 biased;
@@ -260,6 +273,7 @@ impl<S: LinkSocket> Link<S> {
                 }
             }
         }
+        false
     }
 
     fn frame(
@@ -303,6 +317,9 @@ impl<S: LinkSocket> Link<S> {
             Verdict::Refuse(error) => {
                 let body = ErrorBody::new(error.code, error.message);
                 self.refuse(error.reference, &body)
+            }
+            Verdict::Go(reference, _) if held_in_vain && self.has_left() => {
+                self.refuse(reference, &error_of(&HomeError::left()))
             }
             Verdict::Go(reference, _) if held_in_vain => {
                 let wait_ms = u64::try_from(self.sessions.home.settings().hold.as_millis()).unwrap_or(1000);

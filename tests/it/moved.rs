@@ -2,6 +2,7 @@
 //! a number twice, and what changed on the way they are told. A home that was killed takes it with it, and that is said.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -177,6 +178,27 @@ async fn who_is_handed_over_hears_every_message_once_and_in_order() {
     // Numbers go on, also over a resume at the new home.
     let cem = cem_here.drops();
     resumes_whole(&here, &cem).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_still_sent_to_the_home_before_is_refused_at_once_and_takes_effect_at_the_next_one() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, |node| node).await;
+    let mut ann = there.login(&players_of(&there).await.next().unwrap()).await;
+    let change = |cseq: u64| json!({"incr": {"n": 1}, "cseq": cseq});
+    ann.patch(change(1)).await;
+    there.ask_to_stop();
+    hears_until_moved(&mut ann).await;
+    let asked = Instant::now();
+    let refused = ann.is_refused("state.patch", change(2), "not_home").await;
+    assert!(asked.elapsed() < Duration::from_millis(1_500), "held for {:?}", asked.elapsed());
+    assert!(refused["retry_after_ms"].as_u64().unwrap() <= 250, "{refused}");
+    let mut ann_here = resumes_whole(&here, &ann.credentials()).await;
+    assert_eq!(ann_here.ready["cseq"], 1);
+    ann_here.patch(change(2)).await;
+    assert_eq!(ann_here.state().await, json!({"n": 2}));
+    hears_no_more(ann).await;
+    assert!(there.wait_for_end().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,7 +76,8 @@ impl<S: LinkSocket> Link<S> {
         waiting < self.sessions.settings.durable_in_flight_max
     }
 
-    /// Frames came while the shard does not answer: they wait for it, at most the hold time.
+    /// Frames came while the shard does not answer: they wait for it, at most the hold time, and not once it has gone to
+    /// another node.
     pub(super) async fn held(&mut self, first: Heard, mailbox: &Mailbox, link: LinkNo) -> Option<Closed> {
         mailbox.heard(clock::now().mono_ms);
         // As seldom as others are timed: else those who were held would seem more than they are.
@@ -84,7 +85,7 @@ impl<S: LinkSocket> Link<S> {
             self.batch_began = Some(std::time::Instant::now());
         }
         let shard = Arc::clone(self.me()?.cell.shard());
-        let in_vain = !self.hold(&shard, mailbox, link).await;
+        let in_vain = !self.hold(&shard, mailbox, link, Self::has_left).await;
         let mut first = Some(first);
         poll_fn(|cx| {
             let first = first.take().flatten();

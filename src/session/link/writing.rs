@@ -81,7 +81,7 @@ impl<S: LinkSocket> Link<S> {
         let Some(shard) = self.me().map(|me| Arc::clone(me.cell.shard())) else {
             return Gathered::Ready(None);
         };
-        if self.hold(&shard, mailbox, link).await {
+        if self.hold(&shard, mailbox, link, |_| false).await {
             return self.gather(mailbox, link, false);
         }
         self.outbox.clear();
