@@ -22,6 +22,7 @@ use super::meters::LinkMeters;
 use super::pass::ClusterKey;
 use super::post::{Frame, Topic};
 use super::reach::{News, Reach, Unreached};
+use super::refusals::Refusals;
 use super::{Member, Members, Snapshot};
 use crate::clock::millis;
 use crate::ids::Owner;
@@ -85,6 +86,7 @@ pub struct Links {
     standing: RwLock<HashMap<Owner, Standing>>,
     dialling: Mutex<HashMap<Owner, ()>>,
     reach: Mutex<Reach>,
+    refusals: Refusals,
     meters: LinkMeters,
     asking: Mutex<HashMap<u64, Asking>>,
     next: AtomicU64,
@@ -102,6 +104,7 @@ impl Links {
             standing: RwLock::default(),
             dialling: Mutex::default(),
             reach: Mutex::default(),
+            refusals: Refusals::default(),
             meters: LinkMeters::new(),
             asking: Mutex::default(),
             next: AtomicU64::new(1),
@@ -138,6 +141,12 @@ impl Links {
     #[must_use]
     pub fn unreached(&self) -> Vec<Unreached> {
         self.reach.lock().unreached(&self.members.snapshot())
+    }
+
+    /// Since when nothing listens where this member says that nodes find it (monotonic ms). `None` while a link stands,
+    /// and where nobody can tell. Takes a quarter of a second at most.
+    pub async fn refused_since_ms(&self, member: &Member) -> Option<u64> {
+        if self.stands(&member.owner) { None } else { self.refusals.since_ms(member).await }
     }
 
     /// Posts a letter. `false`: there is no link, or the peer is too far behind; when it stands anew, both sides resync.
@@ -229,6 +238,7 @@ impl Links {
                 }
             }
             self.tell_reach(&snapshot);
+            self.refusals.retain(|owner| snapshot.member(owner).is_some() && !self.stands(owner));
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,

@@ -10,6 +10,7 @@ mod meters;
 pub mod pass;
 mod post;
 mod reach;
+mod refusals;
 mod snapshot;
 
 pub use link::SUBPROTOCOL as PEER_SUBPROTOCOL;

@@ -21,6 +21,8 @@ const GOOD_FOR_MS: u64 = 500;
 const FRESH_MS: u64 = 20;
 /// Longer than a dead node's lease: how much later somebody may ask again.
 const LATER_MS: u64 = 250;
+/// A renewal counts as later than something here if it is by so much: the store's answer was on its way for a while.
+const SLACK_MS: u64 = 100;
 
 /// Where a shard is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +110,21 @@ impl Home {
             return Whereabouts::At(member.clone());
         }
         let unheard_ms = clock::now().mono_ms.saturating_sub(snapshot.taken_at_ms());
-        let news_ms = millis(self.settings.lease_ttl).saturating_sub(unheard_ms);
-        judge(&snapshot, shard, holder.as_ref().map(Option::as_ref), age_ms, news_ms)
+        let ttl_ms = millis(self.settings.lease_ttl);
+        let news_ms = ttl_ms.saturating_sub(unheard_ms);
+        let told = judge(&snapshot, shard, holder.as_ref().map(Option::as_ref), age_ms, news_ms);
+        let (Whereabouts::At(member), Some(held)) = (&told, holder) else { return told };
+        let left_ms = held
+            .filter(|held| held.owner == member.owner)
+            .map_or(0, |held| millis(held.remaining).saturating_sub(age_ms));
+        let asked_ms = clock::now().mono_ms;
+        let Some(neighbours) = &self.neighbours else { return told };
+        match neighbours.links.refused_since_ms(member).await {
+            Some(since_ms) if !lives(left_ms, ttl_ms, since_ms, asked_ms) => {
+                Whereabouts::Nowhere { retry_after_ms: left_ms + LATER_MS }
+            }
+            _ => told,
+        }
     }
 
     /// What the store says of a shard's holder, and how long ago it said so: since this was asked, or not longer ago than
@@ -164,6 +179,13 @@ impl Home {
     pub fn cluster(&self) -> Snapshot {
         self.members.snapshot()
     }
+}
+
+/// Whether a home at whose peer address nothing has listened since then lives nevertheless: it has renewed its lease after
+/// that. Then only the way between nodes is closed, and its clients are right to go there.
+const fn lives(left_ms: u64, ttl_ms: u64, refuses_since_ms: u64, now_ms: u64) -> bool {
+    let renewed_at_ms = (now_ms + left_ms).saturating_sub(ttl_ms);
+    left_ms > 0 && renewed_at_ms > refuses_since_ms + SLACK_MS
 }
 
 /// Where a shard is served, as members and the store's word of `age_ms` ago say (`None`: it did not answer). A lease
@@ -266,6 +288,16 @@ mod tests {
         };
         assert_eq!(told(5_900), Whereabouts::Nowhere { retry_after_ms: LATER_MS });
         assert_eq!(told(4_900), Whereabouts::Nowhere { retry_after_ms: 4_900 + LATER_MS });
+    }
+
+    #[test]
+    fn who_lets_no_node_in_lives_if_the_lease_was_renewed_since() {
+        // Granted or renewed at 7,000 for 6,000 ms; nothing has listened since 8,000.
+        assert!(!lives(4_000, 6_000, 8_000, 9_000));
+        assert!(!lives(0, 6_000, 8_000, 20_000), "and nobody has renewed it");
+        // Renewed at 9,000.
+        assert!(lives(5_500, 6_000, 8_000, 9_500));
+        assert!(!lives(5_000, 6_000, 8_000, 9_050), "as good as at the same time");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::harness::nodes::{KEY, node_on, players_of, served_by, two_nodes};
+use crate::harness::nodes::{KEY, node_on, nodes, players_of, served_by, two_nodes};
 use crate::harness::patience::{PATIENCE, until};
-use crate::harness::player::Player;
+use crate::harness::player::{Credentials, Player};
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
 use crate::harness::service::Service;
@@ -62,6 +62,31 @@ async fn a_client_at_the_wrong_node_is_told_where_her_home_is() {
     // Whose token is bad is told so, and not where somebody lives.
     let (op, told, _) = first_answer(&here, Encoding::Json, "login", json!({"token": "nonsense"})).await;
     assert_eq!((op.as_str(), &told["code"]), ("error", &json!("unauthorized")));
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_a_home_that_was_killed_but_told_when_to_come_again() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, |node| node.with_lease(6_000)).await;
+    let ann = there.login(&players_of(&there).await.next().unwrap()).await;
+    let credentials = ann.credentials();
+    let Credentials { session, ticket, last_seq, .. } = &credentials;
+    let resume = json!({"session": session, "ticket": ticket, "last_seq": last_seq});
+    there.kill9();
+    until("the link is seen to break", async || {
+        (here.metric("hearth_peer_links", "").await == 0).then_some(())
+    })
+    .await;
+    let mut socket = Socket::open(here.url(), Encoding::Json).await;
+    socket.send("resume", 1, &resume).await;
+    let Heard::Frame(told) = socket.hear().await else { panic!("no answer") };
+    assert_eq!((told.op.as_str(), &told.body["code"]), ("error", &json!("not_home")), "{told:?}");
+    let wait = Duration::from_millis(told.body["retry_after_ms"].as_u64().unwrap());
+    assert!(wait > Duration::from_millis(500) && wait <= Duration::from_millis(6_250), "{wait:?}");
+    // Whoever has waited so long is let in soon.
+    tokio::time::sleep(wait).await;
+    until("the session is taken up again", async || here.connect().await.try_resume(&credentials).await.ok())
+        .await;
 }
 
 #[tokio::test]
