@@ -427,11 +427,15 @@ impl House {
     }
 
     /// Gives all shards to the other nodes, if there are any; their players are told where to go, and have a moment for
-    /// it.
-    async fn hand_over(&self) {
-        let HandOver { held, kept, has_heirs } = self.home.hand_over(self.settings.cluster.drain).await;
+    /// it. Says how long the rest may be tried beyond the last flush's own time.
+    async fn hand_over(&self) -> Duration {
+        let HandOver { held, kept, has_heirs, is_held_back, left } =
+            self.home.hand_over(self.settings.cluster.drain).await;
         let handed_over = held.saturating_sub(kept);
-        if kept > 0 && has_heirs {
+        if is_held_back {
+            let why = "the store takes no changes: players are sent away, and what they were acked is tried until the end";
+            tracing::warn!(operation = "stop", held, handed_over, kept, "{why}");
+        } else if kept > 0 && has_heirs {
             let why = "not all shards could be handed over in cluster.drain_ms: others take the rest once it is given back";
             tracing::warn!(operation = "stop", held, handed_over, kept, "{why}");
         } else {
@@ -442,6 +446,7 @@ impl House {
             tracing::info!(operation = "stop", held, handed_over, kept, "{what}");
         }
         self.sessions.see_off(MOVED_WITHIN).await;
+        if is_held_back { left } else { Duration::ZERO }
     }
 
     /// Top-down: the shards to other nodes, unless a newer process of this one takes them; no new links, a goodbye to the old, the last flush, the leases, the store.
@@ -449,15 +454,18 @@ impl House {
     async fn stop(self, hands_over: bool) -> bool {
         tracing::info!(operation = "stop", "stopping");
         self.company.stop(COMPANY_STOP).await;
+        let mut longer = Duration::ZERO;
         if hands_over && !self.settings.cluster.drain.is_zero() {
-            self.hand_over().await;
+            longer = self.hand_over().await;
         }
         self.door.stop(TASKS_STOP).await;
         self.sessions.close_all().await;
         self.links.stop(LINKS_STOP).await;
         self.counter.stop(TASKS_STOP).await;
         self.upper.stop(TASKS_STOP).await;
-        let all_flushed = self.home.flush_all(FLUSH_STOP).await;
+        let all_flushed = self.home.flush_all(FLUSH_STOP + longer).await;
+        // A store that came back may have given to others what was not stored here.
+        self.home.until_asked().await;
         // The keeper goes before the leases do, or it would take them again.
         self.lower.stop(TASKS_STOP).await;
         if all_flushed {

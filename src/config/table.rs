@@ -194,7 +194,7 @@ section! {
         /// of it when their leases end. The same on all nodes.
         member_ttl: Option<Duration> = "member_ttl_ms", 250..=60_000;
         /// How long a node that is asked to stop hands its shards over to the others, before it stops as if it were
-        /// alone. 0: not at all.
+        /// alone. Not longer than a second while the store takes nothing. 0: not at all.
         drain: Duration = "drain_ms" => 5_000, 0..=600_000;
     }
 }

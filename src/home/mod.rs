@@ -84,6 +84,8 @@ const LOADING_LINES: usize = 256;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a stop looks whether all shards are handed over.
 const HANDED_OVER_LOOK: Duration = Duration::from_millis(20);
+/// So long the store may take none of what is left: then a stop gives nothing away any more, and takes nothing on.
+const HELD_BACK_MAX: Duration = Duration::from_secs(1);
 /// How long a stop waits until the next homes have asked for what is laid out for them.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 /// Reports from flush tasks to the keeper: one for each shard that there can be.
@@ -166,6 +168,10 @@ pub struct HandOver {
     pub kept: usize,
     /// Whether another node takes shards.
     pub has_heirs: bool,
+    /// Given up before its time, since the store takes no changes of any that are left.
+    pub is_held_back: bool,
+    /// What is left of the deadline.
+    pub left: Duration,
 }
 
 /// Every shard of this node, its records and its tasks.
@@ -300,25 +306,46 @@ impl Home {
         self.shards.iter().filter(is_here).collect()
     }
 
+    /// The shards that are this node's to answer for: those that are placed here, and those that it serves still.
+    #[must_use]
+    pub fn shards_in_hand(&self, mono_ms: u64) -> Vec<&Arc<Shard>> {
+        let snapshot = self.members.snapshot();
+        let is_here = |shard: &Shard| wishes::place(&snapshot, shard.id()) == wishes::Place::Here;
+        self.shards.iter().filter(|shard| is_here(shard) || shard.serves(mono_ms)).collect()
+    }
+
     /// Hands all shards over to the other nodes, before a stop, as long as there are any and at most `deadline`, and waits
-    /// a moment until they have asked for what is laid out for them.
+    /// a moment until they have asked for what is laid out for them. A store that takes nothing of what is left is not
+    /// waited for: what were acked meanwhile would be lost with this process.
     pub async fn hand_over(&self, deadline: Duration) -> HandOver {
+        use tokio::time::Instant;
         self.members.drain();
-        let holding = || self.shards.iter().filter(|shard| shard.fence().is_some()).count();
-        let held_before = holding();
-        let until = tokio::time::Instant::now() + deadline;
+        let holding = || self.shards.iter().filter(|shard| shard.fence().is_some());
+        let held = holding().count();
+        let until = Instant::now() + deadline;
+        let mut held_back_since = None;
         let outcome = loop {
-            let (kept, has_heirs) = (holding(), self.members.snapshot().has_other_takers());
-            if kept == 0 || !has_heirs || tokio::time::Instant::now() >= until {
-                break HandOver { held: held_before, kept, has_heirs };
+            let (kept, has_heirs) = (holding().count(), self.members.snapshot().has_other_takers());
+            held_back_since = holding()
+                .all(|shard| shard.is_held_back())
+                .then(|| held_back_since.unwrap_or_else(Instant::now));
+            let is_held_back = held_back_since.is_some_and(|since| since.elapsed() >= HELD_BACK_MAX);
+            let left = until.saturating_duration_since(Instant::now());
+            if kept == 0 || !has_heirs || is_held_back || left.is_zero() {
+                break HandOver { held, kept, has_heirs, is_held_back: is_held_back && kept > 0, left };
             }
             tokio::time::sleep(HANDED_OVER_LOOK).await;
         };
+        self.until_asked().await;
+        outcome
+    }
+
+    /// Waits a moment until the next homes have asked for what is laid out for them.
+    pub async fn until_asked(&self) {
         let until = tokio::time::Instant::now() + ASKED_WITHIN;
         while !self.parcels.is_empty() && tokio::time::Instant::now() < until {
             tokio::time::sleep(HANDED_OVER_LOOK).await;
         }
-        outcome
     }
 
     /// Gives every lease back, after the last flush.

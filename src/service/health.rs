@@ -97,7 +97,7 @@ impl Service {
         let probed = self.home.probe_store(PROBE_DEADLINE).await;
         let now = clock::now();
         // Those of other nodes are theirs to answer for.
-        let shards = Stands::of(&self.home.shards_placed(), now.mono_ms);
+        let shards = Stands::of(&self.home.shards_in_hand(now.mono_ms), now.mono_ms);
         let mut reasons = Vec::new();
         // A store that is known to be away is no reason while players are served without it.
         if let Some(error) = probed.as_ref().err().filter(|_| shards.from_memory == 0) {
@@ -125,7 +125,7 @@ impl Service {
     }
 }
 
-/// How the shards that are placed on this node stand.
+/// How the shards that are this node's to answer for stand.
 #[derive(Debug, Default, Clone, Copy)]
 struct Stands {
     of: usize,

@@ -2,14 +2,16 @@
 //! stores all of it afterwards; whoever has lost it alone is silent, and what was hers is served elsewhere.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::nodes::{KEY, SHARDS, node_on, players_of, served_by};
+use crate::harness::nodes::{KEY, SHARDS, node_on, players_of, served_by, two_nodes};
 use crate::harness::patience::until;
 use crate::harness::player::{Credentials, Player};
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
+use crate::harness::service::Service;
 use crate::harness::socket::Encoding;
 use crate::harness::stages::on_every_redis;
 use crate::harness::strait::Strait;
@@ -173,4 +175,32 @@ async fn a_node_that_alone_has_lost_redis_is_silent_and_its_players_are_served_e
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_three_that_have_lost_redis_give_way_to_the_one_that_has_not() {
     others_take_what_is_cut_off(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_asked_to_stop_without_redis_takes_no_more_on_and_stores_what_it_took_when_that_is_back()
+ {
+    let redis = RedisServer::start();
+    let [here, mut there] = two_nodes(&redis).await;
+    let mut ann = there.login(&players_of(&there).await.next().unwrap()).await;
+    ann.patch_durably(json!({"incr": {"n": 1}, "cseq": 1})).await;
+    redis.pause();
+    there.until_local().await;
+    assert_eq!(ann.patch(json!({"incr": {"n": 1}, "cseq": 2})).await["prov"], true);
+    let credentials = ann.credentials();
+    there.ask_to_stop();
+    let asked = Instant::now();
+    until("it has begun to stop", async || there.log().contains("stopping").then_some(())).await;
+    let (status, told) = Service::of(&there, KEY).get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(told["reasons"].to_string().contains("the node is stopping"), "{told}");
+    assert!(told["shards"]["serving"].as_u64().unwrap() > 0, "they are served still: {told}");
+    ann.expect_close(4000).await;
+    // Half of the time that it would take to hand over.
+    assert!(asked.elapsed() < Duration::from_millis(2_500), "players were kept for {:?}", asked.elapsed());
+    redis.go_on();
+    assert!(there.wait_for_end().success(), "all is stored");
+    let mut ann = resumed_at(&here, &credentials).await;
+    assert_eq!((&ann.ready["rolled_back"], &ann.ready["cseq"]), (&Value::Null, &json!(2)), "{}", ann.ready);
+    assert_eq!(ann.state().await, json!({"n": 2}));
 }
