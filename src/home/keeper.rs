@@ -59,6 +59,8 @@ struct Keeper {
     tidings: Tidings,
     ticks: u32,
     ticked_at_ms: u64,
+    /// Whether some server was away at the last tick.
+    is_away: bool,
 }
 
 impl Home {
@@ -76,6 +78,7 @@ impl Home {
             tidings: Tidings::of(self.shards.len()),
             ticks: 0,
             ticked_at_ms: now_ms,
+            is_away: false,
         };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,6 +106,10 @@ impl Keeper {
     fn tick(&mut self) {
         let now_ms = clock::now().mono_ms;
         let may_go_on = self.look_at_store(now_ms);
+        let is_away = self.home.shards.iter().any(|shard| self.home.store.reach(shard.id()) == Reach::Away);
+        if std::mem::replace(&mut self.is_away, is_away) && !is_away {
+            self.wishes.returned(now_ms);
+        }
         if self.wishes.look(now_ms) {
             for (lease, wish) in self.leases.iter_mut().zip(self.wishes.all()) {
                 lease.wish(*wish, now_ms);

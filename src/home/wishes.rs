@@ -18,6 +18,8 @@ pub(super) struct Wishes {
     /// So long after a change of the members shards are on their way from one to the other.
     moving_ms: u64,
     moving_until_ms: u64,
+    /// When this node last found its store again: others had its shards, and give them back.
+    returned_at_ms: u64,
     wishes: Vec<Wish>,
     elsewhere: Vec<bool>,
     /// From when on shards may be given away.
@@ -34,10 +36,17 @@ impl Wishes {
             placement,
             moving_ms: lease_ttl_ms.saturating_mul(2),
             moving_until_ms: 0,
+            returned_at_ms: 0,
             wishes: Vec::new(),
             elsewhere: Vec::new(),
             drain_from_ms: None,
         }
+    }
+
+    /// This node reaches its store again. It may not have heard that it was given up, so no news say that shards are on
+    /// their way to it.
+    pub(super) fn returned(&mut self, now_ms: u64) {
+        (self.returned_at_ms, self.moving_until_ms) = (now_ms, now_ms);
     }
 
     /// Takes news in; says whether a wish may have changed.
@@ -47,7 +56,7 @@ impl Wishes {
             return false;
         }
         let snapshot = self.news.borrow_and_update().clone();
-        let until_ms = snapshot.changed_at_ms().saturating_add(self.moving_ms);
+        let until_ms = snapshot.changed_at_ms().max(self.returned_at_ms).saturating_add(self.moving_ms);
         self.moving_until_ms = if now_ms < until_ms { until_ms } else { 0 };
         let wanted = if self.moving_until_ms > 0 { Wish::WantedSoon } else { Wish::Wanted };
         let places: Vec<_> = self.placement.all().map(|shard| place(&snapshot, shard)).collect();
@@ -94,5 +103,33 @@ pub(super) fn place(snapshot: &Snapshot, shard: crate::ids::ShardId) -> Place {
         Some(node) if node == snapshot.me().node() => Place::Here,
         Some(_) => Place::Elsewhere,
         None => Place::Nowhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::ids::Owner;
+    use crate::store::{self, OpenOptions};
+
+    #[tokio::test]
+    async fn shards_are_on_their_way_after_a_change_and_after_the_store_was_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("embedded:{}", dir.path().display());
+        let store = store::open(&url, OpenOptions::default()).await.unwrap();
+        let members = Members::alone(Owner::boot("node-1"), store);
+        let (began_ms, ttl_ms) = (clock::now().mono_ms, 6_000);
+        let mut wishes = Wishes::new(members, Placement::of(2).unwrap(), ttl_ms);
+        assert!(wishes.look(began_ms));
+        assert_eq!(wishes.all(), [Wish::WantedSoon; 2]);
+        let later_ms = began_ms + 2 * ttl_ms;
+        assert!(wishes.look(later_ms) && !wishes.look(later_ms + 50));
+        assert_eq!(wishes.all(), [Wish::Wanted; 2]);
+        wishes.returned(later_ms + 100);
+        assert!(wishes.look(later_ms + 100) && !wishes.look(later_ms + 150));
+        assert_eq!(wishes.all(), [Wish::WantedSoon; 2]);
+        assert!(wishes.look(later_ms + 100 + 2 * ttl_ms));
+        assert_eq!(wishes.all(), [Wish::Wanted; 2]);
     }
 }
