@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::report::{Report, took};
 use super::timeline::Mark;
 use crate::audit::{Audit, Incident, NodeWord};
+use crate::checkers::Verdict;
 use crate::history::{History, Notice, What};
 
 /// What one step of the picture gathers.
@@ -15,17 +16,43 @@ const WIDTH: f64 = 1_100.0;
 const LEFT: f64 = 70.0;
 const LANE_HEIGHT: f64 = 90.0;
 const LANE_GAP: f64 = 34.0;
+/// What the number of a mark takes, three digits and a blank, and in how many rows they stand at most.
+const LABEL_WIDTH: f64 = 22.0;
+const LABEL_HEIGHT: f64 = 11.0;
+const LABEL_ROWS_MAX: usize = 6;
 const COLOURS: [&str; 4] = ["#2f6f9f", "#d98c1f", "#4f9d57", "#b3404a"];
 const STYLE: &str = "body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1180px;color:#222}\
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top;\
 border-bottom:1px solid #ddd}.bad{color:#b3404a;font-weight:600}.good{color:#3c7d45}svg text{font:11px system-ui,sans-serif}\
 td.n{text-align:right}ol{columns:2;font-size:12px}";
 
-/// One line of the picture: a name, and values by step.
+/// One line of the picture: a name, and values by step; none where nothing was seen.
 #[derive(Debug)]
 struct Curve {
     name: String,
-    values: Vec<f64>,
+    values: Vec<Option<f64>>,
+}
+
+impl Curve {
+    /// One that is known at every step.
+    fn whole(name: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        Self { name: name.to_owned(), values: values.into_iter().map(Some).collect() }
+    }
+
+    /// Its parts without gaps: where each begins, and its values.
+    fn parts(&self) -> Vec<(usize, Vec<f64>)> {
+        let mut parts: Vec<(usize, Vec<f64>)> = Vec::new();
+        let mut goes_on = false;
+        for (at, value) in self.values.iter().enumerate() {
+            match (value, parts.last_mut().filter(|_| goes_on)) {
+                (Some(value), Some((_, part))) => part.push(*value),
+                (Some(value), None) => parts.push((at, vec![*value])),
+                (None, _) => {}
+            }
+            goes_on = value.is_some();
+        }
+        parts
+    }
 }
 
 /// Curves that share an axis.
@@ -64,21 +91,21 @@ fn float(number: u64) -> f64 {
 }
 
 fn answers(history: &History, steps: usize) -> Lane {
-    let names = ["acks a second", "provisional", "refused"];
-    let [mut acks, mut provisional, mut refused] =
-        names.map(|name| Curve { name: name.to_owned(), values: vec![0.0; steps] });
+    let [mut acks, mut provisional, mut refused] = [(); 3].map(|()| vec![0.0; steps]);
     for entry in history.logs.iter().flatten() {
-        let curve = match &entry.what {
+        let values = match &entry.what {
             What::Ok { prov: false, .. } => &mut acks,
             What::Ok { .. } => &mut provisional,
             What::Fail { .. } => &mut refused,
             _ => continue,
         };
-        if let Some(value) = curve.values.get_mut(step(entry.at_us)) {
+        if let Some(value) = values.get_mut(step(entry.at_us)) {
             *value += 1e6 / float(STEP_US);
         }
     }
-    Lane { title: "answers a second", curves: vec![acks, provisional, refused] }
+    let curves = [("acks a second", acks), ("provisional", provisional), ("refused", refused)];
+    let curves = curves.into_iter().map(|(name, values)| Curve::whole(name, values)).collect();
+    Lane { title: "answers a second", curves }
 }
 
 fn links(history: &History, steps: usize) -> Lane {
@@ -102,21 +129,18 @@ fn links(history: &History, steps: usize) -> Lane {
         sum += change;
         sum
     });
-    Lane {
-        title: "links",
-        curves: vec![Curve { name: "bots with a session on a link".to_owned(), values: values.collect() }],
-    }
+    Lane { title: "links", curves: vec![Curve::whole("bots with a session on a link", values)] }
 }
 
-/// By node, of what it says at each step; 0 while it says nothing.
+/// By node, of what it says at each step; a gap while it says nothing.
 fn by_node(audit: &Audit, steps: usize, of: impl Fn(&NodeWord) -> f64) -> Vec<Curve> {
-    let mut nodes: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut nodes: BTreeMap<&str, Vec<Option<f64>>> = BTreeMap::new();
     for (sample, word) in audit.nodes() {
-        let values = nodes.entry(&word.node).or_insert_with(|| vec![0.0; steps]);
+        let values = nodes.entry(&word.node).or_insert_with(|| vec![None; steps]);
         // A look comes about once a step.
         for at in step(sample.at_us)..=(step(sample.at_us) + 1) {
             if let Some(value) = values.get_mut(at) {
-                *value = of(word);
+                *value = Some(of(word));
             }
         }
     }
@@ -175,18 +199,24 @@ pub fn page(report: &Report, picture: &Picture) -> String {
     }
     out.push_str("</table><h2>Checkers</h2><table><tr><th><th>promise<th>checks<th>broken</tr>");
     for verdict in &report.verdicts {
-        let class = if verdict.broken > 0 { "n bad" } else { "n" };
-        let _ = write!(
-            out,
-            "<tr><td>{}<td>{}<td class=\"n\">{}<td class=\"{class}\">{}</tr>",
-            verdict.checker,
-            text(verdict.not_exercised.as_deref().map_or(verdict.promise, |why| why)),
-            verdict.checks,
-            verdict.broken
-        );
+        out.push_str(&row(verdict));
     }
     out.push_str("</table></html>\n");
     out
+}
+
+/// What is promised, and why it could not be judged, if it could not.
+fn row(verdict: &Verdict) -> String {
+    let class = if verdict.broken > 0 { "n bad" } else { "n" };
+    let why = verdict.not_exercised.as_deref();
+    let why = why.map_or_else(String::new, |why| format!("<br><em>not judged: {}</em>", text(why)));
+    format!(
+        "<tr><td>{}<td>{}{why}<td class=\"n\">{}<td class=\"{class}\">{}</tr>",
+        verdict.checker,
+        text(verdict.promise),
+        verdict.checks,
+        verdict.broken
+    )
 }
 
 fn text(raw: &str) -> String {
@@ -197,7 +227,9 @@ fn svg(out: &mut String, picture: &Picture, incidents: &[Incident], marks: &[Mar
     let all_us = float(u64::try_from(picture.steps).unwrap_or(1) * STEP_US);
     let x = |at_us: u64| LEFT + (WIDTH - LEFT) * (float(at_us) / all_us).min(1.0);
     let lanes = u32::try_from(picture.lanes.len()).unwrap_or(0);
-    let bottom = 20.0 + f64::from(lanes) * (LANE_HEIGHT + LANE_GAP);
+    let rows = label_rows(&marks.iter().map(|mark| x(mark.at_us)).collect::<Vec<_>>());
+    let head = LABEL_HEIGHT * f64::from(rows.iter().flatten().max().map_or(1, |last| last + 1));
+    let bottom = head + 10.0 + f64::from(lanes) * (LANE_HEIGHT + LANE_GAP);
     let _ = write!(
         out,
         "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"timeline\">",
@@ -208,24 +240,30 @@ fn svg(out: &mut String, picture: &Picture, incidents: &[Incident], marks: &[Mar
         let width = (to - from).max(2.0);
         let _ = write!(
             out,
-            "<rect x=\"{from:.1}\" y=\"14\" width=\"{width:.1}\" height=\"{:.0}\" fill=\"#b3404a\" opacity=\".18\"><title>{}</title></rect>",
-            bottom - 20.0,
+            "<rect x=\"{from:.1}\" y=\"{head:.0}\" width=\"{width:.1}\" height=\"{:.0}\" fill=\"#b3404a\" opacity=\".18\"><title>{}</title></rect>",
+            bottom - head - 6.0,
             text(&incident.what)
         );
     }
-    for (number, mark) in marks.iter().enumerate() {
-        let at = x(mark.at_us);
-        let y = if number % 2 == 0 { 11 } else { 22 };
+    for ((number, mark), row) in marks.iter().enumerate().zip(rows) {
+        let (at, what) = (x(mark.at_us), text(&mark.what));
         let _ = write!(
             out,
-            "<line x1=\"{at:.1}\" y1=\"14\" x2=\"{at:.1}\" y2=\"{:.0}\" stroke=\"#999\" stroke-dasharray=\"2 3\"/>\
-             <text x=\"{at:.1}\" y=\"{y}\" fill=\"#666\">{}<title>{}</title></text>",
-            bottom - 6.0,
-            number + 1,
-            text(&mark.what)
+            "<line x1=\"{at:.1}\" y1=\"{head:.0}\" x2=\"{at:.1}\" y2=\"{:.0}\" stroke=\"#999\" stroke-dasharray=\"2 3\">\
+             <title>{what}</title></line>",
+            bottom - 6.0
         );
+        // One for which there is no place is in the list below, as all are.
+        if let Some(row) = row {
+            let y = LABEL_HEIGHT * f64::from(row + 1) - 1.0;
+            let number = number + 1;
+            let _ = write!(
+                out,
+                "<text x=\"{at:.1}\" y=\"{y:.0}\" fill=\"#666\">{number}<title>{what}</title></text>"
+            );
+        }
     }
-    let mut top = 20.0 + LANE_GAP / 2.0;
+    let mut top = head + 10.0 + LANE_GAP / 2.0;
     for lane in &picture.lanes {
         draw(out, lane, top, picture.steps);
         top += LANE_HEIGHT + LANE_GAP;
@@ -239,8 +277,24 @@ fn svg(out: &mut String, picture: &Picture, incidents: &[Incident], marks: &[Mar
     out.push_str("</svg>");
 }
 
+/// In which row the number of each mark stands, so that no two overlap; none where even the last row is taken.
+fn label_rows(at: &[f64]) -> Vec<Option<u32>> {
+    let mut marks: Vec<(usize, f64)> = at.iter().copied().enumerate().collect();
+    marks.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+    let (mut rows, mut free_from) = (vec![None; at.len()], [f64::MIN; LABEL_ROWS_MAX]);
+    for (mark, at) in marks {
+        let free = (0..).zip(&mut free_from).find(|(_, from)| **from <= at);
+        if let (Some((row, from)), Some(place)) = (free, rows.get_mut(mark)) {
+            *from = at + LABEL_WIDTH;
+            *place = Some(row);
+        }
+    }
+    rows
+}
+
 fn draw(out: &mut String, lane: &Lane, top: f64, steps: usize) {
-    let most = lane.curves.iter().flat_map(|curve| &curve.values).copied().fold(0.0, f64::max).max(1.0);
+    let values = lane.curves.iter().flat_map(|curve| &curve.values).flatten();
+    let most = values.copied().fold(0.0, f64::max).max(1.0);
     let (base, step_width) = (top + LANE_HEIGHT, (WIDTH - LEFT) / float(u64::try_from(steps).unwrap_or(1)));
     let _ = write!(
         out,
@@ -253,19 +307,66 @@ fn draw(out: &mut String, lane: &Lane, top: f64, steps: usize) {
     );
     let mut name_at = LEFT + 330.0;
     for (curve, colour) in lane.curves.iter().zip(COLOURS.iter().cycle()) {
-        let mut points = String::new();
-        let mut at = LEFT;
-        for value in &curve.values {
-            let _ = write!(points, "{at:.1},{:.1} ", base - LANE_HEIGHT * value / most);
-            at += step_width;
+        for (first, part) in curve.parts() {
+            let mut points = String::new();
+            let mut at = LEFT + step_width * float(u64::try_from(first).unwrap_or(0));
+            for value in &part {
+                let _ = write!(points, "{at:.1},{:.1} ", base - LANE_HEIGHT * value / most);
+                at += step_width;
+            }
+            let _ = write!(
+                out,
+                "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
+            );
         }
         let _ = write!(
             out,
-            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\
-             <text x=\"{name_at:.0}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+            "<text x=\"{name_at:.0}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
             top - 4.0,
             text(&curve.name)
         );
         name_at += 200.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_between_looks_is_drawn_as_a_gap() {
+        let values = vec![None, Some(4.0), Some(4.0), None, None, Some(2.0), None];
+        let curve = Curve { name: "node-1".to_owned(), values };
+        assert_eq!(curve.parts(), [(1, vec![4.0, 4.0]), (5, vec![2.0])]);
+        let lane = Lane { title: "shards served", curves: vec![curve] };
+        let mut out = String::new();
+        draw(&mut out, &lane, 0.0, 7);
+        assert_eq!(out.matches("<polyline").count(), 2, "{out}");
+        assert!(!out.contains(&format!(",{LANE_HEIGHT:.1} ")), "nothing falls to 0: {out}");
+    }
+
+    #[test]
+    fn numbers_of_close_marks_stand_below_one_another() {
+        let rows = label_rows(&[100.0, 300.0, 101.0, 125.0, 102.0, 301.0]);
+        assert_eq!(rows, [Some(0), Some(0), Some(1), Some(0), Some(2), Some(1)]);
+        let crowded = label_rows(&[5.0; 9]);
+        assert_eq!(crowded.iter().flatten().count(), LABEL_ROWS_MAX);
+    }
+
+    #[test]
+    fn a_promise_that_was_not_judged_is_told_with_why() {
+        let mut verdict = Verdict {
+            checker: "C8",
+            promise: "nothing is lost",
+            checks: 0,
+            compared: 0,
+            broken: 0,
+            violations: Vec::new(),
+            not_exercised: Some("nobody moved".to_owned()),
+        };
+        let told = row(&verdict);
+        assert!(told.contains("nothing is lost") && told.contains("nobody moved"), "{told}");
+        verdict.not_exercised = None;
+        assert!(!row(&verdict).contains("not judged"));
     }
 }
