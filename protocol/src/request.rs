@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Stamp, Text, Value};
 
+/// The ops from here on are the server's.
+const SERVER_OPS_FROM: u8 = 100;
+
 macro_rules! ops {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
         /// Every op of the wire, from clients (below 100) and from servers (from 100).
@@ -28,6 +31,12 @@ macro_rules! ops {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Whether clients send it: else the server does.
+            #[must_use]
+            pub const fn is_request(self) -> bool {
+                self.number() < SERVER_OPS_FROM
             }
 
             /// The op with this number.

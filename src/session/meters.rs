@@ -7,12 +7,12 @@ use protocol::codes::{CloseCode, ErrorCode};
 use protocol::request::Op;
 
 use super::answer::{Answer, Body};
-use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, Family, RATE_LIMITED};
+use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, RATE_LIMITED, SparseFamily};
 
 /// The room's handles.
 pub(super) struct Meters {
-    /// By op, in the order of [`Op::ALL`]; then by outcome.
-    commands: Box<[Family<Counter>]>,
+    /// By op, those that clients send; then by outcome.
+    commands: Box<[(Op, SparseFamily<Counter>)]>,
     closes: Box<[(u16, Counter)]>,
     closed_otherwise: Counter,
     limited: Counter,
@@ -24,6 +24,7 @@ impl Meters {
     pub(super) fn new() -> Self {
         let outcomes: Vec<&'static str> =
             ["ok", "later", "dup"].into_iter().chain(ErrorCode::ALL.iter().map(|code| code.name())).collect();
+        let command = |op: &Op| (*op, COMMANDS.by_use("outcome", &outcomes, ("op", op.name())));
         let ack = |level| ACK_SECONDS.with(&[("level", level)]);
         // Label values live as long as the process: one small text a close code.
         let close = |code: &CloseCode| {
@@ -31,10 +32,7 @@ impl Meters {
             (code.number(), CLOSES.with(&[("code", label)]))
         };
         Self {
-            commands: Op::ALL
-                .iter()
-                .map(|op| COMMANDS.by("outcome", &outcomes, &[("op", op.name())]))
-                .collect(),
+            commands: Op::ALL.iter().filter(|op| op.is_request()).map(command).collect(),
             closes: CloseCode::ALL.iter().map(close).collect(),
             closed_otherwise: CLOSES.with(&[("code", "other")]),
             limited: RATE_LIMITED.with(&[("kind", "link")]),
@@ -53,7 +51,7 @@ impl Meters {
             Answer::Error(error) => error.code.name(),
             Answer::Gone => ErrorCode::NotResumable.name(),
         };
-        if let Some(family) = self.commands.get(op as usize) {
+        if let Some((_, family)) = self.commands.iter().find(|(known, _)| *known == op) {
             family.of(outcome).increment(1);
         }
     }
@@ -77,5 +75,33 @@ impl Meters {
     /// A change became durable after this long.
     pub(super) fn durable(&self, took: Duration) {
         self.acks_durable.record(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::reply::{Empty, ErrorBody};
+
+    use super::*;
+
+    #[test]
+    fn commands_are_counted_by_what_clients_send_and_what_came_of_it() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let meters = Meters::new();
+            meters.command(Op::Watch, &Answer::Ok(Body::Empty(Empty {})));
+            meters.command(Op::Watch, &Answer::Ok(Body::Empty(Empty {})));
+            let refused = ErrorBody::new(ErrorCode::TooLarge, "too many");
+            meters.command(Op::Watch, &Answer::Error(Box::new(refused)));
+        });
+        let text = recorder.handle().render();
+        let mut series: Vec<_> =
+            text.lines().filter(|line| line.starts_with("hearth_commands_total")).collect();
+        series.sort_unstable();
+        let expected = [
+            r#"hearth_commands_total{op="watch",outcome="ok"} 2"#,
+            r#"hearth_commands_total{op="watch",outcome="too_large"} 1"#,
+        ];
+        assert_eq!(series, expected);
     }
 }

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::field::{RecordFields, VisitOutput as _};
+use tracing_subscriber::fmt::format::{DefaultVisitor, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
@@ -74,13 +75,46 @@ where
     match lines {
         Lines::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colours).with_target(false).into()
+            builder.fmt_fields(TextFields).with_ansi(colours).with_target(false).into()
         }
         Lines::Json => builder
             .fmt_fields(JsonFields::new())
             .with_ansi(false)
             .event_format(JsonLines { node: node_id.to_owned() })
             .into(),
+    }
+}
+
+/// Fields as `name=value`, so that a line can be taken apart: a value that is not one word is quoted, whichever way the event
+/// gave it. Texts always are; what an event gives by how it is displayed (an error, an id) would not be.
+struct TextFields;
+
+impl<'w> FormatFields<'w> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut quoting = Quoting(DefaultVisitor::new(writer, true));
+        fields.record(&mut quoting);
+        quoting.0.finish()
+    }
+}
+
+struct Quoting<'w>(DefaultVisitor<'w>);
+
+impl Visit for Quoting<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.record_str(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            return self.0.record_debug(field, value);
+        }
+        let text = format!("{value:?}");
+        let splits = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=');
+        if text.is_empty() || text.contains(splits) {
+            self.0.record_debug(field, &text);
+        } else {
+            self.0.record_debug(field, value);
+        }
     }
 }
 
@@ -222,6 +256,28 @@ mod tests {
         }
         assert!(line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_line_of_text_can_be_taken_apart() {
+        let text = logged(Lines::Text, "info", || {
+            let span = tracing::info_span!("session", player = %"ann status=\"ok\"");
+            span.in_scope(|| {
+                let error = std::io::Error::other("the store cannot be reached: refused");
+                tracing::warn!(operation = "flush", status = %error, reason = "no link", epoch = %7, shards = 3, "a text");
+            });
+        });
+        for told in [
+            r#"player="ann status=\"ok\"""#,
+            r#"operation="flush""#,
+            r#"status="the store cannot be reached: refused""#,
+            r#"reason="no link""#,
+            "epoch=7",
+            "shards=3",
+            " a text ",
+        ] {
+            assert!(text.contains(told), "{told} is not in {text}");
+        }
     }
 
     #[test]

@@ -86,6 +86,18 @@ impl<H> Name<H> {
         };
         Family { handles: values.iter().map(|value| (*value, make(*value))).collect(), other: make("other") }
     }
+
+    /// The same, each handle made when it is first asked for, beside one label that all of them carry.
+    #[must_use]
+    pub fn by_use(
+        self,
+        label: &'static str,
+        values: &[&'static str],
+        also: (&'static str, &'static str),
+    ) -> SparseFamily<H> {
+        let handles = values.iter().map(|value| (*value, OnceLock::new())).collect();
+        SparseFamily { name: self, label, also, handles, other: OnceLock::new() }
+    }
 }
 
 /// Handles of one metric by the value of one label. Finding one allocates nothing.
@@ -100,6 +112,26 @@ impl<H> Family<H> {
     #[must_use]
     pub fn of(&self, value: &str) -> &H {
         self.handles.iter().find(|(known, _)| *known == value).map_or(&self.other, |(_, handle)| handle)
+    }
+}
+
+/// The same where most values never come: a series is there from its first use on, so that `/metrics` does not show
+/// hundreds of zeros. Finding one that was used before allocates nothing.
+#[derive(Debug)]
+pub struct SparseFamily<H> {
+    name: Name<H>,
+    label: &'static str,
+    also: (&'static str, &'static str),
+    handles: Box<[(&'static str, OnceLock<H>)]>,
+    other: OnceLock<H>,
+}
+
+impl<H> SparseFamily<H> {
+    /// The handle of a value.
+    pub fn of(&self, value: &str) -> &H {
+        let known = self.handles.iter().find(|(known, _)| *known == value);
+        let (value, handle) = known.map_or(("other", &self.other), |(value, handle)| (*value, handle));
+        handle.get_or_init(|| self.name.with(&[self.also, (self.label, value)]))
     }
 }
 
