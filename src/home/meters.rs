@@ -109,7 +109,8 @@ impl Meters {
             Fate::Lost => self.lost.increment(1),
             Fate::Blank => self.blank.increment(1),
             Fate::RanOut => self.run_out.increment(1),
-            Fate::Kept
+            Fate::Overtaken
+            | Fate::Kept
             | Fate::Alone
             | Fate::Back
             | Fate::Rewound

@@ -32,6 +32,7 @@ mod mending;
 mod messages;
 mod meters;
 mod opening;
+mod overtaken;
 mod parcels;
 mod pulling;
 mod reading;
@@ -209,6 +210,7 @@ pub struct Home {
     meters: meters::Meters,
     faults: faults::Faults,
     losses: losses::Losses,
+    overtaken: overtaken::Overtaken,
     tasks: Tasks,
 }
 
@@ -264,6 +266,7 @@ impl Home {
             meters: meters::Meters::new(),
             faults: faults::Faults::default(),
             losses: losses::Losses::default(),
+            overtaken: overtaken::Overtaken::default(),
             tasks: tasks.clone(),
         });
         home.silenced_with(&tasks);

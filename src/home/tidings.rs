@@ -9,7 +9,7 @@ use super::faults::{Change, Failing};
 use super::lease::{Event, Lease, State, Wish};
 use super::meters::Meters;
 use crate::clock;
-use crate::ids::FlushSeq;
+use crate::ids::{FlushSeq, ShardId};
 use crate::store::{Acquired, Grant};
 
 /// A line waits until nothing was added to it for this long,
@@ -18,6 +18,8 @@ const QUIET_MS: u64 = 500;
 const GATHER_MS: u64 = 2_000;
 /// A cluster's first shards are all founded within this time, as its nodes start; one that is founded later was known before.
 const FOUNDING_MS: u64 = 60_000;
+/// So many shards a line names, of those that it counts.
+const SHARDS_NAMED_MAX: usize = 8;
 
 /// What can become of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,8 @@ pub(super) enum Fate {
     Given,
     /// To be handed over, and it could not.
     Kept,
+    /// Another node asked for what is here of it, and has it.
+    Overtaken,
     /// Others hold it.
     Lost,
     /// The lease ran out.
@@ -74,10 +78,12 @@ impl Fate {
 }
 
 /// One line that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Gathered {
     shards: usize,
     players: usize,
+    /// The first of them, where it matters which.
+    named: Vec<u16>,
     first_ms: u64,
     last_ms: u64,
 }
@@ -179,13 +185,20 @@ impl Tidings {
         }
     }
 
+    fn overtaken(&mut self, shard: ShardId, by: Box<str>, now_ms: u64) {
+        let line = self.gather(Fate::Overtaken, Some(by), (1, 0), now_ms);
+        if line.named.len() < SHARDS_NAMED_MAX {
+            line.named.push(shard.number());
+        }
+    }
+
     fn gather(
         &mut self,
         fate: Fate,
         other: Option<Box<str>>,
         (shards, players): (usize, usize),
         now_ms: u64,
-    ) {
+    ) -> &mut Gathered {
         let line = self
             .gathered
             .entry((fate, other))
@@ -193,6 +206,7 @@ impl Tidings {
         line.shards += shards;
         line.players += players;
         line.last_ms = now_ms;
+        line
     }
 
     /// Tells what is due; at a stop, all of it.
@@ -203,6 +217,9 @@ impl Tidings {
         let forgotten = home.losses.take_sessions();
         if forgotten > 0 {
             self.gather(Fate::Forgotten, None, (0, forgotten), now_ms);
+        }
+        for (shard, by) in home.overtaken.take() {
+            self.overtaken(shard, by, now_ms);
         }
         for ((fate, other), line) in self.due(now_ms, is_last) {
             self.tell_one(home, fate, other.as_deref(), line, now_ms);
@@ -267,7 +284,7 @@ impl Tidings {
     }
 
     fn tell_one(&mut self, home: &Home, fate: Fate, other: Option<&str>, line: Gathered, now_ms: u64) {
-        let Gathered { shards, players, .. } = line;
+        let Gathered { shards, players, named, .. } = line;
         match fate {
             Fate::Taken => tracing::info!(operation = "shards", shards, from = other, "shards were taken"),
             Fate::Given => {
@@ -277,6 +294,13 @@ impl Tidings {
                 operation = "shards",
                 shards,
                 "shards stay: the store does not take their last changes; handing over is tried again"
+            ),
+            Fate::Overtaken => tracing::warn!(
+                operation = "pull",
+                shards,
+                by = other,
+                first = numbers(&named, shards),
+                "another node has shards that were held here"
             ),
             Fate::Lost => tracing::warn!(
                 operation = "shards",
@@ -338,6 +362,13 @@ impl Tidings {
             ),
         }
     }
+}
+
+/// The numbers of some of so many shards, in words.
+fn numbers(named: &[u16], of: usize) -> String {
+    let numbers: Vec<_> = named.iter().map(u16::to_string).collect();
+    let more = if of > named.len() { ", …" } else { "" };
+    numbers.join(", ") + more
 }
 
 const fn is_held(lease: &Lease) -> bool {
@@ -412,6 +443,20 @@ mod tests {
         let anew = Generation::founded(start_ms).anew();
         assert_eq!(anew.founded_unix_ms(), start_ms);
         assert_ne!(anew, anew.anew());
+    }
+
+    #[test]
+    fn shards_that_another_node_has_are_one_line_that_names_some() {
+        let mut tidings = Tidings::of(64);
+        for number in 0..20 {
+            tidings.overtaken(ShardId::numbered(number).unwrap(), "b".into(), 100);
+        }
+        tidings.overtaken(ShardId::numbered(30).unwrap(), "c".into(), 100);
+        let due: Vec<_> = tidings.due(600, false).into_iter().collect();
+        let told = due.iter().map(|((_, by), line)| (by.as_deref(), numbers(&line.named, line.shards)));
+        let expected = [(Some("b"), "0, 1, 2, 3, 4, 5, 6, 7, …".to_owned()), (Some("c"), "30".to_owned())];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert_eq!(due[0].1.shards, 20);
     }
 
     #[test]

@@ -95,10 +95,8 @@ impl Home {
         };
         let held_under = if is_laid_out { None } else { shard.overtake(asked_under) };
         if let Some(held_under) = held_under {
-            tracing::warn!(
-                operation = "pull", shard = shard.id().number(), epoch = %held_under, by = %to,
-                "another node has the shard that was held here"
-            );
+            // A node that is cut off loses all its shards at once: told together.
+            self.overtaken.note(shard.id(), to);
             let arrived = self.arrivals.take(shard.id(), held_under).into_pieces();
             let cells = self.records.of_shard(shard);
             if from.is_some_and(|(_, flushed)| self.knows_of_later(shard, flushed)) {
