@@ -69,6 +69,9 @@ struct Holds {
 struct Shard {
     shard: u16,
     home: Option<String>,
+    /// Who says where it is; nobody, where that is not known.
+    home_by: Option<String>,
+    home_age_ms: Option<u64>,
 }
 
 /// The table that the server at this address tells to this key.
@@ -143,13 +146,34 @@ fn render(cluster: &Cluster) -> String {
         let line = cells.collect::<Vec<_>>().join("  ");
         let _ = writeln!(table, "{}", line.trim_end());
     }
-    let known = |home: &str| cluster.nodes.iter().any(|node| node.node == home);
-    let homeless = cluster.shards.iter().filter(|shard| !shard.home.as_deref().is_some_and(known));
-    let homeless: Vec<_> = homeless.map(|shard| shard.shard.to_string()).collect();
-    if !homeless.is_empty() {
-        let _ = writeln!(table, "on no live node: {}", homeless.join(", "));
+    for (is_so, words) in notes(cluster) {
+        let shards: Vec<_> = cluster.shards.iter().filter(|shard| is_so(shard)).collect();
+        if shards.is_empty() {
+            continue;
+        }
+        let numbers: Vec<_> = shards.iter().map(|shard| shard.shard.to_string()).collect();
+        let age = shards.iter().filter_map(|shard| shard.home_age_ms).max();
+        let age = age.map_or_else(String::new, |age_ms| format!(" ({age_ms} ms ago)"));
+        let _ = writeln!(table, "{words}{age}: {}", numbers.join(", "));
     }
     table
+}
+
+type Note<'a> = (Box<dyn Fn(&Shard) -> bool + 'a>, &'static str);
+
+/// What is to be said of some shards: what is not known is never said to be nowhere.
+fn notes(cluster: &Cluster) -> [Note<'_>; 4] {
+    let lives = |shard: &Shard| cluster.nodes.iter().any(|node| shard.home.as_ref() == Some(&node.node));
+    let by = |shard: &Shard, who: &str| shard.home_by.as_deref() == Some(who);
+    [
+        (Box::new(move |shard| by(shard, "nodes") && lives(shard)), "as their nodes say, and not the store"),
+        (Box::new(move |shard| by(shard, "store_before")), "as the store said when it last answered"),
+        (Box::new(|shard| shard.home_by.is_none()), "not known, since the store does not answer"),
+        (
+            Box::new(move |shard| shard.home_by.is_some() && !by(shard, "store_before") && !lives(shard)),
+            "on no live node",
+        ),
+    ]
 }
 
 #[cfg(test)]
@@ -166,7 +190,8 @@ mod tests {
                  "holds": {"epochs": [0, 0], "records_hot": 0, "records_dirty": 0, "flush_lag_ms": 0}},
             ],
             "shards": [
-                {"shard": 0, "home": "a"}, {"shard": 1, "home": "a"}, {"shard": 2}, {"shard": 3, "home": "dead"},
+                {"shard": 0, "home": "a", "home_by": "self"}, {"shard": 1, "home": "a", "home_by": "self"},
+                {"shard": 2, "home_by": "store"}, {"shard": 3, "home": "dead", "home_by": "store"},
             ],
         });
         let table = render(&serde_json::from_value(told).unwrap());
@@ -177,6 +202,29 @@ mod tests {
              long-name       0       -    0      0       0           250  down  ws://b (leaving)\n\
              on no live node: 2, 3\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said_to_be_nowhere() {
+        let holds =
+            serde_json::json!({"epochs": [7, 7], "records_hot": 0, "records_dirty": 0, "flush_lag_ms": 0});
+        let node = |name| serde_json::json!({"node": name, "url": "ws://a", "draining": false, "age_ms": 0, "holds": holds});
+        let told = serde_json::json!({
+            "nodes": [node("a"), node("b")],
+            "shards": [
+                {"shard": 0, "home": "a", "home_by": "self"}, {"shard": 1, "home": "b", "home_by": "nodes"},
+                {"shard": 2, "home": "b", "home_by": "store_before", "home_age_ms": 4_200}, {"shard": 3},
+            ],
+        });
+        let table = render(&serde_json::from_value(told).unwrap());
+        let (_, notes) = table.split_once("ws://a\nb").unwrap();
+        assert_eq!(
+            notes.split_once('\n').unwrap().1,
+            "as their nodes say, and not the store: 1\n\
+             as the store said when it last answered (4200 ms ago): 2\n\
+             not known, since the store does not answer: 3\n"
+        );
+        assert!(notes.split_whitespace().next() == Some("2"), "both are counted as that node's: {table}");
     }
 
     #[test]

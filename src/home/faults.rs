@@ -21,6 +21,11 @@ impl Fault {
         }
     }
 
+    /// As it was said.
+    pub(super) fn last(&self) -> Option<StoreError> {
+        self.0.lock().clone()
+    }
+
     /// In words; empty if nothing ever failed.
     pub(super) fn words(&self) -> String {
         self.0.lock().as_ref().map(ToString::to_string).unwrap_or_default()

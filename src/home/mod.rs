@@ -55,7 +55,7 @@ use crate::clock::{self, Now};
 use crate::cluster::Members;
 use crate::events::{Coalescing, EndReason, Events, LinkEnd, PresenceView, SessionEnded};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, ShardId};
-use crate::store::{ClusterConfig, Store, StoreError};
+use crate::store::{ClusterConfig, Store};
 use crate::tasks::Tasks;
 
 pub use barring::Barred;
@@ -69,9 +69,9 @@ pub use parcels::{Mailboxes, Neighbours, Parcel};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
 pub use shard::Serving;
-pub use whereabouts::Whereabouts;
+pub use whereabouts::{Sight, Whereabouts, Word};
 
-pub use crate::store::{RateRequest, RateTaken, Shortfall};
+pub use crate::store::{RateRequest, RateTaken, Shortfall, StoreError};
 
 use placement::Placement;
 use record::{Context, Ended, Record, Refusal, Rules};
@@ -135,8 +135,8 @@ pub enum HomeError {
         /// In ms.
         retry_after_ms: u64,
     },
-    /// The store did not answer; nothing was promised.
-    #[error("the store cannot give what was asked")]
+    /// The store did not answer, or could not be asked; nothing was promised.
+    #[error("{}", .0.in_short())]
     Store(#[source] StoreError),
     /// The store did not take the change in time; in memory it took effect.
     #[error("the store has not taken the change yet")]

@@ -12,7 +12,7 @@ use super::{Home, HomeError};
 use crate::clock::{self, Now};
 use crate::events::{EndReason, Status};
 use crate::ids::{PlayerId, RoomName, RoomPattern, SessionId, Stamp};
-use crate::store::{StoreError, StoredRecord};
+use crate::store::{Reach, StoreError, StoredRecord};
 
 /// Records that may be opened beyond the limit, to ban, revoke and erase while it is full of players. They leave again
 /// with their commits.
@@ -116,7 +116,7 @@ impl Home {
         // One that was full is asked by the next login, once its breaker lets changes through: where nothing is dirty,
         // nothing else would find out.
         if !shard.is_cut_off() && (shard.commits_fail() || shard.is_held_back()) {
-            return Err(HomeError::Store(StoreError::Timeout));
+            return Err(self.takes_nothing(&shard));
         }
         let mut tries = 0;
         loop {
@@ -141,7 +141,7 @@ impl Home {
                                 || self.banned_for(&login.player).map(|reason| Refusal::Banned { reason });
                             return Err(match (entering.refusal().or_else(banned), error) {
                                 (Some(refusal), _) => refusal.into(),
-                                (None, HomeError::NotDurable) => HomeError::Store(StoreError::Timeout),
+                                (None, HomeError::NotDurable) => self.takes_nothing(&shard),
                                 (None, error) => error,
                             });
                         }
@@ -152,6 +152,16 @@ impl Home {
                 }
             }
         }
+    }
+
+    /// What a login hears whose shard's store takes no change.
+    fn takes_nothing(&self, shard: &Shard) -> HomeError {
+        let reach = self.store.reach(shard.id());
+        HomeError::Store(match reach {
+            Reach::Full => StoreError::HeldBack { reach, cause: self.faults.commits.words().into() },
+            // Since its commits fail, one has.
+            _ => self.faults.commits.last().unwrap_or(StoreError::Timeout),
+        })
     }
 
     /// Waits for a login's commit; `false` if the store is away, whether that was known before or turns out meanwhile.

@@ -302,6 +302,16 @@ impl Shard {
         self.trouble.load(Ordering::Relaxed) & (trouble::AWAY | trouble::FULL | trouble::LOCAL) != 0
     }
 
+    /// What a change hears that is in force and that its server did not take.
+    #[must_use]
+    pub fn not_stored(&self) -> &'static str {
+        match () {
+            () if self.is_cut_off() => "the store is away, and has not taken the change yet",
+            () if self.is_held_back() => "the store is full, and has not taken the change yet",
+            () => "the store has not taken the change yet",
+        }
+    }
+
     /// How it is served at this moment. A drain is over in a moment and counts as served: its links are told where to go
     /// rather than that they must wait.
     #[must_use]
@@ -536,10 +546,13 @@ mod tests {
         assert_eq!(looks(), (false, false, Serving::Normal));
         shard.takes_commits(false);
         assert_eq!(looks(), (true, false, Serving::Normal), "one commit may fail alone");
+        assert!(shard.not_stored().starts_with("the store has not"), "{}", shard.not_stored());
         shard.reached(Reach::Full);
         assert_eq!(looks(), (true, false, Serving::Local));
+        assert!(shard.not_stored().starts_with("the store is full"), "{}", shard.not_stored());
         shard.reached(Reach::Away);
         assert_eq!(looks(), (true, true, Serving::Local));
+        assert!(shard.not_stored().starts_with("the store is away"), "{}", shard.not_stored());
         shard.takes_commits(true);
         assert_eq!(looks(), (false, false, Serving::Normal));
         shard.reached(Reach::Away);

@@ -38,6 +38,36 @@ pub enum Whereabouts {
     },
 }
 
+/// Who is known to serve a shard: for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// That one.
+    Of {
+        /// Who.
+        holder: Owner,
+        /// By whose word.
+        by: Word,
+    },
+    /// Nobody, says the store.
+    Nobody,
+    /// The store has not answered, and no node that can be heard says that it serves the shard.
+    Unknown,
+}
+
+/// Who said who serves a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The store, a moment ago.
+    Store,
+    /// That node itself, over its link to this one, where the store does not answer or knows of nobody.
+    Nodes,
+    /// The store, when it last answered; who has taken the shard since is not known.
+    StoreBefore {
+        /// How long ago.
+        age_ms: u64,
+    },
+}
+
 /// What the store last said of each shard's holder; a shard is asked about once, however many want to know.
 #[derive(Default)]
 pub(super) struct Sightings {
@@ -46,8 +76,13 @@ pub(super) struct Sightings {
 }
 
 /// The holders of all shards.
+#[derive(Clone)]
 struct Overview {
+    /// When the store was last asked and answered, or did not.
     at_ms: u64,
+    /// When it last answered.
+    heard_ms: u64,
+    /// What it said then.
     held: Arc<Vec<Option<Held>>>,
 }
 
@@ -155,23 +190,36 @@ impl Home {
         (holder, heard_ms - asked_ms)
     }
 
-    /// Who holds each shard, as far as the store says; for people.
-    pub async fn holders(&self) -> Vec<Option<Owner>> {
-        let mut all = self.sightings.all.lock().await;
-        let now_ms = clock::now().mono_ms;
-        let known = all.as_ref().filter(|known| now_ms < known.at_ms + GOOD_FOR_MS);
-        let held = if let Some(known) = known {
-            Arc::clone(&known.held)
-        } else {
-            let held = Arc::new(self.store.holders(self.placement.all().collect()).await.unwrap_or_default());
-            *all = Some(Overview { at_ms: now_ms, held: Arc::clone(&held) });
-            held
+    /// Who serves each shard, by number, as far as the store says, or else the nodes themselves; for people.
+    pub async fn sights(&self) -> Vec<Sight> {
+        let Overview { at_ms, heard_ms, held } = self.overview().await;
+        let before_ms = (heard_ms < at_ms).then(|| clock::now().mono_ms.saturating_sub(heard_ms));
+        let of = |shard: ShardId| {
+            let said = held.get(usize::from(shard.number())).map(Option::as_ref);
+            sight(said, before_ms, self.holder_by_hearsay(shard))
         };
-        let live = |held: &Held| (!held.remaining.is_zero()).then(|| held.owner.clone());
-        self.placement
-            .all()
-            .map(|shard| held.get(usize::from(shard.number()))?.as_ref().and_then(live))
-            .collect()
+        self.placement.all().map(of).collect()
+    }
+
+    /// What the store says of all shards, asked at most twice a second.
+    async fn overview(&self) -> Overview {
+        let mut all = self.sightings.all.lock().await;
+        let asked_ms = clock::now().mono_ms;
+        if let Some(known) = all.as_ref().filter(|known| asked_ms < known.at_ms + GOOD_FOR_MS) {
+            return known.clone();
+        }
+        let told = self.store.holders(self.placement.all().collect()).await;
+        let at_ms = clock::now().mono_ms;
+        let overview = match told {
+            Ok(held) => Overview { at_ms, heard_ms: at_ms, held: Arc::new(held) },
+            Err(error) => {
+                tracing::debug!(operation = "overview", status = %error);
+                let nothing = || Overview { at_ms, heard_ms: 0, held: Arc::default() };
+                Overview { at_ms, ..all.take().unwrap_or_else(nothing) }
+            }
+        };
+        *all = Some(overview.clone());
+        overview
     }
 
     /// The cluster as it was last heard of.
@@ -219,6 +267,22 @@ fn judge(
     }
 }
 
+/// Who serves a shard: what the store said of its holder (`None`: it never spoke), how many ms ago if it does not answer
+/// now, and the node that says so itself.
+fn sight(said: Option<Option<&Held>>, before_ms: Option<u64>, hearsay: Option<Owner>) -> Sight {
+    let held = said.flatten();
+    let live = held.filter(|held| before_ms.is_none() && !held.remaining.is_zero());
+    match (live, hearsay, held, said, before_ms) {
+        (Some(held), ..) => Sight::Of { holder: held.owner.clone(), by: Word::Store },
+        (None, Some(holder), ..) => Sight::Of { holder, by: Word::Nodes },
+        (None, None, Some(held), _, Some(age_ms)) => {
+            Sight::Of { holder: held.owner.clone(), by: Word::StoreBefore { age_ms } }
+        }
+        (None, None, _, Some(_), None) => Sight::Nobody,
+        _ => Sight::Unknown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +312,31 @@ mod tests {
     fn placed_on(node: &str) -> ShardId {
         let is_there = |shard: &ShardId| node_of(*shard, ["a", "b"]) == Some(node);
         (0..64).filter_map(ShardId::numbered).find(is_there).unwrap()
+    }
+
+    #[test]
+    fn what_the_store_does_not_say_is_as_the_nodes_say_and_nothing_is_made_up() {
+        let (b, c) = (held("b#1", 3_000), held("c#1", 0));
+        let of = |holder: &str, by| Sight::Of { holder: Owner::named(holder), by };
+        let hearsay = || Some(Owner::named("d#1"));
+        for (said, before_ms, hearsay, expected) in [
+            (Some(Some(&b)), None, None, of("b#1", Word::Store)),
+            (Some(Some(&b)), None, hearsay(), of("b#1", Word::Store)),
+            // Its lease has run out, or it has just lost all that it knew.
+            (Some(Some(&c)), None, None, Sight::Nobody),
+            (Some(Some(&c)), None, hearsay(), of("d#1", Word::Nodes)),
+            (Some(None), None, hearsay(), of("d#1", Word::Nodes)),
+            (Some(None), None, None, Sight::Nobody),
+            // It does not answer any more.
+            (Some(Some(&b)), Some(700), hearsay(), of("d#1", Word::Nodes)),
+            (Some(Some(&b)), Some(700), None, of("b#1", Word::StoreBefore { age_ms: 700 })),
+            (Some(None), Some(700), None, Sight::Unknown),
+            (None, Some(700), None, Sight::Unknown),
+            (None, Some(700), hearsay(), of("d#1", Word::Nodes)),
+        ] {
+            let told = sight(said, before_ms, hearsay.clone());
+            assert_eq!(told, expected, "{said:?} {before_ms:?} {hearsay:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
 use parking_lot::Mutex;
 
 use super::keys::Identity;
@@ -16,6 +17,12 @@ use crate::ids::{PlayerId, SessionId};
 
 /// Most bytes of a path that a line repeats.
 const PATH_BYTES_MAX: usize = 256;
+/// Of a call that concerns many players a line names so many, and says how many there are.
+const PLAYERS_NAMED_MAX: usize = 8;
+
+/// Marks the refusal of a call whose change is in force all the same: the store does not have it yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InForce;
 
 /// A call that passed the door, and what it says of itself.
 pub(super) struct Passage {
@@ -28,6 +35,8 @@ struct Told {
     operation: Option<&'static str>,
     player: Option<PlayerId>,
     session: Option<SessionId>,
+    /// How many players, and the first of them.
+    players: Option<(usize, Vec<PlayerId>)>,
 }
 
 impl Told {
@@ -39,6 +48,7 @@ impl Told {
             operation: route.and_then(|route| operation(route, &parts.method)),
             player: value("player").and_then(|player| PlayerId::parse(player).ok()),
             session: value("session").and_then(|session| SessionId::parse(session).ok()),
+            players: None,
         }
     }
 }
@@ -81,6 +91,12 @@ impl Passage {
         told.session = session.or(told.session);
     }
 
+    /// Whom it concerns, where they are many.
+    pub(super) fn concerns_all<'a>(&self, players: impl ExactSizeIterator<Item = &'a PlayerId>) {
+        let all = players.len();
+        self.told.lock().players = Some((all, players.take(PLAYERS_NAMED_MAX).cloned().collect()));
+    }
+
     /// What is done, where the path does not say so.
     pub(super) fn is_for(&self, operation: &'static str) {
         self.told.lock().operation = Some(operation);
@@ -96,6 +112,7 @@ pub(super) struct Line {
     trace_id: Option<Box<str>>,
     began: Instant,
     status: Option<StatusCode>,
+    is_in_force: bool,
 }
 
 impl Line {
@@ -113,12 +130,14 @@ impl Line {
             trace_id: trace_id(request.headers()).map(Into::into),
             began: Instant::now(),
             status: None,
+            is_in_force: false,
         })
     }
 
-    /// Writes it.
-    pub(super) fn end(mut self, status: StatusCode) {
-        self.status = Some(status);
+    /// Writes it, with what was answered.
+    pub(super) fn end(mut self, answer: &Response) {
+        self.status = Some(answer.status());
+        self.is_in_force = answer.extensions().get::<InForce>().is_some();
     }
 }
 
@@ -129,9 +148,12 @@ impl Drop for Line {
             // Whoever asked has gone; what was done is done.
             None => "abandoned",
             Some(status) if status.is_success() => "ok",
+            // Done, and refused only in that the store does not have it: a crash would take it back.
+            Some(_) if self.is_in_force => "applied",
             Some(status) if status.is_client_error() => "refused",
             Some(_) => "failed",
         };
+        let (players, first) = told.players.unzip();
         tracing::info!(
             target: "audit",
             operation = told.operation.unwrap_or("none"),
@@ -139,16 +161,24 @@ impl Drop for Line {
             via = self.passage.identity.via().name(),
             player = told.player.as_ref().map(tracing::field::display),
             session = told.session.map(tracing::field::display),
+            players,
+            players_first = first.as_deref().map(names),
             method = self.method.as_str(),
             route = self.route,
             path = &*self.path,
             status,
             code = self.status.map(|status| status.as_u16()),
+            applied = self.is_in_force.then_some(true),
             duration_ms = self.began.elapsed().as_secs_f64() * 1_000.0,
             trace_id = self.trace_id.as_deref(),
             "audit: a call of a service"
         );
     }
+}
+
+/// Players as one text.
+fn names(players: &[PlayerId]) -> String {
+    players.iter().map(PlayerId::as_str).collect::<Vec<_>>().join(",")
 }
 
 /// The trace that the caller's call belongs to (W3C Trace Context).

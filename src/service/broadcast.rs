@@ -72,6 +72,9 @@ pub(super) async fn push(
         return Err(Problem::bad_request("ack: only messages to one player are kept until they are seen"));
     }
     let players = receivers(&asked)?;
+    if let Some(players) = &players {
+        caller.concerns_all(players.iter());
+    }
     let key = checked_key(asked.idempotency_key.as_ref())?;
     let id = key.map_or_else(rand::random, |key| message_id(caller.name(), TO_MANY, key));
     let push = message(id, asked.data, caller.name())?;

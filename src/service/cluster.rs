@@ -11,11 +11,10 @@ use super::Service;
 use super::door::Reader;
 use crate::clock;
 use crate::cluster::{Holds, Member, Seen, Unreached};
-use crate::home::Shortfall;
 use crate::home::lease;
 use crate::home::record::millis;
 use crate::home::shard::Shard;
-use crate::ids::Owner;
+use crate::home::{Shortfall, Sight, Word};
 
 #[derive(Serialize)]
 pub(super) struct ClusterView {
@@ -94,6 +93,12 @@ struct ShardView {
     /// The node that holds it; absent while none is known to.
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
+    /// Who says so, or that nobody does; absent while nobody can say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_by: Option<&'static str>,
+    /// How long ago, where that is not now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_age_ms: Option<u64>,
     epoch: u64,
     state: &'static str,
     serving: bool,
@@ -105,10 +110,10 @@ struct ShardView {
 
 /// `GET /v1/cluster`
 pub(super) async fn cluster(State(service): State<Arc<Service>>, _: Reader) -> Json<ClusterView> {
-    let holders = service.home.holders().await;
+    let sights = service.home.sights().await;
     let now_ms = clock::now().mono_ms;
     let node = &service.settings.node_id;
-    let shards = service.home.shards().iter().zip(holders);
+    let shards = service.home.shards().iter().zip(sights);
     Json(ClusterView {
         node: node.clone(),
         nodes: nodes(&service, now_ms),
@@ -117,7 +122,7 @@ pub(super) async fn cluster(State(service): State<Arc<Service>>, _: Reader) -> J
             shortfalls: (service.settings.store_shortfalls)().iter().map(ShortfallView::of).collect(),
         },
         records_hot: service.home.records().len(),
-        shards: shards.map(|(shard, holder)| shard_view(shard, holder.as_ref(), node, now_ms)).collect(),
+        shards: shards.map(|(shard, sight)| shard_view(shard, &sight, node, now_ms)).collect(),
     })
 }
 
@@ -147,13 +152,30 @@ fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
     cluster.seen().iter().map(view).collect()
 }
 
-fn shard_view(shard: &Shard, holder: Option<&Owner>, node: &str, now_ms: u64) -> ShardView {
+fn shard_view(shard: &Shard, sight: &Sight, node: &str, now_ms: u64) -> ShardView {
     let (state, epoch) = shard.lease();
     let is_ours = !matches!(state, lease::State::Free | lease::State::Fenced);
-    let holder = holder.map(Owner::node).filter(|holder| *holder != node);
+    let (home, home_by, home_age_ms) = match sight {
+        // One that was silent here for too long is another node's by now, and it says so.
+        Sight::Of { holder, by: Word::Nodes } if !is_ours || !shard.serves(now_ms) => {
+            (Some(holder.node()), Some("nodes"), None)
+        }
+        _ if is_ours => (Some(node), Some("self"), None),
+        Sight::Of { holder, by: Word::StoreBefore { age_ms } } if holder.node() != node => {
+            (Some(holder.node()), Some("store_before"), Some(*age_ms))
+        }
+        // What was held here a moment ago is not any more, whatever was said before.
+        Sight::Of { by: Word::StoreBefore { .. }, .. } | Sight::Unknown => (None, None, None),
+        Sight::Of { holder, .. } => {
+            (Some(holder.node()).filter(|holder| *holder != node), Some("store"), None)
+        }
+        Sight::Nobody => (None, Some("store"), None),
+    };
     ShardView {
         shard: shard.id().number(),
-        home: if is_ours { Some(node.to_owned()) } else { holder.map(str::to_owned) },
+        home: home.map(str::to_owned),
+        home_by,
+        home_age_ms,
         epoch: epoch.number(),
         state: state.name(),
         serving: shard.serves(now_ms),

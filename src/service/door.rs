@@ -71,7 +71,7 @@ impl Service {
         request.extensions_mut().insert(passage);
         let response = next.run(request).await;
         if let Some(line) = line {
-            line.end(response.status());
+            line.end(&response);
         }
         response
     }
@@ -154,6 +154,11 @@ impl<const SCOPE: u8> Caller<SCOPE> {
     /// Says whom the audit line of this call is to name, where the path does not. The line itself is the door's.
     pub(super) fn concerns(&self, player: &PlayerId, session: Option<SessionId>) {
         self.0.concerns(player, session);
+    }
+
+    /// The same of a call that concerns many.
+    pub(super) fn concerns_all<'a>(&self, players: impl ExactSizeIterator<Item = &'a PlayerId>) {
+        self.0.concerns_all(players);
     }
 
     /// Says what the audit line is to call it, where the path does not.

@@ -11,17 +11,22 @@ use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::cluster::ShortfallView;
 use super::maintenance::View;
 use super::problem::Problem;
 use super::{Condition, Service};
 use crate::clock::{self, millis};
-use crate::home::lease;
 use crate::home::shard::Shard;
+use crate::home::{StoreError, lease};
 
 /// How long the store may take for a write and a read.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long whoever asks waits for that: what the probe before came to is told then, for probers often wait no longer
+/// than a second.
+const PROBE_PATIENCE: Duration = Duration::from_millis(300);
 /// How long changes may wait for a store that is there before the node is not ready.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -50,6 +55,23 @@ struct StoreReadiness {
     /// How long a write and a read took; absent when they failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe_ms: Option<u64>,
+    /// How long ago that was; absent while the store was never probed to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_age_ms: Option<u64>,
+}
+
+/// Probes of the store: one at a time, which goes on when nobody waits for it any more.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    turn: tokio::sync::Mutex<()>,
+    latest: watch::Sender<Option<Probed>>,
+}
+
+/// What a probe came to.
+#[derive(Debug, Clone)]
+struct Probed {
+    at: Instant,
+    outcome: Result<Duration, StoreError>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -93,14 +115,36 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
 }
 
 impl Service {
-    async fn judge(&self) -> Readiness {
-        let probed = self.home.probe_store(PROBE_DEADLINE).await;
+    /// What the latest probe of the store came to, and whether it was made now; starts one if none is under way.
+    async fn probed(&self) -> (Option<Probed>, bool) {
+        let mut news = self.probes.latest.subscribe();
+        let (home, probes) = (Arc::clone(&self.home), Arc::clone(&self.probes));
+        self.tasks.spawn("probe", async move {
+            let Ok(_turn) = probes.turn.try_lock() else { return };
+            let outcome = home.probe_store(PROBE_DEADLINE).await;
+            probes.latest.send_replace(Some(Probed { at: Instant::now(), outcome }));
+        });
+        let is_new = tokio::time::timeout(PROBE_PATIENCE, news.changed()).await.is_ok();
+        let latest = news.borrow().clone();
+        (latest, is_new)
+    }
+
+    pub(super) async fn judge(&self) -> Readiness {
+        let (probed, is_new) = self.probed().await;
+        let age_ms = probed.as_ref().map(|probed| millis(probed.at.elapsed()));
+        let waits = (!is_new).then(|| {
+            let waited_ms = millis(PROBE_PATIENCE);
+            let known = age_ms
+                .map_or_else(String::new, |age_ms| format!(": what is told of it was so {age_ms} ms ago"));
+            format!("the store has not answered a probe within {waited_ms} ms{known}")
+        });
+        let outcome = probed.map_or(Err(StoreError::Timeout), |probed| probed.outcome);
         let now = clock::now();
         // Those of other nodes are theirs to answer for.
         let shards = Stands::of(&self.home.shards_in_hand(now.mono_ms), now.mono_ms);
         let mut reasons = Vec::new();
         // A store that is known to be away is no reason while players are served without it.
-        if let Some(error) = probed.as_ref().err().filter(|_| shards.from_memory == 0) {
+        if let Some(error) = outcome.as_ref().err().filter(|_| shards.from_memory == 0) {
             reasons.push(error.to_string());
         }
         reasons.extend(shards.reason());
@@ -111,14 +155,18 @@ impl Service {
         Readiness {
             ready: reasons.is_empty(),
             reasons,
-            store: StoreReadiness { kind: self.home.store_kind(), probe_ms: probed.ok().map(millis) },
+            store: StoreReadiness {
+                kind: self.home.store_kind(),
+                probe_ms: outcome.ok().map(millis),
+                probe_age_ms: age_ms,
+            },
             shards: ShardsReadiness { serving: shards.serving, of: shards.of },
             shortfalls: (self.settings.store_shortfalls)()
                 .iter()
                 .chain(&shortfalls_now)
                 .map(ShortfallView::of)
                 .chain(self.peers.unreached().iter().map(ShortfallView::of_unreached))
-                .chain(shards.shortfalls().into_iter().map(ShortfallView::of_store))
+                .chain(shards.shortfalls().into_iter().chain(waits).map(ShortfallView::of_store))
                 .chain(self.home.store_lost(now).map(lost).map(ShortfallView::of_store))
                 .collect(),
         }

@@ -125,6 +125,7 @@ pub struct Service {
     looks_owed: Coalescing<SessionId, watches::LooksOwed>,
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
+    probes: Arc<health::Probes>,
     tasks: Tasks,
 }
 
@@ -164,6 +165,7 @@ impl Service {
             looks_owed: Coalescing::default(),
             stats: Fresh::default(),
             readiness: Fresh::default(),
+            probes: Arc::default(),
             tasks,
         })
     }
@@ -173,7 +175,7 @@ impl Service {
         match self.home.durable(cell).await {
             Ok(()) => Ok(()),
             Err(HomeError::NotDurable) => {
-                Err(Problem::applied_only(wire_stamp(stamp), "the store has not taken the change yet"))
+                Err(Problem::applied_only(wire_stamp(stamp), cell.shard().not_stored()))
             }
             // A record whose last session ended leaves memory with its commit: gone under its own epoch is committed.
             Err(HomeError::NotHome { .. }) if self.left_with_its_commit(cell, stamp) => Ok(()),

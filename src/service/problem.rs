@@ -7,6 +7,7 @@ use protocol::reply::ErrorBody;
 use protocol::{ErrorCode, Stamp as WireStamp};
 use serde::Serialize;
 
+use super::audit::InForce;
 use crate::home::HomeError;
 use crate::home::record::Refusal;
 use crate::ids::{IdError, RoomNameError};
@@ -72,6 +73,8 @@ impl From<HomeError> for Problem {
             // A service asks for a player's sessions, it has none itself.
             HomeError::Refused(Refusal::NoSession) => Self::not_found("the player has no session"),
             HomeError::Refused(Refusal::Kicked { .. }) => Self::not_found(error.to_string()),
+            // Who has a key may hear what the store says, as whoever asks for readiness does.
+            HomeError::Store(ref told) => ErrorBody { message: told.to_string(), ..error_of(&error) }.into(),
             error => error_of(&error).into(),
         }
     }
@@ -139,7 +142,7 @@ const fn title_of(code: ErrorCode) -> &'static str {
         ErrorCode::Behind => "The stamp is not reached yet",
         ErrorCode::RolledBack => "The stamp lies on a lost line",
         ErrorCode::RateLimited => "Too many requests",
-        ErrorCode::StoreUnavailable => "The store cannot give what was asked",
+        ErrorCode::StoreUnavailable => "The store has not done its part",
         ErrorCode::Overloaded => "The server sheds load",
         ErrorCode::Maintenance => "Closed for maintenance",
         ErrorCode::NotFound => "No such thing",
@@ -196,6 +199,9 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if error.applied == Some(true) {
+            response.extensions_mut().insert(InForce);
+        }
         let headers = response.headers_mut();
         if let Some(retry_after_ms) = error.retry_after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1_000).max(1)));

@@ -43,6 +43,9 @@ struct Made<'a> {
     ticket: String,
     pending_ms: u64,
     url: &'a str,
+    /// The store does not have it yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    prov: bool,
 }
 
 /// `POST /v1/sessions`
@@ -74,8 +77,11 @@ pub(super) async fn open(
         error => error.into(),
     })?;
     caller.concerns(&player, Some(opened.session));
+    let mut prov = opened.is_provisional;
     if let Some(state) = open.state.filter(|state| !state.is_empty()) {
         service.put_state(&opened, &state).await?;
+        // With its state the session is stored.
+        prov = false;
     }
     service.home.may_answer(&player)?;
     let made = Made {
@@ -83,6 +89,7 @@ pub(super) async fn open(
         ticket: opened.ticket,
         pending_ms: millis(service.home.settings().pending),
         url: &service.settings.client_url,
+        prov,
     };
     let headers = [
         (header::LOCATION, format!("/v1/sessions/{}", opened.session)),

@@ -54,6 +54,8 @@ pub(super) async fn change(
         state_stamp: Some(wire_stamp(applied.value.state_stamp)),
         ack: Some(ack),
         state: (!patch.incr.is_empty()).then(|| counted.collect()),
+        // What was waited for is stored, whatever is the matter now.
+        prov: (ack == Ack::Applied && cell.shard().is_provisional()).then_some(true),
         ..Changed::default()
     }))
 }

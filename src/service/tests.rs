@@ -22,7 +22,8 @@ use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 use crate::presence::{Ground, RoomSettings};
 use crate::store::{
     self, AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LiveCursor, LivePage,
-    OpenOptions, QueueAdded, QueuedMessage, Released, Renewed, Store, StoreError, StoreFuture, StoredRecord,
+    OpenOptions, QueueAdded, QueuedMessage, Reach, Released, Renewed, Store, StoreError, StoreFuture,
+    StoredRecord,
 };
 use crate::tasks::Tasks;
 
@@ -40,6 +41,10 @@ struct Sick {
     gives_leases: AtomicBool,
     gives_records: AtomicBool,
     takes_messages_back: AtomicBool,
+    /// Probes have no answer, and no error either.
+    stands_still: AtomicBool,
+    /// How it is known to answer.
+    reach: parking_lot::Mutex<Reach>,
     /// Of this shard it says once that it lost writes.
     lost_writes: parking_lot::Mutex<Option<ShardId>>,
     /// Reads that it did not answer.
@@ -56,6 +61,8 @@ impl Sick {
             gives_leases: well(),
             gives_records: well(),
             takes_messages_back: well(),
+            stands_still: AtomicBool::new(false),
+            reach: parking_lot::Mutex::default(),
             lost_writes: parking_lot::Mutex::new(None),
             unread: AtomicUsize::new(0),
         }
@@ -158,10 +165,16 @@ impl Store for Sick {
         if self.takes_writes.load(Ordering::Relaxed) { self.store.set_notice(notice) } else { silent() }
     }
     fn probe(&self) -> StoreFuture<'_, Duration> {
+        if self.stands_still.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         if self.takes_writes.load(Ordering::Relaxed) { self.store.probe() } else { silent() }
     }
     fn shortfalls(&self) -> StoreFuture<'_, Vec<Shortfall>> {
         self.store.shortfalls()
+    }
+    fn reach(&self, _: ShardId) -> Reach {
+        *self.reach.lock()
     }
     fn kind(&self) -> &'static str {
         self.store.kind()

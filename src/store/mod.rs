@@ -65,6 +65,24 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The kind of trouble, for people who do not run the store: without a server's own words.
+    #[must_use]
+    pub const fn in_short(&self) -> &'static str {
+        match self {
+            Self::Timeout => "the store did not answer in time",
+            Self::Unreachable(_) => "the store cannot be reached",
+            Self::Refused(_) => "the store refuses this for now",
+            Self::Corrupt(_) => "the store holds what this version cannot read",
+            Self::HeldBack { reach: Reach::Well, .. } => {
+                "the store is only just back, and takes few changes at a time"
+            }
+            Self::HeldBack { reach: Reach::Away, .. } => "the store is away",
+            Self::HeldBack { reach: Reach::Full, .. } => "the store is full, and takes no changes",
+        }
+    }
+}
+
 const fn how_held_back(reach: Reach) -> &'static str {
     match reach {
         Reach::Well => "only just back, and takes few changes at a time",

@@ -52,6 +52,13 @@ on_every_redis! {
             assert_eq!(readiness.status(), 200);
             let told = readiness.text().await.unwrap();
             assert!(told.contains("served from memory"), "{told}");
+            // Nothing is said to be nowhere because the store does not answer.
+            let homes = homes_of(url).await;
+            assert!(homes.iter().all(|(home, _)| home.is_string()), "{homes:?}");
+            let (_, patched) = Service::at(url, KEY)
+                .call(reqwest::Method::PATCH, "/v1/players/ann/state", Some(json!({"incr": {"n": 0}})))
+                .await;
+            assert_eq!(patched["prov"], true, "services hear it as players do: {patched}");
         }
 
         server.redis().go_on();
@@ -74,6 +81,13 @@ on_every_redis! {
             assert_eq!(player.state().await, knows);
         }
     }
+}
+
+/// The home of every shard as this node says, and by whose word.
+async fn homes_of(service_url: &str) -> Vec<(Value, Value)> {
+    let (_, told) = Service::at(service_url, KEY).get("/v1/cluster").await;
+    let shards = told["shards"].as_array().unwrap().iter();
+    shards.map(|shard| (shard["home"].clone(), shard["home_by"].clone())).collect()
 }
 
 /// Three nodes, of which the last `cut` reach Redis over straits of their own.
@@ -141,6 +155,18 @@ async fn others_take_what_is_cut_off(cut: usize) {
     .await;
     if cut == 1 {
         assert_eq!(was_local.into_inner(), 0, "it alone has lost its store: nobody agrees");
+    }
+    // Those who are cut off know from the others themselves where all is.
+    for node in go {
+        until("it says where every shard is", async || {
+            let homes = homes_of(node.service_url()).await;
+            let is_there = |(home, by): &(Value, Value)| {
+                let stays = (0..stay.len()).any(|number| *home == json!(format!("node-{number}")));
+                stays && by == "nodes"
+            };
+            homes.iter().all(is_there).then_some(())
+        })
+        .await;
     }
     for player in players {
         let credentials = player.drops();

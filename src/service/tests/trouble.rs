@@ -109,3 +109,129 @@ async fn who_could_not_be_looked_at_follows_as_soon_as_she_can_be() {
 fn is_presence(push: &crate::hub::Push) -> bool {
     matches!(push.kind(), PushKind::Presence { .. })
 }
+
+/// The player's shard knows how its store answers.
+async fn reached(house: &House, reach: Reach) {
+    *house.store.reach.lock() = reach;
+    house.store.takes_writes.store(reach == Reach::Well, Ordering::Relaxed);
+    let is_known = || {
+        house.home.shards().iter().all(|shard| match reach {
+            Reach::Well => !shard.is_provisional(),
+            Reach::Away => shard.is_cut_off(),
+            Reach::Full => shard.is_held_back() && !shard.is_cut_off(),
+        })
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while !is_known() {
+        assert!(std::time::Instant::now() < deadline, "{reach:?} is not known to every shard");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_acked_from_memory_says_so_to_services_as_to_players() {
+    let house = House::new().await;
+    house.log_in("ann", "pc").await;
+    assert!(house.patch("ann", json!({"incr": {"n": 1}})).await.ok().get("prov").is_none());
+    reached(&house, Reach::Away).await;
+    let told = house.patch("ann", json!({"incr": {"n": 1}})).await.ok();
+    assert_eq!((&told["prov"], &told["ack"]), (&json!(true), &json!("applied")), "{told}");
+    let made = house.post("/v1/sessions", json!({"player": "bea"})).await;
+    assert_eq!((made.status, &made.json()["prov"]), (201, &json!(true)));
+    reached(&house, Reach::Well).await;
+    for ack in ["applied", "durable"] {
+        let told = house.patch("ann", json!({"incr": {"n": 1}, "ack": ack})).await.ok();
+        assert!(told.get("prov").is_none(), "{told}");
+    }
+    let made = house.post("/v1/sessions", json!({"player": "cem"})).await;
+    assert_eq!((made.status, made.json().get("prov")), (201, None));
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_the_matter_with_the_store() {
+    let house = House::new().await;
+    house.log_in("ann", "pc").await;
+    let durable = json!({"incr": {"n": 1}, "ack": "durable"});
+    for (reach, words) in [(Reach::Full, "the store is full"), (Reach::Away, "the store is away")] {
+        reached(&house, reach).await;
+        let problem = house.patch("ann", durable.clone()).await.problem(503, "store_unavailable");
+        assert!(problem["detail"].as_str().unwrap().starts_with(words), "{problem}");
+        assert_eq!(problem["applied"], true, "{problem}");
+    }
+    reached(&house, Reach::Full).await;
+    let problem =
+        house.post("/v1/sessions", json!({"player": "bea"})).await.problem(503, "store_unavailable");
+    assert!(problem["detail"].as_str().unwrap().starts_with("the store is full"), "{problem}");
+    reached(&house, Reach::Well).await;
+    house.store.gives_records.store(false, Ordering::Relaxed);
+    let problem = house.get("/v1/players/cold").await.problem(503, "store_unavailable");
+    assert_eq!(problem["detail"], "the store did not answer in time", "{problem}");
+}
+
+#[tokio::test]
+async fn what_is_in_force_and_not_stored_is_not_written_down_as_failed() {
+    let (lines, _here) = Lines::listen();
+    let house = House::new().await;
+    house.log_in("ann", "pc").await;
+    house.store.takes_writes.store(false, Ordering::Relaxed);
+    let kicked = house.post("/v1/players/ann/kick", json!({"reason": "r"})).await;
+    assert_eq!(kicked.problem(503, "store_unavailable")["applied"], true);
+    let audit = lines.audit().pop().expect("an audit line");
+    for told in ["operation=\"kick\"", "status=\"applied\"", "code=503", "applied=true"] {
+        assert!(audit.contains(told), "{told} is not in {audit}");
+    }
+    // Nothing was done, and it says so.
+    house.store.gives_records.store(false, Ordering::Relaxed);
+    let banned = house.call(Method::PUT, "/v1/players/cold/ban", json!({"reason": "r"})).await;
+    assert!(banned.problem(503, "store_unavailable").get("applied").is_none());
+    let audit = lines.audit().pop().expect("an audit line");
+    assert!(audit.contains("status=\"failed\"") && !audit.contains("applied="), "{audit}");
+}
+
+#[tokio::test]
+async fn a_message_to_many_names_how_many_and_the_first() {
+    let (lines, _here) = Lines::listen();
+    let house = House::new().await;
+    let players: Vec<_> = (0..40).map(|number| format!("player-{number:02}")).collect();
+    house.post("/v1/messages", json!({"players": players, "data": 1})).await.ok();
+    let audit = lines.audit().pop().expect("an audit line");
+    assert!(audit.contains("operation=\"message.many\"") && audit.contains(" players=40 "), "{audit}");
+    assert!(
+        audit.contains("players_first=\"player-00,player-01,") && audit.contains(",player-07\" "),
+        "{audit}"
+    );
+    assert!(!audit.contains("player-08"), "{audit}");
+    house.post("/v1/messages", json!({"all": true, "data": 1})).await.ok();
+    let audit = lines.audit().pop().expect("an audit line");
+    assert!(audit.contains("operation=\"message.all\"") && !audit.contains("players"), "{audit}");
+}
+
+#[tokio::test]
+async fn readiness_waits_for_no_store_that_stands_still() {
+    let house = House::new().await;
+    let told = async || {
+        let began = std::time::Instant::now();
+        let told = serde_json::to_value(house.service.judge().await).unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500), "a prober may wait no longer");
+        told
+    };
+    let well = told().await;
+    assert_eq!((&well["ready"], well["store"]["probe_ms"].is_u64()), (&json!(true), true), "{well}");
+    house.store.stands_still.store(true, Ordering::Relaxed);
+    // What was found before is told, with its age, and that there is nothing newer.
+    let before = told().await;
+    assert_eq!(before["ready"], true, "{before}");
+    assert!(before["store"]["probe_age_ms"].as_u64().unwrap() >= 300, "{before}");
+    let is_told = |told: &Value| told["shortfalls"].to_string().contains("has not answered a probe");
+    assert!(is_told(&before) && !is_told(&well), "{before}");
+    // The probe goes on behind, and what it came to is told next.
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let after = told().await;
+        if after["ready"] == false {
+            assert_eq!(after["reasons"], json!(["the store did not answer in time"]));
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{after}");
+    }
+}

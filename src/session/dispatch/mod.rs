@@ -97,7 +97,7 @@ impl Sessions {
             }
             // It has been away for so long that nothing would come of waiting.
             Ack::Durable | Ack::Replicated if me.cell.shard().is_local() => {
-                Answer::Error(Box::new(applied_only(&changed, "the store is away")))
+                Answer::Error(Box::new(applied_only(&changed, me.cell.shard().not_stored())))
             }
             Ack::Durable | Ack::Replicated => {
                 changed.ack = Some(ack);

@@ -34,10 +34,7 @@ impl Sessions {
                     }
                     Ok(Ok(Durability::Committed)) => Answer::Ok(Body::Changed(changed)),
                     Ok(Ok(Durability::Fenced) | Err(_)) => Answer::Gone,
-                    Err(_) => Answer::Error(Box::new(applied_only(
-                        &changed,
-                        "the store has not taken the change yet",
-                    ))),
+                    Err(_) => Answer::Error(Box::new(applied_only(&changed, cell.shard().not_stored()))),
                 }
             }
             Waiting::Lookup { asked, absent, mut found, watcher } => {
