@@ -146,34 +146,41 @@ fn render(cluster: &Cluster) -> String {
         let line = cells.collect::<Vec<_>>().join("  ");
         let _ = writeln!(table, "{}", line.trim_end());
     }
-    for (is_so, words) in notes(cluster) {
-        let shards: Vec<_> = cluster.shards.iter().filter(|shard| is_so(shard)).collect();
-        if shards.is_empty() {
-            continue;
-        }
-        let numbers: Vec<_> = shards.iter().map(|shard| shard.shard.to_string()).collect();
-        let age = shards.iter().filter_map(|shard| shard.home_age_ms).max();
-        let age = age.map_or_else(String::new, |age_ms| format!(" ({age_ms} ms ago)"));
-        let _ = writeln!(table, "{words}{age}: {}", numbers.join(", "));
-    }
+    notes(&mut table, cluster);
     table
 }
 
-type Note<'a> = (Box<dyn Fn(&Shard) -> bool + 'a>, &'static str);
-
 /// What is to be said of some shards: what is not known is never said to be nowhere.
-fn notes(cluster: &Cluster) -> [Note<'_>; 4] {
-    let lives = |shard: &Shard| cluster.nodes.iter().any(|node| shard.home.as_ref() == Some(&node.node));
-    let by = |shard: &Shard, who: &str| shard.home_by.as_deref() == Some(who);
-    [
-        (Box::new(move |shard| by(shard, "nodes") && lives(shard)), "as their nodes say, and not the store"),
-        (Box::new(move |shard| by(shard, "store_before")), "as the store said when it last answered"),
-        (Box::new(|shard| shard.home_by.is_none()), "not known, since the store does not answer"),
-        (
-            Box::new(move |shard| shard.home_by.is_some() && !by(shard, "store_before") && !lives(shard)),
-            "on no live node",
-        ),
-    ]
+fn notes(table: &mut String, cluster: &Cluster) {
+    let lives = |home: &str| cluster.nodes.iter().any(|node| node.node == home);
+    let (mut by_nodes, mut before, mut oldest_ms) = (0, 0, 0);
+    let (mut unknown, mut homeless) = (Vec::new(), Vec::new());
+    for Shard { shard, home, home_by, home_age_ms } in &cluster.shards {
+        match home_by.as_deref() {
+            None => unknown.push(shard.to_string()),
+            Some("store_before") => {
+                before += 1;
+                oldest_ms = oldest_ms.max(home_age_ms.unwrap_or(0));
+            }
+            Some(_) if !home.as_deref().is_some_and(lives) => homeless.push(shard.to_string()),
+            Some("nodes") => by_nodes += 1,
+            Some(_) => {}
+        }
+    }
+    if by_nodes > 0 {
+        let _ = writeln!(table, "as their nodes say, and not the store: {by_nodes} shards");
+    }
+    if before > 0 {
+        let _ =
+            writeln!(table, "as the store said {oldest_ms} ms ago, when it last answered: {before} shards");
+    }
+    for (words, shards) in
+        [("not known, since the store does not answer", unknown), ("on no live node", homeless)]
+    {
+        if !shards.is_empty() {
+            let _ = writeln!(table, "{words}: {}", shards.join(", "));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -220,8 +227,8 @@ mod tests {
         let (_, notes) = table.split_once("ws://a\nb").unwrap();
         assert_eq!(
             notes.split_once('\n').unwrap().1,
-            "as their nodes say, and not the store: 1\n\
-             as the store said when it last answered (4200 ms ago): 2\n\
+            "as their nodes say, and not the store: 1 shards\n\
+             as the store said 4200 ms ago, when it last answered: 1 shards\n\
              not known, since the store does not answer: 3\n"
         );
         assert!(notes.split_whitespace().next() == Some("2"), "both are counted as that node's: {table}");

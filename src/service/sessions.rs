@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::limits::DEVICE_BYTES_MAX;
+use protocol::reply::ErrorBody;
 use protocol::request::Status as WireStatus;
 use protocol::{ErrorCode, Text, Value};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::events::{EndReason, Status};
 use crate::home::record::state::Patch;
 use crate::home::record::{Context, LinkState, Refusal, Session};
 use crate::home::{HomeError, Login, Opened};
-use crate::wire::write_value;
+use crate::wire::{RETRY_AFTER_MS, write_value};
 
 /// The device of a session whose maker names none.
 const DEVICE: &str = "other";
@@ -118,8 +119,14 @@ impl Service {
             Ok(applied) => self.durable(&opened.cell, applied.stamp).await,
             Err(error) => Err(error.into()),
         };
-        stored.inspect_err(|_| {
+        stored.map_err(|problem| {
             let _ = self.home.end(&opened.cell, opened.session, EndReason::Logout, clock::now());
+            // Its state may be in force; what was asked for, a session, is not there.
+            if problem.code() == ErrorCode::StoreUnavailable {
+                let told = "the store has not taken the first state, and no session was made";
+                return ErrorBody::new(ErrorCode::StoreUnavailable, told).after(RETRY_AFTER_MS).into();
+            }
+            problem
         })
     }
 }

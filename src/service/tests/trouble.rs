@@ -138,6 +138,11 @@ async fn what_is_acked_from_memory_says_so_to_services_as_to_players() {
     assert_eq!((&told["prov"], &told["ack"]), (&json!(true), &json!("applied")), "{told}");
     let made = house.post("/v1/sessions", json!({"player": "bea"})).await;
     assert_eq!((made.status, &made.json()["prov"]), (201, &json!(true)));
+    let with_state = house.post("/v1/sessions", json!({"player": "dan", "state": {"k": 1}})).await;
+    let problem = with_state.problem(503, "store_unavailable");
+    assert!(problem.get("applied").is_none() && problem["retry_after_ms"].is_u64(), "{problem}");
+    let dan = house.home.find(&PlayerId::parse("dan").unwrap()).unwrap();
+    assert_eq!(dan.read(|record| record.sessions.len()), Some(0), "no session is left");
     reached(&house, Reach::Well).await;
     for ack in ["applied", "durable"] {
         let told = house.patch("ann", json!({"incr": {"n": 1}, "ack": ack})).await.ok();
