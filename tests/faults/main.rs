@@ -12,6 +12,7 @@
 #[allow(dead_code, unused_imports, unused_macros, reason = "the other test binary uses all of it")]
 mod harness;
 
+mod chaos;
 #[cfg(feature = "sabotage")]
 mod diary;
 #[allow(dead_code, reason = "scenario F15 uses all of it")]

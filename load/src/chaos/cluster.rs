@@ -92,21 +92,24 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Looks at each of these addresses; tries again for so long where nobody answers.
+    /// Looks at each of these addresses; again for so long, while nodes do not answer or do not know each other yet.
     pub(super) async fn at(urls: &[String], key: &str, patience: Duration) -> Result<Self, LookError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::look(urls, key).await {
+                Err(LookError::Unreachable { .. } | LookError::Apart { .. }) if Instant::now() < deadline => {
+                    sleep(LOOK_INTERVAL).await;
+                }
+                looked => return looked,
+            }
+        }
+    }
+
+    async fn look(urls: &[String], key: &str) -> Result<Self, LookError> {
         let mut all = Vec::new();
         for url in urls {
             let url = url.trim_end_matches('/');
-            let deadline = Instant::now() + patience;
-            let told = loop {
-                match ask(url, key).await {
-                    Err(LookError::Unreachable { .. }) if Instant::now() < deadline => {
-                        sleep(LOOK_INTERVAL).await
-                    }
-                    told => break told?,
-                }
-            };
-            all.push((url.to_owned(), told));
+            all.push((url.to_owned(), ask(url, key).await?));
         }
         together(all)
     }

@@ -183,7 +183,9 @@ impl<'a> Run<'a> {
     async fn play(&mut self) -> Result<(), Stopped> {
         self.until(SERVED, |run| run.is_served(0)).await?;
         patience::at_work(&self.board, self.options.patience()).await?;
+        let before = self.stored();
         sleep(REST).await;
+        self.reaches_the_store(before).await?;
         let latest = self.auditor.latest();
         self.servers =
             latest.into_iter().filter(|(_, word)| !word.shards.is_empty()).map(|(name, _)| name).collect();
@@ -264,11 +266,9 @@ impl<'a> Run<'a> {
         if let Some(trial) = self.trials.last_mut() {
             (trial.served_ms, trial.at_work_ms) = (since(served_us), since(at_work_us));
         }
-        let done = |run: &Self| run.auditor.sum("hearth_commits_total", "\"done\"");
-        let before = done(self);
+        let before = self.stored();
         sleep(Duration::from_millis(CONVERGED_WITHIN_MS + self.options.presence_grace_ms)).await;
-        // What lives from memory alone serves, too, while its store is still away.
-        self.until("changes to reach the store", |run| done(run) > before && run.is_drained()).await?;
+        self.reaches_the_store(before).await?;
         let settled_us = self.timeline.now_us();
         self.until(SERVED, |run| run.is_served(settled_us)).await?;
         let options = &self.board.options;
@@ -286,6 +286,16 @@ impl<'a> Run<'a> {
         let serves =
             |name: &String| latest.get(name).is_some_and(|word| word.shards.iter().any(|s| s.serving));
         self.auditor.is_served(usize::from(self.cluster.shards), since_us) && self.servers.iter().all(serves)
+    }
+
+    /// Commits that came through so far.
+    fn stored(&self) -> f64 {
+        self.auditor.sum("hearth_commits_total", "\"done\"")
+    }
+
+    /// Waits until there are more of them, and no backlog: who lives from memory alone serves, too.
+    async fn reaches_the_store(&self, before: f64) -> Result<(), InVain> {
+        self.until("changes to reach the store", |run| run.stored() > before && run.is_drained()).await
     }
 
     fn is_drained(&self) -> bool {

@@ -133,9 +133,11 @@ impl Starting {
     fn arguments(&self, name: Option<&str>, port: u16) -> Vec<String> {
         let client_addr =
             self.settings.get("client_addr").cloned().unwrap_or_else(|| format!("127.0.0.1:{port}"));
+        let service_addr =
+            self.settings.get("service_addr").cloned().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let store = self.store.url();
         let mut named =
-            vec!["--client-addr", &client_addr, "--service-addr", "127.0.0.1:0", "--store", &store];
+            vec!["--client-addr", &client_addr, "--service-addr", &service_addr, "--store", &store];
         if let Some(name) = name {
             named.extend(["--node-id", name]);
             // Those that start together know of each other soon.
