@@ -41,8 +41,8 @@ struct State {
     serial: u64,
     /// Why calls are held back.
     cause: Arc<str>,
-    /// What the last failure was.
-    failed: Option<StoreError>,
+    /// What the last failure was, and when: of the server that stands there now, and since it was last tried or well.
+    failed: Option<(StoreError, u64)>,
 }
 
 /// A change, for the log.
@@ -122,8 +122,12 @@ impl Breaker {
         let now_ms = clock::now().mono_ms;
         let mut state = self.state.lock();
         let is_new = serial > state.serial;
-        state.serial = state.serial.max(serial);
-        let replaced = if is_new { state.machine.replaced(now_ms) } else { None };
+        let replaced = if is_new {
+            (state.serial, state.failed) = (serial, None);
+            state.machine.replaced(now_ms)
+        } else {
+            None
+        };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let (pass, turn) = state.machine.ask(call, count, now_ms);
         let told = self.follow(&mut state, replaced.or(turn));
@@ -152,11 +156,12 @@ impl Breaker {
     }
 
     fn ended(&self, pass: Pass, outcome: Outcome, failed: Option<&StoreError>) {
+        let now_ms = clock::now().mono_ms;
         let mut state = self.state.lock();
-        let turn = state.machine.ended(pass, outcome, clock::now().mono_ms);
-        if let Some(failed) = failed {
-            state.failed = Some(failed.clone());
+        if let Some(failed) = failed.filter(|_| state.machine.counts(pass)) {
+            state.failed = Some((failed.clone(), now_ms));
         }
+        let turn = state.machine.ended(pass, outcome, now_ms);
         let told = self.follow(&mut state, turn);
         drop(state);
         self.tell(told);
@@ -166,7 +171,10 @@ impl Breaker {
     fn follow(&self, state: &mut State, turn: Option<Turn>) -> Option<Told> {
         let turn = turn?;
         if turn.to == Phase::Open {
-            state.cause = cause(turn.why, state.failed.as_ref()).into();
+            state.cause = cause(turn, state.failed.as_ref(), clock::now().mono_ms).into();
+        } else {
+            // What comes next has a cause of its own.
+            state.failed = None;
         }
         let reach = state.machine.reach();
         let outlook = match (turn.to, reach) {
@@ -187,7 +195,7 @@ impl Breaker {
     fn tell(&self, told: Option<Told>) {
         let Some(Told { turn, reach, cause }) = told else { return };
         let cause = &*cause;
-        let Turn { from, to, why, wait_ms, troubled_ms } = turn;
+        let Turn { from, to, why, wait_ms, troubled_ms, .. } = turn;
         let (endpoint, from, state) = (&*self.endpoint, from.name(), to.name());
         match to {
             Phase::Open if turn.from != Phase::HalfOpen => {
@@ -241,10 +249,20 @@ fn held_back(state: &State) -> StoreError {
     StoreError::HeldBack { reach, cause: Arc::clone(&state.cause) }
 }
 
-/// In words.
-fn cause(why: Why, failed: Option<&StoreError>) -> String {
-    match (why, failed) {
+/// In words: what opened it, and nothing that was said before that began.
+fn cause(turn: Turn, failed: Option<&(StoreError, u64)>, now_ms: u64) -> String {
+    let within_ms = if turn.why == Why::Silence { turn.silent_ms } else { tally::WINDOW_MS };
+    let failed =
+        failed.filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) <= within_ms).map(|(error, _)| error);
+    match (turn.why, failed) {
         (Why::Slow, _) => format!("most answers take longer than {} ms", machine::SLOW_MS),
+        (Why::Silence, failed) => {
+            let silence = format!("no answer for {} ms to {} calls", turn.silent_ms, turn.unanswered);
+            match failed {
+                None | Some(StoreError::Timeout) => silence,
+                Some(failed) => format!("{silence}: {failed}"),
+            }
+        }
         (_, Some(failed)) => failed.to_string(),
         (_, None) => StoreError::Timeout.to_string(),
     }
@@ -335,4 +353,41 @@ fn label(endpoint: &str) -> String {
         return endpoint.to_owned();
     }
     "other".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(why: Why) -> Turn {
+        let (from, to) = (Phase::Closed, Phase::Open);
+        Turn { from, to, why, wait_ms: 500, unanswered: 4, silent_ms: 1_020, troubled_ms: 0 }
+    }
+
+    #[test]
+    fn the_cause_is_what_opened_it_and_never_what_was_said_before() {
+        let unreachable = || StoreError::Unreachable("connecting took too long".into());
+        let silence = "no answer for 1020 ms to 4 calls";
+        let in_words = |why, failed: Option<(StoreError, u64)>| cause(opened(why), failed.as_ref(), 50_000);
+        assert_eq!(in_words(Why::Silence, None), silence);
+        assert_eq!(in_words(Why::Silence, Some((StoreError::Timeout, 49_900))), silence);
+        assert_eq!(in_words(Why::Silence, Some((unreachable(), 48_900))), silence, "before the silence");
+        let refused = in_words(Why::Silence, Some((unreachable(), 49_900)));
+        assert_eq!(refused, format!("{silence}: {}", unreachable()));
+        assert_eq!(in_words(Why::Failures, Some((unreachable(), 49_000))), unreachable().to_string());
+        assert_eq!(in_words(Why::Failures, Some((unreachable(), 39_000))), StoreError::Timeout.to_string());
+    }
+
+    #[test]
+    fn of_a_server_whose_place_another_one_has_taken_nothing_is_told() {
+        let breaker = Breaker::of("redis://replaced");
+        let old = breaker.ask(Call::Renewal, 1, 1).unwrap();
+        assert!(breaker.ask(Call::Renewal, 1, 2).is_ok(), "another server");
+        old.failed(&Failure::of_silence(StoreError::Unreachable("the old one".into())));
+        assert!(breaker.state.lock().failed.is_none());
+        breaker.ask(Call::Renewal, 1, 2).unwrap().failed(&Failure::of_silence(StoreError::Timeout));
+        assert!(breaker.state.lock().failed.is_some());
+        assert!(breaker.ask(Call::Renewal, 1, 3).is_ok());
+        assert!(breaker.state.lock().failed.is_none(), "what was said by the one before");
+    }
 }

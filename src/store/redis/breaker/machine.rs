@@ -144,6 +144,10 @@ pub(in crate::store::redis) struct Turn {
     pub(in crate::store::redis) why: Why,
     /// How long it will stay open.
     pub(in crate::store::redis) wait_ms: u64,
+    /// Where it opens: how many calls have had no answer since the last one that had,
+    pub(in crate::store::redis) unanswered: u32,
+    /// and how long ago that was.
+    pub(in crate::store::redis) silent_ms: u64,
     /// How long ago it opened first.
     pub(in crate::store::redis) troubled_ms: u64,
 }
@@ -311,6 +315,11 @@ impl Machine {
         }
     }
 
+    /// Whether the end of such a call will say something: it began before nothing that changed all.
+    pub(in crate::store::redis) const fn counts(&self, pass: Pass) -> bool {
+        pass.era == self.era
+    }
+
     /// A call that was let through has ended.
     pub(in crate::store::redis) fn ended(
         &mut self,
@@ -319,7 +328,7 @@ impl Machine {
         now_ms: u64,
     ) -> Option<Turn> {
         let turn = self.look(now_ms);
-        if turn.is_some() || pass.era != self.era {
+        if turn.is_some() || !self.counts(pass) {
             return turn;
         }
         if pass.call == Call::Change {
@@ -509,10 +518,12 @@ impl Machine {
             self.tries = self.tries.saturating_add(1);
         }
         let wait_ms = spread(wait_ms(self.tries).min(self.open_ms_max), self.jitter);
+        let unanswered = self.calls.failed_in_a_row().saturating_add(self.pending.waiting(SLOW_MS));
+        let silent_ms = self.calls.silent_ms(now_ms);
         self.forget(now_ms);
         (self.calls, self.changes) = (Tally::new(now_ms), Tally::new(now_ms));
         let turn = self.turn(State::Open { reach, until_ms: now_ms.saturating_add(wait_ms) }, why, now_ms);
-        Turn { wait_ms, ..turn }
+        Turn { wait_ms, unanswered, silent_ms, ..turn }
     }
 
     fn half_open(&mut self, reach: Reach, now_ms: u64, why: Why) -> Turn {
@@ -523,7 +534,7 @@ impl Machine {
         let from = self.phase();
         self.state = to;
         let troubled_ms = self.troubled_at_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
-        Turn { from, to: self.phase(), why, wait_ms: 0, troubled_ms }
+        Turn { from, to: self.phase(), why, wait_ms: 0, unanswered: 0, silent_ms: 0, troubled_ms }
     }
 }
 
