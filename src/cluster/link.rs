@@ -29,6 +29,8 @@ const PULSE: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long saying why a link ends may take.
 const GOODBYE: Duration = Duration::from_millis(200);
+/// Said by a node that ends.
+const IT_STOPS: &str = "it stops";
 /// Largest frame: a hand-over's answer carries a shard's replay buffers in pieces below it.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -47,6 +49,9 @@ pub(super) fn config() -> WebSocketConfig {
 pub(super) enum Ended {
     #[error("the other node closed it: {0}")]
     Closed(String),
+    /// The other process serves nobody from here on, and is gone in a moment.
+    #[error("the other node closed it: {IT_STOPS}")]
+    Left,
     #[error("it broke off without a word: the other node was killed, or the network between failed")]
     CutOff,
     #[error("nothing was heard for {} s", SILENCE_MAX.as_secs())]
@@ -83,11 +88,13 @@ impl Ended {
     /// What the other node is told, where it is this one that ends the link.
     const fn last_words(&self) -> Option<&'static str> {
         match self {
-            Self::Stopping => Some("it stops"),
+            Self::Stopping => Some(IT_STOPS),
             Self::Replaced => Some("another link took its place"),
             Self::Gap => Some("mail was lost"),
             Self::Garbled(_) => Some("what came is not what nodes say"),
-            Self::Closed(_) | Self::CutOff | Self::Silent | Self::Overflow | Self::Broken(_) => None,
+            Self::Closed(_) | Self::Left | Self::CutOff | Self::Silent | Self::Overflow | Self::Broken(_) => {
+                None
+            }
         }
     }
 }
@@ -206,6 +213,7 @@ where
                 Err(error) => return Ended::Garbled(error.to_string()),
             },
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Close(Some(close)))) if close.reason.as_str() == IT_STOPS => return Ended::Left,
             Some(Ok(Message::Close(Some(close)))) => return Ended::Closed(close.reason.to_string()),
             Some(Ok(_)) | None => return Ended::Closed("it says no more".to_owned()),
             Some(Err(error)) => return error.into(),
@@ -372,6 +380,9 @@ mod tests {
         ann.wire.end(Ended::Replaced);
         let told = bob.ended.await.unwrap().to_string();
         assert_eq!(told, "the other node closed it: another link took its place");
+        let (ann, bob) = pair();
+        ann.wire.end(Ended::Stopping);
+        assert!(matches!(bob.ended.await.unwrap(), Ended::Left));
         let (stream, other) = tokio::io::duplex(1024);
         let node = node(stream, Role::Server);
         drop(other);

@@ -336,6 +336,9 @@ impl Links {
         };
         let ended = run(ws, &wire, &hears, &self.tasks).await;
         tracing::info!(operation = "peer_link", %peer, status = %ended, "a peer link has ended");
+        if matches!(ended, Ended::Left) {
+            self.members.says_goodbye(&peer);
+        }
         let mut standing = self.standing.write();
         if standing.get(&peer).is_some_and(|present| present.serial == serial) {
             standing.remove(&peer);

@@ -1,6 +1,7 @@
 //! This node among the others: one task says at every heartbeat that it lives, and keeps what the store answers. While
 //! the store is away the last that was heard stays. Never decides who holds what: the store's leases do.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::tasks::{self, Tasks};
 const BEAT_MAX: Duration = Duration::from_secs(1);
 /// Heartbeats that a node may miss before it is taken for dead, and one.
 const BEATS_PER_TTL: u32 = 6;
+/// Processes that are remembered to have said goodbye: more than could be heard of long after they have.
+const GONE_MAX: usize = 256;
 /// How much longer than until its next heartbeat a node may take to hear what another one has said.
 const HEARD_LATE: Duration = Duration::from_millis(150);
 
@@ -75,6 +78,9 @@ pub struct Members {
     /// Since when it says that it drains.
     drains_since: OnceLock<Instant>,
     store: Arc<dyn Store>,
+    /// Processes that have said over their links that they end. What the store says of them is old: a heartbeat may lie in the
+    /// socket of a server that stands still, and count when that goes on, long after its process.
+    gone: Mutex<VecDeque<Owner>>,
     snapshot: watch::Sender<Snapshot>,
     /// Asks for a heartbeat out of turn.
     hurry: Notify,
@@ -125,6 +131,7 @@ impl Members {
             says: Mutex::new(says),
             drains_since: OnceLock::new(),
             store,
+            gone: Mutex::default(),
             snapshot,
             hurry: Notify::new(),
             superseded: CancellationToken::new(),
@@ -215,7 +222,32 @@ impl Members {
         self.superseded.cancelled().await;
     }
 
-    fn hear(&self, seen: Vec<Seen>) {
+    /// A process has said over its link that it ends: it takes no shards from here on, and whatever else is heard of it does
+    /// not count any more. The next one of its name is another.
+    pub(super) fn says_goodbye(&self, owner: &Owner) {
+        if *owner == self.me {
+            return;
+        }
+        let mut gone = self.gone.lock();
+        if gone.contains(owner) {
+            return;
+        }
+        gone.truncate(GONE_MAX - 1);
+        gone.push_front(owner.clone());
+        drop(gone);
+        self.snapshot.send_if_modified(|snapshot| {
+            let Some(next) = snapshot.left_by(owner, clock::now().mono_ms) else { return false };
+            let before = std::mem::replace(snapshot, next);
+            self.tell_changes(snapshot, &snapshot.changes_since(&before));
+            true
+        });
+    }
+
+    fn hear(&self, mut seen: Vec<Seen>) {
+        seen.retain({
+            let gone = self.gone.lock();
+            move |seen| !gone.contains(&seen.member.owner)
+        });
         self.snapshot.send_if_modified(|snapshot| {
             let (next, changed) = snapshot.followed_by(seen, self.settings.ttl_ms(), clock::now().mono_ms);
             let before = std::mem::replace(snapshot, next);

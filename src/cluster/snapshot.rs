@@ -74,6 +74,16 @@ impl Snapshot {
         (Self { me, seen: seen.into(), taken_at_ms: now_ms, changed_at_ms, grace_until_ms }, changed)
     }
 
+    /// The same once a member has said over its link that it ends; nothing if it is none, or leaves already.
+    pub(super) fn left_by(&self, owner: &Owner, now_ms: u64) -> Option<Self> {
+        self.member(owner).filter(|member| !member.says.drains)?;
+        let seen = self.seen.iter().cloned().map(|mut seen| {
+            seen.member.says.drains |= seen.member.owner == *owner;
+            seen
+        });
+        Some(Self { seen: seen.collect(), changed_at_ms: now_ms, ..self.clone() })
+    }
+
     /// What has changed since an older one.
     pub(super) fn changes_since(&self, old: &Self) -> Changes {
         let (mut changes, name) = (Changes::default(), |seen: &Seen| seen.member.owner.node().to_owned());
@@ -176,6 +186,16 @@ mod tests {
             leaving.followed_by(vec![seen("a#2", false, 0), seen("b#1", false, 0)], 1_000, 50);
         assert!(changed && again.member(&Owner::named("a#1")).is_none());
         assert_eq!(again.named("a").map(|member| member.owner.as_str()), Some("a#2"));
+    }
+
+    #[test]
+    fn who_says_over_its_link_that_it_ends_takes_no_shards_and_nothing_was_heard_of_others() {
+        let first = Snapshot::first(seen("a#1", false, 0).member, 0);
+        let (two, _) = first.followed_by(vec![seen("a#1", false, 0), seen("b#1", false, 0)], 1_000, 100);
+        assert!(two.left_by(&Owner::named("b#2"), 150).is_none(), "another process of its name");
+        let left = two.left_by(&Owner::named("b#1"), 150).unwrap();
+        assert_eq!((left.has_other_takers(), left.changed_at_ms(), left.taken_at_ms()), (false, 150, 100));
+        assert!(left.left_by(&Owner::named("b#1"), 160).is_none(), "known");
     }
 
     #[test]
