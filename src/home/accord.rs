@@ -1,11 +1,12 @@
 //! Rule L: whether a shard may be served past its lease, because its server is away for most nodes and nobody is known to
-//! hold it under a higher epoch. Pure: what the nodes say goes in (`whispers` carries it), yes or no comes out. A word
+//! hold it under a higher epoch. Pure: what the nodes say goes in (`whispers` carries it), the grounds come out. A word
 //! counts while it is fresh; who is silent, or says nothing of a shard, reaches its server for all that is known.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Grounds;
 use crate::ids::{Epoch, Owner, ShardId};
 
 /// How long a word counts: nodes say it anew four times in that time.
@@ -150,28 +151,36 @@ impl Accord {
         (epoch >= self.highest(shard)).then_some(node)
     }
 
-    /// Rule L for a shard that this node holds under `epoch` and whose server it finds away: whether a majority of
-    /// `members`, `me` among them, says the same, freshly, and no higher epoch is known. Who drains is a member still.
-    pub(super) fn may_go_on<'a>(
+    /// What there is to say for serving a shard past its lease that this node holds under `epoch`, and whose server it finds
+    /// away or not. Rule L holds while a majority of `members`, `me` among them, says freshly that the server is away, and
+    /// no higher epoch is known. Who drains is a member still. Where most are only silent nobody has said that it is back.
+    pub(super) fn grounds<'a>(
         &self,
         (shard, epoch): (ShardId, Epoch),
+        is_away: bool,
         members: impl Iterator<Item = &'a Owner>,
         me: &Owner,
         now_ms: u64,
-    ) -> bool {
+    ) -> Grounds {
         if self.highest(shard) > epoch {
-            return false;
+            return Grounds::None;
         }
-        let (mut all, mut agree) = (0, 0);
+        let is_awake = now_ms >= self.doubts_until_ms;
+        let (mut all, mut agree, mut is_back) = (0, 0, !is_away);
         for member in members {
             all += 1;
-            agree += usize::from(if member == me {
-                now_ms >= self.doubts_until_ms
+            if member == me {
+                agree += usize::from(is_awake);
             } else {
-                self.is_away_for(member, shard, now_ms)
-            });
+                agree += usize::from(self.is_away_for(member, shard, now_ms));
+                is_back |= self.words.get(member).is_some_and(|word| !word.away.holds(shard.number()));
+            }
         }
-        agree * 2 > all
+        match () {
+            () if is_away && agree * 2 > all => Grounds::Away,
+            () if is_awake && is_back => Grounds::Back,
+            () => Grounds::None,
+        }
     }
 
     /// Whether another node says, freshly, that it does not reach a shard's server.
@@ -200,7 +209,13 @@ mod tests {
     /// Whether node 0 of so many may go on with shard 3, at this time.
     fn goes_on(accord: &Accord, of: usize, now_ms: u64) -> bool {
         let members: Vec<_> = (0..of).map(node).collect();
-        accord.may_go_on((shard(3), MINE), members.iter(), &node(0), now_ms)
+        accord.grounds((shard(3), MINE), true, members.iter(), &node(0), now_ms) == Grounds::Away
+    }
+
+    /// The grounds of node 0 of three to go on with shard 3.
+    fn grounds(accord: &Accord, is_away: bool, now_ms: u64) -> Grounds {
+        let members: Vec<_> = (0..3).map(node).collect();
+        accord.grounds((shard(3), MINE), is_away, members.iter(), &node(0), now_ms)
     }
 
     /// At 1000 so many others have said that shards 0 to 9 are away.
@@ -261,9 +276,28 @@ mod tests {
         }
         let members: Vec<_> = (0..3).map(node).collect();
         for number in 0..16 {
-            let goes_on = accord.may_go_on((shard(number), MINE), members.iter(), &node(0), 1_100);
-            assert_eq!(goes_on, number % 2 == 0, "{number}");
+            let is_away = number % 2 == 0;
+            let grounds = accord.grounds((shard(number), MINE), true, members.iter(), &node(0), 1_100);
+            assert_eq!(grounds, if is_away { Grounds::Away } else { Grounds::Back }, "{number}");
         }
+    }
+
+    #[test]
+    fn a_server_is_back_when_it_answers_this_node_or_somebody_says_so_and_not_when_all_are_silent() {
+        let mut accord = heard(2);
+        assert_eq!(grounds(&accord, true, 1_100), Grounds::Away);
+        assert_eq!(grounds(&accord, false, 1_100), Grounds::Back, "it answers");
+        assert_eq!(grounds(&accord, true, 1_000 + FRESH_MS), Grounds::None, "the others are silent");
+        accord.says_away(&node(1), Runs::default(), 1_100);
+        assert_eq!(grounds(&accord, true, 1_200), Grounds::Away, "two of three");
+        accord.says_away(&node(2), Runs::default(), 1_200);
+        assert_eq!(grounds(&accord, true, 1_300), Grounds::Back);
+        // What is known of others counts for more, and so does a pause of this process.
+        let mut overtaken = heard(2);
+        overtaken.says_epochs(&node(1), &[(3, 8)], &[]);
+        assert_eq!(grounds(&overtaken, false, 1_300), Grounds::None);
+        accord.doubt(1_300);
+        assert_eq!(grounds(&accord, false, 1_400), Grounds::None);
     }
 
     #[test]

@@ -26,7 +26,12 @@ impl Fault {
         self.0.lock().clone()
     }
 
-    /// In words; empty if nothing ever failed.
+    /// The trouble is over: the next one has words of its own.
+    pub(super) fn clear(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// In words; empty if nothing failed.
     pub(super) fn words(&self) -> String {
         self.0.lock().as_ref().map(ToString::to_string).unwrap_or_default()
     }

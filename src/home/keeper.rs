@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Home;
 use super::accord::FRESH_MS;
-use super::lease::{Action, Event, Lease, State};
+use super::lease::{Action, Event, Grounds, Lease, State};
 use super::placement::node_of;
 use super::shard::{Fence, Serving, Shard};
 use super::tidings::Tidings;
@@ -105,7 +105,7 @@ impl Home {
 impl Keeper {
     fn tick(&mut self) {
         let now_ms = clock::now().mono_ms;
-        let may_go_on = self.look_at_store(now_ms);
+        let grounds = self.look_at_store(now_ms);
         let is_away = self.home.shards.iter().any(|shard| self.home.store.reach(shard.id()) == Reach::Away);
         if std::mem::replace(&mut self.is_away, is_away) && !is_away {
             self.wishes.returned(now_ms);
@@ -119,7 +119,7 @@ impl Keeper {
         for at in 0..self.leases.len() {
             let Some(lease) = self.leases.get_mut(at) else { continue };
             let before = lease.state();
-            let action = lease.tick(now_ms, may_go_on.get(at).copied().unwrap_or(false));
+            let action = lease.tick(now_ms, grounds.get(at).copied().unwrap_or(Grounds::None));
             let after = lease.state();
             self.note(at, (before, after));
             self.publish(at);
@@ -147,8 +147,9 @@ impl Keeper {
         );
     }
 
-    /// Takes note of how each server answers and tells the other nodes; says which shards may be served past their leases.
-    fn look_at_store(&mut self, now_ms: u64) -> Vec<bool> {
+    /// Takes note of how each server answers and tells the other nodes; says what there is to say for serving each shard past
+    /// its lease.
+    fn look_at_store(&mut self, now_ms: u64) -> Vec<Grounds> {
         let home = &self.home;
         // Whoever did not run for so long knows nothing of now.
         let slept = now_ms.saturating_sub(std::mem::replace(&mut self.ticked_at_ms, now_ms)) >= FRESH_MS;
@@ -163,9 +164,12 @@ impl Keeper {
                 let is_held = !matches!(lease.state(), State::Free | State::Fenced);
                 let reach = if is_held { home.store.reach(shard.id()) } else { Reach::Well };
                 shard.reached(reach);
-                matches!(lease.state(), State::Unsure | State::Local | State::Paused)
-                    && reach == Reach::Away
-                    && home.may_go_on(accord, shard.id(), lease.epoch(), now_ms)
+                match lease.state() {
+                    State::Unsure | State::Local | State::Paused => {
+                        home.grounds(accord, (shard.id(), lease.epoch()), reach, now_ms)
+                    }
+                    _ => Grounds::None,
+                }
             };
             home.shards.iter().zip(&self.leases).map(look).collect()
         })

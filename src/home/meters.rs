@@ -108,11 +108,12 @@ impl Meters {
             Fate::Given => self.given.increment(1),
             Fate::Lost => self.lost.increment(1),
             Fate::Blank => self.blank.increment(1),
-            Fate::RanOut => self.run_out.increment(1),
+            Fate::RanOut | Fate::Hushed => self.run_out.increment(1),
             Fate::Overtaken
             | Fate::Kept
             | Fate::Alone
             | Fate::Back
+            | Fate::Rejoined
             | Fate::Rewound
             | Fate::Rewritten
             | Fate::Unread

@@ -3,14 +3,16 @@
 //! is due. Counts, and never decides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Home;
 use super::faults::{Change, Failing};
 use super::lease::{Event, Lease, State, Wish};
 use super::meters::Meters;
+use super::shard::Shard;
 use crate::clock;
 use crate::ids::{FlushSeq, ShardId};
-use crate::store::{Acquired, Grant};
+use crate::store::{Acquired, Grant, Reach};
 
 /// A line waits until nothing was added to it for this long,
 const QUIET_MS: u64 = 500;
@@ -36,10 +38,14 @@ pub(super) enum Fate {
     Lost,
     /// The lease ran out.
     RanOut,
-    /// Served past it, since the store is away for all.
+    /// Served past it, since the store is away for most.
     Alone,
-    /// The lease stands again.
+    /// Served so no more, and the store has not said whose it is.
+    Hushed,
+    /// The lease stands again, and nobody was answered meanwhile.
     Back,
+    /// The lease stands again, and players were served from memory until then.
+    Rejoined,
     /// The store has lost what it had acknowledged.
     Rewound,
     /// Written anew after that.
@@ -64,9 +70,11 @@ impl Fate {
                 State::Owned | State::Unsure | State::Local | State::Paused | State::Repair | State::Draining,
                 State::Fenced,
             ) => Some(Self::Lost),
-            (State::Owned | State::Unsure | State::Local, State::Paused) => Some(Self::RanOut),
+            (State::Owned | State::Unsure, State::Paused) => Some(Self::RanOut),
+            (State::Local, State::Paused) => Some(Self::Hushed),
             (State::Unsure | State::Paused, State::Local) => Some(Self::Alone),
-            (State::Local | State::Paused, State::Owned) => Some(Self::Back),
+            (State::Paused, State::Owned) => Some(Self::Back),
+            (State::Local, State::Owned) => Some(Self::Rejoined),
             (
                 State::Owned | State::Unsure | State::Local | State::Paused | State::Draining,
                 State::Repair,
@@ -103,8 +111,10 @@ pub(super) struct Tidings {
     unanswered: Vec<bool>,
     calls: Failing,
     commits: Failing,
-    /// Since when a shard has had no lease, paused or served without.
-    lapsed_since_ms: Option<u64>,
+    /// Since when nobody is answered of some shard that is held here.
+    paused_since_ms: Option<u64>,
+    /// Since when some shard is served past its lease.
+    local_since_ms: Option<u64>,
 }
 
 impl Tidings {
@@ -166,8 +176,10 @@ impl Tidings {
             Fate::Given => heir(),
             _ => None,
         };
-        if matches!(fate, Fate::RanOut | Fate::Alone) {
-            self.lapsed_since_ms.get_or_insert(now_ms);
+        match fate {
+            Fate::RanOut | Fate::Hushed => _ = self.paused_since_ms.get_or_insert(now_ms),
+            Fate::Alone => _ = self.local_since_ms.get_or_insert(now_ms),
+            _ => {}
         }
         meters.turned(fate);
         self.gather(fate, other, (1, 0), now_ms);
@@ -221,13 +233,31 @@ impl Tidings {
         for (shard, by) in home.overtaken.take() {
             self.overtaken(shard, by, now_ms);
         }
+        let is_away = |(shard, lease): (&Arc<Shard>, &Lease)| {
+            lease.state() == State::Local && home.store.reach(shard.id()) == Reach::Away
+        };
+        if !home.shards.iter().zip(leases).any(is_away) {
+            self.outdated(Fate::Alone);
+        }
         for ((fate, other), line) in self.due(now_ms, is_last) {
-            self.tell_one(home, fate, other.as_deref(), line, now_ms);
+            self.tell_one(home, fate, other.as_deref(), line);
         }
-        let has_lapsed = leases.iter().any(|lease| matches!(lease.state(), State::Local | State::Paused));
-        if !has_lapsed && !self.gathered.keys().any(|(fate, _)| *fate == Fate::Back) {
-            self.lapsed_since_ms = None;
-        }
+        self.forget_times(leases);
+    }
+
+    /// What is not so any more before it was told is not told: how long it was so comes with what ended it.
+    fn outdated(&mut self, fate: Fate) {
+        self.gathered.remove(&(fate, None));
+    }
+
+    /// Times are of one trouble, until its end is told.
+    fn forget_times(&mut self, leases: &[Lease]) {
+        let lasts = |state, end| {
+            leases.iter().any(|lease| lease.state() == state) || self.gathered.contains_key(&(end, None))
+        };
+        let (is_paused, is_local) = (lasts(State::Paused, Fate::Back), lasts(State::Local, Fate::Rejoined));
+        self.paused_since_ms = self.paused_since_ms.filter(|_| is_paused);
+        self.local_since_ms = self.local_since_ms.filter(|_| is_local);
     }
 
     /// The lines to which nothing was added for a while.
@@ -252,7 +282,10 @@ impl Tidings {
                 status = home.faults.leases.words(),
                 "lease calls fail: what this node holds is served until its leases run out"
             ),
-            Change::Over => tracing::info!(operation = "lease", held, "lease calls are answered again"),
+            Change::Over => {
+                home.faults.leases.clear();
+                tracing::info!(operation = "lease", held, "lease calls are answered again");
+            }
         }
     }
 
@@ -278,13 +311,17 @@ impl Tidings {
                 status = home.faults.commits.words(),
                 "commits fail: acks are provisional, `durable` is refused, and so are logins while the store answers"
             ),
-            Some(Change::Over) => tracing::info!(operation = "flush", "commits are taken again"),
+            Some(Change::Over) => {
+                home.faults.commits.clear();
+                tracing::info!(operation = "flush", "commits are taken again");
+            }
             None => {}
         }
     }
 
-    fn tell_one(&mut self, home: &Home, fate: Fate, other: Option<&str>, line: Gathered, now_ms: u64) {
-        let Gathered { shards, players, named, .. } = line;
+    fn tell_one(&self, home: &Home, fate: Fate, other: Option<&str>, line: Gathered) {
+        let Gathered { shards, players, named, last_ms, .. } = line;
+        let lasted_ms = |since_ms: Option<u64>| since_ms.map(|since_ms| last_ms.saturating_sub(since_ms));
         match fate {
             Fate::Taken => tracing::info!(operation = "shards", shards, from = other, "shards were taken"),
             Fate::Given => {
@@ -320,15 +357,25 @@ impl Tidings {
                 dirty = home.shards.iter().map(|shard| shard.dirty_records()).sum::<usize>(),
                 "the store is away for most nodes: players are served from memory, and what they are acked is provisional"
             ),
-            Fate::Back => {
-                let lapsed_ms = self.lapsed_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms));
-                tracing::info!(
-                    operation = "lease",
-                    shards,
-                    lapsed_ms,
-                    "leases stand again: players are served"
-                );
-            }
+            Fate::Hushed => tracing::warn!(
+                operation = "lease",
+                shards,
+                players = home.players_paused(),
+                "the store is not away for most nodes any more, and has not said whose these shards are: links are told \
+                 `paused`, and nobody is answered until it has"
+            ),
+            Fate::Back => tracing::info!(
+                operation = "lease",
+                shards,
+                paused_ms = lasted_ms(self.paused_since_ms),
+                "leases stand again: players are served"
+            ),
+            Fate::Rejoined => tracing::info!(
+                operation = "lease",
+                shards,
+                local_ms = lasted_ms(self.local_since_ms),
+                "leases stand again: players were served from memory until now"
+            ),
             Fate::Rewound => tracing::warn!(
                 operation = "repair",
                 shards,
@@ -478,9 +525,9 @@ mod tests {
             ((State::Paused, State::Fenced), Some(Fate::Lost)),
             ((State::Unsure, State::Paused), Some(Fate::RanOut)),
             ((State::Unsure, State::Local), Some(Fate::Alone)),
-            ((State::Local, State::Paused), Some(Fate::RanOut)),
+            ((State::Local, State::Paused), Some(Fate::Hushed)),
             ((State::Paused, State::Owned), Some(Fate::Back)),
-            ((State::Local, State::Owned), Some(Fate::Back)),
+            ((State::Local, State::Owned), Some(Fate::Rejoined)),
             ((State::Local, State::Fenced), Some(Fate::Lost)),
             ((State::Local, State::Repair), Some(Fate::Rewound)),
             ((State::Owned, State::Repair), Some(Fate::Rewound)),
@@ -490,6 +537,27 @@ mod tests {
         ] {
             assert_eq!(Fate::of(step.0, step.1), fate, "{step:?}");
         }
+    }
+
+    #[test]
+    fn that_the_store_is_away_is_not_told_once_it_is_back() {
+        let (mut tidings, meters) = (Tidings::of(1), Meters::new());
+        tidings.moved(0, (State::Unsure, State::Local), || None, &meters, 100);
+        tidings.outdated(Fate::Alone);
+        tidings.moved(0, (State::Local, State::Owned), || None, &meters, 400);
+        assert_eq!(lines(&mut tidings, 900), [(Fate::Rejoined, None, 1)]);
+    }
+
+    #[test]
+    fn how_long_players_were_served_from_memory_is_told_and_counts_as_no_pause() {
+        let (mut tidings, meters, leases) = (Tidings::of(2), Meters::new(), vec![Lease::new(6_000, 0); 2]);
+        tidings.moved(0, (State::Unsure, State::Local), || None, &meters, 1_000);
+        tidings.moved(0, (State::Local, State::Owned), || None, &meters, 9_000);
+        tidings.forget_times(&leases);
+        assert_eq!((tidings.local_since_ms, tidings.paused_since_ms), (Some(1_000), None));
+        lines(&mut tidings, 9_500);
+        tidings.forget_times(&leases);
+        assert_eq!(tidings.local_since_ms, None, "told");
     }
 
     #[test]

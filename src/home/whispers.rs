@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Home;
 use super::accord::{Accord, FRESH_MS, Runs};
-use super::lease::State;
+use super::lease::{Grounds, State};
 use super::placement::node_of;
 use crate::clock;
 use crate::cluster::{Correspondent, Topic};
@@ -145,12 +145,18 @@ impl Home {
         heir.is_some_and(|heir| self.whispers.with(|accord| accord.is_away_for(&heir.owner, shard, now_ms)))
     }
 
-    /// Whether a shard that is held here under `epoch`, and whose server this node does not reach, may be served past its
-    /// lease.
-    pub(super) fn may_go_on(&self, accord: &Accord, shard: ShardId, epoch: Epoch, now_ms: u64) -> bool {
+    /// What there is to say for serving a shard past its lease that is held here under `epoch`, and whose server this node
+    /// finds so.
+    pub(super) fn grounds(
+        &self,
+        accord: &Accord,
+        (shard, epoch): (ShardId, Epoch),
+        reach: Reach,
+        now_ms: u64,
+    ) -> Grounds {
         let snapshot = self.members.snapshot();
         let members = snapshot.seen().iter().map(|seen| &seen.member.owner);
-        accord.may_go_on((shard, epoch), members, &self.owner, now_ms)
+        accord.grounds((shard, epoch), reach == Reach::Away, members, &self.owner, now_ms)
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is promised while Redis is away: whoever has lost it together with most others goes on from memory, says so, and
 //! stores all of it afterwards; whoever has lost it alone is silent, and what was hers is served elsewhere.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::nodes::{KEY, SHARDS, node_on, players_of, served_by, two_nodes};
 use crate::harness::patience::until;
@@ -229,4 +231,94 @@ async fn a_node_that_is_asked_to_stop_without_redis_takes_no_more_on_and_stores_
     let mut ann = resumed_at(&here, &credentials).await;
     assert_eq!((&ann.ready["rolled_back"], &ann.ready["cseq"]), (&Value::Null, &json!(2)), "{}", ann.ready);
     assert_eq!(ann.state().await, json!({"n": 2}));
+}
+
+/// What a player heard while she asked on and on.
+struct Asked {
+    /// The longest wait for an answer before and after Redis went on.
+    longest: [Duration; 2],
+    modes: Vec<String>,
+}
+
+/// Asks and asks. `went_on`: 0 until Redis goes on, 1 from then on, 2 when that was enough.
+async fn asks_on(mut player: Player, went_on: Arc<AtomicU64>) -> Asked {
+    let mut longest = [Duration::ZERO; 2];
+    while let Some(longest) = longest.get_mut(usize::try_from(went_on.load(Ordering::Relaxed)).unwrap()) {
+        let began = Instant::now();
+        player.patch(json!({"incr": {"n": 1}})).await;
+        *longest = (*longest).max(began.elapsed());
+        // As quickly as a player may.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let mut modes = Vec::new();
+    while player.was_told("mode") {
+        modes.push(player.wait_for_push("mode").await["mode"].as_str().unwrap().to_owned());
+    }
+    Asked { longest, modes }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_redis_is_back_players_are_served_on_and_nobody_is_paused() {
+    let redis = RedisServer::start();
+    let (nodes, _) = three_nodes(&redis, 0, 0).await;
+    let (went_on, mut asking) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+    for node in &nodes {
+        for name in players_of(node).await.take(2) {
+            asking.spawn(asks_on(node.login(&name).await, Arc::clone(&went_on)));
+        }
+    }
+    redis.pause();
+    for node in &nodes {
+        node.until_local().await;
+    }
+    redis.go_on();
+    went_on.store(1, Ordering::Relaxed);
+    until("all leases stand again", async || {
+        let mut owned = 0;
+        for node in &nodes {
+            owned += node.metric("hearth_shards", "state=\"owned\"").await;
+        }
+        (owned == u64::from(SHARDS)).then_some(())
+    })
+    .await;
+    // Long enough for what is told late.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    went_on.store(2, Ordering::Relaxed);
+    for Asked { longest: [away, back], modes } in asking.join_all().await {
+        println!("at most {away:?} while it was away, {back:?} since it is back: {modes:?}");
+        // What this machine takes for an answer from memory, it may take now.
+        assert!(back <= away.max(Duration::from_millis(200)), "{back:?}, and {away:?} while it was away");
+        assert!(modes.last().is_some_and(|mode| mode == "normal"), "{modes:?}");
+        assert!(!modes.iter().any(|mode| mode == "paused"), "{modes:?}");
+    }
+    for node in &nodes {
+        assert_eq!(node.metric("hearth_leases_run_out_total", "").await, 0);
+        let log = node.log();
+        assert!(!log.contains("have run out") && log.contains("served from memory until now"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_had_sent_before_it_ended_does_not_keep_it_alive() {
+    let redis = RedisServer::start();
+    let (mut nodes, _) = three_nodes(&redis, 0, 0).await;
+    let mut ends = nodes.pop().unwrap();
+    let alive: String = redis.query(&["HGET", "test:nodes", "node-2"]);
+    redis.pause();
+    tokio::task::block_in_place(|| ends.stop_gracefully());
+    redis.go_on();
+    // A heartbeat that lay in Redis's socket: it counts from now on, and here for longer than anybody waits.
+    let said: Vec<_> = alive.splitn(3, ' ').collect();
+    let now_ms = hearth::clock::now().unix_ms;
+    let late = format!("{} {now_ms} {}", now_ms + 600_000, said[2]);
+    redis.query::<()>(&["HSET", "test:nodes", "node-2", &late]);
+    until("the others serve what it had", async || {
+        let served = [served_by(&nodes[0]).await.len(), served_by(&nodes[1]).await.len()];
+        (served.iter().sum::<usize>() == usize::from(SHARDS)).then_some(())
+    })
+    .await;
+    for node in &nodes {
+        until("it is forgotten", async || (node.metric("hearth_members", "").await == 2).then_some(())).await;
+        assert!(!node.log().contains("a live node cannot be reached"));
+    }
 }

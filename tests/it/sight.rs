@@ -44,7 +44,7 @@ async fn a_redis_that_goes_away_is_told_in_a_few_lines_that_say_what_it_means() 
     ann.until_mode("normal").await;
     line_with(&server, "lease calls are answered again").await;
     let again = line_with(&server, "leases stand again").await;
-    assert!(again.contains("lapsed_ms="), "{again}");
+    assert!(again.contains("players are served") && again.contains("paused_ms="), "{again}");
     assert_eq!(lines_with(&server, "lease calls fail").len(), 1);
     let told = lines_with(&server, "operation=\"lease\"");
     assert!(told.len() <= 8, "{told:#?}");

@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn of_a_server_whose_place_another_one_has_taken_nothing_is_told() {
-        let breaker = Breaker::of("redis://replaced");
+        let breaker = Breaker::of("redis://replaced", Duration::from_secs(2));
         let old = breaker.ask(Call::Renewal, 1, 1).unwrap();
         assert!(breaker.ask(Call::Renewal, 1, 2).is_ok(), "another server");
         old.failed(&Failure::of_silence(StoreError::Unreachable("the old one".into())));

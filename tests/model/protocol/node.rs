@@ -1,7 +1,7 @@
 //! A node of the model: the real lease machine in a shell that does in a step what `home::keeper`, `loading`, `pulling`,
 //! `batch` and `mending` do around it.
 
-use hearth::home::lease::{Action, Event, Lease, State};
+use hearth::home::lease::{Action, Event, Grounds, Lease, State};
 use hearth::home::shard::Fence;
 use hearth::ids::{Epoch, Owner, Version};
 use hearth::store::judge::{self, Verdict};
@@ -170,7 +170,7 @@ impl World {
         if node.lease.state() == State::Free && is_held {
             return false;
         }
-        let action = self.nodes[at].lease.tick(now_ms, false);
+        let action = self.nodes[at].lease.tick(now_ms, Grounds::None);
         self.act(protocol, at, action);
         true
     }
