@@ -21,6 +21,8 @@ struct Receiver {
     mailbox: Arc<Mailbox>,
     /// Has seen the roster, so that a diff is enough; else a snapshot is owed.
     knows: Tenure,
+    /// Where the roster stood that it has seen; what was told since it has heard.
+    seen: (u64, u64),
 }
 
 /// What a node says of a player of its own.
@@ -53,6 +55,10 @@ pub(super) struct Audience {
 pub(super) struct Words {
     /// Under which tenure.
     pub(super) tenure: Tenure,
+    /// Where the roster stood that was told before: a diff is not enough for who knows less.
+    pub(super) since: Stamp,
+    /// Where it stands.
+    pub(super) ver: Stamp,
     /// For those who know the roster.
     pub(super) changes: Option<Arc<Push>>,
     /// For those who do not.
@@ -66,6 +72,8 @@ pub(super) struct Words {
 struct Afar {
     /// Where the roster stood that was told last.
     heard: (u64, u64),
+    /// Where it stood at the last diff that those who know the roster were given.
+    followed: (u64, u64),
     arrived: VecDeque<Words>,
     /// What was said here and is not told yet, as far as this node knows.
     unsaid: VecDeque<Arc<Push>>,
@@ -109,10 +117,13 @@ impl Listeners {
         let (old, before) = old.map_or((None, Vec::new()), |own| (Some(own.says), own.receivers));
         let knows = |mailbox: &Arc<Mailbox>| {
             let same = |receiver: &&Receiver| Arc::ptr_eq(&receiver.mailbox, mailbox);
-            before.iter().find(same).map_or(0, |receiver| receiver.knows)
+            before.iter().find(same).map(|receiver| (receiver.knows, receiver.seen)).unwrap_or_default()
         };
-        let receivers: Vec<Receiver> =
-            mailboxes.into_iter().map(|mailbox| Receiver { knows: knows(&mailbox), mailbox }).collect();
+        let receiver = |mailbox| {
+            let (knows, seen) = knows(&mailbox);
+            Receiver { mailbox, knows, seen }
+        };
+        let receivers: Vec<Receiver> = mailboxes.into_iter().map(receiver).collect();
         self.players.insert(player.clone(), Own { says, receivers });
         old
     }
@@ -122,11 +133,11 @@ impl Listeners {
         self.players.remove(player).map(|own| own.says)
     }
 
-    /// A session knows the roster from now on, or (zero) is owed a snapshot of it.
-    pub(super) fn knows(&mut self, player: &PlayerId, session: SessionId, tenure: Tenure) {
+    /// A session knows the roster as it stood at `ver`, or (tenure zero) is owed a snapshot of it.
+    pub(super) fn knows(&mut self, player: &PlayerId, session: SessionId, tenure: Tenure, ver: Stamp) {
         let receivers = self.players.get_mut(player).map(|own| &mut own.receivers).into_iter().flatten();
         for receiver in receivers.filter(|receiver| receiver.mailbox.session() == session) {
-            receiver.knows = tenure;
+            (receiver.knows, receiver.seen) = (tenure, place_of(ver));
         }
     }
 
@@ -135,19 +146,19 @@ impl Listeners {
         self.receivers().any(|receiver| receiver.knows != tenure)
     }
 
-    /// Sorts all by what they know, and takes it that who gets a snapshot knows it. Those who know are asked for only
-    /// where there is news.
-    pub(super) fn audience(&mut self, tenure: Tenure, is_news: bool, has_snapshot: bool) -> Audience {
+    /// Sorts all by what they know, and takes it that who gets a snapshot, if there is one, knows it as it stands. Those
+    /// who know are asked for only where there is news.
+    pub(super) fn audience(&mut self, tenure: Tenure, is_news: bool, snapshot: Option<Stamp>) -> Audience {
         let mut audience = Audience::default();
         for receiver in self.players.values_mut().flat_map(|own| &mut own.receivers) {
-            let to = match receiver.knows == tenure {
-                true if is_news => &mut audience.told,
-                true => continue,
-                false if has_snapshot => {
-                    receiver.knows = tenure;
+            let to = match (receiver.knows == tenure, snapshot) {
+                (true, _) if is_news => &mut audience.told,
+                (true, _) => continue,
+                (false, Some(ver)) => {
+                    (receiver.knows, receiver.seen) = (tenure, place_of(ver));
                     &mut audience.newcomers
                 }
-                false => &mut audience.waiting,
+                (false, None) => &mut audience.waiting,
             };
             to.push(Arc::clone(&receiver.mailbox));
         }
@@ -155,9 +166,9 @@ impl Listeners {
     }
 
     /// A home elsewhere tells of the room; whether there was place for it.
-    pub(super) fn hear(&mut self, ver: Stamp, words: Words) -> bool {
+    pub(super) fn hear(&mut self, words: Words) -> bool {
         let afar = self.afar.get_or_insert_default();
-        afar.heard = afar.heard.max(place_of(ver));
+        afar.heard = afar.heard.max(place_of(words.ver));
         let has_place = afar.arrived.len() < ARRIVED_MAX;
         if has_place {
             afar.arrived.push_back(words);
@@ -179,22 +190,39 @@ impl Listeners {
     }
 
     /// Takes what a home elsewhere has told, each with those who are to hear it: who knew the room under another tenure
-    /// does not know it now.
+    /// does not know it now, nor does who was not told what stood before.
     pub(super) fn arrived(&mut self, tenure: Tenure) -> Vec<(Words, Audience)> {
         let arrived = self.afar.as_mut().map(|afar| std::mem::take(&mut afar.arrived)).unwrap_or_default();
         let mut all = Vec::with_capacity(arrived.len());
         for mut words in arrived {
-            if words.tenure != tenure {
+            if words.tenure == tenure {
+                self.follow(&words);
+            } else {
                 (words.changes, words.whole) = (None, None);
             }
             let is_news = words.changes.is_some() || !words.messages.is_empty();
             if let Some(afar) = self.afar.as_mut().filter(|_| words.whole.is_some()) {
                 afar.asked = 0;
             }
-            let audience = self.audience(tenure, is_news, words.whole.is_some());
+            let snapshot = words.whole.as_ref().map(|_| words.ver);
+            let audience = self.audience(tenure, is_news, snapshot);
             all.push((words, audience));
         }
         all
+    }
+
+    /// A home tells only nodes whose players it knows to be in. A snapshot that was on its way when the last of them left
+    /// may be given to one of whom it has not heard yet: what it tells then does not follow on what she has seen.
+    fn follow(&mut self, words: &Words) {
+        let Some(afar) = &mut self.afar else { return };
+        let since = place_of(words.since);
+        if since > afar.followed {
+            let receivers = self.players.values_mut().flat_map(|own| &mut own.receivers);
+            receivers.filter(|receiver| receiver.seen < since).for_each(|receiver| receiver.knows = 0);
+        }
+        if words.changes.is_some() {
+            afar.followed = afar.followed.max(place_of(words.ver));
+        }
     }
 
     /// Whether the home elsewhere is to be told now that somebody here is owed a snapshot: once.

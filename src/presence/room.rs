@@ -12,6 +12,8 @@ use crate::ids::{Owner, Stamp};
 
 /// What is to be told at one moment, and to whom.
 pub(super) struct Turn {
+    /// Where the roster stood that was told before.
+    pub(super) since: Stamp,
     /// Where the roster stands.
     pub(super) ver: Stamp,
     /// For those who know the roster.
@@ -51,6 +53,7 @@ impl Room {
         may_get: impl Fn(&Owner) -> bool,
     ) -> Option<Turn> {
         let seat = self.seat.as_mut()?;
+        let since = seat.told_ver();
         let diff = if is_held { None } else { seat.diff() };
         let (messages, said) = seat.messages();
         let is_news = diff.is_some() || !messages.is_empty();
@@ -58,8 +61,9 @@ impl Room {
         let owes_here = !is_held && self.listeners.owes(tenure);
         let is_owed = owes_here || hearers.iter().any(|hearer| hearer.owed);
         let snapshot = is_owed.then(|| seat.page(None, page_max));
-        let audience = self.listeners.audience(tenure, is_news, owes_here);
+        let ver = seat.ver();
+        let audience = self.listeners.audience(tenure, is_news, owes_here.then_some(ver));
         let some_wait = some_wait && !is_held;
-        Some(Turn { ver: seat.ver(), diff, snapshot, messages, audience, hearers, said, some_wait })
+        Some(Turn { since, ver, diff, snapshot, messages, audience, hearers, said, some_wait })
     }
 }

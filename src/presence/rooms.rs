@@ -282,10 +282,12 @@ impl Rooms {
                 Seated::Here(tenure) if self.nodes.is_none() || self.is_whole(name) => tenure,
                 _ => 0,
             };
-            room.listeners.knows(player, session, knows);
-            room.seat.as_mut().map(|seat| seat.page(None, self.settings.page_members_max))
+            let page = room.seat.as_mut().map(|seat| seat.page(None, self.settings.page_members_max));
+            let page = page.unwrap_or_else(|| self.nobody(name));
+            room.listeners.knows(player, session, knows, page.ver);
+            page
         });
-        page.flatten().unwrap_or_else(|| self.nobody(name))
+        page.unwrap_or_else(|| self.nobody(name))
     }
 
     /// One page of a room's members.
@@ -301,7 +303,7 @@ impl Rooms {
     pub fn owe_snapshots(&self, player: &PlayerId, session: SessionId, rooms: &[RoomName]) {
         self.catch_up();
         for name in rooms {
-            self.with_room(name, |room| room.listeners.knows(player, session, 0));
+            self.with_room(name, |room| room.listeners.knows(player, session, 0, Stamp::default()));
             self.owing.put(name.clone(), ());
         }
     }

@@ -57,6 +57,8 @@ pub struct Changes {
 pub struct Roster<N> {
     members: BTreeMap<PlayerId, (Member, N)>,
     ver: Stamp,
+    /// Where it stood when something was told of it last.
+    told_ver: Stamp,
     /// Who has changed since the last diff, with what was told of her then; `None`: that she is no member.
     told: BTreeMap<PlayerId, Option<Member>>,
     /// More have changed than a diff may hold.
@@ -75,6 +77,7 @@ impl<N> Roster<N> {
         Self {
             members: BTreeMap::new(),
             ver: floor,
+            told_ver: floor,
             told: BTreeMap::new(),
             too_many: false,
             was_read: false,
@@ -86,6 +89,13 @@ impl<N> Roster<N> {
     #[must_use]
     pub const fn ver(&self) -> Stamp {
         self.ver
+    }
+
+    /// Where it stood at the last diff, or when it began: who knows less than that has missed something, and the next
+    /// diff is not enough.
+    #[must_use]
+    pub const fn told_ver(&self) -> Stamp {
+        self.told_ver
     }
 
     /// How many members there are.
@@ -176,7 +186,7 @@ impl<N> Roster<N> {
     pub fn diff(&mut self) -> Option<Diff> {
         let (ver, count, was_read) = (self.ver, self.count(), std::mem::take(&mut self.was_read));
         if std::mem::take(&mut self.too_many) {
-            self.told = BTreeMap::new();
+            (self.told, self.told_ver) = (BTreeMap::new(), ver);
             return Some(Diff { ver, count, changes: None });
         }
         let mut changes = Changes::default();
@@ -191,7 +201,11 @@ impl<N> Roster<N> {
                 _ => {}
             }
         }
-        (changes != Changes::default()).then_some(Diff { ver, count, changes: Some(changes) })
+        if changes == Changes::default() {
+            return None;
+        }
+        self.told_ver = ver;
+        Some(Diff { ver, count, changes: Some(changes) })
     }
 }
 

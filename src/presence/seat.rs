@@ -39,6 +39,8 @@ struct Node {
     members: usize,
     /// Some of its sessions do not know the roster.
     owed: bool,
+    /// It has had no members until now: what was told meanwhile it has not heard.
+    is_new: bool,
 }
 
 /// A node that is to be told.
@@ -83,6 +85,11 @@ impl Seat {
         self.roster.ver()
     }
 
+    /// Where the roster stood that was told last.
+    pub(super) const fn told_ver(&self) -> Stamp {
+        self.roster.told_ver()
+    }
+
     pub(super) fn count(&self) -> usize {
         self.roster.count()
     }
@@ -121,6 +128,7 @@ impl Seat {
         let claim = Claim { node: node.clone(), epoch: says.epoch, telling, sessions: says.sessions, sum };
         self.sessions += says.sessions as usize;
         if let Some(present) = self.node(node) {
+            present.is_new |= present.members == 0;
             present.members += 1;
         }
         let old = self.roster.set(player, says.member, claim, epoch);
@@ -172,7 +180,7 @@ impl Seat {
     /// A node's entry, made if there is none.
     fn node(&mut self, node: &Owner) -> Option<&mut Node> {
         let at = self.nodes.iter().position(|present| present.node == *node).unwrap_or_else(|| {
-            self.nodes.push(Node { node: node.clone(), members: 0, owed: false });
+            self.nodes.push(Node { node: node.clone(), members: 0, owed: false, is_new: false });
             self.nodes.len() - 1
         });
         self.nodes.get_mut(at)
@@ -236,8 +244,8 @@ impl Seat {
         all.filter(|(_, is_own)| *is_own).map(|(message, _)| message)
     }
 
-    /// The other nodes that are to be told: all of them where there is news, and those that are owed a snapshot, if they
-    /// may get one now. Whether some have to wait for theirs.
+    /// The other nodes that are to be told: all of them where there is news, those that are new, and those that are owed a
+    /// snapshot, if they may get one now. Whether some have to wait for theirs.
     pub(super) fn hearers(
         &mut self,
         me: &Owner,
@@ -249,7 +257,8 @@ impl Seat {
             let owed = present.owed && may_get(&present.node);
             some_wait |= present.owed && !owed;
             present.owed &= !owed;
-            if owed || (is_news && present.members > 0) {
+            let is_new = std::mem::take(&mut present.is_new);
+            if owed || ((is_news || is_new) && present.members > 0) {
                 hearers.push(Hearer { node: present.node.clone(), owed });
             }
         }
@@ -324,7 +333,10 @@ mod tests {
             hearers.into_iter().map(|hearer| (hearer.node.node().to_owned(), hearer.owed)).collect()
         };
         let (hearers, some_wait) = seat.hearers(&me, false, |node| *node != bob);
-        assert_eq!((named(hearers), some_wait), (vec![("ann".to_owned(), true)], true));
+        let new = ("bob".to_owned(), false);
+        assert_eq!((named(hearers), some_wait), (vec![("ann".to_owned(), true), new], true));
+        let (hearers, some_wait) = seat.hearers(&me, false, |node| *node != bob);
+        assert_eq!((named(hearers), some_wait), (vec![], true), "it is new once");
         let (hearers, some_wait) = seat.hearers(&me, true, |_| true);
         assert_eq!((named(hearers), some_wait), (vec![("bob".to_owned(), true)], false));
         let message = || Arc::new(Push::new(PushKind::Message, Vec::new().into()));

@@ -94,12 +94,14 @@ impl Rooms {
         let Some(turn) = turn.flatten() else { return };
         let words = Words {
             tenure,
+            since: turn.since,
+            ver: turn.ver,
             changes: turn.diff.map(|diff| self.diff_push(name, diff)),
             whole: turn.snapshot.map(|page| self.snapshot_push(name, page)),
             messages: turn.messages.into(),
         };
         self.meters.messages.increment(words.messages.len() as u64);
-        self.tell_nodes(name, (turn.ver, &turn.hearers), &words);
+        self.tell_nodes(name, &turn.hearers, &words);
         for (node, count) in &turn.said {
             self.send_said(node, name, *count);
         }

@@ -162,7 +162,7 @@ impl Rooms {
         self.with_room(name, |room| {
             let (Seated::Here(tenure) | Seated::At(_, tenure) | Seated::Nowhere(tenure)) = self.seated(name);
             let knows = !partial && asked == tenure && !room.listeners.heard_beyond(ver);
-            room.listeners.knows(player, session, if knows { tenure } else { 0 });
+            room.listeners.knows(player, session, if knows { tenure } else { 0 }, ver);
         });
         self.owing.put(name.clone(), ());
     }

@@ -189,7 +189,9 @@ impl PageTold {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) room: Named,
-    /// Where the roster stands.
+    /// Where the roster stood that was told before.
+    pub(super) since: (u64, u64),
+    /// Where it stands.
     pub(super) ver: (u64, u64),
     /// What has changed.
     pub(super) changes: Option<Bytes>,
@@ -202,12 +204,14 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) const fn new(room: Named, ver: Stamp) -> Self {
-        Self { room, ver: write_ver(ver), changes: None, number: None, whole: None, messages: Vec::new() }
+    pub(super) const fn new(room: Named, (since, ver): (Stamp, Stamp)) -> Self {
+        let (since, ver) = (write_ver(since), write_ver(ver));
+        Self { room, since, ver, changes: None, number: None, whole: None, messages: Vec::new() }
     }
 
-    pub(super) fn stood(&self) -> Option<Stamp> {
-        read_ver(self.ver)
+    /// Where the roster stood that was told before, and where it stands; `None` if that is out of bounds.
+    pub(super) fn stood(&self) -> Option<(Stamp, Stamp)> {
+        Some((read_ver(self.since)?, read_ver(self.ver)?))
     }
 }
 
@@ -240,13 +244,14 @@ mod tests {
         let ver = Stamp::new(Epoch::of(7), Version::of(9));
         let members = vec![(ann.clone(), says(false, Some(1)).member)];
         let page = Page { ver, count: 12, members, cursor: Some(ann.clone()) };
-        let told = PageTold::of(&page, true);
-        assert_eq!(told.clone().read(), Some(page));
+        let page_told = PageTold::of(&page, true);
+        assert_eq!(page_told.clone().read(), Some(page));
         let named = Named(room);
         let body = Bytes::from_static(b"body");
-        let whole =
-            Told { whole: Some(body.clone()), messages: vec![body.clone()], ..Told::new(named.clone(), ver) };
-        assert_eq!(whole.stood(), Some(ver));
+        let since = Stamp::new(Epoch::of(7), Version::of(8));
+        let told = Told::new(named.clone(), (since, ver));
+        let whole = Told { whole: Some(body.clone()), messages: vec![body.clone()], ..told };
+        assert_eq!(whole.stood(), Some((since, ver)));
         for letter in [
             Letter::Anew { shards: vec![0, 4_095] },
             Letter::Claims { claims: vec![claim, leaves] },
@@ -263,7 +268,7 @@ mod tests {
                 ask: Ask::Page { after: Some("x".into()), limit: None },
             },
             Letter::Answer { id: 1, answer: Answer::Kept { place: 8 } },
-            Letter::Answer { id: 2, answer: Answer::Page(told) },
+            Letter::Answer { id: 2, answer: Answer::Page(page_told) },
             Letter::Release { room: named, place: 8 },
             Letter::Told(whole),
         ] {

@@ -10,7 +10,7 @@ use super::letters::{Letter, Named, Told};
 use super::nodes::Seated;
 use super::{NotSaid, Rooms};
 use crate::hub::{Push, PushKind, RoomWord};
-use crate::ids::{Owner, RoomName, Stamp};
+use crate::ids::{Owner, RoomName};
 use crate::presence::listeners::{Tenure, Words};
 use crate::presence::room::Room;
 use crate::presence::seat::Hearer;
@@ -147,8 +147,8 @@ impl Rooms {
     pub(in crate::presence) fn tell_nodes(
         &self,
         name: &RoomName,
-        (ver, hearers): (Stamp, &[Hearer]),
-        Words { changes: diff, whole, messages, .. }: &Words,
+        hearers: &[Hearer],
+        Words { since, ver, changes: diff, whole, messages, .. }: &Words,
     ) {
         let Some(nodes) = self.nodes.as_ref().filter(|_| !hearers.is_empty()) else { return };
         let of = |push: Option<&Arc<Push>>| push.map(|push| push.msgpack().clone());
@@ -161,14 +161,14 @@ impl Rooms {
             None => (None, None),
         };
         let (changes, number) = (of(changes), of(number));
-        let head = Told { changes, number, ..Told::new(Named(name.clone()), ver) };
+        let told = || Told::new(Named(name.clone()), (*since, *ver));
+        let head = Told { changes, number, ..told() };
         let with_whole = Told { whole: of(whole.as_ref()), ..head.clone() };
         let mut batches = batches(messages).into_iter();
         let first = batches.next().unwrap_or_default();
         let encode = |told: Told, messages| words::write(&Letter::Told(Told { messages, ..told }));
         let (known, whole) = (encode(head, first.clone()), encode(with_whole, first));
-        let rest: Vec<_> =
-            batches.map(|messages| encode(Told::new(Named(name.clone()), ver), messages)).collect();
+        let rest: Vec<_> = batches.map(|messages| encode(told(), messages)).collect();
         for hearer in hearers {
             nodes.post.post(&hearer.node, if hearer.owed { whole.clone() } else { known.clone() });
             rest.iter().for_each(|letter| nodes.post.post(&hearer.node, letter.clone()));
@@ -177,7 +177,7 @@ impl Rooms {
 
     /// A home elsewhere tells of a room.
     pub(super) fn hear_told(&self, from: &Owner, told: Told) {
-        let Some(ver) = told.stood() else { return };
+        let Some((since, ver)) = told.stood() else { return };
         let Told { room: Named(name), changes, number, whole, messages, .. } = told;
         let tenure = match self.seated(&name) {
             Seated::At(home, tenure) if home == *from => tenure,
@@ -194,11 +194,13 @@ impl Rooms {
         let messages = messages.into_iter().filter(fits);
         let words = Words {
             tenure,
+            since,
+            ver,
             changes,
             whole: whole.map(|whole| room(RoomWord::Whole, whole)),
             messages: messages.map(|body| Arc::new(Push::new(PushKind::Message, body))).collect(),
         };
-        let heard = self.with_room(&name, |room| room.listeners.hear(ver, words));
+        let heard = self.with_room(&name, |room| room.listeners.hear(words));
         match heard {
             Some(true) => self.speaking.put(name, ()),
             Some(false) => {

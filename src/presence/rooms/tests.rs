@@ -43,6 +43,7 @@ enum Step {
     Flaps(usize),
     Crashes(usize),
     Cuts(usize, usize),
+    Slows(usize, usize, u8),
     Mends,
     Forgets(usize, usize),
     Waits(u8),
@@ -60,6 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..NODES).prop_map(Step::Flaps),
         1 => (0..NODES).prop_map(Step::Crashes),
         1 => (0..NODES, 0..NODES).prop_map(|(one, other)| Step::Cuts(one, other)),
+        2 => (0..NODES, 0..NODES, 1..8u8).prop_map(|(from, to, looks)| Step::Slows(from, to, looks)),
         2 => Just(Step::Mends),
         1 => (0..NODES, 0..NODES).prop_map(|(from, to)| Step::Forgets(from, to)),
         6 => (1..4u8).prop_map(Step::Waits),
@@ -231,6 +233,8 @@ struct World {
     homes: Vec<Option<(usize, Epoch)>>,
     clients: Vec<Client>,
     cut: BTreeSet<(usize, usize)>,
+    /// Letters of the first to the second wait for so many looks.
+    slow: BTreeMap<(usize, usize), u8>,
     steps: u64,
 }
 
@@ -256,6 +260,7 @@ impl World {
             homes: vec![None; usize::from(SHARDS)],
             clients: (0..PLAYERS).map(client).collect(),
             cut: BTreeSet::new(),
+            slow: BTreeMap::new(),
             steps: 0,
         };
         for one in 0..NODES {
@@ -286,6 +291,15 @@ impl World {
         };
         let rooms = client.rooms.iter().map(in_room).collect();
         self.nodes[node].events.rooms.put(client.player.clone(), RoomsOf::Here { epoch, rooms });
+    }
+
+    /// Moves the rooms to a node that is not hers, and lets all tell each other; which node that is, and which is hers.
+    async fn apart(&mut self, who: usize) -> (usize, usize) {
+        let (node, _) = self.home_of(who).unwrap();
+        let home = (node + 1) % NODES;
+        (0..ROOMS).for_each(|room| self.moves(shard_of(room_name(room).as_str()).number(), home));
+        self.take(Step::Waits(120)).await;
+        (home, node)
     }
 
     fn of_shard(&self, shard: u16) -> Vec<usize> {
@@ -402,12 +416,12 @@ impl World {
         }
     }
 
-    /// All letters arrive, and what they bring about.
+    /// All letters arrive that are not slow, and what they bring about.
     async fn pump(&mut self) {
         loop {
             let mut moved = false;
             for from in 0..NODES {
-                for to in 0..NODES {
+                for to in (0..NODES).filter(|to| !self.slow.contains_key(&(from, *to))) {
                     let link = pair(&self.nodes[from].me, &self.nodes[to].me);
                     loop {
                         let sent = self.net.lock().links.get_mut(&link).and_then(VecDeque::pop_front);
@@ -435,6 +449,10 @@ impl World {
     async fn wait(&mut self) {
         self.steps += 1;
         self.pump().await;
+        self.slow.retain(|_, looks| {
+            *looks -= 1;
+            *looks > 0
+        });
         tokio::time::sleep(LOOK).await;
         self.net.lock().now_ms += crate::clock::millis(LOOK);
         for node in 0..NODES {
@@ -560,6 +578,7 @@ impl World {
             }
             Step::Crashes(node) => self.crashes(node),
             Step::Cuts(one, other) => self.cuts(one, other),
+            Step::Slows(from, to, looks) => drop(self.slow.insert((from, to), looks)),
             Step::Mends => self.mends(),
             Step::Forgets(from, to) => {
                 let link = pair(&self.nodes[from].me, &self.nodes[to].me);
@@ -711,5 +730,55 @@ fn who_left_while_nodes_were_cut_off_is_gone_soon_after_they_have_told_each_othe
         // A telling and a sweep, in looks.
         world.take(Step::Waits(30)).await;
         assert_eq!(members(&world), 0);
+    });
+}
+
+/// The home drops a room that nobody is in, and once told the next one who came as if all knew that.
+#[test]
+fn whom_a_snapshot_reaches_that_was_made_before_the_room_was_empty_is_given_another() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+        let mut world = World::new();
+        let (ann, bob) = (4, 1);
+        assert_eq!(world.home_of(ann), world.home_of(bob));
+        let (home, node) = world.apart(ann).await;
+        world.take(Step::Joins(ann, 1)).await;
+        world.take(Step::Waits(60)).await;
+        // A snapshot is on its way.
+        let client = &world.clients[ann];
+        world.nodes[node].rooms.owe_snapshots(&client.player, client.session, &[room_name(1)]);
+        tokio::time::sleep(2 * LOOK).await;
+        world.pump().await;
+        tokio::time::sleep(2 * LOOK).await;
+        let link = pair(&world.nodes[home].me, &world.nodes[node].me);
+        assert!(!world.net.lock().links[&link].is_empty());
+        world.take(Step::Leaves(ann, 1)).await;
+        world.take(Step::Joins(bob, 1)).await;
+        world.take(Step::Waits(10)).await;
+        let seen = world.clients[bob].seen.get(&1).map(|(_, seen)| seen);
+        assert_eq!(seen, Some(&world.truth(1)));
+    });
+}
+
+/// A claim that went astray once left a node untold of what happened until it was repeated.
+#[test]
+fn a_node_of_which_the_home_hears_late_that_it_has_members_is_told_what_it_has_missed() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+        let mut world = World::new();
+        let (ann, eve) = (4, 2);
+        let (home, node) = world.apart(ann).await;
+        assert_eq!(world.home_of(eve).unwrap().0, home);
+        world.take(Step::Joins(ann, 1)).await;
+        world.take(Step::Waits(60)).await;
+        let next = (0..NODES).find(|other| *other != home && *other != node).unwrap();
+        world.moves(shard_of(world.clients[ann].player.as_str()).number(), next);
+        world.nodes[next].rooms.catch_up();
+        world.take(Step::Forgets(next, home)).await;
+        world.take(Step::Waits(5)).await;
+        world.take(Step::Joins(eve, 1)).await;
+        world.take(Step::Waits(60)).await;
+        let seen = world.clients[ann].seen.get(&1).map(|(_, seen)| seen);
+        assert_eq!(seen, Some(&world.truth(1)));
     });
 }
