@@ -30,6 +30,8 @@ const GONE_WITHIN_MS: u64 = 35_000;
 /// nothing.
 const SEEN_WITHIN_MS: u64 = 5_000;
 const TRIES: u32 = 3;
+/// How long the store may take to list whoever has logged in before the run is given up.
+const LISTED_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// So long after the links have ended presence has been told, and others have the machine for themselves again.
 const QUIET_AFTER_US: u64 = 6_000_000;
@@ -132,7 +134,9 @@ async fn let_them_run_out(run: &mut Run) {
 async fn come_and_go(run: &Run, listed: &mut Listed) -> (Instant, u64) {
     let mut crowds = enter(run).await;
     run.timeline.mark("all of the crowds are there");
+    let deadline = Instant::now() + LISTED_WITHIN;
     while listed.crowds() < count(SESSIONS) {
+        assert!(Instant::now() < deadline, "the store lists {} of them", listed.crowds());
         sleep(LOOK_INTERVAL).await;
     }
     run.timeline.mark(CUT);
