@@ -214,26 +214,27 @@ impl Audit {
     /// itself.
     #[must_use]
     pub fn busier(&self, earlier: Range<u64>, later: Range<u64>) -> f64 {
-        let (all, others_before) = self.runnable(earlier);
-        let (_, others) = self.runnable(later);
-        1.0 + (others - others_before).max(0.0) / all.max(1.0)
+        let (all, own_before) = self.runnable(earlier);
+        let (all_later, own) = self.runnable(later);
+        // The two are not of the same moment: a look may find more that are the run's own than there are.
+        let others = (all_later - own) - (all - own_before);
+        1.0 + others.max(0.0) / all.max(1.0)
     }
 
-    /// How many threads wanted to run in this time on average, and how many of them were not the run's own.
+    /// How many threads wanted to run in this time on average, and how many that are the run's own.
     fn runnable(&self, time: Range<u64>) -> (f64, f64) {
         let looks = self.samples.iter().filter(|sample| time.contains(&sample.at_us));
         let counts = looks.filter_map(|sample| match sample.seen {
-            // The two are not of the same moment.
-            Seen::Machine { runnable, own } => Some((runnable, runnable.saturating_sub(own))),
+            Seen::Machine { runnable, own } => Some((runnable, own)),
             _ => None,
         });
-        let (mut all, mut others, mut looks) = (0, 0, 0_u64);
-        for (runnable, of_others) in counts {
-            (all, others, looks) = (all + runnable, others + of_others, looks + 1);
+        let (mut all, mut own, mut looks) = (0, 0, 0_u64);
+        for (runnable, of_own) in counts {
+            (all, own, looks) = (all + runnable, own + of_own, looks + 1);
         }
         #[allow(clippy::cast_precision_loss, reason = "means of small counts")]
         let mean = |sum: u64| sum as f64 / looks.max(1) as f64;
-        (mean(all), mean(others))
+        (mean(all), mean(own))
     }
 
     /// Writes everything as JSON lines.
@@ -270,17 +271,16 @@ mod tests {
 
     #[test]
     fn only_others_make_a_machine_busier() {
-        let busier = |runnable, own| {
-            let look = |at_us, runnable, own| Sample {
-                at_us,
-                since_us: at_us,
-                seen: Seen::Machine { runnable, own },
-            };
-            Audit { samples: vec![look(1, 4, 3), look(5, runnable, own)] }.busier(0..2, 4..9)
-        };
+        let look =
+            |at_us, runnable, own| Sample { at_us, since_us: at_us, seen: Seen::Machine { runnable, own } };
+        let busier =
+            |runnable, own| Audit { samples: vec![look(1, 4, 3), look(5, runnable, own)] }.busier(0..2, 4..9);
         assert!(busier(40, 39) <= 1.0, "the run's own threads excuse nothing");
         assert!((busier(8, 3) - 2.0).abs() < 1e-9, "four others beside four");
         assert!(busier(1, 1) >= 1.0, "a machine that has less to do demands no more");
+        let samples = vec![look(1, 4, 3), look(5, 4, 8), look(6, 8, 2)];
+        let busier = Audit { samples }.busier(0..2, 4..9);
+        assert!(busier <= 1.0, "its own threads, seen a moment too early and a moment too late: {busier}");
     }
 
     #[test]
