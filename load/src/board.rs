@@ -46,6 +46,8 @@ pub struct Board {
     has_answered: OnceLock<()>,
     /// When and why the first attempt failed that no server answered.
     first_failure: OnceLock<(Instant, String)>,
+    /// Why the first bot was sent away for good.
+    sent_away: OnceLock<String>,
     /// The last acked presence of each bot, 0 before it settled.
     last_presence: Vec<AtomicU64>,
 }
@@ -70,6 +72,7 @@ impl Board {
             curtain: watch::Sender::new(false),
             has_answered: OnceLock::new(),
             first_failure: OnceLock::new(),
+            sent_away: OnceLock::new(),
             last_presence,
         }
     }
@@ -126,6 +129,17 @@ impl Board {
     pub fn in_vain_for(&self, patience: Duration) -> Option<&str> {
         let (at, reason) = self.first_failure.get()?;
         (self.has_answered.get().is_none() && at.elapsed() >= patience).then_some(reason)
+    }
+
+    /// A bot was sent away for good.
+    pub fn sends_away(&self, why: String) {
+        self.sent_away.get_or_init(|| why);
+    }
+
+    /// Why, if one was: the first.
+    #[must_use]
+    pub fn sent_away(&self) -> Option<&str> {
+        self.sent_away.get().map(String::as_str)
     }
 
     /// A bot has come to a stage.

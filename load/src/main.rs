@@ -60,19 +60,26 @@ async fn scenario(options: Options) -> ExitCode {
     if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Says a line, to whoever still listens: a pipe that is closed must not keep what is broken from being mended.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 #[tokio::main]
 async fn breaks(options: chaos::options::Options) -> ExitCode {
     let out = options.out.clone();
-    let report = match chaos::run(options).await {
+    let report = match chaos::run(options, say).await {
         Ok(report) => report,
         Err(error) => {
             eprintln!("load chaos: {error}");
             return ExitCode::from(2);
         }
     };
-    println!("{}", report.text());
-    match report.write(&out) {
-        Ok(folder) => println!("in {}", folder.display()),
+    // Before anything is said: it is what the run was for.
+    let written = report.write(&out);
+    say(&report.text());
+    match written {
+        Ok(folder) => say(&format!("in {}", folder.display())),
         Err(error) => {
             eprintln!("load chaos: the report could not be written: {error}");
             return ExitCode::FAILURE;

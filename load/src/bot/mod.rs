@@ -247,6 +247,9 @@ impl Bot {
             Happened::Unreachable { reason } => self.board.fails(at, &reason),
             Happened::Ended { code, reason } => {
                 self.board.answers();
+                if !self.is_leaving {
+                    self.board.sends_away(reason.clone());
+                }
                 self.offline();
                 self.link = None;
                 self.notice(at, Notice::Ended { code, wanted: self.is_leaving, reason });

@@ -28,16 +28,31 @@ pub(super) async fn run(pair: &Pair, is_break: bool) -> Result<(), FaultError> {
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(out).stderr(err);
     // In a group of its own: Ctrl-C is for us, who mend, and what is late ends with all that it started.
     let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(unable)?;
-    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let mut group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw));
     match timeout(pair.timeout(), child.wait()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(failed(status.to_string(), end_of(said))),
-        Ok(Err(error)) => Err(unable(error)),
+        Ok(ended) => {
+            // What it leaves running is meant to run.
+            group.0 = None;
+            match ended {
+                Ok(status) if status.success() => Ok(()),
+                Ok(status) => Err(failed(status.to_string(), end_of(said))),
+                Err(error) => Err(unable(error)),
+            }
+        }
         Err(_) => {
-            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            drop(group);
             let _ = timeout(Duration::from_secs(1), child.wait()).await;
             Err(failed(format!("not within {} ms", pair.timeout().as_millis()), end_of(said)))
         }
+    }
+}
+
+/// A command and all that it started, until it has ended: killed by whoever waits no longer for it.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.0.map(|group| kill_process_group(group, Signal::KILL));
     }
 }
 
@@ -60,6 +75,16 @@ mod tests {
         read(&text).unwrap().remove(0)
     }
 
+    /// The process whose number stands in this file is killed, and gone when the kernel gets to it.
+    async fn ends_soon(file: &std::path::Path) {
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while super::super::process::is_alive(Pid::from_raw(pid).unwrap()) {
+            assert!(tokio::time::Instant::now() < deadline, "{pid} lives on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_command_that_fails_tells_what_it_said() {
         assert!(run(&pair("true"), true).await.is_ok());
@@ -75,8 +100,26 @@ mod tests {
         let line = format!("sleep 60 & echo $! > {}; echo here; wait", file.display());
         let error = run(&pair(&line), true).await.unwrap_err().to_string();
         assert!(error.contains("not within 2000 ms") && error.contains("here"), "{error}");
-        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-        assert!(!super::super::process::is_alive(Pid::from_raw(pid).unwrap()), "its child lives on");
+        ends_soon(&file).await;
+    }
+
+    #[tokio::test]
+    async fn a_command_that_nobody_waits_for_any_longer_ends_with_what_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let breaks = format!("sleep 60 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
+        let mut breaks = pair(&breaks);
+        breaks.breaks.push_str("; true");
+        let has_begun = async {
+            while !file.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            ended = run(&breaks, true) => panic!("{ended:?}"),
+            () = has_begun => {}
+        }
+        ends_soon(&file).await;
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! Only breaks and mends; when and for how long is `run`'s.
 
 use std::io;
+use std::path::PathBuf;
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;
@@ -32,6 +33,16 @@ pub enum FaultError {
         name: String,
         /// Its number.
         pid: i32,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What it says cannot be kept.
+    #[error("process {name}: {} cannot be written: {source}", log.display())]
+    Log {
+        /// What it is called.
+        name: String,
+        /// Where what it says was to go.
+        log: PathBuf,
         /// What the system says.
         source: io::Error,
     },
@@ -188,9 +199,11 @@ impl Fault {
 pub(super) async fn all(options: &Options, seed: u64) -> Result<Vec<Fault>, ChaosError> {
     let mut faults = Vec::new();
     for (name, pid) in &options.pid {
-        let command = options.start.iter().find(|(of, _)| of == name).map(|(_, command)| command.clone());
         let log = options.out.join(format!("{name}.log"));
-        let start = command.map(|command| Start { command, log });
+        let command = options.start.iter().find(|(of, _)| of == name);
+        let start = command.map(|(_, command)| Start::of(command, &log)).transpose();
+        let start =
+            start.map_err(|source| FaultError::Log { name: name.clone(), log: log.clone(), source })?;
         let mut ways = vec![Way::Process(End::Stop)];
         ways.extend(start.is_some().then_some(Way::Process(End::Kill)));
         let process = Process::of(name, *pid, start)?;

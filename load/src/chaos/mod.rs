@@ -47,6 +47,11 @@ pub enum ChaosError {
     /// The cluster is not what it was said to be.
     #[error(transparent)]
     Look(#[from] LookError),
+    /// Bots are not let in.
+    #[error(
+        "bots are sent away ({0}): they log in with --token-prefix and their name, --player-prefix and a number"
+    )]
+    SentAway(String),
     /// Bots cannot live.
     #[error(transparent)]
     Bots(#[from] RunError),

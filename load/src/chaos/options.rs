@@ -16,7 +16,7 @@ const MINUTES_MAX: f64 = 240.0;
 /// earliest, and only when that one has been mended and all is well again: every shard served, bots at work, presence at each
 /// node equal to the truth. Exit code 0: every promise held, and each fault left a trace; 1: one did not, or all did not become
 /// well again; 2: nothing was broken, because something named here is not so. What was broken is mended in the end, also after
-/// Ctrl-C.
+/// Ctrl-C, SIGTERM, SIGQUIT or SIGHUP.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Where bots connect: each node's own address, ws://HOST:PORT/v1/connect.
@@ -31,8 +31,8 @@ pub struct Options {
     /// A process of this machine that may be stopped and continued. One that is named as its node is watched, too.
     #[arg(long, value_name = "NAME=PID", value_parser = pid)]
     pub pid: Vec<(String, i32)>,
-    /// What starts that process again, and stays in the foreground: it may then be killed (kill -9), too, and is left running
-    /// at the end.
+    /// What starts that process again: one program and its words (VAR=VALUE may stand before it) that stays in the foreground.
+    /// It may then be killed (kill -9), too, and is left running at the end.
     #[arg(long, value_name = "NAME=COMMAND", value_parser = named)]
     pub start: Vec<(String, String)>,
     /// A link that leads over a proxy here, which may carry it badly. It stands as long as this command runs; what is to use it
@@ -48,8 +48,8 @@ pub struct Options {
     /// The same seed makes the same choices; one is chosen, and told, if none is given.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// How many bots.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=200_000))]
+    /// How many bots: with fewer, too little happens to be judged.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(20..=200_000))]
     pub players: u32,
     /// Between two writes of a bot, in milliseconds; a tenth of them is `durable`.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=1_000))]
@@ -191,6 +191,7 @@ mod tests {
             ("--proxy a=x:host:1", "NAME=PORT:HOST:PORT"),
             ("--minutes 0", "a number above 0"),
             ("--minutes 1000", "240 at most"),
+            ("--players 19", "20..=200000"),
         ] {
             let error = read(more).unwrap_err();
             assert!(error.contains(why), "{more}: {error}");

@@ -3,13 +3,13 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::commands::end_of;
 use super::fault::FaultError;
@@ -29,13 +29,30 @@ pub(super) enum End {
     Kill,
 }
 
+/// How a process is broken, or half mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Stopped,
+    Killed,
+    /// Started again, and not yet seen to stay.
+    Begun,
+}
+
 /// What starts a process again.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Start {
-    /// A line for `sh`, which stays in the foreground.
-    pub(super) command: String,
-    /// Where what it says goes.
-    pub(super) log: PathBuf,
+    /// One program and its words, and variables before it if need be; it stays in the foreground.
+    command: String,
+    /// Where what it says goes: open before anything is killed.
+    log: File,
+}
+
+impl Start {
+    /// What it says goes to the end of this file.
+    pub(super) fn of(command: &str, log: &Path) -> io::Result<Self> {
+        let log = File::options().create(true).append(true).read(true).open(log)?;
+        Ok(Self { command: command.to_owned(), log })
+    }
 }
 
 /// A process.
@@ -48,7 +65,9 @@ pub(super) struct Process {
     pub(super) start: Option<Start>,
     /// Since we started it ourselves.
     child: Option<Child>,
-    broken: Option<End>,
+    /// [`STAYS_FOR`], but in a test.
+    stays_for: Duration,
+    broken: Option<Broken>,
 }
 
 impl Process {
@@ -59,8 +78,8 @@ impl Process {
         if !is_alive(pid) {
             return Err(gone());
         }
-        let process =
-            Self { name: name.to_owned(), pid, started: started(pid), start, child: None, broken: None };
+        let (name, child, broken) = (name.to_owned(), None, None);
+        let process = Self { name, pid, started: started(pid), start, child, stays_for: STAYS_FOR, broken };
         test_kill_process(pid).map_err(|error| process.refused(error.into()))?;
         Ok(process)
     }
@@ -74,62 +93,72 @@ impl Process {
     pub(super) async fn end(&mut self, how: End) -> Result<(), FaultError> {
         let signal = if how == End::Stop { Signal::STOP } else { Signal::KILL };
         self.signal(signal)?;
-        self.broken = Some(how);
-        match how {
-            End::Stop => Ok(()),
-            End::Kill => {
-                if let Some(child) = &mut self.child {
-                    let _ = tokio::time::timeout(GONE_WITHIN, child.wait()).await;
-                }
-                let deadline = Instant::now() + GONE_WITHIN;
-                while self.is_there() {
-                    if Instant::now() > deadline {
-                        let error = io::Error::other("it was killed and is still there");
-                        return Err(self.refused(error));
-                    }
-                    sleep(LOOK_INTERVAL).await;
-                }
-                Ok(())
-            }
-        }
+        self.broken = Some(if how == End::Stop { Broken::Stopped } else { Broken::Killed });
+        if how == End::Kill { self.is_gone().await } else { Ok(()) }
     }
 
-    /// Mends what was broken last.
+    /// Mends what was broken last; goes on where an earlier attempt, or the breaking itself, was left in the middle.
     pub(super) async fn go_on(&mut self) -> Result<(), FaultError> {
         match self.broken {
-            Some(End::Stop) => self.signal(Signal::CONT)?,
-            // It was told to end, and did not.
-            Some(End::Kill) if self.is_there() => {}
-            Some(End::Kill) => self.starts_again().await?,
+            Some(Broken::Stopped) => self.signal(Signal::CONT)?,
+            Some(Broken::Killed) => {
+                self.is_gone().await?;
+                self.starts_again()?;
+                self.stays().await?;
+            }
+            Some(Broken::Begun) => self.stays().await?,
             None => {}
         }
         self.broken = None;
         Ok(())
     }
 
-    async fn starts_again(&mut self) -> Result<(), FaultError> {
-        let Some(Start { command, log }) = self.start.clone() else { return Ok(()) };
-        let failed = |how: String, said: String| {
-            let name = self.name.clone();
-            FaultError::Command { name, which: "start", how, said }
-        };
-        let unable = |error: io::Error| failed(error.to_string(), String::new());
-        let said = File::options().create(true).append(true).read(true).open(&log).map_err(unable)?;
-        let (out, err) = (said.try_clone().map_err(unable)?, said.try_clone().map_err(unable)?);
-        let mut again = Command::new("sh");
-        // In a group of its own: it is to live on after us, whatever is typed here.
-        again.arg("-c").arg(format!("exec {command}")).process_group(0);
-        let mut child = again.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(unable)?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let ended = tokio::time::timeout(STAYS_FOR, child.wait()).await;
-        match (ended, pid) {
-            (Err(_), Some(pid)) => {
-                (self.pid, self.started, self.child) = (pid, started(pid), Some(child));
-                Ok(())
-            }
-            (Ok(Ok(status)), _) => Err(failed(format!("ended at once, {status}"), end_of(said))),
-            _ => Err(failed("cannot be followed".to_owned(), end_of(said))),
+    /// Waits until a killed process has ended.
+    async fn is_gone(&mut self) -> Result<(), FaultError> {
+        let deadline = Instant::now() + GONE_WITHIN;
+        if let Some(child) = &mut self.child {
+            let _ = timeout_at(deadline, child.wait()).await;
         }
+        while self.is_there() {
+            if Instant::now() > deadline {
+                return Err(self.refused(io::Error::other("it was killed and is still there")));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    fn starts_again(&mut self) -> Result<(), FaultError> {
+        let Some(Start { command, log }) = &self.start else { return Ok(()) };
+        let unable = |error: io::Error| self.failed(error.to_string());
+        let (out, err) = (log.try_clone().map_err(unable)?, log.try_clone().map_err(unable)?);
+        let mut again = Command::new("sh");
+        // In a group of its own: it is to live on after us, whatever is typed here. The shell makes way for the program, whose
+        // number this is then; `env` takes the variables that stand before it.
+        again.arg("-c").arg(format!("exec env {command}")).process_group(0);
+        let child = again.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(unable)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| self.failed("cannot be followed".to_owned()))?;
+        (self.pid, self.started, self.child) = (pid, started(pid), Some(child));
+        self.broken = Some(Broken::Begun);
+        Ok(())
+    }
+
+    /// Waits until what was started has stayed for a while.
+    async fn stays(&mut self) -> Result<(), FaultError> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        let Ok(ended) = timeout(self.stays_for, child.wait()).await else { return Ok(()) };
+        self.broken = Some(Broken::Killed);
+        let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+        Err(self
+            .failed(format!("ended at once, {status}: it must be one program that stays in the foreground")))
+    }
+
+    /// Its start has failed in this way.
+    fn failed(&self, how: String) -> FaultError {
+        let said = self.start.as_ref().and_then(|start| start.log.try_clone().ok());
+        let said = said.map_or_else(String::new, end_of);
+        FaultError::Command { name: self.name.clone(), which: "start", how, said }
     }
 
     /// Whether the very process that was named, or started, is there.
@@ -204,7 +233,8 @@ mod tests {
     async fn a_killed_process_is_started_again_and_can_be_killed_again() {
         let folder = tempfile::tempdir().unwrap();
         let (mut process, mut child) = sleeper();
-        process.start = Some(Start { command: "sleep 60".to_owned(), log: folder.path().join("log") });
+        let start = |command| Some(Start::of(command, &folder.path().join("log")).unwrap());
+        process.start = start("A_VARIABLE=1 sleep 60");
         let first = process.pid();
         for _ in 0..2 {
             let before = process.pid();
@@ -214,9 +244,30 @@ mod tests {
         }
         assert!(process.pid() != first);
         process.end(End::Kill).await.unwrap();
-        process.start = Some(Start { command: "false".to_owned(), log: folder.path().join("log") });
-        let error = process.go_on().await.unwrap_err().to_string();
-        assert!(error.contains("its start failed (ended at once"), "{error}");
+        // Also where it gets no processor for a while.
+        process.stays_for = Duration::from_secs(20);
+        for (command, says) in [("false", "exit status: 1"), ("cd / && sleep 60", "cd")] {
+            process.start = start(command);
+            let error = process.go_on().await.unwrap_err().to_string();
+            assert!(error.contains("its start failed (ended at once") && error.contains(says), "{error}");
+            assert!(error.contains("must be one program"), "{error}");
+        }
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_whose_mending_was_left_in_the_middle_is_not_started_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut process, mut child) = sleeper();
+        process.start = Some(Start::of("sleep 60", &folder.path().join("log")).unwrap());
+        process.end(End::Kill).await.unwrap();
+        process.stays_for = Duration::from_secs(60);
+        assert!(timeout(Duration::from_millis(50), process.go_on()).await.is_err(), "it waits");
+        let begun = process.pid();
+        process.stays_for = Duration::from_millis(50);
+        process.go_on().await.unwrap();
+        assert!(process.pid() == begun && process.is_there() && process.broken.is_none());
+        process.end(End::Kill).await.unwrap();
         child.wait().unwrap();
     }
 

@@ -21,6 +21,7 @@ use crate::bot;
 use crate::checkers::backlog::DRAINED_LAG_MS;
 use crate::checkers::{self, Bounds, Evidence, Verdict};
 use crate::faults::auditor::{Auditor, Target};
+use crate::faults::findings::Findings;
 use crate::faults::patience::{self, InVain};
 use crate::faults::report::{Head, Report, Sight};
 use crate::faults::timeline::{Begun, Timeline};
@@ -38,6 +39,8 @@ const CONVERGED_WITHIN_MS: u64 = 5_000;
 const DRAINED_WITHIN_MS: u64 = 10_000;
 /// After a lease, and this, whoever lost her home has another one.
 const TAKEN_WITHIN_MS: u64 = 5_000;
+/// Between two looks at whether bots are let in.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// What does not mend at once is tried again.
 const MEND_TRIES: u32 = 3;
 
@@ -57,13 +60,17 @@ enum Stopped {
     Told,
     #[error("the bots were gone before the last fault")]
     Alone,
+    /// Before anything was broken.
+    #[error("bots were sent away: {0}")]
+    SentAway(String),
 }
 
-/// Breaks a cluster and judges what came of it.
+/// Breaks a cluster and judges what came of it. What it does is said line by line; who says it must not panic, else what is broken
+/// then is not mended.
 ///
 /// # Errors
 /// [`ChaosError`]: nothing was broken. What was broken and did not hold is in the report.
-pub async fn run(options: Options) -> Result<Report, ChaosError> {
+pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> {
     let seed = options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
     let mut signals = Signals::heard()?;
     std::fs::create_dir_all(&options.out).map_err(|error| ChaosError::System(error.into()))?;
@@ -71,11 +78,20 @@ pub async fn run(options: Options) -> Result<Report, ChaosError> {
     // Who waits for a proxy may start now.
     let patience = if options.proxy.is_empty() { Duration::ZERO } else { options.patience() };
     for road in &options.proxy {
-        println!("link {}: {} leads to {}", road.name, road.listen, road.upstream);
+        say(&format!("link {}: {} leads to {}", road.name, road.listen, road.upstream));
     }
     let cluster = Cluster::at(&options.service, &options.key, patience).await?;
-    println!("chaos · {} nodes, {} shards · seed {seed}", cluster.nodes.len(), cluster.shards);
-    let mut run = Run::begin(&options, seed, faults, cluster)?;
+    say(&format!("chaos · {} nodes, {} shards · seed {seed}", cluster.nodes.len(), cluster.shards));
+    for fault in faults.iter().filter(|fault| fault.pid().is_some()) {
+        if !cluster.nodes.contains_key(&fault.name) {
+            let nodes = cluster.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            say(&format!(
+                "warning: process {} has no node's name ({nodes}): it is not watched, and its end excuses no loss",
+                fault.name
+            ));
+        }
+    }
+    let mut run = Run::begin(&options, seed, faults, cluster, say)?;
     let mut lives: Lives = JoinSet::new();
     lives.spawn(live(Arc::clone(&run.board)));
     let stopped = tokio::select! {
@@ -90,27 +106,39 @@ pub async fn run(options: Options) -> Result<Report, ChaosError> {
         }
         played = run.play() => played.err(),
     };
+    if let Some(Stopped::SentAway(why)) = stopped {
+        return Err(ChaosError::SentAway(why));
+    }
     let unmended = run.mend().await.err().map(Stopped::Fault);
     // What could not be mended matters more than what was waited for because of it.
     run.end(lives, unmended.or(stopped)).await
 }
 
-/// SIGTERM and Ctrl-C.
+/// Whatever asks a command to end: SIGTERM, Ctrl-C, SIGQUIT, or a terminal that is closed.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn heard() -> Result<Self, ChaosError> {
         let hear = |kind| signal(kind).map_err(|error| ChaosError::System(error.into()));
-        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            quit: hear(SignalKind::quit())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
     }
 
     async fn told(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -139,6 +167,7 @@ impl<'a> Run<'a> {
         seed: u64,
         faults: Vec<Fault>,
         cluster: Cluster,
+        say: fn(&str),
     ) -> Result<Self, ChaosError> {
         let system = |error: Box<dyn std::error::Error + Send + Sync>| ChaosError::System(error);
         // The last fault, and what comes after it.
@@ -160,7 +189,7 @@ impl<'a> Run<'a> {
             faults,
             players,
             auditor,
-            timeline: Timeline::of(board.began),
+            timeline: Timeline::of(board.began, say),
             board,
             trials: Vec::new(),
             broken: None,
@@ -181,8 +210,11 @@ impl<'a> Run<'a> {
 
     /// Fault after fault.
     async fn play(&mut self) -> Result<(), Stopped> {
-        self.until(SERVED, |run| run.is_served(0)).await?;
-        patience::at_work(&self.board, self.options.patience()).await?;
+        tokio::select! {
+            biased;
+            why = self.sent_away() => return Err(Stopped::SentAway(why)),
+            well = self.is_well_at_first() => well?,
+        }
         let before = self.stored();
         sleep(REST).await;
         self.reaches_the_store(before).await?;
@@ -207,6 +239,21 @@ impl<'a> Run<'a> {
         let served = Duration::from_micros(mended_us) + Duration::from_millis(self.served_within_ms());
         sleep(served.saturating_sub(Duration::from_micros(self.timeline.now_us())) + REST).await;
         Ok(())
+    }
+
+    async fn is_well_at_first(&self) -> Result<(), InVain> {
+        self.until(SERVED, |run| run.is_served(0)).await?;
+        patience::at_work(&self.board, self.options.patience()).await
+    }
+
+    /// Waits until a bot is sent away for good: why. For ever, if none is.
+    async fn sent_away(&self) -> String {
+        loop {
+            if let Some(why) = self.board.sent_away() {
+                return why.to_owned();
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// Breaks one thing, mends it, and waits until all is well.
@@ -304,7 +351,7 @@ impl<'a> Run<'a> {
 
     /// Sends the bots home and has everything judged.
     async fn end(self, mut lives: Lives, stopped: Option<Stopped>) -> Result<Report, ChaosError> {
-        let broken_off = stopped.map(|stopped| {
+        let mut broken_off = stopped.map(|stopped| {
             let why = self.explained(&stopped);
             self.timeline.mark(format!("broken off: {why}"));
             why
@@ -325,8 +372,18 @@ impl<'a> Run<'a> {
             return Ok(Report::broken_off(head, why));
         };
         let (load, history) = lived?;
-        let audit = self.auditor.end().await.map_err(|error| ChaosError::System(error.into()))?;
         let incidents = self.timeline.incidents();
+        let audit = match self.auditor.end().await {
+            Ok(audit) => audit,
+            Err(outgrown) => {
+                // What bots have seen is judged, and what nodes have said is kept.
+                broken_off.get_or_insert_with(|| outgrown.to_string());
+                let (done, audit) = ((self.timeline.marks(), incidents), outgrown.beginning);
+                let verdicts = load.verdicts.clone();
+                let told = (Findings::default(), broken_off);
+                return Ok(Report::of(head, told, verdicts, load, done, Sight { history, audit }));
+            }
+        };
         let shards: Vec<u16> = self.players.iter().map(|name| self.cluster.shard_of(name)).collect();
         let bounds = Bounds {
             drained_within_ms: DRAINED_WITHIN_MS,

@@ -63,9 +63,13 @@ pub struct Target {
 }
 
 /// There were more samples than a run of its length has: it would be judged by its beginning alone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the audit outgrew its bound: {0} samples were not kept")]
-pub struct Outgrown(u64);
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the audit outgrew its bound: {left_out} samples were not kept")]
+pub struct Outgrown {
+    left_out: u64,
+    /// What was seen before: not to be judged.
+    pub beginning: Audit,
+}
 
 /// A running auditor; ends with the value.
 #[derive(Debug)]
@@ -186,13 +190,12 @@ impl Auditor {
     /// [`Outgrown`].
     pub async fn end(mut self) -> Result<Audit, Outgrown> {
         self.tasks.shutdown().await;
-        let left_out = self.shared.left_out.load(Relaxed);
-        if left_out > 0 {
-            return Err(Outgrown(left_out));
-        }
         let mut samples = std::mem::take(&mut *lock(&self.shared.samples));
         samples.sort_by_key(|sample| sample.at_us);
-        Ok(Audit { samples })
+        match self.shared.left_out.load(Relaxed) {
+            0 => Ok(Audit { samples }),
+            left_out => Err(Outgrown { left_out, beginning: Audit { samples } }),
+        }
     }
 }
 
@@ -425,6 +428,7 @@ mod tests {
         for who in ["a", "b", "c"] {
             auditor.shared.keep(0, Seen::Silent { who: who.to_owned(), why: String::new() });
         }
-        assert!(auditor.end().await.unwrap_err().0 >= 2);
+        let outgrown = auditor.end().await.unwrap_err();
+        assert!(outgrown.left_out >= 2 && outgrown.beginning.samples.len() == 1, "{outgrown:?}");
     }
 }

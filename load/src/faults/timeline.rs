@@ -25,15 +25,16 @@ pub struct Begun(usize);
 #[derive(Debug)]
 pub struct Timeline {
     began: Instant,
+    say: fn(&str),
     marks: Mutex<Vec<Mark>>,
     incidents: Mutex<Vec<Incident>>,
 }
 
 impl Timeline {
-    /// A timeline of a run that began then.
+    /// A timeline of a run that began then. What happens is said, too, a line at a time.
     #[must_use]
-    pub fn of(began: Instant) -> Self {
-        Self { began, marks: Mutex::default(), incidents: Mutex::default() }
+    pub fn of(began: Instant, say: fn(&str)) -> Self {
+        Self { began, say, marks: Mutex::default(), incidents: Mutex::default() }
     }
 
     /// Microseconds since the run began.
@@ -41,12 +42,12 @@ impl Timeline {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Something is noticed; it is said on standard output, too. When, in microseconds since the run began.
+    /// Something is noticed, and said. When, in microseconds since the run began.
     pub fn mark(&self, what: impl Into<String>) -> u64 {
         let (at_us, what) = (self.now_us(), what.into());
         #[allow(clippy::cast_precision_loss, reason = "seconds of minutes, for people")]
         let at_s = at_us as f64 / 1e6;
-        println!("{at_s:8.3} s  {what}");
+        (self.say)(&format!("{at_s:8.3} s  {what}"));
         lock(&self.marks).push(Mark { at_us, what });
         at_us
     }

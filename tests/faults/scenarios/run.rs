@@ -120,7 +120,7 @@ impl Run {
             auditor.look_into(port.to_string(), move || eye.look(port));
         }
         auditor.follow(stage.targets());
-        let timeline = Arc::new(Timeline::of(board.began));
+        let timeline = Arc::new(Timeline::of(board.began, |line| println!("{line}")));
         let mut lives = JoinSet::new();
         lives.spawn(load::run::live(Arc::clone(&board)));
         let rng = SmallRng::seed_from_u64(settings.seed);
