@@ -157,6 +157,12 @@ impl Members {
         self.snapshot.subscribe()
     }
 
+    /// How long a node counts as alive without a heartbeat.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.settings.ttl
+    }
+
     /// How long it takes at most until all know what one says.
     #[must_use]
     pub fn heard_within(&self) -> Duration {
@@ -244,11 +250,11 @@ impl Members {
     }
 
     fn hear(&self, mut seen: Vec<Seen>) {
-        seen.retain({
-            let gone = self.gone.lock();
-            move |seen| !gone.contains(&seen.member.owner)
-        });
         self.snapshot.send_if_modified(|snapshot| {
+            // Behind the snapshot's lock: who says goodbye meanwhile is left out here, or leaves this snapshot after it.
+            let gone = self.gone.lock();
+            seen.retain(|seen| !gone.contains(&seen.member.owner));
+            drop(gone);
             let (next, changed) = snapshot.followed_by(seen, self.settings.ttl_ms(), clock::now().mono_ms);
             let before = std::mem::replace(snapshot, next);
             if changed {

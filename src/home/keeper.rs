@@ -12,8 +12,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::Home;
 use super::accord::FRESH_MS;
-use super::lease::{Action, Event, Grounds, Lease, State};
+use super::lease::{Action, Event, Grounds, Lease, State, Terms};
 use super::placement::node_of;
+use super::record::millis;
 use super::shard::{Fence, Serving, Shard};
 use super::tidings::Tidings;
 use super::wishes::Wishes;
@@ -66,10 +67,11 @@ struct Keeper {
 impl Home {
     /// The task.
     pub(super) async fn run_keeper(self: Arc<Self>, mut reports: mpsc::Receiver<(ShardId, Event)>) {
-        let ttl_ms = super::record::millis(self.settings.lease_ttl);
+        let ttl_ms = millis(self.settings.lease_ttl);
+        let terms = Terms { ttl_ms, member_ttl_ms: millis(self.members.ttl()) };
         let now_ms = clock::now().mono_ms;
         let mut keeper = Keeper {
-            leases: self.shards.iter().map(|_| Lease::new(ttl_ms, now_ms)).collect(),
+            leases: self.shards.iter().map(|_| Lease::new(terms, now_ms)).collect(),
             wishes: Wishes::new(Arc::clone(&self.members), self.placement, ttl_ms),
             turns: vec![Turn::default(); self.shards.len()],
             told: vec![Serving::Paused; self.shards.len()],

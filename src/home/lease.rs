@@ -16,8 +16,9 @@ pub(super) const PULL_MS: u64 = 500;
 /// How far ahead a shard without its store may answer: each tick says so anew, and a process that was stopped for longer
 /// finds on waking that nobody has.
 pub const HORIZON_MS: u64 = 500;
-/// A store that is back is waited for no longer than this, and the horizon.
-const VERDICT_MS_MAX: u64 = 3_000;
+/// How much sooner than others may count its node as gone a shard stops waiting for its store that is back: what the two
+/// know of each other is as old as a letter takes, and a tick.
+const GONE_MARGIN_MS: u64 = 500;
 
 /// What there is to say for serving a shard past its validity, as far as this node can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,11 +32,24 @@ pub enum Grounds {
     Away,
 }
 
-/// How long a store that is back is waited for to say whose a shard is: a breaker tries its server again within a third of a
-/// TTL, and two nodes wait for that independently of each other.
-const fn verdict_ms(ttl_ms: u64) -> u64 {
-    let probing_ms = if ttl_ms / 2 < VERDICT_MS_MAX { ttl_ms / 2 } else { VERDICT_MS_MAX };
-    probing_ms + HORIZON_MS
+/// The times by which a lease goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// How long it lasts without a renewal, in ms.
+    pub ttl_ms: u64,
+    /// For how long others that have their store back leave its shard to a node that they do not hear there, in ms.
+    pub member_ttl_ms: u64,
+}
+
+impl Terms {
+    /// How long a store that is back is waited for to say whose a shard is. A breaker tries its server again within a third
+    /// of a TTL, give or take a fifth, and two nodes wait for that independently of each other; but others that found the
+    /// store first may take the shard once they count this node as gone. Where that is no time at all, nobody waits.
+    const fn verdict_ms(self) -> u64 {
+        let (needed_ms, left_ms) =
+            (self.ttl_ms / 2 + HORIZON_MS, self.member_ttl_ms.saturating_sub(GONE_MARGIN_MS));
+        if needed_ms < left_ms { needed_ms } else { left_ms }
+    }
 }
 
 /// Where a shard stands with this node.
@@ -187,7 +201,7 @@ pub enum Wish {
 pub struct Lease {
     state: State,
     epoch: Epoch,
-    ttl_ms: u64,
+    terms: Terms,
     wish: Wish,
     valid_until_ms: u64,
     /// In [`State::Local`]: until when the last tick let it answer.
@@ -205,11 +219,11 @@ pub struct Lease {
 impl Lease {
     /// A shard that is not ours and is wanted; asks from `now_ms` on.
     #[must_use]
-    pub const fn new(ttl_ms: u64, now_ms: u64) -> Self {
+    pub const fn new(terms: Terms, now_ms: u64) -> Self {
         Self {
             state: State::Free,
             epoch: Epoch::ZERO,
-            ttl_ms,
+            terms,
             wish: Wish::Wanted,
             valid_until_ms: 0,
             local_until_ms: 0,
@@ -280,20 +294,22 @@ impl Lease {
         match grounds {
             Grounds::None => self.verdict_by_ms = 0,
             Grounds::Back => {}
-            Grounds::Away => self.verdict_by_ms = now_ms.saturating_add(verdict_ms(self.ttl_ms)),
+            Grounds::Away => self.verdict_by_ms = now_ms.saturating_add(self.terms.verdict_ms()),
         }
-        let (has_lapsed, goes_on) = (now_ms >= self.valid_until_ms, now_ms < self.verdict_by_ms);
+        let is_away = grounds == Grounds::Away;
+        let (has_lapsed, goes_on) = (now_ms >= self.valid_until_ms, is_away || now_ms < self.verdict_by_ms);
         self.state = match self.state {
             // It has not even been asked for: this process did not run. Whatever it believes is looked at anew first.
             State::Owned if has_lapsed => State::Paused,
             State::Unsure if has_lapsed && !goes_on => State::Paused,
             State::Unsure if has_lapsed => State::Local,
             State::Local if !goes_on => State::Paused,
-            State::Paused if grounds == Grounds::Away => State::Local,
+            State::Paused if is_away => State::Local,
             state => state,
         };
         if self.state == State::Local {
-            self.local_until_ms = now_ms.saturating_add(HORIZON_MS).min(self.verdict_by_ms);
+            let horizon_ms = now_ms.saturating_add(HORIZON_MS);
+            self.local_until_ms = if is_away { horizon_ms } else { horizon_ms.min(self.verdict_by_ms) };
         }
     }
 
@@ -359,7 +375,7 @@ impl Lease {
             Some(Acquired::Held { .. }) if self.state == State::Repair => self.fence(self.epoch),
             Some(Acquired::Held { remaining, .. }) => {
                 let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-                let longest_ms = if self.wish == Wish::WantedSoon { POLL_MS } else { self.ttl_ms / 4 };
+                let longest_ms = if self.wish == Wish::WantedSoon { POLL_MS } else { self.terms.ttl_ms / 4 };
                 let wait_ms = remaining_ms.min(longest_ms).max(RETRY_MS / 5);
                 self.next_call_ms = now_ms.saturating_add(spread(wait_ms, jitter));
                 None
@@ -476,9 +492,9 @@ impl Lease {
     }
 
     fn extend(&mut self, sent_at_ms: u64, jitter: f64) {
-        let valid_ms = if sabotage::is_off(Guard::Validity) { u64::MAX } else { self.ttl_ms / 6 * 5 };
+        let valid_ms = if sabotage::is_off(Guard::Validity) { u64::MAX } else { self.terms.ttl_ms / 6 * 5 };
         self.valid_until_ms = sent_at_ms.saturating_add(valid_ms);
-        self.next_call_ms = sent_at_ms.saturating_add(spread(self.ttl_ms / 3, jitter));
+        self.next_call_ms = sent_at_ms.saturating_add(spread(self.terms.ttl_ms / 3, jitter));
     }
 }
 
@@ -508,8 +524,10 @@ mod tests {
         Action::Pull { grant: grant(epoch), from: None }
     }
 
+    const TERMS: Terms = Terms { ttl_ms: 6_000, member_ttl_ms: 5_000 };
+
     fn owned() -> Lease {
-        let mut lease = Lease::new(6000, 0);
+        let mut lease = Lease::new(TERMS, 0);
         assert_eq!(lease.tick(0, Grounds::None), Some(Action::Acquire { floor: Epoch::ZERO }));
         let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
         assert_eq!(lease.on(granted, 10, 0.5), Some(pull(7)));
@@ -625,6 +643,25 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_the_store_until_others_may_take_the_shard() {
+        let verdict_ms = |ttl_ms, member_ttl_ms| Terms { ttl_ms, member_ttl_ms }.verdict_ms();
+        assert_eq!(verdict_ms(6_000, 5_000), 3_000 + HORIZON_MS);
+        // A third of it and a fifth of that, after which a breaker tries again at the latest, is not cut short.
+        assert_eq!(verdict_ms(30_000, 25_000), 15_000 + HORIZON_MS);
+        assert_eq!(verdict_ms(6_000, 1_500), 1_000);
+        assert_eq!(verdict_ms(300, 250), 0);
+        // Rule L itself goes on however short that is.
+        let mut lease = unsure();
+        lease.terms.member_ttl_ms = 250;
+        lease.tick(5000, Grounds::Away);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Local, 5000 + HORIZON_MS));
+        lease.tick(5050, Grounds::Away);
+        assert_eq!(lease.state(), State::Local);
+        lease.tick(5100, Grounds::Back);
+        assert_eq!((lease.state(), lease.serving_until_ms()), (State::Paused, 0));
+    }
+
+    #[test]
     fn a_store_that_comes_back_as_the_validity_ends_is_asked_before_anybody_is_silent() {
         let mut lease = unsure();
         lease.tick(4950, Grounds::Away);
@@ -735,7 +772,7 @@ mod tests {
 
     #[test]
     fn a_held_shard_is_asked_for_again_when_its_lease_may_be_over() {
-        let mut lease = Lease::new(6000, 0);
+        let mut lease = Lease::new(TERMS, 0);
         lease.tick(0, Grounds::None);
         let held = Acquired::Held { owner: Owner::named("b#1"), remaining: Duration::from_millis(300) };
         assert_eq!(lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(held) }, 0, 0.5), None);
@@ -744,7 +781,7 @@ mod tests {
     }
 
     fn pulling() -> Lease {
-        let mut lease = Lease::new(6000, 0);
+        let mut lease = Lease::new(TERMS, 0);
         lease.tick(0, Grounds::None);
         let granted = Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) };
         assert_eq!(lease.on(granted, 10, 0.5), Some(pull(7)));
@@ -796,7 +833,7 @@ mod tests {
 
     #[test]
     fn the_lease_is_renewed_while_the_home_before_is_asked() {
-        let mut lease = Lease::new(600, 0);
+        let mut lease = Lease::new(Terms { ttl_ms: 600, member_ttl_ms: 500 }, 0);
         lease.tick(0, Grounds::None);
         lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) }, 10, 0.5);
         assert_eq!(lease.tick(200, Grounds::None), Some(Action::Renew));
@@ -820,14 +857,14 @@ mod tests {
         repairs.on(Event::StoreLost { sent: Epoch::of(7) }, 100, 0.5);
         assert_eq!(repairs.on(Event::Overtaken { epoch: Epoch::of(8) }, 110, 0.5), Some(Action::Free));
         // Whoever holds nothing asks above it.
-        let mut free = Lease::new(6000, 0);
+        let mut free = Lease::new(TERMS, 0);
         assert_eq!(free.on(Event::Overtaken { epoch: Epoch::of(8) }, 0, 0.5), None);
         assert_eq!(free.tick(0, Grounds::None), Some(Action::Acquire { floor: Epoch::of(8) }));
     }
 
     #[test]
     fn a_failed_load_starts_over() {
-        let mut lease = Lease::new(6000, 0);
+        let mut lease = Lease::new(TERMS, 0);
         lease.tick(0, Grounds::None);
         lease.on(Event::Acquired { sent_at_ms: 0, answer: Some(Acquired::Granted(grant(7))) }, 0, 0.5);
         lease.on(Event::Pulled { epoch: Epoch::of(7) }, 5, 0.5);
@@ -842,7 +879,7 @@ mod tests {
     #[test]
     fn the_home_before_is_asked_again_until_a_load_has_succeeded() {
         let before = |name: &str| Some(Owner::named(name));
-        let mut lease = Lease::new(6000, 0);
+        let mut lease = Lease::new(TERMS, 0);
         // The store names the home before once: from then on that is this node.
         let grants = [(7, before("b#1")), (9, None), (11, None), (13, before("c#1")), (15, None), (17, None)];
         let asked = grants.map(|(epoch, previous_owner)| {
@@ -874,7 +911,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_not_wanted_is_not_asked_for() {
-        let mut lease = Lease::new(6000, 0);
+        let mut lease = Lease::new(TERMS, 0);
         lease.wish(Wish::Unwanted, 0);
         assert_eq!(lease.tick(10_000, Grounds::None), None);
         lease.wish(Wish::Wanted, 10_000);
@@ -955,7 +992,7 @@ mod tests {
         /// before, and none waits for that one past its time.
         #[test]
         fn no_order_of_events_serves_too_long(steps in proptest::collection::vec((0u8..15, 0u64..3000, 0usize..3), 1..60)) {
-            let (mut lease, mut now, mut epoch, mut good) = (Lease::new(6000, 0), 0u64, 1u64, None::<u64>);
+            let (mut lease, mut now, mut epoch, mut good) = (Lease::new(TERMS, 0), 0u64, 1u64, None::<u64>);
             let (mut asked, mut loaded, mut away) = (None, Epoch::ZERO, None::<u64>);
             for (kind, pass, grounds) in steps {
                 let grounds = [Grounds::None, Grounds::Back, Grounds::Away][grounds];

@@ -425,7 +425,10 @@ const fn is_held(lease: &Lease) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::lease::Terms;
     use crate::ids::{Epoch, Generation, Owner, Version};
+
+    const TERMS: Terms = Terms { ttl_ms: 6_000, member_ttl_ms: 5_000 };
 
     fn granted(from: Option<&str>) -> Event {
         let grant = Grant {
@@ -550,7 +553,7 @@ mod tests {
 
     #[test]
     fn how_long_players_were_served_from_memory_is_told_and_counts_as_no_pause() {
-        let (mut tidings, meters, leases) = (Tidings::of(2), Meters::new(), vec![Lease::new(6_000, 0); 2]);
+        let (mut tidings, meters, leases) = (Tidings::of(2), Meters::new(), vec![Lease::new(TERMS, 0); 2]);
         tidings.moved(0, (State::Unsure, State::Local), || None, &meters, 1_000);
         tidings.moved(0, (State::Local, State::Owned), || None, &meters, 9_000);
         tidings.forget_times(&leases);
@@ -562,7 +565,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_not_asked_for_any_more_waits_for_no_answer() {
-        let (mut tidings, leases) = (Tidings::of(3), vec![Lease::new(6_000, 0); 3]);
+        let (mut tidings, leases) = (Tidings::of(3), vec![Lease::new(TERMS, 0); 3]);
         let mut wishes = [Wish::Wanted, Wish::Wanted, Wish::Unwanted];
         let unanswered = Event::Acquired { sent_at_ms: 0, answer: None };
         (0..3).for_each(|at| tidings.heard(at, &unanswered));

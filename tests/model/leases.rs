@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use hearth::home::lease::{Action, Event, Grounds, HORIZON_MS, Lease, State, Wish};
+use hearth::home::lease::{Action, Event, Grounds, HORIZON_MS, Lease, State, Terms, Wish};
 use hearth::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use hearth::store::{Acquired, Grant, Renewed};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
 const TTL_MS: u64 = 6_000;
+const TERMS: Terms = Terms { ttl_ms: TTL_MS, member_ttl_ms: TTL_MS / 6 * 5 };
 
 /// What may move a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +144,7 @@ struct Story {
 impl Story {
     fn new() -> Self {
         Self {
-            lease: Lease::new(TTL_MS, 0),
+            lease: Lease::new(TERMS, 0),
             now_ms: 0,
             call: None,
             work: None,

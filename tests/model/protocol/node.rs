@@ -1,7 +1,7 @@
 //! A node of the model: the real lease machine in a shell that does in a step what `home::keeper`, `loading`, `pulling`,
 //! `batch` and `mending` do around it.
 
-use hearth::home::lease::{Action, Event, Grounds, Lease, State};
+use hearth::home::lease::{Action, Event, Grounds, Lease, State, Terms};
 use hearth::home::shard::Fence;
 use hearth::ids::{Epoch, Owner, Version};
 use hearth::store::judge::{self, Verdict};
@@ -121,10 +121,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(at: usize, boot: u8, now_ms: u64) -> Self {
+        let ttl_ms = u64::try_from(TTL.as_millis()).unwrap();
         Self {
             owner: Owner::named(&format!("n{at}#{boot}")),
             boot,
-            lease: Lease::new(u64::try_from(TTL.as_millis()).unwrap(), now_ms),
+            lease: Lease::new(Terms { ttl_ms, member_ttl_ms: ttl_ms / 6 * 5 }, now_ms),
             fence: None,
             held: None,
             calls: Calls::default(),
