@@ -450,7 +450,7 @@ impl House {
     }
 
     /// Top-down: the shards to other nodes, unless a newer process of this one takes them; no new links, a goodbye to the old, the last flush, the leases, the store.
-    /// Says whether all that was changed is stored.
+    /// Says whether all that was changed is stored, or with the next home.
     async fn stop(self, hands_over: bool) -> bool {
         tracing::info!(operation = "stop", "stopping");
         self.company.stop(COMPANY_STOP).await;
@@ -465,7 +465,7 @@ impl House {
         self.upper.stop(TASKS_STOP).await;
         let all_flushed = self.home.flush_all(FLUSH_STOP + longer).await;
         // A store that came back may have given to others what was not stored here.
-        self.home.until_asked().await;
+        let all_asked = self.home.until_asked().await;
         // The keeper goes before the leases do, or it would take them again.
         self.lower.stop(TASKS_STOP).await;
         if all_flushed {
@@ -479,11 +479,15 @@ impl House {
                 "changes are left that the store did not take; leases are kept"
             );
         }
+        if !all_asked {
+            let what = "changes are lost that were not stored: the store gave their shards to others, who did not ask for them";
+            tracing::error!(operation = "stop", "{what}");
+        }
         if let Err(error) = self.store.close().await {
             tracing::warn!(operation = "stop", status = %error, "the store did not close in order");
         }
         self.cellar.stop(TASKS_STOP).await;
-        all_flushed
+        all_flushed && all_asked
     }
 }
 

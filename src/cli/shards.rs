@@ -150,6 +150,11 @@ fn render(cluster: &Cluster) -> String {
     table
 }
 
+/// So many of them, in words.
+fn shards(count: usize) -> String {
+    if count == 1 { "1 shard".to_owned() } else { format!("{count} shards") }
+}
+
 /// What is to be said of some shards: what is not known is never said to be nowhere.
 fn notes(table: &mut String, cluster: &Cluster) {
     let lives = |home: &str| cluster.nodes.iter().any(|node| node.node == home);
@@ -168,11 +173,14 @@ fn notes(table: &mut String, cluster: &Cluster) {
         }
     }
     if by_nodes > 0 {
-        let _ = writeln!(table, "as their nodes say, and not the store: {by_nodes} shards");
+        let _ = writeln!(table, "as their nodes say, and not the store: {}", shards(by_nodes));
     }
     if before > 0 {
-        let _ =
-            writeln!(table, "as the store said {oldest_ms} ms ago, when it last answered: {before} shards");
+        let _ = writeln!(
+            table,
+            "as the store said {oldest_ms} ms ago, when it last answered: {}",
+            shards(before)
+        );
     }
     for (words, shards) in
         [("not known, since the store does not answer", unknown), ("on no live node", homeless)]
@@ -227,8 +235,8 @@ mod tests {
         let (_, notes) = table.split_once("ws://a\nb").unwrap();
         assert_eq!(
             notes.split_once('\n').unwrap().1,
-            "as their nodes say, and not the store: 1 shards\n\
-             as the store said 4200 ms ago, when it last answered: 1 shards\n\
+            "as their nodes say, and not the store: 1 shard\n\
+             as the store said 4200 ms ago, when it last answered: 1 shard\n\
              not known, since the store does not answer: 3\n"
         );
         assert!(notes.split_whitespace().next() == Some("2"), "both are counted as that node's: {table}");

@@ -153,7 +153,9 @@ impl Accord {
 
     /// What there is to say for serving a shard past its lease that this node holds under `epoch`, and whose server it finds
     /// away or not. Rule L holds while a majority of `members`, `me` among them, says freshly that the server is away, and
-    /// no higher epoch is known. Who drains is a member still. Where most are only silent nobody has said that it is back.
+    /// no higher epoch is known. Who drains is a member still. It
+    /// is back where this node finds it so, or where another one's last word does not call it away: such a word is not said over
+    /// and over, and counts until the link ends. Where most are only silent nobody has said that it is back.
     pub(super) fn grounds<'a>(
         &self,
         (shard, epoch): (ShardId, Epoch),

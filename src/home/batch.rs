@@ -244,7 +244,7 @@ impl Home {
         }
         if still_ended {
             sent.cell.shard().raise_version_max(sent.version);
-            self.revocations.left_at(sent.cell.player(), sent.version);
+            self.revocations.left_at(sent.cell.player(), sent.cell.shard().id(), sent.version);
             let version = sent.version;
             self.records.remove_if(sent.cell.player(), |slot| {
                 slot.record.sessions.is_empty() && slot.record.version == version && slot.waiters.is_empty()

@@ -44,7 +44,7 @@ impl Home {
                 let applied = self.apply(cell, now, |record, ctx| {
                     may_go(record, ctx)?;
                     let ended: Vec<Ended> = record.erase(ctx, &reason, bans == BanAtErasure::Keep);
-                    self.revocations.forget(cell.player());
+                    self.revocations.forget(cell.player(), cell.shard().id());
                     if bans == BanAtErasure::Lift {
                         self.bans.lift(cell.player());
                     }

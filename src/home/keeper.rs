@@ -107,8 +107,10 @@ impl Home {
 impl Keeper {
     fn tick(&mut self) {
         let now_ms = clock::now().mono_ms;
-        let grounds = self.look_at_store(now_ms);
-        let is_away = self.home.shards.iter().any(|shard| self.home.store.reach(shard.id()) == Reach::Away);
+        let reaches: Vec<_> =
+            self.home.shards.iter().map(|shard| self.home.store.reach(shard.id())).collect();
+        let grounds = self.look_at_store(&reaches, now_ms);
+        let is_away = reaches.contains(&Reach::Away);
         if std::mem::replace(&mut self.is_away, is_away) && !is_away {
             self.wishes.returned(now_ms);
         }
@@ -149,22 +151,22 @@ impl Keeper {
         );
     }
 
-    /// Takes note of how each server answers and tells the other nodes; says what there is to say for serving each shard past
-    /// its lease.
-    fn look_at_store(&mut self, now_ms: u64) -> Vec<Grounds> {
+    /// Takes note of how each shard's server answers and tells the other nodes; says what there is to say for serving each
+    /// shard past its lease.
+    fn look_at_store(&mut self, reaches: &[Reach], now_ms: u64) -> Vec<Grounds> {
         let home = &self.home;
         // Whoever did not run for so long knows nothing of now.
         let slept = now_ms.saturating_sub(std::mem::replace(&mut self.ticked_at_ms, now_ms)) >= FRESH_MS;
         if self.ticks.is_multiple_of(WHISPER_TICKS) {
-            home.whisper(now_ms);
+            home.whisper(reaches, now_ms);
         }
         home.whispers.with(|accord| {
             if slept {
                 accord.doubt(now_ms);
             }
-            let look = |(shard, lease): (&Arc<Shard>, &Lease)| {
+            let look = |((shard, lease), reach): ((&Arc<Shard>, &Lease), &Reach)| {
                 let is_held = !matches!(lease.state(), State::Free | State::Fenced);
-                let reach = if is_held { home.store.reach(shard.id()) } else { Reach::Well };
+                let reach = if is_held { *reach } else { Reach::Well };
                 shard.reached(reach);
                 match lease.state() {
                     State::Unsure | State::Local | State::Paused => {
@@ -173,15 +175,20 @@ impl Keeper {
                     _ => Grounds::None,
                 }
             };
-            home.shards.iter().zip(&self.leases).map(look).collect()
+            home.shards.iter().zip(&self.leases).zip(reaches).map(look).collect()
         })
     }
 
     /// Asks for shards, many in one call.
     fn acquire(&mut self, wanted: &[(usize, Epoch)]) {
         for wanted in wanted.chunks(CALLS_MAX) {
-            let (home, wanted) = (Arc::clone(&self.home), wanted.to_vec());
-            self.calls.push(Box::pin(async move { home.acquire_all(wanted).await }));
+            let home = Arc::clone(&self.home);
+            let request = |(at, floor): &(usize, Epoch)| Some((*at, home.acquire_request(*at, *floor)?));
+            let requests: Vec<_> = wanted.iter().filter_map(request).collect();
+            for (at, request) in &requests {
+                self.tidings.asks(*at, request.generation_if_new);
+            }
+            self.calls.push(Box::pin(async move { home.acquire_all(requests).await }));
         }
     }
 
@@ -220,10 +227,12 @@ impl Keeper {
             let is_ours = self.leases.get(at).is_some_and(|lease| lease.state() == State::Owned);
             // What the store cannot take back now it could give to nobody: who is served stays served.
             let is_held_back = self.home.shards.get(at).is_none_or(|shard| shard.is_held_back());
-            if !is_ours || is_held_back || !self.wishes.is_elsewhere(at) || self.is_kept(at, now_ms) {
+            // Before what costs more: it may be asked of every shard at every tick.
+            let is_early = self.turns.get(at).is_none_or(|turn| now_ms < turn.not_before_ms);
+            if !is_ours || is_held_back || is_early || !self.wishes.is_elsewhere(at) {
                 continue;
             }
-            if !self.is_drained_now(at, now_ms) {
+            if self.is_kept(at, now_ms) || !self.is_drained_now(at, now_ms) {
                 continue;
             }
             self.step(at, Event::Drain);
@@ -245,9 +254,6 @@ impl Keeper {
         let (Some(turn), Some(shard)) = (self.turns.get_mut(at), self.home.shards.get(at)) else {
             return false;
         };
-        if now_ms < turn.not_before_ms {
-            return false;
-        }
         if shard.dirty_records() > COMMIT_RECORDS_MAX && turn.tidy_ticks < TIDY_TICKS_MAX {
             turn.tidy_ticks += 1;
             shard.hurry(now_ms);
@@ -411,22 +417,22 @@ impl Home {
         self.records.count(|cell| cell.shard().lease().0 == State::Paused)
     }
 
-    async fn acquire_all(&self, wanted: Vec<(usize, Epoch)>) -> Vec<(usize, Event)> {
-        let sent_at_ms = clock::now().mono_ms;
-        let wanted: Vec<_> =
-            wanted.into_iter().filter_map(|(at, floor)| Some((at, self.shards.get(at)?, floor))).collect();
-        let founded = |shard: &Shard| {
-            let fence = shard.fence();
-            fence.map_or_else(|| Generation::founded(clock::now().unix_ms), |fence| fence.generation.anew())
-        };
-        let request = |shard: &Shard, floor| AcquireRequest {
+    /// How a shard is asked for. Who has it in memory remembers when it was founded.
+    fn acquire_request(&self, at: usize, floor: Epoch) -> Option<AcquireRequest> {
+        let shard = self.shards.get(at)?;
+        let founded = || Generation::founded(clock::now().unix_ms);
+        Some(AcquireRequest {
             shard: shard.id(),
             owner: self.owner.clone(),
             ttl: self.settings.lease_ttl,
             floor,
-            generation_if_new: founded(shard),
-        };
-        let requests = wanted.iter().map(|(_, shard, floor)| request(shard, *floor)).collect();
+            generation_if_new: shard.fence().map_or_else(founded, |fence| fence.generation.anew()),
+        })
+    }
+
+    async fn acquire_all(&self, requests: Vec<(usize, AcquireRequest)>) -> Vec<(usize, Event)> {
+        let sent_at_ms = clock::now().mono_ms;
+        let (wanted, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         let answers = self.store.lease_acquire_all(requests).await.into_iter().inspect(|answer| {
             if let Ok(Acquired::Granted(grant)) = answer {
                 self.store_time.granted(grant.epoch, sent_at_ms);
@@ -435,10 +441,11 @@ impl Home {
         let answers = answers.map(Some);
         let event = |answer| Event::Acquired { sent_at_ms, answer };
         wanted
-            .iter()
+            .into_iter()
             .zip(answers.chain(std::iter::repeat(None)))
-            .map(|((at, shard, _), answer)| {
-                (*at, event(answer.and_then(|answer| self.lease_answer(shard, "acquire", answer))))
+            .filter_map(|(at, answer)| {
+                let shard = self.shards.get(at)?;
+                Some((at, event(answer.and_then(|answer| self.lease_answer(shard, "acquire", answer)))))
             })
             .collect()
     }

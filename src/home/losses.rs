@@ -56,7 +56,8 @@ impl Home {
 
     /// Why a session of this shard, for which there is a good ticket, is not here. One that was made before the store
     /// first heard of the shard was lost with what the store held then: a home that lived on would have it in memory,
-    /// or says with the generation that it remembers the time before.
+    /// or says with the generation that it remembers the time before. Whether it had ended by then nobody can say: a session
+    /// lives as long as its link, and its TTL counts from the end of that. So what is said is what may have been lost.
     pub(super) fn why_gone(&self, shard: &Shard, session: SessionId) -> Refusal {
         let founded = shard.fence().map_or(0, |fence| fence.generation.founded_unix_ms());
         if session.made_unix_ms() >= founded {

@@ -88,7 +88,7 @@ impl Home {
         let is_ghost = |player: &PlayerId| {
             self.records.player(player).is_none()
                 && self.bans.of_player(player, now.unix_ms).is_none()
-                && self.revocations.of_player(player) == 0
+                && self.revocations.of_player(player, shard.id()) == 0
         };
         let records: Vec<_> = page
             .records

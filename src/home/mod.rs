@@ -343,12 +343,14 @@ impl Home {
         outcome
     }
 
-    /// Waits a moment until the next homes have asked for what is laid out for them.
-    pub async fn until_asked(&self) {
+    /// Waits a moment until the next homes have asked for what is laid out for them. Says whether they have asked for all
+    /// that the store does not have: else it goes with this process.
+    pub async fn until_asked(&self) -> bool {
         let until = tokio::time::Instant::now() + ASKED_WITHIN;
         while !self.parcels.is_empty() && tokio::time::Instant::now() < until {
             tokio::time::sleep(HANDED_OVER_LOOK).await;
         }
+        !self.parcels.has_records_not_given()
     }
 
     /// Gives every lease back, after the last flush.

@@ -347,7 +347,7 @@ impl Home {
         if let Some(ban) = self.bans.of_player(player, now.unix_ms) {
             record.keep_ban(self.context(now), ban);
         }
-        record.keep_revocation(self.revocations.of_player(player));
+        record.keep_revocation(self.revocations.of_player(player, shard.id()));
         admit(&record, self.context(now))?;
         // The lease may have moved while the store was read, and its records may be on their way into memory.
         let still_ours = || {

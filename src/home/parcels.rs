@@ -96,6 +96,11 @@ impl LaidOut {
         self.given >= self.end()
     }
 
+    fn has_records_not_given(&self) -> bool {
+        let given = usize::try_from(self.given.saturating_sub(self.gone)).unwrap_or(usize::MAX);
+        self.pieces.iter().skip(given).any(|piece| matches!(piece, Piece::Record(..)))
+    }
+
     /// Lets those go that have arrived; what they weighed.
     fn arrived(&mut self, before: u64) -> usize {
         let count = usize::try_from(before.saturating_sub(self.gone)).unwrap_or(usize::MAX);
@@ -203,6 +208,11 @@ impl Parcels {
     /// Whether nobody can come for anything that was not given.
     pub(super) fn is_empty(&self) -> bool {
         self.shelf.lock().shards.values().all(LaidOut::is_given)
+    }
+
+    /// Whether some record that the store does not have was given to nobody.
+    pub(super) fn has_records_not_given(&self) -> bool {
+        self.shelf.lock().shards.values().any(LaidOut::has_records_not_given)
     }
 
     /// Gives what fills a page, about, from this piece on; those before it have arrived and are let go. `true`: there is
@@ -346,6 +356,22 @@ mod tests {
 
     fn epoch(number: u64) -> Epoch {
         Epoch::of(number)
+    }
+
+    #[test]
+    fn records_that_nobody_has_asked_for_are_known_and_replays_are_no_records() {
+        let (parcels, to) = (Parcels::default(), Owner::named("node-2#1"));
+        let all = [record("ann", 10), record("bea", 10)].into_iter().chain(pieces(&[5, 5])).collect();
+        assert_eq!(parcels.lay_out(SHARD, epoch(7), all, 100), 0);
+        let given = |from_piece, page_bytes| {
+            parcels.page_from(SHARD, (&to, epoch(8)), from_piece, page_bytes);
+            parcels.has_records_not_given()
+        };
+        assert!(parcels.has_records_not_given());
+        assert!(given(0, 5), "one of two");
+        assert!(given(1, 0), "it has arrived, and the next was not given");
+        assert!(!given(1, 5) && !parcels.is_empty(), "what clients may not have seen is not given yet");
+        assert!(!given(2, 100) && parcels.is_empty());
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Turns {
     }
 }
 
-/// One.
+/// A turn at pulling from one home: while it is held, one less of those of that home and of all may begin.
 struct Turn<'a> {
     _of_home: Option<OwnedSemaphorePermit>,
     _of_all: Option<SemaphorePermit<'a>>,

@@ -13,13 +13,15 @@ struct HeldRevocation {
     /// No token that was issued before, Unix ms.
     before: u64,
     version: Version,
-    shard: ShardId,
 }
 
+type Players = HashMap<PlayerId, HeldRevocation, ahash::RandomState>;
+
+/// By shard: one that comes or goes costs what is held of it, and not of all others.
 #[derive(Default)]
 struct Held {
-    players: HashMap<PlayerId, HeldRevocation, ahash::RandomState>,
-    by_age: BTreeSet<(u64, PlayerId)>,
+    shards: HashMap<ShardId, Players, ahash::RandomState>,
+    by_age: BTreeSet<(u64, ShardId, PlayerId)>,
 }
 
 /// Those of the latest tokens.
@@ -37,53 +39,66 @@ impl Revocations {
     /// A player's tokens from before then are worth nothing. May be called under her record's lock.
     pub(super) fn put(&self, player: &PlayerId, shard: ShardId, before: u64, version: Version) {
         let mut held = self.held.lock();
-        held.forget_player(player);
-        held.players.insert(player.clone(), HeldRevocation { before, version, shard });
-        held.by_age.insert((before, player.clone()));
-        while held.players.len() > self.most {
-            let Some((_, oldest)) = held.by_age.pop_first() else { return };
-            held.players.remove(&oldest);
+        held.forget(shard, player);
+        let players = held.shards.entry(shard).or_default();
+        players.insert(player.clone(), HeldRevocation { before, version });
+        held.by_age.insert((before, shard, player.clone()));
+        while held.by_age.len() > self.most {
+            let Some((_, shard, oldest)) = held.by_age.pop_first() else { return };
+            held.remove(shard, &oldest);
         }
     }
 
     /// A player's record has left memory, at this version.
-    pub(super) fn left_at(&self, player: &PlayerId, version: Version) {
-        if let Some(held) = self.held.lock().players.get_mut(player) {
+    pub(super) fn left_at(&self, player: &PlayerId, shard: ShardId, version: Version) {
+        let mut held = self.held.lock();
+        if let Some(held) = held.shards.get_mut(&shard).and_then(|players| players.get_mut(player)) {
             held.version = held.version.max(version);
         }
     }
 
     /// Nothing of a player is to be remembered. May be called under her record's lock.
-    pub(super) fn forget(&self, player: &PlayerId) {
-        self.held.lock().forget_player(player);
+    pub(super) fn forget(&self, player: &PlayerId, shard: ShardId) {
+        self.held.lock().forget(shard, player);
     }
 
     /// Tokens of a player that were issued before are refused (Unix ms); 0 if none is known to be.
-    pub(super) fn of_player(&self, player: &PlayerId) -> u64 {
-        self.held.lock().players.get(player).map_or(0, |held| held.before)
+    pub(super) fn of_player(&self, player: &PlayerId, shard: ShardId) -> u64 {
+        let held = self.held.lock();
+        held.shards.get(&shard).and_then(|players| players.get(player)).map_or(0, |held| held.before)
     }
 
-    /// All of one shard, and where their records stood. Walks them all: for Repair only.
+    /// All of one shard, and where their records stood.
     pub(super) fn of_shard(&self, shard: ShardId) -> Vec<(PlayerId, Version)> {
         let held = self.held.lock();
-        let ours = held.players.iter().filter(|(_, held)| held.shard == shard);
+        let ours = held.shards.get(&shard).into_iter().flatten();
         ours.map(|(player, held)| (player.clone(), held.version)).collect()
     }
 
     /// The shard is somebody else's.
     pub(super) fn forget_shard(&self, shard: ShardId) {
         let mut held = self.held.lock();
-        let Held { players, by_age } = &mut *held;
-        players.retain(|_, held| held.shard != shard);
-        by_age.retain(|(_, player)| players.contains_key(player));
+        for (player, of_player) in held.shards.remove(&shard).into_iter().flatten() {
+            held.by_age.remove(&(of_player.before, shard, player));
+        }
     }
 }
 
 impl Held {
-    fn forget_player(&mut self, player: &PlayerId) {
-        if let Some(before) = self.players.remove(player) {
-            self.by_age.remove(&(before.before, player.clone()));
+    fn forget(&mut self, shard: ShardId, player: &PlayerId) {
+        if let Some(known) = self.remove(shard, player) {
+            self.by_age.remove(&(known.before, shard, player.clone()));
         }
+    }
+
+    /// Out of its shard; its age is the caller's.
+    fn remove(&mut self, shard: ShardId, player: &PlayerId) -> Option<HeldRevocation> {
+        let players = self.shards.get_mut(&shard)?;
+        let removed = players.remove(player);
+        if players.is_empty() {
+            self.shards.remove(&shard);
+        }
+        removed
     }
 }
 
@@ -101,15 +116,18 @@ mod tests {
         for (name, before) in [("ann", 20), ("bea", 10), ("cem", 30), ("ann", 40)] {
             revocations.put(&player(name), ShardId::FIRST, before, Version::of(before));
         }
-        let told = ["ann", "bea", "cem"].map(|name| revocations.of_player(&player(name)));
+        let told = ["ann", "bea", "cem"].map(|name| revocations.of_player(&player(name), ShardId::FIRST));
         assert_eq!(told, [40, 0, 30]);
         revocations.put(&player("dua"), ShardId::FIRST, 50, Version::of(1));
         assert_eq!(
-            (revocations.of_player(&player("cem")), revocations.of_shard(ShardId::FIRST).len()),
+            (
+                revocations.of_player(&player("cem"), ShardId::FIRST),
+                revocations.of_shard(ShardId::FIRST).len()
+            ),
             (0, 2)
         );
-        revocations.forget(&player("ann"));
-        assert_eq!(revocations.of_player(&player("ann")), 0);
+        revocations.forget(&player("ann"), ShardId::FIRST);
+        assert_eq!(revocations.of_player(&player("ann"), ShardId::FIRST), 0);
     }
 
     #[test]
@@ -118,12 +136,32 @@ mod tests {
         revocations.put(&player("ann"), ShardId::FIRST, 20, Version::of(7));
         revocations.put(&player("bea"), other, 20, Version::of(7));
         for version in [12, 9] {
-            revocations.left_at(&player("ann"), Version::of(version));
+            revocations.left_at(&player("ann"), ShardId::FIRST, Version::of(version));
         }
         assert_eq!(revocations.of_shard(ShardId::FIRST), [(player("ann"), Version::of(12))]);
         revocations.forget_shard(other);
-        assert_eq!((revocations.of_player(&player("ann")), revocations.of_player(&player("bea"))), (20, 0));
+        let told = || {
+            [("ann", ShardId::FIRST), ("bea", other)]
+                .map(|(name, shard)| revocations.of_player(&player(name), shard))
+        };
+        assert_eq!(told(), [20, 0]);
         revocations.put(&player("bea"), other, 30, Version::of(8));
-        assert_eq!(revocations.of_player(&player("bea")), 30);
+        assert_eq!(told(), [20, 30]);
+    }
+
+    #[test]
+    fn the_oldest_tokens_go_first_whatever_their_shard_and_what_went_with_its_shard_takes_no_room() {
+        let (revocations, other) = (Revocations::new(2), ShardId::numbered(1).unwrap());
+        let of = |name, shard| revocations.of_player(&player(name), shard);
+        revocations.put(&player("ann"), other, 10, Version::of(1));
+        revocations.put(&player("bea"), ShardId::FIRST, 20, Version::of(1));
+        revocations.put(&player("cem"), ShardId::FIRST, 30, Version::of(1));
+        assert_eq!([of("ann", other), of("bea", ShardId::FIRST), of("cem", ShardId::FIRST)], [0, 20, 30]);
+        assert!(!revocations.held.lock().shards.contains_key(&other));
+        revocations.forget_shard(ShardId::FIRST);
+        revocations.put(&player("ann"), other, 1, Version::of(2));
+        revocations.put(&player("dua"), other, 2, Version::of(2));
+        assert_eq!([of("ann", other), of("dua", other), of("bea", ShardId::FIRST)], [1, 2, 0]);
+        assert_eq!(revocations.held.lock().by_age.len(), 2);
     }
 }

@@ -11,7 +11,7 @@ use super::lease::{Event, Lease, State, Wish};
 use super::meters::Meters;
 use super::shard::Shard;
 use crate::clock;
-use crate::ids::{FlushSeq, ShardId};
+use crate::ids::{Generation, ShardId};
 use crate::store::{Acquired, Grant, Reach};
 
 /// A line waits until nothing was added to it for this long,
@@ -103,6 +103,8 @@ pub(super) struct Tidings {
     gathered: BTreeMap<(Fate, Option<Box<str>>), Gathered>,
     /// Who held each shard before, as its last grant said.
     came_from: Vec<Option<Box<str>>>,
+    /// What the store was offered last as the generation of each shard, if it knows none.
+    offered: Vec<Option<Generation>>,
     /// Whether the store knew nothing of each shard when it was granted last, and should have.
     is_blank: Vec<bool>,
     /// When the first shard was founded of all that were granted to this node (Unix ms).
@@ -121,9 +123,17 @@ impl Tidings {
     pub(super) fn of(shards: usize) -> Self {
         Self {
             came_from: vec![None; shards],
+            offered: vec![None; shards],
             is_blank: vec![false; shards],
             unanswered: vec![false; shards],
             ..Self::default()
+        }
+    }
+
+    /// Notes that a shard is asked for, and what the store is to take for its generation if it knows none.
+    pub(super) fn asks(&mut self, at: usize, generation_if_new: Generation) {
+        if let Some(offered) = self.offered.get_mut(at) {
+            *offered = Some(generation_if_new);
         }
     }
 
@@ -149,15 +159,15 @@ impl Tidings {
         }
     }
 
-    /// Notes whether the store should have known more of a shard: nothing was ever written of it, and it is much younger
-    /// than others.
+    /// Notes whether the store should have known more of a shard: it was founded by this very call, long after others. One
+    /// that was founded before was told then.
     fn granted(&mut self, at: usize, grant: &Grant) {
         let founded_ms = grant.generation.founded_unix_ms();
         let first_ms = self.first_founded_ms.map_or(founded_ms, |first_ms| first_ms.min(founded_ms));
         self.first_founded_ms = Some(first_ms);
+        let is_new = self.offered.get(at).is_some_and(|offered| *offered == Some(grant.generation));
         if let Some(is_blank) = self.is_blank.get_mut(at) {
-            *is_blank =
-                grant.flush_seq == FlushSeq::ZERO && founded_ms > first_ms.saturating_add(FOUNDING_MS);
+            *is_blank = is_new && founded_ms > first_ms.saturating_add(FOUNDING_MS);
         }
     }
 
@@ -426,7 +436,7 @@ const fn is_held(lease: &Lease) -> bool {
 mod tests {
     use super::*;
     use crate::home::lease::Terms;
-    use crate::ids::{Epoch, Generation, Owner, Version};
+    use crate::ids::{Epoch, FlushSeq, Owner, Version};
 
     const TERMS: Terms = Terms { ttl_ms: 6_000, member_ttl_ms: 5_000 };
 
@@ -468,27 +478,33 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_is_much_younger_than_others_and_was_never_written_is_told_as_blank() {
+    fn a_shard_that_is_founded_much_later_than_others_is_told_as_blank_and_once() {
         let (mut tidings, meters) = (Tidings::of(5), Meters::new());
         let start_ms = 1_790_000_000_000;
-        let founded = |after_ms, flush_seq| {
-            let generation = Generation::founded(start_ms + after_ms);
-            let flush_seq = FlushSeq::of(flush_seq);
+        let granted_as = |generation| {
             let Event::Acquired { sent_at_ms, answer: Some(Acquired::Granted(grant)) } = granted(None) else {
                 unreachable!()
             };
-            let grant = Grant { generation, flush_seq, ..grant };
+            let grant = Grant { generation, ..grant };
             Event::Acquired { sent_at_ms, answer: Some(Acquired::Granted(grant)) }
         };
         let hour_ms = 3_600_000;
-        for (at, event) in [founded(0, 0), founded(FOUNDING_MS, 0), founded(hour_ms, 9), founded(hour_ms, 0)]
-            .iter()
-            .enumerate()
+        let [first, soon, late] =
+            [0, FOUNDING_MS, hour_ms].map(|after_ms| Generation::founded(start_ms + after_ms));
+        let known = Generation::founded(start_ms + hour_ms);
+        for (at, offered, generation) in
+            [(0, first, first), (1, soon, soon), (2, late, known), (3, late, late)]
         {
-            tidings.heard(at, event);
+            tidings.asks(at, offered);
+            tidings.heard(at, &granted_as(generation));
             tidings.moved(at, (State::Loading, State::Owned), || None, &meters, 100);
         }
         assert_eq!(lines(&mut tidings, 9_000), [(Fate::Taken, None, 4), (Fate::Blank, None, 1)]);
+        // It comes back from another node, and nothing was written of it yet.
+        tidings.asks(3, Generation::founded(start_ms + 2 * hour_ms));
+        tidings.heard(3, &granted_as(late));
+        tidings.moved(3, (State::Loading, State::Owned), || None, &meters, 10_000);
+        assert_eq!(lines(&mut tidings, 19_000), [(Fate::Taken, None, 1)]);
         // Who wrote it anew from memory remembers the time before.
         let anew = Generation::founded(start_ms).anew();
         assert_eq!(anew.founded_unix_ms(), start_ms);

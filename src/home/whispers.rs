@@ -78,10 +78,11 @@ impl Home {
         Arc::new(Ear(Arc::clone(self)))
     }
 
-    /// Tells the other nodes what has changed, or what must be said again.
-    pub(super) fn whisper(&self, now_ms: u64) {
+    /// Tells the other nodes what has changed, or what must be said again; `reaches`: of each shard's server, by number.
+    pub(super) fn whisper(&self, reaches: &[Reach], now_ms: u64) {
         let Some(neighbours) = &self.neighbours else { return };
-        let away = Runs::of(self.numbers_where(|shard| self.store.reach(shard) == Reach::Away));
+        let all = self.placement.all().map(ShardId::number).zip(reaches);
+        let away = Runs::of(all.filter(|(_, reach)| **reach == Reach::Away).map(|(shard, _)| shard));
         let epochs = self.epochs(!away.is_empty());
         let letter = {
             let mut said = self.whispers.said.lock();
@@ -100,10 +101,6 @@ impl Home {
             // Who is too far behind loses its link, and is told all of it when it is back.
             neighbours.links.post(&peer, Topic::Store, body.clone());
         }
-    }
-
-    fn numbers_where(&self, is_so: impl Fn(ShardId) -> bool) -> impl Iterator<Item = u16> {
-        self.placement.all().filter(move |shard| is_so(*shard)).map(ShardId::number)
     }
 
     fn epochs(&self, with_hearsay: bool) -> Epochs {

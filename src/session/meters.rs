@@ -11,8 +11,8 @@ use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, RATE_LIMITED, Spa
 
 /// The room's handles.
 pub(super) struct Meters {
-    /// By op, those that clients send; then by outcome.
-    commands: Box<[(Op, SparseFamily<Counter>)]>,
+    /// By op, in the order of [`Op::ALL`], those that clients send; then by outcome.
+    commands: Box<[Option<SparseFamily<Counter>>]>,
     closes: Box<[(u16, Counter)]>,
     closed_otherwise: Counter,
     limited: Counter,
@@ -24,7 +24,8 @@ impl Meters {
     pub(super) fn new() -> Self {
         let outcomes: Vec<&'static str> =
             ["ok", "later", "dup"].into_iter().chain(ErrorCode::ALL.iter().map(|code| code.name())).collect();
-        let command = |op: &Op| (*op, COMMANDS.by_use("outcome", &outcomes, ("op", op.name())));
+        let command =
+            |op: &Op| op.is_request().then(|| COMMANDS.by_use("outcome", &outcomes, ("op", op.name())));
         let ack = |level| ACK_SECONDS.with(&[("level", level)]);
         // Label values live as long as the process: one small text a close code.
         let close = |code: &CloseCode| {
@@ -32,7 +33,7 @@ impl Meters {
             (code.number(), CLOSES.with(&[("code", label)]))
         };
         Self {
-            commands: Op::ALL.iter().filter(|op| op.is_request()).map(command).collect(),
+            commands: Op::ALL.iter().map(command).collect(),
             closes: CloseCode::ALL.iter().map(close).collect(),
             closed_otherwise: CLOSES.with(&[("code", "other")]),
             limited: RATE_LIMITED.with(&[("kind", "link")]),
@@ -51,7 +52,7 @@ impl Meters {
             Answer::Error(error) => error.code.name(),
             Answer::Gone => ErrorCode::NotResumable.name(),
         };
-        if let Some((_, family)) = self.commands.iter().find(|(known, _)| *known == op) {
+        if let Some(Some(family)) = self.commands.get(op as usize) {
             family.of(outcome).increment(1);
         }
     }
@@ -83,6 +84,13 @@ mod tests {
     use protocol::reply::{Empty, ErrorBody};
 
     use super::*;
+
+    #[test]
+    fn ops_stand_in_the_order_of_all() {
+        for (at, op) in Op::ALL.iter().enumerate() {
+            assert_eq!(*op as usize, at, "{op:?}");
+        }
+    }
 
     #[test]
     fn commands_are_counted_by_what_clients_send_and_what_came_of_it() {

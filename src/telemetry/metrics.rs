@@ -240,7 +240,8 @@ table! {
     SHARDS_BLANK: Counter "hearth_shards_blank_total", Count;
     /// Resumes of sessions that are gone because the store lost its data: refused with `not_resumable` and `lost`.
     SESSIONS_LOST: Counter "hearth_sessions_lost_total", Count;
-    /// Leases that ran out: their players were told `paused`, or are served from memory (`local`).
+    /// Shards whose players were paused because the lease had run out; those that are served from memory (`local`) count once
+    /// that ends without an answer of the store.
     LEASES_RUN_OUT: Counter "hearth_leases_run_out_total", Count;
     /// Records a commit carried.
     FLUSH_BATCH_RECORDS: Histogram "hearth_flush_batch_records", Count, RECORDS;

@@ -88,8 +88,9 @@ pub enum Refusal {
     /// The session cannot be resumed with this ticket.
     #[error("the session is gone, its time has run out, or the ticket is not its newest")]
     NotResumable,
-    /// The session is of a time of which the store knows nothing any more, and no home has it in memory.
-    #[error("the store has lost its data, and this session with it: what it held is gone")]
+    /// The session is of a time of which the store knows nothing any more, and no home has it in memory. Whether it had ended
+    /// before, nobody can say.
+    #[error("the store has lost its data since this session was made: what it held may have been lost")]
     LostWithStore,
     /// The login that made the session has run out.
     #[error("the token of this session has expired")]

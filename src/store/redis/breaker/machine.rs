@@ -315,7 +315,7 @@ impl Machine {
         }
     }
 
-    /// Whether the end of such a call will say something: it began before nothing that changed all.
+    /// Whether the end of this call still counts: the breaker has not turned since it began.
     pub(in crate::store::redis) const fn counts(&self, pass: Pass) -> bool {
         pass.era == self.era
     }
