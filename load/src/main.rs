@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         (Some(Command::Bench(options)), _) => bench::run(&options).map_err(|error| error.to_string()),
         (Some(Command::Chaos(options)), _) => return breaks(*options),
         (Some(Command::Floor(options)), _) => floor::run(options).map_err(|error| error.to_string()),
-        (None, Some(options)) => return scenario(options),
+        (None, Some(options)) => return scenario(Options { service_key: line.service_key, ..options }),
         (None, None) => return ExitCode::FAILURE,
     };
     match done {

@@ -17,6 +17,9 @@ pub struct Line {
     /// A scenario, by its name.
     #[command(flatten)]
     pub scenario: Option<Options>,
+    /// The key for --service-url. Not among the scenario's own: one from the environment would make a scenario of every command.
+    #[arg(long, env = "HEARTH_SERVICE_KEY", hide_env_values = true)]
+    pub service_key: Option<String>,
     /// Or something else.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -47,8 +50,8 @@ pub struct Options {
     /// Where services call. With a key, messages are pushed and presence is queried, too.
     #[arg(long)]
     pub service_url: Option<String>,
-    /// The key for it.
-    #[arg(long, env = "HEARTH_SERVICE_KEY", hide_env_values = true)]
+    /// [`Line::service_key`].
+    #[arg(skip)]
     pub service_key: Option<String>,
     /// How many bots.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=200_000))]

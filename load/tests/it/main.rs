@@ -142,3 +142,20 @@ async fn a_server_that_sends_everybody_away_fails_the_run() {
         assert!(faults.contains(told), "{told} is not in\n{faults}");
     }
 }
+
+#[test]
+fn a_key_in_the_environment_makes_no_scenario_of_another_command() {
+    let out = tempfile::tempdir().unwrap();
+    let mut load = std::process::Command::new(env!("CARGO_BIN_EXE_load"));
+    load.env("HEARTH_SERVICE_KEY", "a key").args([
+        "chaos",
+        "--url",
+        "ws://a",
+        "--service",
+        "http://a",
+        "--out",
+    ]);
+    let done = load.arg(out.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(2) && said.contains("nothing may be broken"), "{said}");
+}
