@@ -17,7 +17,8 @@ pub struct Line {
     /// A scenario, by its name.
     #[command(flatten)]
     pub scenario: Option<Options>,
-    /// The key for --service-url. Not among the scenario's own: one from the environment would make a scenario of every command.
+    /// The key for --service-url.
+    // Not among the scenario's own: one from the environment would make a scenario of every command.
     #[arg(long, env = "HEARTH_SERVICE_KEY", hide_env_values = true)]
     pub service_key: Option<String>,
     /// Or something else.
