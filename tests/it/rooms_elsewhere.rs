@@ -136,6 +136,25 @@ impl Guest {
         self.does("room.send", json!({"data": data})).await;
     }
 
+    /// Waits until the room knows where she is at home now: whoever is just moving does not get what is said meanwhile.
+    async fn is_heard_of(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        for word in 0.. {
+            let word = json!(["is anybody there?", self.cseq, word]);
+            self.says(word.clone()).await;
+            let heard = async {
+                while !self.said.contains(&word) {
+                    let push = self.player.next_push().await;
+                    self.hears(&push);
+                }
+            };
+            if tokio::time::timeout(PATIENCE / 20, heard).await.is_ok() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} is not heard of: {:?}", self.name, self.said);
+        }
+    }
+
     /// The whole room, as she is answered when nobody can be missing.
     async fn looks(&mut self) -> Seen {
         let deadline = Instant::now() + PATIENCE;
@@ -438,12 +457,13 @@ async fn a_room_lives_through_a_restart_of_every_node() {
     are_stored(&mut guests).await;
     let mut nodes = [one, two, three];
     for turn in 0..3 {
+        let part = served_by(&nodes[turn]).await;
         tokio::task::block_in_place(|| assert!(nodes[turn].stop_gracefully().success()));
         come_back(&mut guests, &nodes[(turn + 1) % 3]).await;
         all_hear_all(&mut guests, &format!("{turn} is away")).await;
         tokio::task::block_in_place(|| nodes[turn].restart());
-        until("it has its part again", async || (!served_by(&nodes[turn]).await.is_empty()).then_some(()))
-            .await;
+        // All of it: whoever came back before her shard moved would have to come back once more.
+        until("it has its part again", async || (served_by(&nodes[turn]).await == part).then_some(())).await;
         until("each shard has one home", async || {
             let mut served = 0;
             for node in &nodes {
@@ -469,6 +489,7 @@ async fn come_back(guests: &mut [Guest], by: &Server) {
     for guest in guests {
         if !guest.player.is_alive().await || guest.player.was_told("moved") {
             guest.resumes(by).await;
+            guest.is_heard_of().await;
         }
     }
 }
