@@ -287,6 +287,19 @@ fn c10_takes_a_silent_link_for_one_until_the_server_gives_it_up() {
 }
 
 #[test]
+fn c10_knows_that_a_node_knows_of_a_login_before_its_player() {
+    let comes_back = |took_us: u64| {
+        let mut story = Story::quiet();
+        story.leaves(1, 20 * SECOND);
+        let opened = Opened { stamp: (6, 1), node: "a".into(), took_us, ..Opened::default() };
+        story.says(1, 40 * SECOND + 500, What::Notice { notice: Notice::Ready(Box::new(opened)) });
+        story.judged(truth::check)
+    };
+    passes(&comes_back(2_000));
+    fails(&comes_back(100));
+}
+
+#[test]
 fn c10_fails_when_a_watcher_or_a_node_missed_the_latest() {
     let mut story = Story::quiet();
     story.presents(1, 7, 30 * SECOND);

@@ -176,6 +176,10 @@ impl Truth {
                     truth.acked.extend(asked.remove(id).map(|k| (*at_us, k)));
                 }
                 What::Notice { notice: Notice::Ready(opened) } => {
+                    // A node knows of her before she hears that she is in.
+                    let asked_us = at_us.saturating_sub(opened.took_us);
+                    let asked_us = truth.links.last().map_or(asked_us, |(before, _)| asked_us.max(*before));
+                    truth.links.push((asked_us, Link::Changing));
                     truth.links.push((*at_us, Link::There));
                     silence_us = SILENCES * opened.heartbeat_ms * 1_000;
                     if !opened.resumed || opened.rolled_back.is_some() {

@@ -135,8 +135,9 @@ async fn turn_peer_link(run: &mut Run) {
 fn weigh_chaos(told: &Told<'_>, findings: &mut Findings) {
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for incident in told.evidence.incidents {
-        let without_node = incident.what.split_whitespace().filter(|word| !NAMES.contains(word));
-        let kind = without_node.take(4).collect::<Vec<_>>().join(" ");
+        let is_kind =
+            |word: &&str| !NAMES.contains(word) && !word.starts_with(|first: char| first.is_ascii_digit());
+        let kind = incident.what.split_whitespace().filter(is_kind).collect::<Vec<_>>().join(" ");
         *kinds.entry(kind).or_default() += 1;
     }
     let faults: u64 = kinds.values().sum();
