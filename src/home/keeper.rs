@@ -12,9 +12,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::Home;
 use super::accord::FRESH_MS;
-use super::lease::{Action, Event, Grounds, Lease, State, Terms};
+use super::lease::{Action, Event, Grounds, Lease, State};
 use super::placement::node_of;
-use super::record::millis;
 use super::shard::{Fence, Serving, Shard};
 use super::tidings::Tidings;
 use super::wishes::Wishes;
@@ -67,8 +66,8 @@ struct Keeper {
 impl Home {
     /// The task.
     pub(super) async fn run_keeper(self: Arc<Self>, mut reports: mpsc::Receiver<(ShardId, Event)>) {
-        let ttl_ms = millis(self.settings.lease_ttl);
-        let terms = Terms { ttl_ms, member_ttl_ms: millis(self.members.ttl()) };
+        let terms = self.terms();
+        let ttl_ms = terms.ttl_ms;
         let now_ms = clock::now().mono_ms;
         let mut keeper = Keeper {
             leases: self.shards.iter().map(|_| Lease::new(terms, now_ms)).collect(),

@@ -11,8 +11,12 @@ use crate::store::{Acquired, Grant, Renewed};
 const RETRY_MS: u64 = 250;
 /// How long to wait before asking again for a shard that its holder is about to give back.
 const POLL_MS: u64 = 100;
-/// How long the home before has to give what it has of a shard: past it the shard is served without.
+/// How long the home before has to give what it has of a shard: past it the shard is served without, unless a link to it
+/// lives.
 pub(super) const PULL_MS: u64 = 500;
+/// How long it has at most while a link to it lives: what it has may be all that there is of a durable change that the
+/// store has lost. A link that is silent for longer than this and a bit is none.
+const PULL_LINKED_MS: u64 = 2_500;
 /// How far ahead a shard without its store may answer: each tick says so anew, and a process that was stopped for longer
 /// finds on waking that nobody has.
 pub const HORIZON_MS: u64 = 500;
@@ -49,6 +53,15 @@ impl Terms {
         let (needed_ms, left_ms) =
             (self.ttl_ms / 2 + HORIZON_MS, self.member_ttl_ms.saturating_sub(GONE_MARGIN_MS));
         if needed_ms < left_ms { needed_ms } else { left_ms }
+    }
+
+    /// How long the home before has at most to give what it has of a shard: while half a lease goes on, players wait.
+    pub(super) const fn pull_max_ms(self) -> u64 {
+        match self.ttl_ms / 2 {
+            half_ms if half_ms > PULL_LINKED_MS => PULL_LINKED_MS,
+            half_ms if half_ms < PULL_MS => PULL_MS,
+            half_ms => half_ms,
+        }
     }
 }
 
@@ -365,7 +378,7 @@ impl Lease {
                     Some(Action::Restore(grant))
                 } else {
                     self.state = State::Pulling;
-                    self.pulling = Some((grant.clone(), now_ms.saturating_add(PULL_MS)));
+                    self.pulling = Some((grant.clone(), now_ms.saturating_add(self.terms.pull_max_ms())));
                     if grant.previous_owner.is_some() {
                         self.before.clone_from(&grant.previous_owner);
                     }
@@ -792,12 +805,17 @@ mod tests {
     #[test]
     fn a_home_before_that_does_not_answer_is_waited_for_no_longer_than_its_time() {
         let mut lease = pulling();
-        assert_eq!(lease.tick(10 + PULL_MS - 1, Grounds::None), None);
-        assert_eq!(lease.tick(10 + PULL_MS, Grounds::None), Some(Action::Load(grant(7))));
-        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 600, 0.5), None, "too late");
+        let most_ms = TERMS.pull_max_ms();
+        assert_eq!(
+            lease.tick(10 + most_ms - 1, Grounds::None),
+            Some(Action::Renew),
+            "the lease goes on meanwhile"
+        );
+        assert_eq!(lease.tick(10 + most_ms, Grounds::None), Some(Action::Load(grant(7))));
+        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 2_600, 0.5), None, "too late");
         assert_eq!(lease.state(), State::Loading);
-        lease.on(Event::Loaded { epoch: Epoch::of(7), complete: true }, 700, 0.5);
-        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 800, 0.5), None);
+        lease.on(Event::Loaded { epoch: Epoch::of(7), complete: true }, 2_700, 0.5);
+        assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 2_800, 0.5), None);
         assert_eq!((lease.state(), lease.serving_until_ms()), (State::Owned, 5000));
     }
 
@@ -816,7 +834,7 @@ mod tests {
             let mut lease = pulling();
             assert_eq!(lease.on(event, 30, 0.5), Some(Action::Free));
             assert_eq!(lease.on(Event::Pulled { epoch: Epoch::of(7) }, 40, 0.5), None);
-            assert_eq!(lease.tick(10 + PULL_MS, Grounds::None), None);
+            assert_eq!(lease.tick(10 + TERMS.pull_max_ms(), Grounds::None), None);
             assert_eq!(lease.state(), State::Fenced);
             lease.on(Event::Freed, 1_000, 0.5);
             lease.tick(2_000, Grounds::None);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::Home;
 use super::history::Verdict;
-use super::lease::PULL_MS;
 use super::record::{LinkState, Record, Session};
 use super::records::{Cell, Durability};
 use super::salvage;
@@ -16,9 +15,9 @@ use crate::events::{LinkEnd, RollbackNotice};
 use crate::ids::{Epoch, ShardId, Stamp};
 use crate::store::{LOAD_PLAYERS_MAX, StoredRecord};
 
-/// How long the next home has to ask for what the store does not have before links are told that it is lost: as long as a
-/// pull takes at most, and a link of nodes before it.
-const ASKED_WITHIN: Duration = Duration::from_millis(PULL_MS + 250);
+/// How much longer than a pull takes at most the next home has to ask for what the store does not have, before links are
+/// told that it is lost: it may have had no link yet.
+const ASKED_LATER: Duration = Duration::from_millis(250);
 
 /// What is left of a shard that another node has.
 pub(super) struct Remains {
@@ -87,7 +86,8 @@ impl Home {
             })
         };
         if let Some(epoch) = epoch.filter(|_| unstored.iter().any(has_link)) {
-            self.parcels.until_given(shard, epoch, ASKED_WITHIN).await;
+            let asked_within = Duration::from_millis(self.terms().pull_max_ms()) + ASKED_LATER;
+            self.parcels.until_given(shard, epoch, asked_within).await;
         }
         let mut lost = Vec::new();
         for cell in unstored {

@@ -411,6 +411,14 @@ impl Home {
         self.shards.get(usize::from(id.number())).ok_or(HomeError::Refused(Refusal::NotResumable))
     }
 
+    /// The times by which leases of this node go.
+    fn terms(&self) -> lease::Terms {
+        lease::Terms {
+            ttl_ms: record::millis(self.settings.lease_ttl),
+            member_ttl_ms: record::millis(self.members.ttl()),
+        }
+    }
+
     fn not_home(&self) -> HomeError {
         let quarter = record::millis(self.settings.lease_ttl) / 4;
         HomeError::NotHome { retry_after_ms: quarter + rand::random_range(0..=quarter) }

@@ -25,8 +25,10 @@ use crate::cluster::{CallError, Links, Topic};
 use crate::ids::{Epoch, FlushSeq, Owner, PlayerId, SessionId, ShardId};
 use crate::store::Grant;
 
-/// How long all of a shard may take.
+/// How long all of a shard may take where no link to the home before stands.
 const PULL: Duration = Duration::from_millis(PULL_MS);
+/// How often it is looked whether the link of a home that takes longer stands.
+const LIVES_EVERY: Duration = Duration::from_millis(50);
 /// How long a live node without a link is waited for: it has perhaps just come.
 const LINK: Duration = Duration::from_millis(250);
 /// Shards that one home is asked for at a time: each has one page under way, and a link carries other things, too.
@@ -228,10 +230,10 @@ impl Home {
         let (epoch, flushed) = (grant.epoch, grant.flush_seq);
         let pull = Pull { links: &neighbours.links, shard, epoch, flushed, before };
         let pulled = self.pull_pages(&pull, &mut asked, &mut pieces);
-        let (outcome, status) = match tokio::time::timeout(PULL, pulled).await {
-            Ok(Ok(())) => ("done", None),
-            Ok(Err(error)) => ("failed", Some(error)),
-            Err(_) => ("late", None),
+        let (outcome, status) = match self.in_time(&pull, pulled).await {
+            Some(Ok(())) => ("done", None),
+            Some(Err(error)) => ("failed", Some(error)),
+            None => ("late", None),
         };
         self.meters.pulled(outcome);
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -240,6 +242,22 @@ impl Home {
         tracing::debug!(operation = "pull", shard = number, %epoch, from = %before, pieces, duration_ms, outcome, status);
         if outcome == "late" {
             self.count_late(&pull, asked).await;
+        }
+    }
+
+    /// Gives a pull its time, and more of it while a link to the home before lives: who is slow may have what nobody else
+    /// has. `None`: it is late.
+    async fn in_time<T>(&self, pull: &Pull<'_>, pulled: impl Future<Output = T>) -> Option<T> {
+        let most = Duration::from_millis(self.terms().pull_max_ms());
+        let is_dead = async {
+            tokio::time::sleep(PULL).await;
+            while pull.links.stands(pull.before) {
+                tokio::time::sleep(LIVES_EVERY).await;
+            }
+        };
+        tokio::select! {
+            outcome = tokio::time::timeout(most, pulled) => outcome.ok(),
+            () = is_dead => None,
         }
     }
 

@@ -44,7 +44,8 @@ pub(super) struct Room {
 
 impl Room {
     /// Takes what is to be told, where this node is the room's home. While its roster is made anew (`is_held`) nothing
-    /// is told of that. `page_max` bounds a snapshot; `may_get` says which node may get one now.
+    /// is told of that, and nothing is said: nodes that have not told of their players yet would miss it. `page_max`
+    /// bounds a snapshot; `may_get` says which node may get one now.
     pub(super) fn turn(
         &mut self,
         (me, tenure): (&Owner, Tenure),
@@ -54,8 +55,8 @@ impl Room {
     ) -> Option<Turn> {
         let seat = self.seat.as_mut()?;
         let since = seat.told_ver();
-        let diff = if is_held { None } else { seat.diff() };
-        let (messages, said) = seat.messages();
+        let (diff, (messages, said)) =
+            if is_held { Default::default() } else { (seat.diff(), seat.messages()) };
         let is_news = diff.is_some() || !messages.is_empty();
         let (hearers, some_wait) = seat.hearers(me, is_news, |node| !is_held && may_get(node));
         let owes_here = !is_held && self.listeners.owes(tenure);

@@ -350,7 +350,7 @@ impl Rooms {
     }
 
     /// Forgets a room that nobody is in; its counter is not forgotten.
-    fn drop_if_empty(&self, name: &RoomName) {
+    pub(super) fn drop_if_empty(&self, name: &RoomName) {
         self.rooms.remove_if(name, |_, cell| {
             let mut room = cell.lock();
             if room.seat.as_ref().is_some_and(Seat::is_empty) {

@@ -76,9 +76,9 @@ impl Seat {
         }
     }
 
-    /// Whether nobody is in, and nobody about to be.
+    /// Whether nobody is in, and nobody about to be, and nothing waits to be said.
     pub(super) fn is_empty(&self) -> bool {
-        self.roster.count() == 0 && self.reserved.is_empty()
+        self.roster.count() == 0 && self.reserved.is_empty() && self.messages.is_empty()
     }
 
     pub(super) const fn ver(&self) -> Stamp {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::listeners::{Audience, Tenure, Words};
 use super::rooms::{NoHome, Rooms, Seated};
 use super::roster::{Diff, Member, Page};
+use super::seat::Seat;
 use crate::hub::{Mailbox, Push, PushKind, RoomWord};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
 use crate::tasks::{self, Tasks};
@@ -89,9 +90,14 @@ impl Rooms {
     async fn tell_turn(&self, name: &RoomName, tenure: Tenure) {
         let (is_held, page_max) = (self.is_held(name), self.settings.page_members_max);
         let turn = self.with_room(name, |room| {
-            room.turn((self.me(), tenure), is_held, page_max, |node| !self.is_busy(node))
+            let turn = room.turn((self.me(), tenure), is_held, page_max, |node| !self.is_busy(node))?;
+            Some((turn, room.seat.as_ref().is_some_and(Seat::is_empty)))
         });
-        let Some(turn) = turn.flatten() else { return };
+        let Some((turn, is_empty)) = turn.flatten() else { return };
+        if is_empty {
+            // All have left since they said that.
+            self.drop_if_empty(name);
+        }
         let words = Words {
             tenure,
             since: turn.since,

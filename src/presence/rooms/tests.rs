@@ -61,8 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..NODES).prop_map(Step::Flaps),
         1 => (0..NODES).prop_map(Step::Crashes),
         1 => (0..NODES, 0..NODES).prop_map(|(one, other)| Step::Cuts(one, other)),
-        // Slow links have stories of their own below: at random they still find, once in some thousands, a player without a
-        // link who is not shown her room.
+        1 => (0..NODES, 0..NODES, 1..8u8).prop_map(|(from, to, looks)| Step::Slows(from, to, looks)),
         2 => Just(Step::Mends),
         1 => (0..NODES, 0..NODES).prop_map(|(from, to)| Step::Forgets(from, to)),
         6 => (1..4u8).prop_map(Step::Waits),
@@ -781,5 +780,38 @@ fn a_node_of_which_the_home_hears_late_that_it_has_members_is_told_what_it_has_m
         world.take(Step::Waits(60)).await;
         let seen = world.clients[ann].seen.get(&1).map(|(_, seen)| seen);
         assert_eq!(seen, Some(&world.truth(1)));
+    });
+}
+
+/// A new home once said what was said at once to those nodes that had told of their players by then, and to no other.
+#[test]
+fn what_is_said_before_a_slow_node_has_told_of_its_players_they_hear_too() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+        let mut world = World::new();
+        let room = shard_of(room_name(1).as_str()).number();
+        let shard = |world: &World, who: usize| shard_of(world.clients[who].player.as_str()).number();
+        let mut others = (0..PLAYERS).filter(|who| shard(&world, *who) != room);
+        let ann = others.next().unwrap();
+        let bob = others.find(|who| shard(&world, *who) != shard(&world, ann)).unwrap();
+        let (node, slow, home) = (0, 1, 2);
+        for (shard, to) in [(room, node), (shard(&world, ann), node), (shard(&world, bob), slow)] {
+            world.moves(shard, to);
+        }
+        world.take(Step::Joins(ann, 1)).await;
+        world.take(Step::Joins(bob, 1)).await;
+        world.take(Step::Waits(120)).await;
+        assert_eq!((world.home_of(ann).unwrap().0, world.home_of(bob).unwrap().0), (node, slow));
+        world.take(Step::Slows(slow, home, 20)).await;
+        world.moves(room, home);
+        world.take(Step::Waits(6)).await;
+        world.take(Step::Says(ann, 1)).await;
+        let body = world.steps.to_be_bytes().to_vec();
+        world.take(Step::Waits(4)).await;
+        assert!(!world.clients[ann].said.contains(&body), "bob's node has not told of him");
+        world.take(Step::Waits(40)).await;
+        for who in [ann, bob] {
+            assert!(world.clients[who].said.contains(&body), "{}", world.clients[who].player);
+        }
     });
 }
