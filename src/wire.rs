@@ -1,10 +1,11 @@
 //! The house's words in the wire's, and back: stamps, values, errors. The one place where an error of the house becomes
 //! a code; `service` says in `problem` what HTTP calls it. Pure; called by `session` and `service`.
 
-use protocol::codes::ErrorCode;
+use protocol::codes::{CloseCode, ErrorCode};
 use protocol::reply::ErrorBody;
 use protocol::{Stamp as WireStamp, Value};
 
+use crate::events::EndReason;
 use crate::home::HomeError;
 use crate::home::record::Refusal;
 use crate::ids::{Epoch, Stamp, Version};
@@ -57,6 +58,19 @@ pub fn error_of(error: &HomeError) -> ErrorBody {
         | HomeError::Overloaded
         | HomeError::Refused(Refusal::TooMuchTalk) => body.after(RETRY_AFTER_MS),
         HomeError::Refused(_) | HomeError::Corrupt => body,
+    }
+}
+
+/// The code with which a link is closed whose session ended so.
+#[must_use]
+pub const fn end_code(reason: &EndReason) -> u16 {
+    match reason {
+        EndReason::Logout => CloseCode::Done.number(),
+        EndReason::Expired => CloseCode::SessionExpired.number(),
+        EndReason::Replaced => CloseCode::Replaced.number(),
+        EndReason::SessionLimit => CloseCode::SessionLimit.number(),
+        EndReason::Banned { .. } => CloseCode::Banned.number(),
+        EndReason::Kicked { code, .. } => *code,
     }
 }
 

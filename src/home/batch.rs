@@ -61,6 +61,7 @@ impl Home {
             } else {
                 fence.flush_seq_acked
             },
+            remember: self.settings.remember,
             records,
         }
     }
@@ -127,7 +128,7 @@ impl Home {
                 p: record.encode_p(),
                 w,
                 ban: record.ban_mark(now.unix_ms, slot.restore),
-                events: Vec::new(),
+                entries: record.notes.entries(record.version, self.owner.node()),
             };
             Some((sent, record))
         })
@@ -224,6 +225,7 @@ impl Home {
             }
             slot.base = slot.base.max(sent.version);
             slot.base_lists = sent.lists_version;
+            slot.record.notes.stored(sent.version);
             (slot.known, slot.restore) = (true, false);
             if let Keep::Live { expires_at_unix_ms } = sent.keep {
                 (slot.touched_at, slot.filed_under) = (sent.at, expires_at_unix_ms);
@@ -299,6 +301,7 @@ impl Home {
         let mut record = Record::decode(stored).ok()?;
         record.take_over(epoch);
         record.end_all(self.context(now));
+        record.note_loss(now.unix_ms);
         Some(CommitRecord {
             player,
             base: stored.version,
@@ -310,7 +313,7 @@ impl Home {
             p: record.encode_p(),
             w: None,
             ban: record.ban_mark(now.unix_ms, true),
-            events: Vec::new(),
+            entries: record.notes.entries(record.version, self.owner.node()),
         })
     }
 }

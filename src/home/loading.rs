@@ -26,6 +26,8 @@ struct Load<'a> {
     arrived: Arrived,
     /// What it had beyond the store.
     salvaged: Vec<Arc<Cell>>,
+    /// The node that held the shard before, if another process did.
+    from: Option<Arc<str>>,
 }
 
 impl Load<'_> {
@@ -38,7 +40,8 @@ impl Home {
     /// Reads the shard's live records into memory, under the new epoch; says whether all are there.
     pub(super) async fn load(&self, shard: &Arc<Shard>, grant: &Grant) -> bool {
         let arrived = self.arrivals.take(shard.id(), grant.epoch);
-        let mut load = Load { shard, grant, arrived, salvaged: Vec::new() };
+        let from = grant.previous_owner.as_ref().map(|owner| Arc::from(owner.node()));
+        let mut load = Load { shard, grant, arrived, salvaged: Vec::new(), from };
         let is_complete =
             self.load_live(&mut load).await && self.load_rest(&mut load).await && self.load_bars(&load).await;
         if is_complete {
@@ -241,10 +244,11 @@ impl Home {
         &self,
         load: &mut Load<'_>,
         player: PlayerId,
-        record: Record,
+        mut record: Record,
         base: Version,
         now: Now,
     ) -> Arc<Cell> {
+        record.note_move(now.unix_ms, load.from.clone());
         let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
         let cell = Arc::new(Cell::new(player, Arc::clone(load.shard), record, base, now));
         let cell = self.records.insert(cell);

@@ -20,10 +20,12 @@ impl Home {
         tracing::debug!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
         shard.set_fence(Some(Fence::of(grant)));
         shard.forget_dirty();
-        let now_ms = clock::now().mono_ms;
+        let now = clock::now();
+        let now_ms = now.mono_ms;
         for cell in self.records.of_shard(shard) {
             cell.with_slot(|slot| {
                 slot.record.repair(grant.epoch);
+                slot.record.note_loss(now.unix_ms);
                 (slot.restore, slot.known, slot.queued) = (true, false, false);
             });
             cell.requeue(now_ms);

@@ -41,6 +41,7 @@ mod revocations;
 mod salvage;
 mod store_time;
 mod tidings;
+mod timeline;
 mod whereabouts;
 mod whispers;
 mod wishes;
@@ -69,6 +70,7 @@ pub use parcels::{Mailboxes, Neighbours, Parcel};
 pub use reading::{Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
 pub use shard::Serving;
+pub use timeline::Timeline;
 pub use whereabouts::{Sight, Whereabouts, Word};
 
 pub use crate::store::{RateRequest, RateTaken, Shortfall, StoreError};

@@ -286,9 +286,9 @@ impl Home {
         })
     }
 
-    /// The link of a session dropped. Nothing to do if the session is gone.
-    pub fn detach(&self, cell: &Arc<Cell>, session: SessionId, now: Now) {
-        let _ = self.apply(cell, now, |record, ctx| record.detach(ctx, session));
+    /// The link of a session dropped, closed with this code. Nothing to do if the session is gone.
+    pub fn detach(&self, cell: &Arc<Cell>, session: SessionId, code: u16, now: Now) {
+        let _ = self.apply(cell, now, |record, ctx| record.detach(ctx, session, code));
     }
 
     /// The record of a player, hot from now on, unless `admit` refuses a cold one. Whoever opens a record changes it:

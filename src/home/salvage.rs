@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::history::Verdict;
 use super::pulling::{read, write_named};
 use super::record::document::Blob;
+use super::record::notes::{Happened, NOTES_MAX};
 use super::record::{Context, Ended, Record};
 use super::records::Slot;
 use crate::ids::{Epoch, Version};
@@ -26,6 +27,9 @@ struct Packed {
     /// What the strings do not say: the store's list of the banned is behind, and nothing is to be remembered.
     unlisted: bool,
     erased: bool,
+    /// What happened to the player and is not stored.
+    #[serde(default)]
+    notes: Vec<Blob>,
 }
 
 /// A record that came from the home before.
@@ -51,8 +55,8 @@ pub(super) fn is_unstored(slot: &Slot) -> bool {
     !slot.gone && (slot.restore || slot.record.version > slot.base)
 }
 
-/// A record that the store is not known to have as it is, for the next home.
-pub(super) fn pack(slot: &Slot) -> Option<Bytes> {
+/// A record that the store is not known to have as it is, for the next home; from the node `here`.
+pub(super) fn pack(slot: &Slot, here: &str) -> Option<Bytes> {
     is_unstored(slot).then(|| {
         let record = &slot.record;
         let (unlisted, erased) = record.unsaid();
@@ -64,6 +68,7 @@ pub(super) fn pack(slot: &Slot) -> Option<Bytes> {
             w: Blob(record.encode_w().to_vec().into()),
             unlisted,
             erased,
+            notes: record.notes.iter().map(|note| Blob(note.happened(here).body().to_vec().into())).collect(),
         })
     })
 }
@@ -83,6 +88,8 @@ impl Salvaged {
         }
         let mut record = Record::decode(&stored).ok()?;
         record.leaves_unsaid(packed.unlisted, packed.erased);
+        let notes = packed.notes.iter().take(NOTES_MAX);
+        record.notes.precede(notes.filter_map(|note| Happened::read(&note.0)?.into_note()));
         Some(Self { record, base: Version::of(packed.base) })
     }
 

@@ -44,7 +44,7 @@ impl Home {
     pub(super) fn lay_out(&self, shard: &Shard, epoch: Epoch, cells: &[Arc<Cell>], arrived: Pieces) {
         let Some(neighbours) = &self.neighbours else { return };
         let packed = |cell: &Arc<Cell>| {
-            let body = cell.with_slot(|slot| salvage::pack(slot))?;
+            let body = cell.with_slot(|slot| salvage::pack(slot, self.owner.node()))?;
             Some(Piece::Record(cell.player().clone(), body))
         };
         let mut pieces: Pieces = cells.iter().filter_map(packed).collect();

@@ -26,6 +26,7 @@ mod sessions;
 mod shares;
 mod state;
 mod stats;
+mod timeline;
 mod watches;
 mod words;
 
@@ -209,6 +210,7 @@ mod route {
     pub(super) const SESSIONS: &str = "/v1/sessions";
     pub(super) const SESSION: &str = "/v1/sessions/{session}";
     pub(super) const PLAYER: &str = "/v1/players/{player}";
+    pub(super) const TIMELINE: &str = "/v1/players/{player}/timeline";
     pub(super) const STATE: &str = "/v1/players/{player}/state";
     pub(super) const MESSAGES: &str = "/v1/players/{player}/messages";
     pub(super) const KICK: &str = "/v1/players/{player}/kick";
@@ -231,6 +233,7 @@ mod route {
         SESSIONS,
         SESSION,
         PLAYER,
+        TIMELINE,
         STATE,
         MESSAGES,
         KICK,
@@ -258,6 +261,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(route::SESSIONS, post(sessions::open))
         .route(route::SESSION, get(sessions::look).delete(sessions::log_out))
         .route(route::PLAYER, get(players::look).delete(players::erase))
+        .route(route::TIMELINE, get(timeline::look))
         .route(route::STATE, patch(state::change))
         .route(route::MESSAGES, post(messages::push))
         .route(route::KICK, post(kick::kick))

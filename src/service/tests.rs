@@ -137,6 +137,21 @@ impl Store for Sick {
         let well = self.takes_writes.load(Ordering::Relaxed);
         if well { self.store.queue_add(shard, holder, player, message, most) } else { silent() }
     }
+    fn timeline(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<bytes::Bytes>> {
+        let well = self.gives_records.load(Ordering::Relaxed);
+        if well { self.store.timeline(shard, player) } else { silent() }
+    }
+    fn events_after(
+        &self,
+        after: Vec<(ShardId, store::EventPlace)>,
+    ) -> StoreFuture<'_, Vec<store::ShardEvents>> {
+        let well = self.gives_records.load(Ordering::Relaxed);
+        if well { self.store.events_after(after) } else { silent() }
+    }
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<store::EventPlace>> {
+        let well = self.gives_records.load(Ordering::Relaxed);
+        if well { self.store.events_last(shards) } else { silent() }
+    }
     fn queue_read(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<QueuedMessage>> {
         self.store.queue_read(shard, player)
     }

@@ -23,7 +23,7 @@ use super::gulp::Gulp;
 use super::machine::{Machine, Verdict};
 use super::opening::Entered;
 use super::outbox::Outbox;
-use super::parting::{Closed, GOODBYE, closed_by, closing_of, goodbye};
+use super::parting::{BROKEN, Closed, GOODBYE, NO_CODE, closed_by, closing_of, goodbye};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
 use crate::home::HomeError;
@@ -79,16 +79,16 @@ struct Leaving {
 }
 
 impl Leaving {
-    fn leave(&mut self) {
+    fn leave(&mut self, code: u16) {
         if let Some(attachment) = self.attachment.take() {
-            self.sessions.leave(&attachment);
+            self.sessions.leave(&attachment, code);
         }
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.leave();
+        self.leave(BROKEN);
     }
 }
 
@@ -149,13 +149,15 @@ impl<S: LinkSocket> Link<S> {
 
     async fn end(&mut self, closed: Closed, mailbox: &Mailbox, link: LinkNo) {
         let closed = self.after(closed, mailbox, link).await;
-        self.me.leave();
-        let code = match &closed {
-            Closed::ByServer(closing) => closing.code,
-            Closed::ByClientForGood => 1000,
-            Closed::ByClient | Closed::SessionGone => 1005,
+        let (code, counted) = match &closed {
+            Closed::ByServer(closing) => (closing.code, closing.code),
+            Closed::ByClientForGood => (1000, 1000),
+            // Whatever clients say is one number to those who count.
+            Closed::ByClient(code) => (*code, NO_CODE),
+            Closed::SessionGone => (NO_CODE, NO_CODE),
         };
-        self.sessions.meters.closed(code);
+        self.me.leave(code);
+        self.sessions.meters.closed(counted);
         // Nothing can be said after half a frame.
         let finished = self.ws.get_mut().write_all(self.outbox.half_said());
         if !matches!(tokio::time::timeout(GOODBYE, finished).await, Ok(Ok(()))) {
@@ -284,12 +286,14 @@ impl<S: LinkSocket> Link<S> {
         mailbox: &Mailbox,
     ) -> Option<Closed> {
         let bytes = match frame {
-            None => return Some(Closed::ByClient),
+            None => return Some(Closed::ByClient(BROKEN)),
             Some(Err(error)) => return Some(closed_by(&error)),
             Some(Ok(Message::Close(Some(close)))) if u16::from(close.code) == 1000 => {
                 return Some(Closed::ByClientForGood);
             }
-            Some(Ok(Message::Close(_))) => return Some(Closed::ByClient),
+            Some(Ok(Message::Close(close))) => {
+                return Some(Closed::ByClient(close.map_or(NO_CODE, |close| close.code.into())));
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                 self.pong_due = true;
                 let abuse = self.machine.count(&self.sessions.rates, now);

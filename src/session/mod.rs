@@ -202,11 +202,12 @@ impl Attachment {
 }
 
 impl Sessions {
-    /// The link is down: the session's time starts to run, unless a newer link has it. One lock decides which.
-    pub(crate) fn leave(&self, attachment: &Attachment) {
+    /// The link is down, closed with this code: the session's time starts to run, unless a newer link has it. One lock
+    /// decides which.
+    pub(crate) fn leave(&self, attachment: &Attachment, code: u16) {
         let Attachment { cell, session, mailbox, link } = attachment;
         let left = self.home.apply(cell, clock::now(), |record, ctx| {
-            if mailbox.detach(*link) { record.detach(ctx, *session) } else { Ok(()) }
+            if mailbox.detach(*link) { record.detach(ctx, *session, code) } else { Ok(()) }
         });
         if left.is_err() {
             // The session is gone; so is its mailbox, unless it was made after the notice.

@@ -18,6 +18,7 @@ use crate::home::Serving;
 use crate::hub::{Closing, Control, Mailbox, Mode};
 use crate::ids::{PlayerId, SessionId, ShardId};
 use crate::tasks;
+use crate::wire::end_code;
 
 /// How often `durable` is told at most.
 const DURABLE_EVERY: Duration = Duration::from_secs(1);
@@ -211,16 +212,13 @@ fn going_away() -> Control {
 }
 
 fn closing_for(reason: &EndReason) -> Closing {
-    match reason {
-        EndReason::Logout => closing_of(CloseCode::Done, "logged out"),
-        EndReason::Expired => closing_of(CloseCode::SessionExpired, "the session's time ran out"),
-        EndReason::Replaced => closing_of(CloseCode::Replaced, "a newer login took this session's place"),
-        EndReason::SessionLimit => {
-            closing_of(CloseCode::SessionLimit, "the player has no place for one more session")
-        }
-        EndReason::Banned { reason } => closing_of(CloseCode::Banned, reason),
-        EndReason::Kicked { code, reason } => {
-            Closing { code: *code, reason: reason.clone(), retry_after_ms: None }
-        }
-    }
+    let told = match reason {
+        EndReason::Logout => "logged out",
+        EndReason::Expired => "the session's time ran out",
+        EndReason::Replaced => "a newer login took this session's place",
+        EndReason::SessionLimit => "the player has no place for one more session",
+        EndReason::Banned { reason } => reason,
+        EndReason::Kicked { reason, .. } => reason,
+    };
+    Closing { code: end_code(reason), reason: told.into(), retry_after_ms: None }
 }

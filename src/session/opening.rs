@@ -106,7 +106,7 @@ impl Sessions {
         };
         // A newer login may have been, too: its notice came before there was a mailbox to put it in.
         let Some((owed, is_in_rooms)) = attachment.cell.read(catch_up).flatten() else {
-            self.leave(&attachment);
+            self.leave(&attachment, super::parting::BROKEN);
             let told = opened.entering.refusal().map(|refusal| HomeError::from(refusal).into());
             return Err(told.unwrap_or_else(|| self.gone_again(&player)));
         };

@@ -25,11 +25,15 @@ const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// What is read and thrown away of those who are still sending when they are closed.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
+/// What RFC 6455 calls an end without a close frame, and a close frame without a code.
+pub(super) const BROKEN: u16 = 1006;
+pub(super) const NO_CODE: u16 = 1005;
+
 /// How a link ended.
 #[derive(Debug)]
 pub(super) enum Closed {
-    /// The client closed it, or the connection broke.
-    ByClient,
+    /// The client closed it with this code (1005: with none), or the connection broke ([`BROKEN`]).
+    ByClient(u16),
     /// The client closed it with 1000: the session is over.
     ByClientForGood,
     /// The server closes it.
@@ -45,7 +49,7 @@ pub(super) fn closing_of(code: CloseCode, reason: &str) -> Closing {
 
 /// How a link ends after this error of its socket.
 pub(super) fn closed_by(error: &WsError) -> Closed {
-    closing_for(error).map_or(Closed::ByClient, Closed::ByServer)
+    closing_for(error).map_or(Closed::ByClient(BROKEN), Closed::ByServer)
 }
 
 /// What the client is told about an error of its socket; `None` when there is nobody left to tell.

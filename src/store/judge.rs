@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::{
-    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Grant, Held, Holder, Keep, Released, Renewed,
+    AcquireRequest, Acquired, Commit, CommitRecord, Committed, Entry, Grant, Held, Holder, Keep, Released,
+    Renewed,
 };
 
 /// A floor further ahead of the store's clock than this is a lie: epochs are Unix milliseconds plus a few.
@@ -174,7 +175,7 @@ pub fn holds(meta: Option<&Meta>, holder: &Holder) -> bool {
 pub enum Verdict {
     /// Written over its base, or over our own timed-out batch.
     Applied,
-    /// Written again: the stored version is this one. No events.
+    /// Written again: the stored version is this one. No entries.
     Same,
     /// Written although the stored one is behind its base.
     Repaired,
@@ -192,12 +193,13 @@ impl Verdict {
     pub const fn writes(self) -> bool {
         matches!(self, Self::Applied | Self::Same | Self::Repaired | Self::Restored)
     }
+}
 
-    /// Whether the record's events are appended: not for a version that is stored already, whose events are, too.
-    #[must_use]
-    pub const fn appends_events(self) -> bool {
-        matches!(self, Self::Applied | Self::Repaired | Self::Restored)
-    }
+/// Whether an entry of a record with this verdict is written: not with a version that is stored already, whose entries
+/// are, too. A batch whose answer was lost writes none of them twice.
+#[must_use]
+pub fn writes_entry(verdict: Verdict, entry: &Entry, stored: Option<Version>) -> bool {
+    verdict.writes() && stored.is_none_or(|stored| stored < entry.version)
 }
 
 /// Judges one record of a batch of `epoch` against the epoch and version stored for its player.
@@ -361,6 +363,7 @@ mod tests {
             generation: meta.generation,
             flush_seq: FlushSeq::of(flush_seq),
             flush_seq_acked: FlushSeq::of(acked),
+            remember: TTL,
             records: Vec::new(),
         }
     }
@@ -411,7 +414,7 @@ mod tests {
             p: Bytes::new(),
             w: None,
             ban: crate::store::BanMark::Unmoved,
-            events: Vec::new(),
+            entries: Vec::new(),
         };
         record(Epoch::of(5), &of_player, stored.map(|(e, v)| (Epoch::of(e), Version::of(v))))
     }

@@ -82,7 +82,8 @@ pub struct ShardKeys {
 }
 
 impl ShardKeys {
-    /// `…:m`, a hash: the shard's meta (`epoch holder until owner prev f gen vmax`).
+    /// `…:m`, a hash: the shard's meta (`epoch holder until owner prev f gen vmax`, and `ev`: how many events
+    /// there were).
     #[must_use]
     pub fn meta(&self) -> String {
         self.named("m")
@@ -100,7 +101,7 @@ impl ShardKeys {
         self.named("known")
     }
 
-    /// `…:ev`, a stream: the shard's events.
+    /// `…:ev`, a stream: the shard's events, each under its epoch and number.
     #[must_use]
     pub fn events(&self) -> String {
         self.named("ev")
@@ -118,6 +119,12 @@ impl ShardKeys {
     #[must_use]
     pub fn queue(&self, player: &PlayerId) -> String {
         [&self.prefix, "q:", player.as_str()].concat()
+    }
+
+    /// `…:t:<player>`, a stream: the player's timeline. In parts, as [`Self::record`].
+    #[must_use]
+    pub fn timeline<'a>(&'a self, player: &'a PlayerId) -> [&'a str; 3] {
+        [&self.prefix, "t:", player.as_str()]
     }
 
     /// `…:p:<player>`, a string: the player record. In parts, so that a batch writes it straight into its buffer.
@@ -220,6 +227,7 @@ mod tests {
         assert_eq!(keys.events(), "{hearth.s17}:ev");
         assert_eq!(keys.bans(), "{hearth.s17}:bans");
         assert_eq!(keys.queue(&player("ann")), "{hearth.s17}:q:ann");
+        assert_eq!(keys.timeline(&player("ann")).concat(), "{hearth.s17}:t:ann");
         assert_eq!(keys.record(&player("ann")).concat(), "{hearth.s17}:p:ann");
         assert_eq!(keys.watches(&player("ann")).concat(), "{hearth.s17}:w:ann");
         assert_eq!(layout.config(), "hearth:cfg");

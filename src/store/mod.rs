@@ -3,6 +3,7 @@
 //! changes nothing. Bodies are opaque here: what a record means is `home`'s.
 
 pub mod embedded;
+pub mod entries;
 pub mod judge;
 pub mod layout;
 pub mod members;
@@ -18,6 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 
+pub use self::entries::{
+    EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, Goes, ShardEvents, StoredEvent,
+    TIMELINE_MAX,
+};
 pub use self::members::{Beat, Formats, Heartbeat, Held, Holds, Member, Says, Seen};
 pub use self::open::{OpenError, OpenOptions, check, judge_authority, open};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
@@ -32,8 +37,6 @@ pub const LOAD_PLAYERS_MAX: usize = 256;
 pub const LIVE_PAGE_MAX: usize = 1024;
 /// Most bytes of bodies that wait for one player: they are read in one go, at each message that is added, too.
 pub const QUEUE_BYTES_MAX: usize = 256 * 1024;
-/// Events that a shard's stream keeps, about: older ones are cut off.
-pub const EVENTS_MAX: u64 = 10_000;
 
 /// What a store call returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -246,8 +249,8 @@ pub struct CommitRecord {
     /// The player's place in the list of the banned. Moves with the record, or not at all; counts for nothing where
     /// the record is [`Keep::Unmoved`].
     pub ban: BanMark,
-    /// Events to append to the shard's stream in the same step, encoded.
-    pub events: Vec<Bytes>,
+    /// What is written beside it in the same step, in the order of their versions; of no version above the record's.
+    pub entries: Vec<Entry>,
 }
 
 /// One batch of one shard behind one fence.
@@ -265,6 +268,8 @@ pub struct Commit {
     pub flush_seq: FlushSeq,
     /// The last number that was acknowledged in this epoch (at first the one that came with the lease).
     pub flush_seq_acked: FlushSeq,
+    /// How long a timeline is kept after its last entry.
+    pub remember: Duration,
     /// At most [`COMMIT_RECORDS_MAX`] records and [`COMMIT_BYTES_MAX`] bytes.
     pub records: Vec<CommitRecord>,
 }
@@ -293,11 +298,11 @@ impl Commit {
 }
 
 impl CommitRecord {
-    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings and events.
+    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings and entries.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let events: usize = self.events.iter().map(Bytes::len).sum();
-        self.p.len() + self.w.as_ref().map_or(0, Bytes::len) + events
+        let entries: usize = self.entries.iter().map(|entry| entry.body.len()).sum();
+        self.p.len() + self.w.as_ref().map_or(0, Bytes::len) + entries
     }
 }
 
@@ -306,7 +311,7 @@ impl CommitRecord {
 pub enum RecordStatus {
     /// Written over its base (or over our own timed-out batch).
     Applied,
-    /// The stored version was this one already: written again with expiry and index, as a touch needs; no events.
+    /// The stored version was this one already: written again with expiry and index, as a touch needs; no entries.
     Same,
     /// The stored one was behind its base; written because `restore` asked.
     Repaired,
@@ -601,6 +606,14 @@ pub trait Store: Send + Sync + 'static {
         player: PlayerId,
         which: Which,
     ) -> StoreFuture<'_, bool>;
+    /// The timeline of a player, the oldest entry first, at most [`TIMELINE_MAX`].
+    fn timeline(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<Bytes>>;
+    /// The events of shards behind a place in each, at most [`EVENTS_PER_SHARD_MAX`] of each of at most
+    /// [`EVENT_SHARDS_MAX`] shards; those that have none are left out. Never in the way of a player's calls.
+    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, Vec<ShardEvents>>;
+    /// The place of the last event of each of at most [`EVENT_SHARDS_MAX`] shards, in their order;
+    /// [`EventPlace::START`] for one without.
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<EventPlace>>;
     /// Writes `proposal` if the cluster has no configuration yet, or none that is settled and the node insists; returns
     /// the one in force. Where there was none, the cluster is being founded for `founding` from now on: long enough for
     /// any node that lives to find its leases gone and to take them again.

@@ -45,6 +45,7 @@ mod start;
 mod state;
 mod store;
 mod store_faults;
+mod timeline;
 mod tokens;
 mod watch_lists;
 mod watches_elsewhere;

@@ -12,9 +12,9 @@ use hearth::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version
 use hearth::store::judge::{self, Meta, Verdict};
 use hearth::store::layout::{Layout, known_bits};
 use hearth::store::{
-    AcquireRequest, Acquired, BanMark, Beat, ClusterConfig, Commit, CommitRecord, Committed, Heartbeat,
-    Holder, Keep, Member, OpenOptions, QueueAdded, QueuedMessage, RecordStatus, Says, Stance, Store,
-    StoredRecord, Which, open,
+    AcquireRequest, Acquired, BanMark, Beat, ClusterConfig, Commit, CommitRecord, Committed, Entry, Goes,
+    Heartbeat, Holder, Keep, Member, OpenOptions, QueueAdded, QueuedMessage, RecordStatus, Says, Stance,
+    Store, StoredRecord, Which, open,
 };
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -46,7 +46,7 @@ struct Written {
     known: bool,
     w: Option<u8>,
     ban: u8,
-    events: usize,
+    entries: Vec<Goes>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,13 +114,17 @@ fn claim() -> impl Strategy<Value = Claim> {
     })
 }
 
+fn goes() -> impl Strategy<Value = Goes> {
+    prop_oneof![Just(Goes::Events), Just(Goes::Timeline), Just(Goes::Both), Just(Goes::Forget)]
+}
+
 fn written() -> impl Strategy<Value = Written> {
     let base = prop_oneof![6 => Just(0i64), 1 => -2..3i64, 1 => Just(i64::MIN)];
     (
         (0..PLAYERS.len(), base, 0..3u64, 0..8u8, prop::bool::weighted(0.3), any::<bool>()),
-        (prop::option::of(0..3u8), 0..4u8, 0..3usize),
+        (prop::option::of(0..3u8), 0..4u8, prop::collection::vec(goes(), 0..3)),
     )
-        .prop_map(|((player, base, ahead, keep, restore, known), (w, ban, events))| Written {
+        .prop_map(|((player, base, ahead, keep, restore, known), (w, ban, entries))| Written {
             player,
             base,
             ahead,
@@ -129,7 +133,7 @@ fn written() -> impl Strategy<Value = Written> {
             known,
             w,
             ban,
-            events,
+            entries,
         })
 }
 
@@ -174,6 +178,7 @@ struct ModelRecord {
     /// In the list of the banned, with the end.
     banned: Option<u64>,
     waiting: Vec<QueuedMessage>,
+    timeline: Vec<Bytes>,
 }
 
 /// The Redis, as it should be.
@@ -183,7 +188,8 @@ struct Model {
     players: [ModelRecord; 3],
     /// The bits of the filter.
     known: BTreeSet<u64>,
-    events: Vec<Bytes>,
+    /// Each with the epoch of its home.
+    events: Vec<(Epoch, Bytes)>,
     kept: Vec<Commit>,
     config: Option<(ClusterConfig, bool)>,
     nodes: BTreeMap<usize, Owner>,
@@ -226,6 +232,7 @@ impl Model {
             generation,
             flush_seq: FlushSeq::of(f.max(acked)),
             flush_seq_acked: FlushSeq::of(acked),
+            remember: LONG,
             records: records.iter().map(|written| self.record(written)).collect(),
         }
     }
@@ -254,7 +261,14 @@ impl Model {
                 1 => BanMark::Lifted,
                 _ => BanMark::Unmoved,
             },
-            events: (0..written.events).map(|n| Bytes::from(format!("{version}.{n}"))).collect(),
+            entries: (0..)
+                .zip(&written.entries)
+                .map(|(n, goes)| Entry {
+                    version: Version::of(version),
+                    goes: *goes,
+                    body: Bytes::from(format!("{version}.{n}")),
+                })
+                .collect(),
         }
     }
 
@@ -277,8 +291,11 @@ impl Model {
                 Verdict::Gone => RecordStatus::Gone,
                 Verdict::Exists => RecordStatus::Exists(stored.unwrap()),
             });
-            if verdict.appends_events() {
-                self.events.extend(record.events.iter().cloned());
+            let stored_version = known.map(|(_, version)| version);
+            for entry in &record.entries {
+                if judge::writes_entry(verdict, entry, stored_version) {
+                    self.tell(at, commit.epoch, entry);
+                }
             }
             if verdict.writes() {
                 meta.version_max = judge::version_max_after(meta.version_max, record);
@@ -287,6 +304,18 @@ impl Model {
         }
         self.meta = Some(meta);
         Committed::Done(statuses)
+    }
+
+    fn tell(&mut self, at: usize, epoch: Epoch, entry: &Entry) {
+        let timeline = &mut self.players[at].timeline;
+        match entry.goes {
+            Goes::Forget => timeline.clear(),
+            Goes::Timeline | Goes::Both => timeline.push(entry.body.clone()),
+            Goes::Events => {}
+        }
+        if entry.goes.is_event() {
+            self.events.push((epoch, entry.body.clone()));
+        }
     }
 
     fn write(&mut self, at: usize, epoch: Epoch, record: &CommitRecord) {
@@ -559,6 +588,7 @@ fn settles(redis: &mut redis::Connection) {
 }
 
 type Pairs = Vec<(String, String)>;
+type Entries = Vec<(String, Vec<Vec<u8>>)>;
 
 /// Whatever stands in Redis, read behind the store's back.
 fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Result<(), TestCaseError> {
@@ -579,6 +609,8 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
             ("vmax", hex(meta.version_max.number())),
         ]);
         fields.extend(name(&meta.holder).map(|holder| ("holder", holder)));
+        let told = model.events.len().to_string();
+        fields.extend((!model.events.is_empty()).then_some(("ev", told)));
         let mut found: BTreeMap<_, _> =
             stored.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         let until = found.remove("until").unwrap_or_default();
@@ -591,6 +623,11 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
         scores.extend(known.score.map(|score| (name.to_owned(), score.to_string())));
         bans.extend(known.banned.map(|until| (name.to_owned(), until.to_string())));
         expected.extend((!known.waiting.is_empty()).then(|| keys.queue(&id)));
+        let timeline = keys.timeline(&id).concat();
+        let entries: Entries = redis::cmd("XRANGE").arg(&timeline).arg(&["-", "+"]).query(redis).unwrap();
+        let bodies: Vec<_> = entries.into_iter().map(|(_, fields)| Bytes::from(fields[1].clone())).collect();
+        prop_assert_eq!(&bodies, &known.timeline, "{}", timeline);
+        expected.extend((!bodies.is_empty()).then_some(timeline));
         let Some(stored) = &known.stored else { continue };
         let (p, w) = (keys.record(&id).concat(), keys.watches(&id).concat());
         let mut record = Vec::new();
@@ -613,10 +650,13 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
         prop_assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), all.clone(), "{}", key);
         expected.extend((!all.is_empty()).then_some(key));
     }
-    type Entries = Vec<(String, Vec<Vec<u8>>)>;
     let events: Entries = redis::cmd("XRANGE").arg(keys.events()).arg(&["-", "+"]).query(redis).unwrap();
-    let events: Vec<_> = events.into_iter().map(|(_, fields)| Bytes::from(fields[1].clone())).collect();
-    prop_assert_eq!(&events, &model.events);
+    let told = (1..)
+        .zip(&model.events)
+        .map(|(number, (epoch, body))| (format!("{}-{number}", epoch.number()), body.clone()));
+    let events: Vec<_> =
+        events.into_iter().map(|(id, fields)| (id, Bytes::from(fields[1].clone()))).collect();
+    prop_assert_eq!(&events, &told.collect::<Vec<_>>());
     expected.extend((!events.is_empty()).then(|| keys.events()));
     let bits: usize = redis::cmd("BITCOUNT").arg(keys.known()).query(redis).unwrap();
     prop_assert_eq!(bits, model.known.len());

@@ -182,7 +182,7 @@ impl Story {
             },
             Step::Detach(at) => self.picked(at).map(|session| {
                 let was_attached = self.record.session(session).unwrap().link == LinkState::Attached;
-                self.record.detach(ctx, session).map(|()| {
+                self.record.detach(ctx, session, 1006).map(|()| {
                     if was_attached {
                         self.known.get_mut(&session).unwrap().due = Some(ctx.now.unix_ms + TTL_MS);
                     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::notes::What;
 use super::{Context, Ended, Record, Refusal};
 use crate::events::{EndReason, PresenceView};
 use crate::home::history::History;
@@ -84,7 +85,7 @@ impl Record {
             (bars.revoked_before, bars.unlisted, bars.erased) = (revoke_before, true, false);
             self.version = self.version.next();
         }
-        let ended = self.remove_all(self.session_ids(), reason);
+        let ended = self.remove_all(ctx, self.session_ids(), reason);
         self.show(ctx);
         ended
     }
@@ -99,7 +100,7 @@ impl Record {
         let cut = if ids.is_empty() { cut_before } else { ids.clone().into_boxed_slice() };
         self.put_ban(Ban { until, reason: Arc::clone(&reason), since, cut });
         self.version = self.version.next();
-        let ended = self.remove_all(ids, &EndReason::Banned { reason });
+        let ended = self.remove_all(ctx, ids, &EndReason::Banned { reason });
         self.show(ctx);
         ended
     }
@@ -178,7 +179,7 @@ impl Record {
 
     /// Forgets all of the player but the counters that must not run backwards, and, if asked, the ban.
     pub fn erase(&mut self, ctx: Context<'_>, reason: &EndReason, keeps_ban: bool) -> Vec<Ended> {
-        let ended = self.remove_all(self.session_ids(), reason);
+        let ended = self.remove_all(ctx, self.session_ids(), reason);
         self.show(ctx);
         self.history = History::default();
         self.view = PresenceView { ver: self.view.ver, ..PresenceView::default() };
@@ -191,6 +192,7 @@ impl Record {
             *bars = Bars { unlisted, erased: true, ..Bars::default() };
         }
         self.version = self.version.next();
+        self.note(ctx.now.unix_ms, None, What::Forget);
         ended
     }
 
@@ -214,7 +216,7 @@ impl Record {
         let Some(reason) = self.ban_now(ctx.now.unix_ms).map(|ban| Arc::clone(&ban.reason)) else {
             return Vec::new();
         };
-        self.remove_all(self.session_ids(), &EndReason::Banned { reason })
+        self.remove_all(ctx, self.session_ids(), &EndReason::Banned { reason })
     }
 
     /// Whether nothing of the player is to be remembered.

@@ -3,6 +3,7 @@
 
 pub mod bars;
 pub mod document;
+pub mod notes;
 pub mod policy;
 pub mod presence;
 pub mod rooms;
@@ -23,6 +24,7 @@ use crate::ids::{Epoch, PlayerId, RoomPattern, SessionId, Stamp, Version};
 
 use bars::Bars;
 use document::Document;
+use notes::Notes;
 pub use policy::LoginPolicy;
 use rooms::Membership;
 
@@ -216,6 +218,8 @@ pub struct Record {
     pub lists_version: Version,
     /// The version at which what rooms show of her last changed: what decides whether they are told.
     pub rooms_version: Version,
+    /// What happened to the player and is not known to be stored.
+    pub notes: Notes,
 }
 
 /// A session that ended under a command, for its link and its watches to be let go.
@@ -253,6 +257,7 @@ impl Record {
             rooms: Vec::new(),
             lists_version: version_max,
             rooms_version: version_max,
+            notes: Notes::default(),
         }
     }
 

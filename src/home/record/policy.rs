@@ -88,7 +88,7 @@ impl Record {
                 Ok(replaced) => {
                     // The newcomer is here before the others go: the player is never without a session.
                     self.sessions.push(session);
-                    ended.extend(self.remove_all(replaced, &EndReason::Replaced));
+                    ended.extend(self.remove_all(ctx, replaced, &EndReason::Replaced));
                 }
                 Err(_) => ended.push(Ended { session, reason: EndReason::SessionLimit }),
             }

@@ -1,6 +1,7 @@
 //! What others see of a player: the merge over her sessions, and when its counter moves. Pure; part of the record.
 //! An invisible session leaks nothing: the view's counter stands still whatever she does unseen.
 
+use super::notes::What;
 use super::{Admission, Context, LinkState, Record, Refusal, Session, Visibility, millis};
 use crate::events::{PresenceView, Status};
 use crate::ids::{SessionId, Stamp, Version};
@@ -52,6 +53,9 @@ impl Record {
             return;
         }
         self.version = self.version.next();
+        if merged.status != self.view.status {
+            self.note(ctx.now.unix_ms, None, What::Presence(merged.status));
+        }
         let gone = merged.status == Status::Offline;
         // The counter never passes the version, so it starts above whatever was shown before and forgotten.
         let before = self.view.ver.version;

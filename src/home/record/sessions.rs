@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::notes::What;
 use super::{Context, Ended, LinkState, Record, Refusal, Rules, Session, Visibility, millis};
 use crate::clock::Now;
 use crate::events::{EndReason, Status};
@@ -75,6 +76,7 @@ impl Record {
             Some(_) => Vec::new(),
             None => self.replaced_by(ctx, login.session, &login.device)?,
         };
+        let device = login.device.clone();
         let link = login.pending_until.map_or(LinkState::Attached, |until| LinkState::Pending { until });
         self.bars_are_down(ctx);
         // Most players have one session, and a push would make room for four.
@@ -96,8 +98,9 @@ impl Record {
             grants: login.grants,
         });
         self.version = self.version.next();
+        self.note(ctx.now.unix_ms, Some(login.session), What::Opened { device });
         // The newcomer is here before the others go: the state stays, for she is never without a session.
-        let ended = self.remove_all(replaced, &EndReason::Replaced);
+        let ended = self.remove_all(ctx, replaced, &EndReason::Replaced);
         self.show(ctx);
         Ok(LoggedIn { ticket_n: 1, ended })
     }
@@ -140,7 +143,11 @@ impl Record {
             LinkState::Pending { .. } => self.replaced_by(ctx, id, &session.device)?,
             LinkState::Attached | LinkState::Detached { .. } => Vec::new(),
         };
-        let ended = self.remove_all(replaced, &EndReason::Replaced);
+        let what = match session.link {
+            LinkState::Pending { .. } => What::Bound,
+            LinkState::Attached | LinkState::Detached { .. } => What::Resumed,
+        };
+        let ended = self.remove_all(ctx, replaced, &EndReason::Replaced);
         let session = self.session_mut(id)?;
         let had_link = session.link == LinkState::Attached;
         session.link = LinkState::Attached;
@@ -149,27 +156,36 @@ impl Record {
         session.active_at = ctx.now.unix_ms;
         session.idle = false;
         let ticket_n = session.ticket_n;
-        if !had_link {
+        if had_link {
+            self.note_ahead(ctx.now.unix_ms, Some(id), what);
+        } else {
             self.version = self.version.next();
+            self.note(ctx.now.unix_ms, Some(id), what);
             self.link_moved(id);
             self.show(ctx);
         }
         Ok(Attached { ticket_n, had_link, rolled_back, ended })
     }
 
-    pub(super) fn remove_all(&mut self, ids: Vec<SessionId>, reason: &EndReason) -> Vec<Ended> {
-        ids.into_iter().filter_map(|id| self.remove(id, reason.clone())).collect()
+    pub(super) fn remove_all(
+        &mut self,
+        ctx: Context<'_>,
+        ids: Vec<SessionId>,
+        reason: &EndReason,
+    ) -> Vec<Ended> {
+        ids.into_iter().filter_map(|id| self.remove(ctx, id, reason.clone())).collect()
     }
 
-    /// The link of a session dropped: its time starts to run.
+    /// The link of a session dropped, closed with this code: its time starts to run.
     ///
     /// # Errors
     /// [`Refusal::NoSession`].
-    pub fn detach(&mut self, ctx: Context<'_>, id: SessionId) -> Result<(), Refusal> {
+    pub fn detach(&mut self, ctx: Context<'_>, id: SessionId, code: u16) -> Result<(), Refusal> {
         let session = self.session_mut(id)?;
         if session.link == LinkState::Attached {
             session.link = LinkState::Detached { since: ctx.now.unix_ms };
             self.version = self.version.next();
+            self.note(ctx.now.unix_ms, Some(id), What::LinkLost { code });
             self.link_moved(id);
             self.show(ctx);
         }
@@ -181,15 +197,16 @@ impl Record {
     /// # Errors
     /// [`Refusal::NoSession`].
     pub fn end(&mut self, ctx: Context<'_>, id: SessionId, reason: EndReason) -> Result<Ended, Refusal> {
-        let ended = self.remove(id, reason).ok_or(Refusal::NoSession)?;
+        let ended = self.remove(ctx, id, reason).ok_or(Refusal::NoSession)?;
         self.show(ctx);
         Ok(ended)
     }
 
-    fn remove(&mut self, id: SessionId, reason: EndReason) -> Option<Ended> {
+    fn remove(&mut self, ctx: Context<'_>, id: SessionId, reason: EndReason) -> Option<Ended> {
         let at = self.sessions.iter().position(|session| session.id == id)?;
         let session = self.sessions.remove(at);
         self.version = self.version.next();
+        self.note(ctx.now.unix_ms, Some(id), What::Ended(reason.clone()));
         // Lists are stored in the order of the sessions: one that leaves moves the others.
         let has_lists = |session: &Session| !session.watches.is_empty();
         if has_lists(&session) || self.sessions.iter().any(has_lists) || !self.rooms.is_empty() {
@@ -226,7 +243,7 @@ impl Record {
     pub fn elapse(&mut self, ctx: Context<'_>) -> Elapsed {
         let over: Vec<SessionId> =
             self.sessions.iter().filter(|session| session.is_over(ctx)).map(|session| session.id).collect();
-        let ended = self.remove_all(over, &EndReason::Expired);
+        let ended = self.remove_all(ctx, over, &EndReason::Expired);
         let mut token_expired = Vec::new();
         for session in &mut self.sessions {
             if session.link == LinkState::Attached && session.token_expires_at <= ctx.now.unix_ms {
@@ -252,7 +269,7 @@ impl Record {
     /// Ends every session without a word: for a record that had ended and was brought back by a store that lost writes.
     pub fn end_all(&mut self, ctx: Context<'_>) {
         let ids: Vec<SessionId> = self.sessions.iter().map(|session| session.id).collect();
-        self.remove_all(ids, &EndReason::Expired);
+        self.remove_all(ctx, ids, &EndReason::Expired);
         self.version = self.version.next();
         self.show(ctx);
     }
@@ -265,6 +282,7 @@ impl Record {
         history.append(stored.epoch, stored.version);
         self.history = history;
         self.version = self.version.max(stored.version).next();
+        self.renumber_notes();
         self.view.ver = Stamp::new(self.epoch, self.view.ver.version.max(stored.view.ver.version).next());
         self.view.last_seen_unix_ms = self.view.last_seen_unix_ms.max(stored.view.last_seen_unix_ms);
         let mut before = stored.sessions;

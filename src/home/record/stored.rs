@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bars::{Ban, Bars};
 use super::document::{Blob, Document};
+use super::notes::Notes;
 use super::rooms::Membership;
 use super::{LinkState, Record, Session, Visibility};
 use crate::events::{PresenceView, Status};
@@ -214,6 +215,7 @@ impl Record {
             rooms,
             lists_version: stored.version,
             rooms_version: stored.version,
+            notes: Notes::default(),
         })
     }
 }

@@ -209,7 +209,7 @@ fn under_reject_an_attached_session_stays_and_a_long_dropped_one_goes() {
     let old = story.login();
     assert_eq!(story.try_login(Status::Online), Err(Refusal::SessionLimit));
     let ctx = story.ctx();
-    story.record.detach(ctx, old).unwrap();
+    story.record.detach(ctx, old, 1006).unwrap();
     assert_eq!(story.try_login(Status::Online), Err(Refusal::SessionLimit));
     story.later(15);
     assert!(story.try_login(Status::Online).is_ok());
@@ -222,7 +222,7 @@ fn a_session_ends_when_its_time_is_over_and_not_before() {
     let id = story.login();
     assert!(story.later(10_000).ended.is_empty(), "an attached session does not run out");
     let ctx = story.ctx();
-    story.record.detach(ctx, id).unwrap();
+    story.record.detach(ctx, id, 1006).unwrap();
     assert_eq!(story.record.expires_at(ctx), story.now.unix_ms + 1_800_000);
     assert!(story.later(1799).ended.is_empty());
     let ctx = story.ctx();
@@ -237,7 +237,7 @@ fn an_expired_session_is_refused_even_if_no_timer_ran() {
     let mut story = Story::begin();
     let id = story.login();
     let ctx = story.ctx();
-    story.record.detach(ctx, id).unwrap();
+    story.record.detach(ctx, id, 1006).unwrap();
     story.now = story.now.plus_ms(1_800_000);
     let ctx = story.ctx();
     assert_eq!(story.record.attach(ctx, id, 1, None), Err(Refusal::NotResumable));
@@ -285,7 +285,7 @@ fn the_most_active_device_shows_and_the_grace_hides_a_short_drop() {
     let shown = story.record.view.clone();
     assert_eq!(shown.status, Status::Playing);
     let ctx = story.ctx();
-    story.record.detach(ctx, id).unwrap();
+    story.record.detach(ctx, id, 1006).unwrap();
     story.later(14);
     assert_eq!(story.record.view, shown);
     let dropped_at = story.now.unix_ms - 14_000;
@@ -448,7 +448,7 @@ fn the_deadline_is_the_next_thing_that_time_does() {
     let start = story.now.unix_ms;
     assert_eq!(story.record.next_deadline(story.ctx()), Some(start + 300_000));
     let ctx = story.ctx();
-    story.record.detach(ctx, id).unwrap();
+    story.record.detach(ctx, id, 1006).unwrap();
     assert_eq!(story.record.next_deadline(ctx), Some(start + 15_000));
     story.later(15);
     assert_eq!(story.record.next_deadline(story.ctx()), Some(start + 1_800_000));

@@ -176,22 +176,22 @@ fn a_record_goes_along_with_its_lists_and_bars_unless_the_store_has_it() {
     let (mut record, session) = ann();
     record.watch(ctx(), session, &[PlayerId::parse("bea").unwrap()]).unwrap();
     let held = cell(record.clone(), record.version.number());
-    assert_eq!(held.with_slot(|slot| pack(slot)), None, "the store has it");
+    assert_eq!(held.with_slot(|slot| pack(slot, "n1")), None, "the store has it");
     assert!(
         held.with_slot(|slot| {
             slot.restore = true;
-            pack(slot)
+            pack(slot, "n1")
         })
         .is_some(),
         "or is not known to"
     );
-    let packed = cell(record.clone(), 6).with_slot(|slot| pack(slot)).unwrap();
+    let packed = cell(record.clone(), 6).with_slot(|slot| pack(slot, "n1")).unwrap();
     let salvaged = Salvaged::unpack(&packed, epoch(30)).unwrap();
     assert_eq!((salvaged.base, salvaged.record.stamp()), (Version::of(6), record.stamp()));
     assert_eq!(salvaged.record.session(session).unwrap().watches, record.session(session).unwrap().watches);
     record.ban(ctx(), None, "cheating");
     record.lift_ban(ctx()).unwrap();
-    let packed = cell(record, 6).with_slot(|slot| pack(slot)).unwrap();
+    let packed = cell(record, 6).with_slot(|slot| pack(slot, "n1")).unwrap();
     // No string says so, and the store's list of the banned must hear of it.
     assert_eq!(Salvaged::unpack(&packed, epoch(30)).unwrap().record.unsaid(), (true, false));
 }
@@ -199,7 +199,7 @@ fn a_record_goes_along_with_its_lists_and_bars_unless_the_store_has_it() {
 #[test]
 fn what_cannot_be_read_or_is_of_no_earlier_epoch_is_none() {
     let (record, _) = ann();
-    let packed = cell(record, 0).with_slot(|slot| pack(slot)).unwrap();
+    let packed = cell(record, 0).with_slot(|slot| pack(slot, "n1")).unwrap();
     assert!(Salvaged::unpack(&packed, epoch(10)).is_none());
     assert!(Salvaged::unpack(&packed, epoch(11)).is_some());
     for length in 0..packed.len() {

@@ -181,7 +181,7 @@ fn above(epoch: Epoch) -> Epoch {
 async fn who_is_asked_under_a_higher_epoch_serves_nobody_by_the_time_of_the_answer() {
     let node = node().await;
     let (ann, bea) = (node.login("ann", "a").await, node.login("bea", "b").await);
-    node.home.detach(&ann.cell, ann.session, clock::now());
+    node.home.detach(&ann.cell, ann.session, 1006, clock::now());
     let ours = node.shard().last_epoch();
     // Who holds it no later than we do has nothing to ask.
     assert_eq!(node.is_asked(ours), Some(Vec::new()));

@@ -107,7 +107,7 @@ impl Home {
             p: bytes::Bytes::from(vec![7; 5_000]),
             w: None,
             ban: crate::store::BanMark::Unmoved,
-            events: Vec::new(),
+            entries: Vec::new(),
         };
         let commit = Commit {
             shard: shard(),
@@ -116,6 +116,7 @@ impl Home {
             generation: self.grant.generation,
             flush_seq: self.sent,
             flush_seq_acked: self.grant.flush_seq,
+            remember: TTL,
             records: vec![record],
         };
         match self.store.commit(commit).await? {

@@ -1,6 +1,7 @@
 //! The embedded store: one node, one folder, one redb file, no server to run. The same contract as the Redis store,
 //! by the same rules (`judge`). Opened by `store::open`; nobody else may open the folder while it lives.
 
+mod entries;
 #[cfg(test)]
 mod failing_disk;
 mod file;
@@ -17,14 +18,16 @@ use redb::{ReadTransaction, ReadableDatabase};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use self::entries::{last_events, read_events, read_timeline};
 use self::file::{Folder, Opener};
 use self::queues::{banned_names, read_queue};
 use self::tables::{ReadTables, WriteTables, read_cluster};
 use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::{
-    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, Held, Holder, LIVE_PAGE_MAX,
-    LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released, Renewed,
-    Shortfall, Stance, Store, StoreError, StoreFuture, StoredRecord, Which, judge,
+    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, EventPlace, Held, Holder,
+    LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released,
+    Renewed, ShardEvents, Shortfall, Stance, Store, StoreError, StoreFuture, StoredRecord, Which,
+    entries::check_count, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -289,6 +292,25 @@ impl Store for EmbeddedStore {
                 Answer::Removed(held) => Ok(held),
                 _ => Err(mixed_up()),
             }
+        })
+    }
+
+    fn timeline(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<Bytes>> {
+        let now_ms = clock::now().unix_ms;
+        Box::pin(self.read(move |txn| read_timeline(txn, shard, &player, now_ms)))
+    }
+
+    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, Vec<ShardEvents>> {
+        Box::pin(async move {
+            check_count(after.len())?;
+            self.read(move |txn| read_events(txn, &after)).await
+        })
+    }
+
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<EventPlace>> {
+        Box::pin(async move {
+            check_count(shards.len())?;
+            self.read(move |txn| last_events(txn, &shards)).await
         })
     }
 

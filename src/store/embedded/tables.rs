@@ -2,16 +2,16 @@
 //! The verdicts are `judge`'s; here they are carried out. Never commits and never reads a clock.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
+use super::entries::{Entries, TimelineCursor};
 use super::queues::Absent;
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 use crate::store::judge::{self, Meta, Verdict};
-use crate::store::{
-    Commit, CommitRecord, Committed, EVENTS_MAX, Keep, LiveCursor, LivePage, RecordStatus, StoredRecord,
-};
+use crate::store::{Commit, CommitRecord, Committed, Keep, LiveCursor, LivePage, RecordStatus, StoredRecord};
 
 /// Shard to epoch, flush counter, generation, highest ended version, owner. Who holds the lease is not here: a
 /// process that ended has lost its leases with the folder's lock.
@@ -22,8 +22,6 @@ const RECORDS: TableDefinition<'static, (u16, &str), RecordRow> = TableDefinitio
 const WATCHES: TableDefinition<'static, (u16, &str), &[u8]> = TableDefinition::new("watches");
 /// Shard, expiry (Unix ms), player: the index of live players.
 const LIVE: TableDefinition<'static, (u16, u64, &str), ()> = TableDefinition::new("live");
-/// Shard and number to event.
-const EVENTS: TableDefinition<'static, (u16, u64), &[u8]> = TableDefinition::new("events");
 /// What concerns no shard: the format, the agreed configuration, the probe.
 const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
 
@@ -38,9 +36,9 @@ struct RowHead {
     version: Version,
 }
 
-/// Where the last step of the sweep ended, among records and among messages.
+/// Where the last step of the sweep ended, among records, among messages and among timelines.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SweepCursor(Option<(u16, String)>, Option<(u16, String, u64)>);
+pub(super) struct SweepCursor(Option<(u16, String)>, Option<(u16, String, u64)>, Option<TimelineCursor>);
 
 /// All tables, open for writing.
 pub(super) struct WriteTables<'txn> {
@@ -48,9 +46,9 @@ pub(super) struct WriteTables<'txn> {
     records: Table<'txn, (u16, &'static str), RecordRow>,
     watches: Table<'txn, (u16, &'static str), &'static [u8]>,
     live: Table<'txn, (u16, u64, &'static str), ()>,
-    events: Table<'txn, (u16, u64), &'static [u8]>,
     cluster: Table<'txn, &'static str, &'static [u8]>,
     pub(super) absent: Absent<'txn>,
+    entries: Entries<'txn>,
 }
 
 impl<'txn> WriteTables<'txn> {
@@ -60,9 +58,9 @@ impl<'txn> WriteTables<'txn> {
             records: txn.open_table(RECORDS)?,
             watches: txn.open_table(WATCHES)?,
             live: txn.open_table(LIVE)?,
-            events: txn.open_table(EVENTS)?,
             cluster: txn.open_table(CLUSTER)?,
             absent: Absent::open(txn)?,
+            entries: Entries::open(txn)?,
         })
     }
 
@@ -116,8 +114,11 @@ impl<'txn> WriteTables<'txn> {
                 }
                 meta.version_max = judge::version_max_after(meta.version_max, record);
             }
-            if verdict.appends_events() {
-                self.append_events(commit.shard, &record.events)?;
+            let forget_at_ms = now_ms.saturating_add(millis(commit.remember));
+            for entry in &record.entries {
+                if judge::writes_entry(verdict, entry, stored.map(|row| row.version)) {
+                    self.entries.write((commit.shard, commit.epoch), &record.player, entry, forget_at_ms)?;
+                }
             }
             statuses.push(self.status(verdict, commit.shard, &record.player)?);
         }
@@ -139,7 +140,7 @@ impl<'txn> WriteTables<'txn> {
     ) -> Result<(), redb::Error> {
         let (shard, player) = (commit.shard.number(), record.player.as_str());
         let old_score = before.and_then(|row| row.score);
-        let ttl_ms = u64::try_from(record.ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl_ms = millis(record.ttl);
         let (score, forget_at_ms) = match record.keep {
             Keep::Unmoved => (old_score, before.map_or(0, |row| row.forget_at_ms)),
             Keep::Live { expires_at_unix_ms } => (Some(expires_at_unix_ms), now_ms.saturating_add(ttl_ms)),
@@ -167,19 +168,6 @@ impl<'txn> WriteTables<'txn> {
             None if score.is_some() => {}
             _ => {
                 self.watches.remove((shard, player))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn append_events(&mut self, shard: ShardId, events: &[Bytes]) -> Result<(), redb::Error> {
-        let shard = shard.number();
-        for event in events {
-            let last = self.events.range((shard, 0)..=(shard, u64::MAX))?.next_back().transpose()?;
-            let number = last.map_or(0, |(key, _)| key.value().1) + 1;
-            self.events.insert((shard, number), &event[..])?;
-            if let Some(oldest) = number.checked_sub(EVENTS_MAX) {
-                self.events.remove((shard, oldest))?;
             }
         }
         Ok(())
@@ -245,8 +233,13 @@ impl<'txn> WriteTables<'txn> {
         }
         cursor.0 = last;
         cursor.1 = self.absent.sweep(cursor.1.take(), now_ms, rows_max)?;
+        cursor.2 = self.entries.sweep(cursor.2.take(), now_ms, rows_max)?;
         Ok(run_out.len())
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn head_of(row: (u64, Option<u64>, u64, u64, &[u8])) -> RowHead {
@@ -380,8 +373,6 @@ pub(super) fn read_cluster(txn: &ReadTransaction, name: &str) -> Result<Option<V
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
     use super::*;
@@ -418,7 +409,7 @@ mod tests {
             p: Bytes::from("p"),
             w: Some(Bytes::from("w")),
             ban: crate::store::BanMark::Unmoved,
-            events: vec![Bytes::from("e"); 3],
+            entries: Vec::new(),
         };
         Commit {
             shard: shard(number),
@@ -427,6 +418,7 @@ mod tests {
             generation: Generation::of(7),
             flush_seq: FlushSeq::of(1),
             flush_seq_acked: FlushSeq::ZERO,
+            remember: Duration::from_secs(600),
             records: records.into_iter().map(record).collect(),
         }
     }
@@ -459,24 +451,5 @@ mod tests {
         assert_eq!(read.open_table(RECORDS).unwrap().len().unwrap(), 30);
         assert_eq!(read.open_table(WATCHES).unwrap().len().unwrap(), 10);
         assert_eq!(read.open_table(LIVE).unwrap().len().unwrap(), 10);
-    }
-
-    #[test]
-    fn the_events_of_a_shard_are_capped() {
-        let database = in_memory();
-        let txn = database.begin_write().unwrap();
-        let mut tables = WriteTables::open(&txn).unwrap();
-        let events = vec![Bytes::from("e"); 4_000];
-        for _ in 0..3 {
-            tables.append_events(shard(3), &events).unwrap();
-        }
-        tables.append_events(shard(4), &events).unwrap();
-        let numbers = |shard: u16| {
-            let range = tables.events.range((shard, 0)..=(shard, u64::MAX)).unwrap();
-            let keys: Vec<_> = range.map(|row| row.unwrap().0.value().1).collect();
-            (keys[0], keys[keys.len() - 1], keys.len())
-        };
-        assert_eq!(numbers(3), (2_001, 12_000, 10_000));
-        assert_eq!(numbers(4), (1, 4_000, 4_000));
     }
 }

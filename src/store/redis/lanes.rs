@@ -21,6 +21,8 @@ pub(super) enum Purpose {
     /// Batches, and what else is written.
     Commits,
     Reads,
+    /// What services follow: players' reads never wait behind it.
+    Streams,
 }
 
 impl Purpose {
@@ -31,7 +33,7 @@ impl Purpose {
             Self::Renewals => Call::Renewal,
             Self::Heartbeats => Call::Heartbeat,
             Self::Commits => Call::Change,
-            Self::Reads => Call::Read,
+            Self::Reads | Self::Streams => Call::Read,
         }
     }
 }
@@ -41,6 +43,7 @@ pub(super) struct Lanes {
     leases: Lane,
     commits: Lane,
     reads: Lane,
+    streams: Lane,
     replication: Replication,
     breaker: Arc<Breaker>,
 }
@@ -51,7 +54,8 @@ impl Lanes {
         let (endpoint, breaker) = (Arc::new(endpoint), Breaker::of(name, deadlines.probe_within));
         let lane = |name| Lane::new(name, Arc::clone(&endpoint), Arc::clone(&breaker), deadlines);
         let replication = Replication::new(lane("replicas"));
-        Self { leases: lane("leases"), commits: lane("commits"), reads: lane("reads"), replication, breaker }
+        let (leases, commits, reads) = (lane("leases"), lane("commits"), lane("reads"));
+        Self { leases, commits, reads, streams: lane("streams"), replication, breaker }
     }
 
     /// What holds calls back while the server is in trouble.
@@ -77,6 +81,7 @@ impl Lanes {
             Purpose::Leases | Purpose::Renewals | Purpose::Heartbeats => &self.leases,
             Purpose::Commits => &self.commits,
             Purpose::Reads => &self.reads,
+            Purpose::Streams => &self.streams,
         }
     }
 
@@ -90,7 +95,7 @@ impl Lanes {
 
     /// Lets go of the connections; later calls are refused.
     pub(super) fn close(&self) {
-        [&self.leases, &self.commits, &self.reads].into_iter().for_each(Lane::close);
+        [&self.leases, &self.commits, &self.reads, &self.streams].into_iter().for_each(Lane::close);
         self.replication.close();
     }
 }

@@ -4,6 +4,7 @@
 mod breaker;
 mod cluster;
 mod endpoint;
+mod entries;
 mod errors;
 mod lane;
 mod lanes;
@@ -39,10 +40,10 @@ use self::slots::slot_of;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, CommittedUpTo, Held, Holder,
-    LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded, QueuedMessage,
-    RateRequest, RateTaken, Reach, Released, Renewed, Shortfall, Stance, Store, StoreError, StoreFuture,
-    StoredRecord, Which,
+    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, CommittedUpTo, EventPlace, Held,
+    Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded,
+    QueuedMessage, RateRequest, RateTaken, Reach, Released, Renewed, ShardEvents, Shortfall, Stance, Store,
+    StoreError, StoreFuture, StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, SHARDS_MAX, ShardId};
@@ -381,6 +382,18 @@ impl Store for RedisStore {
             let (meta, queue) = (keys.meta(), keys.queue(&player));
             self.scripts.queue_remove(&self.routes, (&meta, &queue), &holder, &which).await
         })
+    }
+
+    fn timeline(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<Bytes>> {
+        Box::pin(async move { self.read_timeline(shard, &player).await })
+    }
+
+    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, Vec<ShardEvents>> {
+        Box::pin(async move { self.read_events(&after).await })
+    }
+
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<EventPlace>> {
+        Box::pin(async move { self.last_events(&shards).await })
     }
 
     fn rate(&self, request: RateRequest) -> StoreFuture<'_, RateTaken> {

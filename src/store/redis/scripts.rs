@@ -14,11 +14,13 @@ use super::routes::Routes;
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
-    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Grant,
+    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Goes, Grant,
     Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RateRequest, RateTaken, RecordStatus, Released,
-    Renewed, Stance, StoreError, StoredRecord, Which,
+    Renewed, Stance, StoreError, StoredRecord, TIMELINE_MAX, Which,
 };
 
+/// One script in two files: the records and what is listed of them, then the entries that go with them.
+const COMMIT: &str = concat!(include_str!("../lua/commit.lua"), include_str!("../lua/commit_entries.lua"));
 /// Before the records of a commit.
 const COMMIT_KEYS: usize = 4;
 /// Redis refuses an expiry of zero, in the middle of a script; and one that overflows its clock.
@@ -117,7 +119,7 @@ impl Scripts {
             lease_look: Script::new(include_str!("../lua/lease_look.lua")),
             members: Script::new(include_str!("../lua/members.lua")),
             lease_release: Script::new(include_str!("../lua/lease_release.lua")),
-            commit: Script::new(include_str!("../lua/commit.lua")),
+            commit: Script::new(COMMIT),
             confirm: Script::new(include_str!("../lua/confirm.lua")),
             config_agree: Script::new(include_str!("../lua/config_agree.lua")),
             queue_add: Script::new(include_str!("../lua/queue_add.lua")),
@@ -353,10 +355,11 @@ fn size_of(commit: &Commit) -> Size {
     const FIXED: usize = 512;
     let record = |record: &CommitRecord| {
         let moved = if record.keep == Keep::Unmoved { 0 } else { 128 };
-        record.bytes() + record.player.as_str().len() + 128 + moved
+        record.bytes() + record.player.as_str().len() + 128 + moved + 64 * record.entries.len()
     };
+    let entries: usize = commit.records.iter().map(|record| record.entries.len()).sum();
     Size {
-        arguments: 24 + 6 * commit.records.len(),
+        arguments: 24 + 6 * commit.records.len() + 4 * entries,
         bytes: FIXED + commit.records.iter().map(record).sum::<usize>(),
     }
 }
@@ -364,7 +367,7 @@ fn size_of(commit: &Commit) -> Size {
 /// How many keys a commit names.
 fn commit_keys(commit: &Commit) -> usize {
     let bans = usize::from(bans_of(commit).next().is_some());
-    COMMIT_KEYS + commit.records.len() + moving(commit).count() + bans
+    COMMIT_KEYS + commit.records.len() + moving(commit).count() + timelines(commit).count() + bans
 }
 
 fn committed(answer: Value, commit: &Commit) -> Result<Committed, StoreError> {
@@ -379,7 +382,7 @@ fn committed(answer: Value, commit: &Commit) -> Result<Committed, StoreError> {
     }
 }
 
-/// KEYS and ARGV of `commit.lua`, straight into the command's buffer.
+/// KEYS and ARGV of `commit.lua` and its second half, straight into the command's buffer.
 fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
     let records = &commit.records;
     let known =
@@ -391,6 +394,9 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
     for record in moving(commit) {
         write_arg(command, |arg| write_parts(arg, keys.watches(&record.player)));
     }
+    for record in timelines(commit) {
+        write_arg(command, |arg| write_parts(arg, keys.timeline(&record.player)));
+    }
     if bans_of(commit).next().is_some() {
         command.arg(keys.bans());
     }
@@ -401,7 +407,9 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
         .arg(layout::hex16(commit.generation.number()))
         .arg(commit.flush_seq.number())
         .arg(commit.flush_seq_acked.number())
-        .arg(EVENTS_MAX);
+        .arg(EVENTS_MAX)
+        .arg(TIMELINE_MAX)
+        .arg(ttl_ms(commit.remember));
     write_arg(command, |arg| records.iter().try_for_each(|record| arg.write_all(&[letter(record)])));
     write_arg(command, |arg| {
         records.iter().try_for_each(|record| layout::write_record(arg, commit.epoch, record.base, &[]))
@@ -430,8 +438,14 @@ fn write_commit(command: &mut Cmd, keys: &ShardKeys, commit: &Commit) {
         };
     }
     for (number, record) in (1_usize..).zip(records) {
-        for event in &record.events {
-            command.arg(number).arg(&event[..]);
+        for entry in &record.entries {
+            let goes = match entry.goes {
+                Goes::Events => "e",
+                Goes::Timeline => "t",
+                Goes::Both => "b",
+                Goes::Forget => "f",
+            };
+            command.arg(number).arg(layout::hex16(entry.version.number())).arg(goes).arg(&entry.body[..]);
         }
     }
 }
@@ -445,6 +459,12 @@ fn bans_of(commit: &Commit) -> impl Iterator<Item = (usize, BanMark)> {
 /// The records of which more than `p` is written.
 fn moving(commit: &Commit) -> impl Iterator<Item = &CommitRecord> {
     commit.records.iter().filter(|record| record.keep != Keep::Unmoved)
+}
+
+/// The records with an entry that concerns their player's timeline.
+fn timelines(commit: &Commit) -> impl Iterator<Item = &CommitRecord> {
+    let concerns = |record: &&CommitRecord| record.entries.iter().any(|entry| entry.goes.is_timeline());
+    commit.records.iter().filter(concerns)
 }
 
 /// How `commit.lua` is told what to do with a record.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hearth::rig::{ClusterPlan, Common};
-use hearth::store::{CommitRecord, OpenOptions, RecordStatus, Renewed, StoreError, open};
+use hearth::store::{CommitRecord, Goes, OpenOptions, RecordStatus, Renewed, StoreError, open};
 
-use super::fixture::{Fixture, Home, LONG, in_cluster, live, request};
+use super::fixture::{Fixture, Home, LONG, in_cluster, live, request, telling};
 use super::replicas::upto;
 use super::writer::{Writer, events_of};
 use crate::harness::certificates::Certificates;
@@ -69,7 +69,7 @@ async fn a_dead_master_costs_its_own_shards_a_moment_and_the_others_nothing() {
 }
 
 fn with_event(record: CommitRecord) -> CommitRecord {
-    CommitRecord { events: vec![Bytes::from("event")], ..record }
+    telling(record, Goes::Events, "event")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

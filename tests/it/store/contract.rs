@@ -8,11 +8,12 @@ use bytes::Bytes;
 use hearth::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use hearth::store::{
     AcquireRequest, Acquired, COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, ClusterConfig, Commit, CommitRecord,
-    Committed, Keep, LOAD_PLAYERS_MAX, RecordStatus, Released, Renewed, Stance, StoreError,
+    Committed, EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, Goes, Keep, LOAD_PLAYERS_MAX,
+    RecordStatus, Released, Renewed, ShardEvents, Stance, StoreError, StoredEvent, TIMELINE_MAX,
 };
 
 use super::fixture::{
-    Fixture, Home, LONG, SHORT, for_each_store, live, player, remainder, request, restoring, shard,
+    Fixture, Home, LONG, SHORT, for_each_store, live, player, remainder, request, restoring, shard, telling,
 };
 use super::random::it_agrees_with_the_rules_on_random_requests;
 use crate::harness::patience::until;
@@ -58,6 +59,12 @@ for_each_store! {
     pages_go_on_within_one_score
     a_name_without_a_record_is_counted
     players_are_loaded_in_the_order_asked
+    entries_go_with_their_record_and_where_they_are_to
+    a_batch_that_comes_again_writes_no_entry_twice
+    a_timeline_keeps_its_last_fifty_entries
+    a_timeline_is_forgotten_in_its_time
+    events_are_read_behind_their_places_and_leave_no_number_out
+    no_more_shards_are_read_together_than_may_be
     a_batch_has_its_limits
     many_shards_commit_at_once
     batches_sent_together_are_answered_each_by_its_own
@@ -794,4 +801,129 @@ async fn what_operators_said_stands_beside_the_configuration(fixture: &Fixture) 
 async fn the_probe_writes_and_reads(fixture: &Fixture) {
     let took = fixture.store.probe().await.unwrap();
     assert!(took > Duration::ZERO && took < Duration::from_secs(5), "{took:?}");
+}
+
+fn bodies(entries: &[Bytes]) -> Vec<&str> {
+    entries.iter().map(|body| std::str::from_utf8(body).unwrap()).collect()
+}
+
+async fn timeline(fixture: &Fixture, name: &str) -> Vec<Bytes> {
+    fixture.store.timeline(shard(7), player(name)).await.unwrap()
+}
+
+/// All events of shard 7 behind a place.
+async fn events(fixture: &Fixture, after: EventPlace) -> Vec<StoredEvent> {
+    let (mut found, mut after) = (Vec::new(), after);
+    loop {
+        let mut shards = fixture.store.events_after(vec![(shard(7), after)]).await.unwrap();
+        let Some(ShardEvents { shard: of, events }) = shards.pop() else { return found };
+        assert_eq!(of, shard(7));
+        assert!(events.len() <= EVENTS_PER_SHARD_MAX);
+        after = events.last().unwrap().place;
+        found.extend(events);
+    }
+}
+
+async fn entries_go_with_their_record_and_where_they_are_to(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    let ann = telling(live("ann", 0, 1), Goes::Both, "ann both");
+    let ann = telling(telling(ann, Goes::Events, "ann event"), Goes::Timeline, "ann timeline");
+    let gone = telling(live("bob", 4, 5), Goes::Both, "bob is gone");
+    home.commit(vec![ann, gone, telling(live("dée", 0, 1), Goes::Both, "dée\0\r\n")]).await;
+    assert_eq!(bodies(&timeline(fixture, "ann").await), ["ann both", "ann timeline"]);
+    assert_eq!(timeline(fixture, "bob").await, [Bytes::new(); 0]);
+    let told = events(fixture, EventPlace::START).await;
+    let told: Vec<_> =
+        told.iter().map(|event| (event.player.as_str(), std::str::from_utf8(&event.body).unwrap())).collect();
+    assert_eq!(told, [("ann", "ann both"), ("ann", "ann event"), ("dée", "dée\0\r\n")]);
+    // What is to be forgotten is, and what follows is not.
+    let erased = telling(remainder("ann", 1, 2), Goes::Events, "ann left");
+    home.commit_one(telling(erased, Goes::Forget, "")).await;
+    assert_eq!(timeline(fixture, "ann").await, [Bytes::new(); 0]);
+    home.commit_one(telling(live("ann", 2, 3), Goes::Both, "ann again")).await;
+    assert_eq!(bodies(&timeline(fixture, "ann").await), ["ann again"]);
+    assert_eq!(events(fixture, EventPlace::START).await.len(), 5);
+}
+
+async fn a_batch_that_comes_again_writes_no_entry_twice(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    home.commit_one(telling(live("ann", 0, 1), Goes::Both, "1")).await;
+    // Its answer was lost: the same goes out under the next number, and then with what has happened since.
+    home.commit_one(telling(live("ann", 0, 1), Goes::Both, "1")).await;
+    let mut again = telling(live("ann", 0, 3), Goes::Both, "3");
+    again.entries.insert(0, Entry { version: Version::of(1), goes: Goes::Both, body: Bytes::from("1") });
+    assert_eq!(home.commit_one(again).await, RecordStatus::Applied);
+    let forgets = |record| telling(telling(record, Goes::Forget, ""), Goes::Timeline, "4");
+    home.commit_one(forgets(live("ann", 3, 4))).await;
+    home.commit_one(forgets(live("ann", 3, 4))).await;
+    assert_eq!(bodies(&timeline(fixture, "ann").await), ["4"]);
+    let told = events(fixture, EventPlace::START).await;
+    assert_eq!(told.iter().map(|event| &event.body[..]).collect::<Vec<_>>(), [b"1", b"3"]);
+    // What a fence refuses writes nothing.
+    let late = home.batch(vec![telling(live("ann", 4, 5), Goes::Both, "5")]);
+    let mut next = home.succeeded_by("b#1").await;
+    assert!(matches!(fixture.store.commit(late).await.unwrap(), Committed::Fenced { .. }));
+    next.commit_one(telling(live("ann", 4, 6), Goes::Both, "6")).await;
+    assert_eq!(bodies(&timeline(fixture, "ann").await), ["4", "6"]);
+}
+
+async fn a_timeline_keeps_its_last_fifty_entries(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    for version in 1..=TIMELINE_MAX as u64 + 9 {
+        home.commit_one(telling(live("ann", version - 1, version), Goes::Timeline, &version.to_string()))
+            .await;
+    }
+    let kept = timeline(fixture, "ann").await;
+    let expected: Vec<_> = (10..=TIMELINE_MAX + 9).map(|version| version.to_string()).collect();
+    assert_eq!(bodies(&kept), expected);
+    assert_eq!(events(fixture, EventPlace::START).await, []);
+}
+
+async fn a_timeline_is_forgotten_in_its_time(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    let batch = home.batch(vec![telling(live("ann", 0, 1), Goes::Timeline, "1")]);
+    home.store_commit(Commit { remember: SHORT, ..batch }).await;
+    until("the timeline is forgotten", async || timeline(fixture, "ann").await.is_empty().then_some(()))
+        .await;
+    assert!(home.load("ann").await.is_some(), "the record stays");
+}
+
+async fn events_are_read_behind_their_places_and_leave_no_number_out(fixture: &Fixture) {
+    let mut home = Home::take(fixture, "a#1").await;
+    for version in 1..=40 {
+        home.commit_one(telling(live("ann", version - 1, version), Goes::Events, &version.to_string())).await;
+    }
+    let first = home.grant.epoch.number();
+    let mut home = home.succeeded_by("b#1").await;
+    let second = home.grant.epoch.number();
+    home.commit_one(telling(live("ann", 40, 41), Goes::Events, "41")).await;
+    let all = events(fixture, EventPlace::START).await;
+    let places: Vec<_> = all.iter().map(|event| (event.place.epoch, event.place.number)).collect();
+    let expected = (1..=40).map(|number| (first, number)).chain([(second, 41)]);
+    assert_eq!(places, expected.collect::<Vec<_>>());
+    assert_eq!(events(fixture, all[38].place).await, all[39..]);
+    // A place that nothing has is as good as any.
+    assert_eq!(events(fixture, EventPlace { epoch: first, number: 900 }).await, all[40..]);
+    assert_eq!(events(fixture, all[40].place).await, []);
+    let mut other =
+        Home::ask(&fixture.store, AcquireRequest { shard: shard(9), ..request("a#1", LONG) }).await;
+    other.commit_one(telling(live("bob", 0, 1), Goes::Events, "bob")).await;
+    let after = [7, 8, 9].map(|number| (shard(number), EventPlace::START));
+    let mut found = fixture.store.events_after(after.to_vec()).await.unwrap();
+    found.sort_by_key(|found| found.shard);
+    assert_eq!(found.iter().map(|found| found.shard).collect::<Vec<_>>(), [shard(7), shard(9)]);
+    let last = fixture.store.events_last([9, 8, 7].map(shard).to_vec()).await.unwrap();
+    let bob = EventPlace { epoch: other.grant.epoch.number(), number: 1 };
+    assert_eq!(last, [bob, EventPlace::START, all[40].place]);
+}
+
+async fn no_more_shards_are_read_together_than_may_be(fixture: &Fixture) {
+    let shards = |count: usize| (0..count as u16).map(shard).collect::<Vec<_>>();
+    let places = |count| shards(count).into_iter().map(|shard| (shard, EventPlace::START)).collect();
+    assert_eq!(fixture.store.events_after(places(EVENT_SHARDS_MAX)).await.unwrap(), []);
+    assert_eq!(fixture.store.events_last(shards(EVENT_SHARDS_MAX)).await.unwrap().len(), EVENT_SHARDS_MAX);
+    let refused = fixture.store.events_after(places(EVENT_SHARDS_MAX + 1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    let refused = fixture.store.events_last(shards(EVENT_SHARDS_MAX + 1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 use hearth::store::{
-    AcquireRequest, Acquired, BanMark, Commit, CommitRecord, Committed, Grant, Keep, LivePage, OpenOptions,
-    RecordStatus, Store, StoreError, StoredRecord, open,
+    AcquireRequest, Acquired, BanMark, Commit, CommitRecord, Committed, Entry, Goes, Grant, Keep, LivePage,
+    OpenOptions, RecordStatus, Store, StoreError, StoredRecord, open,
 };
 use tempfile::TempDir;
 
@@ -131,8 +131,15 @@ pub(crate) fn live(name: &str, base: u64, version: u64) -> CommitRecord {
         p: Bytes::from(format!("{name} at {version}")),
         w: None,
         ban: BanMark::Unmoved,
-        events: Vec::new(),
+        entries: Vec::new(),
     }
+}
+
+/// The same with an entry that says this and goes there.
+pub(crate) fn telling(record: CommitRecord, goes: Goes, body: &str) -> CommitRecord {
+    let mut record = record;
+    record.entries.push(Entry { version: record.version, goes, body: Bytes::from(body.to_owned()) });
+    record
 }
 
 /// What is left of an ended record.
@@ -186,8 +193,16 @@ impl Home {
             generation: self.grant.generation,
             flush_seq: self.sent,
             flush_seq_acked: self.acked,
+            remember: LONG,
             records,
         }
+    }
+
+    /// Commits a batch of its own behind a fence that must hold.
+    pub(crate) async fn store_commit(&mut self, batch: Commit) {
+        let committed = self.store.commit(batch).await.unwrap();
+        assert!(matches!(committed, Committed::Done(_)), "{committed:?}");
+        self.acked = self.sent;
     }
 
     pub(crate) async fn try_commit(&mut self, records: Vec<CommitRecord>) -> Result<Committed, StoreError> {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hearth::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use hearth::store::judge::{self, Meta, Verdict};
 use hearth::store::{
-    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, Keep, RecordStatus,
-    StoredRecord,
+    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, Entry, EventPlace, Goes,
+    Keep, RecordStatus, StoredEvent, StoredRecord, TIMELINE_MAX,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -27,6 +27,9 @@ struct Model {
     records: BTreeMap<&'static str, ModelRecord>,
     /// Who is on the list of the banned.
     banned: BTreeSet<&'static str>,
+    /// What commits wrote beside the records.
+    events: Vec<StoredEvent>,
+    timelines: BTreeMap<&'static str, Vec<Bytes>>,
     /// How often each answer was seen: a run that never met a branch proves nothing about it.
     seen: BTreeMap<String, usize>,
 }
@@ -64,7 +67,12 @@ impl Model {
                 Verdict::Gone => RecordStatus::Gone,
                 Verdict::Exists => RecordStatus::Exists(stored.unwrap().clone()),
             });
+            let known = stored.map(|stored| stored.version);
             self.saw(&format!("{verdict:?}"));
+            let entries = record.entries.iter().filter(|entry| judge::writes_entry(verdict, entry, known));
+            for entry in entries.cloned().collect::<Vec<_>>() {
+                self.tell(name, commit.epoch, entry);
+            }
             if verdict.writes() {
                 meta.version_max = judge::version_max_after(meta.version_max, record);
                 self.write(name, commit.epoch, record);
@@ -73,6 +81,21 @@ impl Model {
         }
         self.meta = Some(meta);
         Committed::Done(statuses)
+    }
+
+    fn tell(&mut self, name: &'static str, epoch: Epoch, entry: Entry) {
+        self.saw(&format!("{:?}", entry.goes));
+        let timeline = self.timelines.entry(name).or_default();
+        match entry.goes {
+            Goes::Forget => timeline.clear(),
+            Goes::Timeline | Goes::Both => timeline.push(entry.body.clone()),
+            Goes::Events => {}
+        }
+        timeline.drain(..timeline.len().saturating_sub(TIMELINE_MAX));
+        if entry.goes.is_event() {
+            let place = self.events.last().map_or(EventPlace::START, |event| event.place).next(epoch);
+            self.events.push(StoredEvent { place, player: player(name), body: entry.body });
+        }
     }
 
     fn mark(&mut self, name: &'static str, record: &CommitRecord) {
@@ -138,6 +161,10 @@ pub(crate) async fn it_agrees_with_the_rules_on_random_requests(fixture: &Fixtur
         "RolledBack",
         "Lost",
         "Marked",
+        "Events",
+        "Timeline",
+        "Both",
+        "Forget",
     ] {
         let count = model.seen.get(branch).copied().unwrap_or(0);
         assert!(count >= 5, "seed {seed}: {branch} was met {count} times: {:?}", model.seen);
@@ -226,6 +253,7 @@ fn random_commit(model: &Model, random: &mut StdRng) -> Commit {
         generation: Generation::of(if random.random_bool(0.02) { generation ^ 1 } else { generation }),
         flush_seq: FlushSeq::of(flush_seq.max(acked)),
         flush_seq_acked: FlushSeq::of(acked),
+        remember: LONG,
         records: names.into_iter().map(|name| random_record(model, random, name)).collect(),
     }
 }
@@ -268,7 +296,13 @@ fn random_record(model: &Model, random: &mut StdRng, name: &'static str) -> Comm
             1 => BanMark::Lifted,
             _ => BanMark::Unmoved,
         },
-        events: (0..random.random_range(0..3)).map(|n| Bytes::from(format!("event {n}"))).collect(),
+        entries: (0..random.random_range(0..3))
+            .map(|n| Entry {
+                version: Version::of(version),
+                goes: *[Goes::Events, Goes::Timeline, Goes::Both, Goes::Forget].choose(random).unwrap(),
+                body: Bytes::from(format!("entry {n}")),
+            })
+            .collect(),
     }
 }
 
@@ -285,6 +319,18 @@ async fn compare(fixture: &Fixture, model: &Model, place: &str) {
     let found: Vec<_> = page.records.iter().map(|(player, _)| player.as_str()).collect();
     assert_eq!(found, live.iter().map(|(_, name)| *name).collect::<Vec<_>>(), "{place}");
     assert_eq!(page.missing, 0, "{place}");
+    for name in PLAYERS {
+        let found = fixture.store.timeline(shard(7), player(name)).await.unwrap();
+        let expected = model.timelines.get(name).cloned().unwrap_or_default();
+        assert_eq!(found, expected, "{place}: {name}");
+    }
+    let last = model.events.last().map_or(EventPlace::START, |event| event.place);
+    assert_eq!(fixture.store.events_last(vec![shard(7)]).await.unwrap(), [last], "{place}");
+    let from = model.events.len().saturating_sub(10);
+    let place_before = from.checked_sub(1).map_or(EventPlace::START, |before| model.events[before].place);
+    let found = fixture.store.events_after(vec![(shard(7), place_before)]).await.unwrap();
+    let found: Vec<_> = found.into_iter().flat_map(|found| found.events).collect();
+    assert_eq!(found, model.events[from..], "{place}");
     let mut banned = Vec::new();
     let mut after = None;
     loop {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth::clock;
+use hearth::ids::Version;
 use hearth::store::layout::{KNOWN_BITS, known_bits};
-use hearth::store::{CommitRecord, EVENTS_MAX, Keep, RecordStatus, Stance, open};
+use hearth::store::{CommitRecord, EVENTS_MAX, Entry, Goes, Keep, RecordStatus, Stance, open};
 
 use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 
-use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring};
+use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring, telling};
 
 /// All keys of the cluster of this name: a test's server has others founded beside it.
 fn keys_of(server: &RedisServer, cluster: &str) -> Vec<String> {
@@ -30,16 +31,23 @@ async fn keys_are_where_the_design_says() {
         keep: Keep::Live { expires_at_unix_ms: 1_790_000_123_456 },
         ttl: Duration::from_millis(3_700_001),
         w: Some(Bytes::from("friends")),
-        events: vec![Bytes::from("login")],
         ..live("ann", 0, 255)
     };
-    home.commit_one(record).await;
+    home.commit_one(telling(record, Goes::Both, "login")).await;
     fixture.store.probe().await.unwrap();
 
     let server = fixture.server();
     let keys = keys_of(server, "c");
-    let expected =
-        ["c:probe", "{c.s7}:ev", "{c.s7}:known", "{c.s7}:m", "{c.s7}:p:ann", "{c.s7}:w:ann", "{c.s7}:x"];
+    let expected = [
+        "c:probe",
+        "{c.s7}:ev",
+        "{c.s7}:known",
+        "{c.s7}:m",
+        "{c.s7}:p:ann",
+        "{c.s7}:t:ann",
+        "{c.s7}:w:ann",
+        "{c.s7}:x",
+    ];
     assert_eq!(keys, expected);
     let epoch = home.grant.epoch.number();
     let p: String = server.query(&["GET", "{c.s7}:p:ann"]);
@@ -112,9 +120,8 @@ async fn the_filter_knows_whoever_was_committed_with_its_flag() {
 async fn events_are_appended_once_and_only_with_their_change() {
     let fixture = Fixture::redis().await;
     let mut home = Home::take(&fixture, "a#1").await;
-    let telling = |record: CommitRecord, event: &'static str| CommitRecord {
-        events: vec![Bytes::from_static(event.as_bytes()), Bytes::from_static(b"\0\r\n")],
-        ..record
+    let telling = |record: CommitRecord, event: &'static str| {
+        telling(telling(record, Goes::Events, event), Goes::Events, "\0\r\n")
     };
     let statuses = home
         .commit(vec![
@@ -146,8 +153,10 @@ async fn the_stream_is_capped() {
     let mut version = 0;
     for _ in 0..EVENTS_MAX / 500 + 4 {
         version += 1;
-        let events = vec![Bytes::from_static(b"x"); 500];
-        home.commit_one(CommitRecord { events, ..live("ann", version - 1, version) }).await;
+        let entry =
+            Entry { version: Version::of(version), goes: Goes::Events, body: Bytes::from_static(b"x") };
+        let entries = vec![entry; 500];
+        home.commit_one(CommitRecord { entries, ..live("ann", version - 1, version) }).await;
     }
     let length: u64 = fixture.server().query(&["XLEN", "{c.s7}:ev"]);
     // Cut by whole nodes of the stream, 100 entries each.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hearth::ids::FlushSeq;
-use hearth::store::{AcquireRequest, Acquired, CommitRecord, Committed, RecordStatus, Store, StoreError};
+use hearth::store::{
+    AcquireRequest, Acquired, CommitRecord, Committed, Goes, RecordStatus, Store, StoreError,
+};
 
-use super::fixture::{Home, LONG, live, request, shard};
+use super::fixture::{Home, LONG, live, request, shard, telling};
 use crate::harness::patience::PATIENCE;
 
 /// One home of one shard with one player.
@@ -40,9 +41,9 @@ impl Writer {
 
     /// The next record to send.
     pub(crate) fn record(&self) -> CommitRecord {
-        let event = Bytes::from(format!("{} at {}", self.player(), self.version));
+        let event = format!("{} at {}", self.player(), self.version);
         let record = live(&self.player(), self.acked, self.version);
-        CommitRecord { restore: self.is_lost, events: vec![event], ..record }
+        telling(CommitRecord { restore: self.is_lost, ..record }, Goes::Events, &event)
     }
 
     /// Takes in what became of it; says whether it was taken.

@@ -165,7 +165,7 @@ fn commit_of(batch: &Batch) -> Commit {
         p: Bytes::new(),
         w: None,
         ban: BanMark::Unmoved,
-        events: Vec::new(),
+        entries: Vec::new(),
     };
     Commit {
         shard: ShardId::FIRST,
@@ -173,6 +173,7 @@ fn commit_of(batch: &Batch) -> Commit {
         epoch: batch.fence.epoch,
         generation: batch.fence.generation,
         flush_seq: batch.fence.flush_seq,
+        remember: Duration::from_secs(1),
         flush_seq_acked: batch.fence.flush_seq_acked,
         records: vec![record],
     }

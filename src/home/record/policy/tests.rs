@@ -60,7 +60,7 @@ impl Story {
     }
 
     fn drops(&mut self, session: SessionId) {
-        self.record.detach(Context { now: self.now, rules: &self.rules }, session).unwrap();
+        self.record.detach(Context { now: self.now, rules: &self.rules }, session, 1006).unwrap();
     }
 
     fn later(&mut self, ms: u64) {
@@ -219,7 +219,7 @@ impl Story {
             }
             Step::Detach(at) => {
                 let id = picked(*at)?.id;
-                self.record.detach(ctx, id).unwrap();
+                self.record.detach(ctx, id, 1006).unwrap();
             }
             Step::End(at) => {
                 let id = picked(*at)?.id;

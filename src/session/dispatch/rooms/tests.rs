@@ -222,7 +222,7 @@ impl House {
     fn drops(&mut self, session: SessionId, who: usize) {
         let link = self.clients[&session].link;
         self.hub.mailbox(session).unwrap().detach(link);
-        self.change(who, |record, ctx| record.detach(ctx, session)).unwrap();
+        self.change(who, |record, ctx| record.detach(ctx, session, 1006)).unwrap();
     }
 
     fn resume(&mut self, session: SessionId, who: usize) {

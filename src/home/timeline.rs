@@ -1,0 +1,59 @@
+//! What happened to a player, for whoever asks why she was disconnected: what the store has, and what this node has noted
+//! and not brought there yet. Called by `service`; costs the player nothing.
+
+use super::record::Record;
+use super::record::notes::Happened;
+use super::{Home, HomeError};
+use crate::ids::PlayerId;
+use crate::store::TIMELINE_MAX;
+
+/// What is known of a player's last comings and goings.
+#[derive(Debug)]
+pub struct Timeline {
+    /// The oldest first, at most [`TIMELINE_MAX`].
+    pub entries: Vec<Happened<'static>>,
+    /// The store did not answer: what is told is what this node has in memory.
+    pub is_partial: bool,
+}
+
+impl Home {
+    /// The timeline of a player, hot or cold; `None` for one of whom nothing is known.
+    ///
+    /// # Errors
+    /// [`HomeError::NotHome`]; [`HomeError::Store`] if it does not answer and there is nothing in memory.
+    pub async fn timeline(&self, player: &PlayerId) -> Result<Option<Timeline>, HomeError> {
+        let shard = self.shard(self.placement.shard_of(player))?;
+        self.serving(shard).await?;
+        // Before the store is asked: what reaches it meanwhile is found twice, and known by its id.
+        let here = self.owner.node();
+        let hot = self.records.player(player);
+        let hot = hot.and_then(|cell| cell.read(|record: &Record| record.notes.timeline(here)));
+        let is_hot = hot.is_some();
+        let (waiting, forgets) = hot.unwrap_or_default();
+        let stored =
+            if forgets { Ok(Vec::new()) } else { self.store.timeline(shard.id(), player.clone()).await };
+        let (stored, is_partial) = match stored {
+            Ok(stored) => (stored, false),
+            Err(_) if is_hot => (Vec::new(), true),
+            Err(error) => return Err(HomeError::Store(error)),
+        };
+        let entries = joined(stored.iter().filter_map(|body| Happened::read(body)).collect(), waiting);
+        if entries.is_empty() && !is_hot && self.look(player).await?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Timeline { entries, is_partial }))
+    }
+}
+
+/// What the store has, then what it has not, each thing once; the newest, as many as a timeline keeps.
+fn joined(stored: Vec<Happened<'static>>, waiting: Vec<Happened<'static>>) -> Vec<Happened<'static>> {
+    let mut entries = stored;
+    for happened in waiting {
+        if !entries.iter().any(|known| known.id() == happened.id()) {
+            entries.push(happened);
+        }
+    }
+    let over = entries.len().saturating_sub(TIMELINE_MAX);
+    entries.drain(..over);
+    entries
+}

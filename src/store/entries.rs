@@ -1,0 +1,104 @@
+//! What a commit writes beside a record, in the same step: the shard's events and the player's timeline. What an entry
+//! says is `home`'s; the store knows whose it is, where it goes, and the version that it came with.
+
+use bytes::Bytes;
+
+use super::StoreError;
+use crate::ids::{Epoch, PlayerId, ShardId, Version};
+
+/// Events that a shard's stream keeps, about: older ones are cut off.
+pub const EVENTS_MAX: u64 = 10_000;
+/// Entries that a player's timeline keeps: older ones are cut off.
+pub const TIMELINE_MAX: usize = 50;
+/// Most shards one [`super::Store::events_after`] or [`super::Store::events_last`] may name.
+pub const EVENT_SHARDS_MAX: usize = 64;
+/// Most events of one shard in its answer: with all shards, a thousand, which cost Redis about a millisecond.
+pub const EVENTS_PER_SHARD_MAX: usize = 16;
+
+/// Where an entry goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    /// To the events of the shard.
+    Events,
+    /// To the timeline of the player.
+    Timeline,
+    /// To both.
+    Both,
+    /// Nowhere: all that her timeline holds so far is forgotten.
+    Forget,
+}
+
+impl Goes {
+    /// Whether the events tell it.
+    #[must_use]
+    pub const fn is_event(self) -> bool {
+        matches!(self, Self::Events | Self::Both)
+    }
+
+    /// Whether it changes the timeline.
+    #[must_use]
+    pub const fn is_timeline(self) -> bool {
+        matches!(self, Self::Timeline | Self::Both | Self::Forget)
+    }
+}
+
+/// One thing to write beside a record. Written if the record is, unless it was written before: with a record that is
+/// stored at its version, or a later one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The version of the record that it came with.
+    pub version: Version,
+    /// Where it goes.
+    pub goes: Goes,
+    /// What it says; opaque here.
+    pub body: Bytes,
+}
+
+/// A place in a shard's events: those behind it are above it. The number counts the shard's events from 1 and never
+/// leaves one out, so that a gap shows; what a store has lost is counted anew, under a higher epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EventPlace {
+    /// The epoch of the home that wrote it.
+    pub epoch: u64,
+    /// Which event of the shard.
+    pub number: u64,
+}
+
+impl EventPlace {
+    /// Before all events.
+    pub const START: Self = Self { epoch: 0, number: 0 };
+
+    /// The place behind this one under an epoch.
+    #[must_use]
+    pub const fn next(self, epoch: Epoch) -> Self {
+        Self { epoch: epoch.number(), number: self.number + 1 }
+    }
+}
+
+/// An event as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub place: EventPlace,
+    /// Whose it is.
+    pub player: PlayerId,
+    /// What it says.
+    pub body: Bytes,
+}
+
+/// Events of one shard, the oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardEvents {
+    /// Which shard.
+    pub shard: ShardId,
+    /// At most [`EVENTS_PER_SHARD_MAX`]; as many as that mean that there may be more.
+    pub events: Vec<StoredEvent>,
+}
+
+/// Refuses to read the events of more shards than a call may name.
+pub(super) fn check_count(shards: usize) -> Result<(), StoreError> {
+    if shards > EVENT_SHARDS_MAX {
+        return Err(StoreError::Refused(format!("at most {EVENT_SHARDS_MAX} shards a call")));
+    }
+    Ok(())
+}
