@@ -479,6 +479,7 @@ const CALLS: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/sessions/018f0000-0000-7000-8000-000000000000", Scope::Read),
     ("DELETE", "/v1/sessions/018f0000-0000-7000-8000-000000000000", Scope::Write),
     ("GET", "/v1/players/ann", Scope::Read),
+    ("GET", "/v1/players/ann/timeline", Scope::Read),
     ("PATCH", "/v1/players/ann/state", Scope::Write),
     ("POST", "/v1/players/ann/messages", Scope::Push),
     ("POST", "/v1/players/ann/kick", Scope::Admin),
