@@ -267,13 +267,13 @@ impl Notes {
         }
         let told = || self.0.iter().filter(|note| note.version <= version);
         let forgotten = told().rposition_of_forget();
-        let entries = told().enumerate().filter_map(|(at, note)| {
+        let entries = told().enumerate().map(|(at, note)| {
             let goes = match note.what.goes() {
                 Goes::Both if forgotten.is_some_and(|forget| at < forget) => Goes::Events,
                 goes => goes,
             };
             let body = if goes == Goes::Forget { Bytes::new() } else { note.happened(here).body() };
-            Some(Entry { version: note.version, goes, body })
+            Entry { version: note.version, goes, body }
         });
         entries.collect()
     }
