@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -249,6 +250,9 @@ pub struct SessionEvent {
 pub struct Events {
     /// What others see of a player has changed.
     pub presence: Coalescing<PlayerId, PresenceView>,
+    /// The same, and where that stands, while other nodes keep near how players look: for those who cannot wait for a tick.
+    pub kept_near: Coalescing<PlayerId, Stamp>,
+    is_kept_near: AtomicBool,
     /// All rooms that a player is in, whenever one of them may look different. Put under her record's lock, so that
     /// the latest event is the latest truth.
     pub rooms: Coalescing<PlayerId, RoomsOf>,
@@ -258,6 +262,28 @@ pub struct Events {
     pub durable: Coalescing<SessionId, DurableUpTo>,
     /// Shards that are served otherwise than before: with their store, from memory, or not at all.
     pub mode: Coalescing<ShardId, ()>,
+}
+
+impl Events {
+    /// What others see of a player has changed; not under her record's lock. Two changes of one record may arrive here in
+    /// either order.
+    pub fn shows(&self, player: &PlayerId, view: PresenceView) {
+        // Whoever began to keep her near has looked at her since, under her record's lock: either it saw this change, or this
+        // sees that it does.
+        if self.is_kept_near.load(Ordering::Relaxed) {
+            let place = |stamp: &Stamp| (stamp.epoch, stamp.version);
+            let is_newer = |new: &Stamp, old: &Stamp| place(new) > place(old);
+            self.kept_near.put_newer(player.clone(), view.ver, is_newer);
+        }
+        self.presence.put_newer(player.clone(), view, PresenceView::replaces);
+    }
+
+    /// Whether other nodes keep near how players look whose home is here. Said before they are answered.
+    pub fn are_kept_near(&self, are: bool) {
+        if self.is_kept_near.load(Ordering::Relaxed) != are {
+            self.is_kept_near.store(are, Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod jwt;
 pub mod limits;
 pub mod local;
 pub mod maintenance;
+pub mod near_cache;
 pub mod presence;
 pub mod rig;
 pub mod sabotage;

@@ -2,10 +2,12 @@
 //! mailboxes. Called by the composition root alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::settings::near_settings;
 use crate::clock;
 use crate::cluster::Links;
 use crate::config::Settings;
@@ -14,7 +16,7 @@ use crate::home::record::Record;
 use crate::home::{Home, Lookup, Mailboxes, Neighbours, Parcel};
 use crate::hub::{Hub, Unseen};
 use crate::ids::{Epoch, PlayerId, RoomName, SessionId, ShardId};
-use crate::presence::{Glance, Homes};
+use crate::presence::{Company, Glance, Homes};
 
 /// The links to other nodes and the mailboxes of this one, where there can be other nodes.
 pub(super) fn neighbours(settings: &Settings, links: &Arc<Links>, hub: &Arc<Hub>) -> Option<Neighbours> {
@@ -22,14 +24,11 @@ pub(super) fn neighbours(settings: &Settings, links: &Arc<Links>, hub: &Arc<Hub>
     settings.store.is_redis().then(|| Neighbours { links: Arc::clone(links), mailboxes: mailboxes() })
 }
 
-/// The links to other nodes and what is to be known of homes, where there can be other nodes.
-pub(super) fn homes(
-    settings: &Settings,
-    links: &Arc<Links>,
-    home: &Arc<Home>,
-) -> Option<(Arc<Links>, Arc<dyn Homes>)> {
+/// The links to other nodes, what is to be known of homes and how views are kept near, where there can be other nodes.
+pub(super) fn homes(settings: &Settings, links: &Arc<Links>, home: &Arc<Home>) -> Option<Company> {
     let homes = || Arc::new(Known(Arc::clone(home))) as Arc<dyn Homes>;
-    settings.store.is_redis().then(|| (Arc::clone(links), homes()))
+    let company = || Company { links: Arc::clone(links), homes: homes(), near: near_settings(settings) };
+    settings.store.is_redis().then(company)
 }
 
 struct Known(Arc<Home>);
@@ -73,10 +72,14 @@ impl Homes for Known {
         }
     }
 
-    fn look_cold(&self, players: Vec<PlayerId>) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>> {
+    fn look_cold(
+        &self,
+        players: Vec<PlayerId>,
+        within: Duration,
+    ) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>> {
         let home = Arc::clone(&self.0);
         Box::pin(async move {
-            let seen = home.presence_cold(&players).await.into_iter();
+            let seen = home.presence_cold(&players, within).await.into_iter();
             let known = seen.filter_map(|(player, lookup)| match lookup {
                 Lookup::Known(view) => Some((player, view)),
                 Lookup::Unknown => None,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::DURABLE_WAIT;
+use crate::clock::millis;
 use crate::cluster::MemberSettings;
 use crate::config::{LoginPolicy, Settings};
 use crate::gate::upgrade::Upgrade;
@@ -12,7 +13,8 @@ use crate::home::record::{self, Rules};
 use crate::home::{Home, HomeSettings};
 use crate::hub::HubSettings;
 use crate::ids::RoomPattern;
-use crate::presence::{Ground, RoomSettings};
+use crate::near_cache::Terms;
+use crate::presence::{Ground, NearSettings, RoomSettings};
 use crate::sabotage::{self, Guard};
 use crate::session::{MessageBounds, PLAYERS_PER_CALL_MAX, SessionSettings};
 
@@ -45,8 +47,37 @@ pub fn home_settings(settings: &Settings) -> HomeSettings {
         bans_max: settings.home.bans_max,
         messages_keep: settings.home.messages_keep,
         remember: settings.home.remember,
+        cold: cold_terms(settings),
         commits_in_flight_max: settings.home.commits_in_flight_max,
         lost_writes_unchecked: sabotage::is_off(Guard::FlushCounter),
+    }
+}
+
+/// How reads of players who are not in memory are kept near. Never stale by more than it takes to ask the store: whoever
+/// changes is in memory.
+fn cold_terms(settings: &Settings) -> Terms {
+    Terms {
+        entries_max: settings.near.cold_records_max,
+        ttl_ms: millis(settings.near.cold_ttl),
+        negative_ttl_ms: millis(settings.near.negative_ttl),
+        stale_ms: millis(settings.near.cold_ttl),
+        jitter_percent: settings.near.jitter_percent,
+    }
+}
+
+/// How views of players at home elsewhere are kept near.
+pub(super) fn near_settings(settings: &Settings) -> NearSettings {
+    let near = &settings.near;
+    NearSettings {
+        views: Terms {
+            entries_max: near.views_max,
+            ttl_ms: millis(near.views_ttl),
+            negative_ttl_ms: millis(near.negative_ttl),
+            stale_ms: millis(near.views_stale),
+            jitter_percent: near.jitter_percent,
+        },
+        invalidate_again: near.invalidate_again,
+        readers_max: near.readers_max,
     }
 }
 

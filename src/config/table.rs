@@ -115,6 +115,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Presence::ROWS,
     &Rooms::ROWS,
     &Home::ROWS,
+    &Near::ROWS,
     &Watchdog::ROWS,
     &Redis::ROWS,
     &Limits::ROWS,
@@ -175,6 +176,7 @@ section! {
         presence: Presence,
         rooms: Rooms,
         home: Home,
+        near: Near,
         watchdog: Watchdog,
         redis: Redis,
         limits: Limits,
@@ -404,6 +406,36 @@ section! {
         /// Commits on their way to the store at a time, each of another shard. Half of them are kept for writes that
         /// somebody waits for.
         commits_in_flight_max: usize = "commits_in_flight_max" => 256, 1..=4_096;
+    }
+}
+
+section! {
+    /// What is kept near of players who are not in memory, and of players whose home is another node. All of it answers
+    /// reads alone.
+    Near ["near"] {
+        /// Reads from the store that are kept, of players who are not in memory. Above it what was not asked for lately
+        /// makes room.
+        cold_records_max: usize = "cold_records_max" => 50_000, 1_000..=10_000_000;
+        /// How long such a read is kept before the store is asked again, once, while the old one is served: it is dropped at
+        /// once when the player comes, so this bounds memory and not truth.
+        cold_ttl: Duration = "cold_ttl_ms" => 30_000, 100..=3_600_000;
+        /// The same of a read that found nothing.
+        negative_ttl: Duration = "negative_ttl_ms" => 5_000, 100..=600_000;
+        /// Views of players at home elsewhere that are kept, for services that say how old an answer may be (`max_age_ms`).
+        /// Above it what was not asked for lately makes room.
+        views_max: usize = "views_max" => 100_000, 1_000..=10_000_000;
+        /// How long such a view is fresh. A change is told by the home at once, whatever this says; past it the old one is
+        /// served on, with its age, while one call brings it anew.
+        views_ttl: Duration = "views_ttl_ms" => 10_000, 100..=600_000;
+        /// For how long after that, where a service takes one that old.
+        views_stale: Duration = "views_stale_ms" => 30_000, 0..=600_000;
+        /// After what time a home tells a change once more to the nodes that keep the player near.
+        invalidate_again: Duration = "invalidate_again_ms" => 1_000, 50..=60_000;
+        /// Players of this node whom other nodes may keep near. Above it those drop the one that they read longest ago.
+        readers_max: usize = "readers_max" => 200_000, 1_000..=10_000_000;
+        /// By how much of a hundred each of these times is longer or shorter, so that what came together does not go
+        /// together.
+        jitter_percent: u32 = "jitter_percent" => 50, 10..=90;
     }
 }
 

@@ -97,6 +97,9 @@ impl Home {
                 // Known again when the answer comes: until then, either may be stored.
                 slot.filed_under = 0;
             }
+            if !slot.known {
+                self.known.add(cell.shard().id(), cell.player());
+            }
             let record = &slot.record;
             let (ttl, w) = match keep {
                 Keep::Live { .. } => {
@@ -143,7 +146,9 @@ impl Home {
         }
         let expires_at_unix_ms = record.expires_at(self.context(now));
         let near = millis(self.settings.rules.session_ttl) / 8;
-        let stays = slot.filed_under > 0
+        // Who is not in the filter's present generation gets into it with all that is written.
+        let stays = slot.known
+            && slot.filed_under > 0
             && !slot.restore
             && record.lists_version == slot.base_lists
             && slot.filed_under.abs_diff(expires_at_unix_ms) < near
@@ -248,6 +253,8 @@ impl Home {
             sent.cell.shard().raise_version_max(sent.version);
             self.revocations.left_at(sent.cell.player(), sent.cell.shard().id(), sent.version);
             let version = sent.version;
+            // Before she leaves memory: whoever does not find her there must not be told what was stored before.
+            self.cold.changed(sent.cell.player(), fence.epoch, version);
             self.records.remove_if(sent.cell.player(), |slot| {
                 slot.record.sessions.is_empty() && slot.record.version == version && slot.waiters.is_empty()
             });

@@ -1,4 +1,4 @@
-//! From the store to memory: a shard's live records, bans and revocations, read under a new epoch before anybody is served; with them
+//! From the store to memory: a shard's live records, bans, revocations and filter, read under a new epoch before anybody is served; with them
 //! goes what the home before gave: records that the store may not have, and what sessions are to be told. Called by
 //! `keeper`. A shard that was lost meanwhile is left alone, and what was given and not used is laid out for the next try.
 
@@ -42,8 +42,10 @@ impl Home {
         let arrived = self.arrivals.take(shard.id(), grant.epoch);
         let from = grant.previous_owner.as_ref().map(|owner| Arc::from(owner.node()));
         let mut load = Load { shard, grant, arrived, salvaged: Vec::new(), from };
-        let is_complete =
-            self.load_live(&mut load).await && self.load_rest(&mut load).await && self.load_bars(&load).await;
+        let is_complete = self.load_live(&mut load).await
+            && self.load_rest(&mut load).await
+            && self.load_bars(&load).await
+            && self.load_known(shard, grant.epoch).await;
         if is_complete {
             // Not before: a ban that was lifted there is not to be found here after its record has left with its commit.
             self.commit_salvaged(&load);

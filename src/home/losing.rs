@@ -57,6 +57,8 @@ impl Home {
         shard.set_fence(None);
         shard.forget_dirty();
         shard.forget_blind();
+        self.known.forget(shard.id());
+        self.cold.forget(|player| self.placement.shard_of(player) == shard.id());
         self.bans.forget_shard(shard.id());
         self.revocations.forget_shard(shard.id());
         for cell in cells {

@@ -20,6 +20,7 @@ impl Home {
         tracing::debug!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
         shard.set_fence(Some(Fence::of(grant)));
         shard.forget_dirty();
+        self.cold.forget(|player| self.placement.shard_of(player) == shard.id());
         let now = clock::now();
         let now_ms = now.mono_ms;
         for cell in self.records.of_shard(shard) {
@@ -101,8 +102,11 @@ impl Home {
         if records.is_empty() {
             return true;
         }
+        let shrunk: Vec<_> = records.iter().map(|record| (record.player.clone(), record.version)).collect();
         let commit = self.batch(shard, &fence, records);
+        let committed = answered(shard, "repair", self.store.commit(commit).await);
+        shrunk.iter().for_each(|(player, version)| self.cold.changed(player, fence.epoch, *version));
         // Whoever is not written for a reason of her own is found by her expiry.
-        matches!(answered(shard, "repair", self.store.commit(commit).await), Some(Committed::Done(_)))
+        matches!(committed, Some(Committed::Done(_)))
     }
 }

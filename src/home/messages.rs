@@ -102,7 +102,8 @@ impl Home {
         if removed.map_err(HomeError::Store)? { Ok(()) } else { Err(self.not_home()) }
     }
 
-    fn holder(&self, shard: &Shard) -> Option<Holder> {
+    /// Who writes past a commit, as long as the shard is ours.
+    pub(super) fn holder(&self, shard: &Shard) -> Option<Holder> {
         let fence = shard.fence()?;
         Some(Holder { owner: self.owner.clone(), epoch: fence.epoch, generation: fence.generation })
     }

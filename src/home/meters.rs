@@ -6,10 +6,12 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::lease::State;
 use super::tidings::Fate;
+use crate::near_cache::Got;
 use crate::telemetry::metrics::{
-    COMMIT_SECONDS, COMMITS, FLUSH_BATCH_RECORDS, FLUSH_LAG_SECONDS, Family, LEASES_RUN_OUT, PULLS,
-    RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGED_RECORDS, SESSIONS_LOST, SESSIONS_MOVED, SHARDS,
-    SHARDS_BLANK, SHARDS_GIVEN, SHARDS_HELD_BACK, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
+    COLD_READS, COMMIT_SECONDS, COMMITS, FILTER_FALSE_POSITIVES, FILTER_PASSES, FLUSH_BATCH_RECORDS,
+    FLUSH_LAG_SECONDS, Family, LEASES_RUN_OUT, PULLS, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGED_RECORDS,
+    SESSIONS_LOST, SESSIONS_MOVED, SHARDS, SHARDS_BLANK, SHARDS_GIVEN, SHARDS_HELD_BACK, SHARDS_LOST,
+    SHARDS_SERVING, SHARDS_TAKEN,
 };
 
 /// What becomes of commits, as labels.
@@ -18,6 +20,8 @@ const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "u
 const PULL_OUTCOMES: &[&str] = &["done", "late", "failed"];
 /// What becomes of records that the home before gave, as labels.
 const SALVAGE_OUTCOMES: &[&str] = &["taken", "stored", "another", "refused", "late"];
+/// What becomes of looks at those who are not in memory, as labels.
+const COLD_OUTCOMES: &[&str] = &["filtered", "cached", "negative", "joined", "stored"];
 const STATES: [State; 10] = [
     State::Free,
     State::Pulling,
@@ -52,6 +56,7 @@ pub(super) struct Meters {
     dirty: Gauge,
     flush_lag: Gauge,
     held_back: Gauge,
+    filter_passes: Gauge,
 }
 
 impl Meters {
@@ -76,6 +81,7 @@ impl Meters {
             dirty: RECORDS_DIRTY.handle(),
             flush_lag: FLUSH_LAG_SECONDS.handle(),
             held_back: SHARDS_HELD_BACK.handle(),
+            filter_passes: FILTER_PASSES.handle(),
         }
     }
 
@@ -144,6 +150,11 @@ impl Meters {
         self.held_back.set(held_back as f64);
     }
 
+    /// The share of players never seen whom the fullest filter lets pass.
+    pub(super) fn filter_passes(&self, share: f64) {
+        self.filter_passes.set(share);
+    }
+
     /// A client came back to a session that is gone with the store's data.
     pub(super) fn session_lost(&self) {
         self.sessions_lost.increment(1);
@@ -162,5 +173,48 @@ impl Meters {
     /// Records that the home before gave.
     pub(super) fn salvaged(&self, outcome: &'static str, records: usize) {
         self.salvaged.of(outcome).increment(u64::try_from(records).unwrap_or(u64::MAX));
+    }
+}
+
+/// The handles of reads of players who are not in memory.
+pub(super) struct ColdMeters {
+    reads: Family<Counter>,
+    false_positives: Counter,
+}
+
+impl ColdMeters {
+    pub(super) fn new() -> Self {
+        Self {
+            reads: COLD_READS.by("outcome", COLD_OUTCOMES, &[]),
+            false_positives: FILTER_FALSE_POSITIVES.handle(),
+        }
+    }
+
+    fn count(&self, outcome: &'static str, players: usize) {
+        if players > 0 {
+            self.reads.of(outcome).increment(u64::try_from(players).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Players were looked for near; what was not there is counted when the store is asked.
+    pub(super) fn looked<K, V>(&self, got: &Got<K, V>) {
+        self.count("cached", got.fresh + got.stale - got.negative);
+        self.count("negative", got.negative);
+        self.count("joined", got.joined);
+    }
+
+    /// The filter has never seen them.
+    pub(super) fn filtered(&self, players: usize) {
+        self.count("filtered", players);
+    }
+
+    /// The store is asked for players.
+    pub(super) fn asks_store(&self, players: usize) {
+        self.count("stored", players);
+    }
+
+    /// Whom the filter let pass, and of whom nothing is stored.
+    pub(super) fn passed_wrongly(&self, players: usize) {
+        self.false_positives.increment(u64::try_from(players).unwrap_or(u64::MAX));
     }
 }

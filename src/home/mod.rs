@@ -17,6 +17,7 @@ mod bans;
 mod barring;
 mod batch;
 mod blind;
+mod cold;
 mod entering;
 mod erasure;
 mod expiry;
@@ -25,6 +26,7 @@ mod faults;
 mod flush;
 mod handover;
 mod keeper;
+mod known;
 mod loading;
 mod losing;
 mod losses;
@@ -54,8 +56,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{self, Now};
 use crate::cluster::Members;
-use crate::events::{Coalescing, EndReason, Events, LinkEnd, PresenceView, SessionEnded};
+use crate::events::{Coalescing, EndReason, Events, LinkEnd, SessionEnded};
 use crate::ids::{Epoch, Owner, PlayerId, RoomName, SessionId, ShardId};
+use crate::near_cache::Terms;
 use crate::store::{ClusterConfig, Store};
 use crate::tasks::Tasks;
 
@@ -67,7 +70,7 @@ pub use handover::MOVED_WITHIN;
 pub use messages::{Kept, MESSAGES_MAX};
 pub use opening::{Login, Opened, Resume, Resumed};
 pub use parcels::{Mailboxes, Neighbours, Parcel};
-pub use reading::{Glance, Lookup};
+pub use reading::{COLD_WITHIN, Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
 pub use shard::Serving;
 pub use timeline::Timeline;
@@ -119,6 +122,8 @@ pub struct HomeSettings {
     pub remember: Duration,
     /// How long a message waits for its player.
     pub messages_keep: Duration,
+    /// How reads of players who are not in memory are kept near.
+    pub cold: Terms,
     /// Commits in flight, each of another shard.
     pub commits_in_flight_max: usize,
     /// Turns the flush counter's guard off: only to prove that a checker notices.
@@ -190,6 +195,8 @@ pub struct Home {
     records: Records,
     bans: bans::Bans,
     revocations: revocations::Revocations,
+    known: known::Known,
+    cold: Arc<cold::Cold>,
     entering: Arc<entering::Threshold>,
     sightings: whereabouts::Sightings,
     whispers: whispers::Whispers,
@@ -243,6 +250,8 @@ impl Home {
             records: Records::new(settings.hot_records_max),
             bans: bans::Bans::new(settings.bans_max),
             revocations: revocations::Revocations::new(settings.bans_max),
+            known: known::Known::nothing(cluster.shards),
+            cold: cold::Cold::new(settings.cold, Arc::clone(&store), &tasks),
             entering: Arc::default(),
             sightings: whereabouts::Sightings::of(cluster.shards),
             whispers: whispers::Whispers::of(usize::from(cluster.shards)),
@@ -274,6 +283,7 @@ impl Home {
         home.silenced_with(&tasks);
         tasks.spawn_vital("keeper", Arc::clone(&home).run_keeper(mail));
         tasks.spawn_vital("expiry", Arc::clone(&home).run_expiry());
+        tasks.spawn_vital("known", Arc::clone(&home).run_known());
         tasks.spawn_vital("seen", Arc::clone(&home).run_seen());
         tasks.spawn_vital("flush", Arc::clone(&home).run_flush());
         Ok(home)
@@ -459,8 +469,7 @@ impl Home {
             self.arm(cell, now);
         }
         if let Some(view) = effects.shown {
-            // Two changes of one record may arrive here in either order: the record's lock is free by now.
-            self.events.presence.put_newer(cell.player().clone(), view, PresenceView::replaces);
+            self.events.shows(cell.player(), view);
         }
         Ok(applied)
     }

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use futures_util::StreamExt as _;
-
 use super::record::Record;
 use super::record::document::Document;
 use super::records::Cell;
@@ -16,13 +14,10 @@ use super::{Home, HomeError};
 use crate::clock::{self, Now};
 use crate::events::{PresenceView, Status};
 use crate::ids::{PlayerId, RoomName, SessionId, ShardId};
-use crate::store::{RateRequest, RateTaken, StoreError};
+use crate::store::{RateRequest, RateTaken, StoreError, StoredRecord};
 
-/// Players of one shard that one store call may name.
-const LOAD_MAX: usize = 256;
-
-/// Store calls of one look that are under way together.
-const COLD_LOADS_MAX: usize = 16;
+/// How long those who can wait do so for the store: as long as one call to it may take by default.
+pub const COLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a look for one player ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,40 +134,41 @@ impl Home {
         seen.map_or(Glance::Cold, Glance::Hot)
     }
 
-    /// What others see of players who are not in memory: from their remainders, one store call a shard.
-    pub async fn presence_cold(&self, players: &[PlayerId]) -> Vec<(PlayerId, Lookup)> {
+    /// What others see of players who are not in memory: nothing for whom nobody ever saw, the others from their
+    /// remainders, one store call a shard at most. Whom the store does not tell within this time cannot be told.
+    pub async fn presence_cold(&self, players: &[PlayerId], within: Duration) -> Vec<(PlayerId, Lookup)> {
         let mut by_shard: HashMap<ShardId, Vec<PlayerId>> = HashMap::new();
-        for player in players {
-            by_shard.entry(self.placement.shard_of(player)).or_default().push(player.clone());
-        }
         let mut found = Vec::with_capacity(players.len());
-        let loads = by_shard.into_iter().flat_map(|(shard, players)| {
-            players.chunks(LOAD_MAX).map(|chunk| (shard, chunk.to_vec())).collect::<Vec<_>>()
-        });
-        let loads = loads.map(|(shard, players)| async move {
-            let loaded = self.store.load_players(shard, players.clone()).await;
-            (players, loaded)
-        });
-        let mut loads = futures_util::stream::iter(loads).buffer_unordered(COLD_LOADS_MAX);
-        while let Some((players, loaded)) = loads.next().await {
-            match loaded {
-                Ok(records) => {
-                    found.extend(players.into_iter().zip(records).map(|(player, stored)| {
-                        // Whoever logged in meanwhile is told as she is now.
-                        let lookup = self
-                            .presence_hot(&player)
-                            .unwrap_or_else(|| self.presence_stored(&player, stored.as_ref()));
-                        (player, lookup)
-                    }));
-                }
-                Err(_) => found.extend(players.into_iter().map(|player| (player, Lookup::Unknown))),
+        for player in players {
+            let shard = self.placement.shard_of(player);
+            if self.known.denies(shard, player) {
+                // Whoever came just now is told as she is.
+                let never = || Lookup::Known(PresenceView::default());
+                found.push((player.clone(), self.presence_hot(player).unwrap_or_else(never)));
+            } else {
+                by_shard.entry(shard).or_default().push(player.clone());
             }
         }
+        self.cold.meters.filtered(found.len());
+        let reads = by_shard.into_iter().map(|(shard, players)| async move {
+            let mut read = self.cold.read(shard, &players, within).await;
+            let lookup = |player: PlayerId| {
+                let stored = read.remove(&player);
+                // Whoever logged in meanwhile is told as she is now.
+                let lookup = self.presence_hot(&player).unwrap_or_else(|| match stored {
+                    Some(stored) => self.presence_stored(&player, stored.as_deref()),
+                    None => Lookup::Unknown,
+                });
+                (player, lookup)
+            };
+            players.into_iter().map(lookup).collect::<Vec<_>>()
+        });
+        found.extend(futures_util::future::join_all(reads).await.into_iter().flatten());
         found
     }
 
     /// What others see of somebody who is not here: as if she had just left, so that nobody can tell cold from hidden.
-    fn presence_stored(&self, player: &PlayerId, stored: Option<&crate::store::StoredRecord>) -> Lookup {
+    fn presence_stored(&self, player: &PlayerId, stored: Option<&StoredRecord>) -> Lookup {
         let epoch = self.shard(self.placement.shard_of(player)).ok().and_then(|shard| shard.fence());
         match (stored.map(Record::decode), epoch) {
             (None, _) => Lookup::Known(PresenceView::default()),
@@ -194,13 +190,22 @@ impl Home {
         if let Some(record) = self.records.player(player).and_then(|cell| cell.read(Record::clone)) {
             return Ok(Some(record));
         }
-        let loaded =
-            self.store.load_players(shard.id(), vec![player.clone()]).await.map_err(HomeError::Store)?;
-        loaded.into_iter().next().flatten().map(|stored| read_cold(&stored, shard)).transpose()
+        let stored = if self.known.denies(shard.id(), player) {
+            self.cold.meters.filtered(1);
+            None
+        } else {
+            let mut read = self.cold.read(shard.id(), std::slice::from_ref(player), COLD_WITHIN).await;
+            read.remove(player).ok_or_else(|| HomeError::Store(self.cold.why()))?
+        };
+        // Whoever came meanwhile is told as she is now.
+        if let Some(record) = self.records.player(player).and_then(|cell| cell.read(Record::clone)) {
+            return Ok(Some(record));
+        }
+        stored.map(|stored| read_cold(&stored, shard)).transpose()
     }
 }
 
-fn read_cold(stored: &crate::store::StoredRecord, shard: &super::shard::Shard) -> Result<Record, HomeError> {
+fn read_cold(stored: &StoredRecord, shard: &super::shard::Shard) -> Result<Record, HomeError> {
     let mut record = Record::decode(stored).map_err(|_| HomeError::Corrupt)?;
     if let Some(fence) = shard.fence() {
         record.take_over(fence.epoch);

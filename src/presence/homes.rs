@@ -1,6 +1,8 @@
 //! Which other node serves which shard, as the nodes themselves tell over their links: the store need not be asked, and
 //! is not missed while it is away. Pure; `peers` keeps it. A node without a link is never in it.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
 use crate::events::PresenceView;
@@ -22,8 +24,12 @@ pub trait Homes: Send + Sync {
     fn sessions(&self, player: &PlayerId) -> Option<Vec<SessionId>>;
     /// What others see of a player whose home is here.
     fn glance(&self, player: &PlayerId) -> Glance;
-    /// The same of those who are not in memory; whoever is not in the answer cannot be told now.
-    fn look_cold(&self, players: Vec<PlayerId>) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>>;
+    /// The same of those who are not in memory; whoever is not in the answer cannot be told within this time.
+    fn look_cold(
+        &self,
+        players: Vec<PlayerId>,
+        within: Duration,
+    ) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>>;
 }
 
 /// What a look into this node's memory came to.

@@ -1,4 +1,4 @@
-//! Looks at players whose home is another node: one question a node, answered from that home's memory and store. Who
+//! Looks at players whose home is another node: one question a node and thousand, answered from that home's memory and store. Who
 //! cannot be told in time is not in the answer.
 
 use std::collections::HashMap;
@@ -6,18 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::homes::Glance;
 use super::peers::Peers;
 use super::words::{self, Looks, Name, PLAYERS_ASKED_MAX, Question, View};
-use crate::cluster::Topic;
+use crate::cluster::{CallError, Topic};
 use crate::events::PresenceView;
 use crate::ids::{Owner, PlayerId};
 
 /// How long another node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// Questions to one home at a time: fewer than it answers at a time, and enough for its store.
+const ASKED_MAX: usize = 64;
 /// How long the asked one waits for its store, so that those in its memory are told in time.
 const STORE_WITHIN: Duration = Duration::from_millis(300);
+
+/// Turns to ask one home.
+fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ASKED_MAX))
+}
 
 impl Peers {
     /// What others see of players whose homes are other nodes.
@@ -36,17 +44,26 @@ impl Peers {
 
     async fn ask(&self, home: &Owner, players: &[PlayerId]) -> Vec<(PlayerId, PresenceView)> {
         let question = Question::Looks { players: players.iter().cloned().map(Name).collect() };
-        let call = self.links.call(home, Topic::Presence, words::write(&question), ANSWER_WITHIN);
-        let answer = match call.await {
-            Ok(answer) => words::read::<Looks>(&answer),
-            Err(error) => {
-                tracing::debug!(operation = "look", %home, players = players.len(), status = %error);
-                return Vec::new();
-            }
-        };
-        let views = answer.map(|answer| answer.views).unwrap_or_default();
+        let answer = self.question(home, &question).await;
+        let views = answer.and_then(|answer| words::read::<Looks>(&answer)).unwrap_or_default().views;
         let seen = players.iter().zip(views);
         seen.filter_map(|(player, view)| Some((player.clone(), view?.read()?))).collect()
+    }
+
+    /// Asks a home; `None` if it does not answer in time. Many questions wait for one another rather than to be refused.
+    pub(super) async fn question(&self, home: &Owner, question: &Question) -> Option<Bytes> {
+        let turns = Arc::clone(self.asking.lock().entry(home.clone()).or_insert_with(turns));
+        let call = async {
+            let _turn = turns.acquire().await;
+            self.links.call(home, Topic::Presence, words::write(question), ANSWER_WITHIN).await
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, call).await.unwrap_or(Err(CallError::NoAnswer)) {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::debug!(operation = "look", %home, status = %error, "a question has no answer");
+                None
+            }
+        }
     }
 
     /// Answers another node's question about players whose home is here.
@@ -63,8 +80,7 @@ impl Peers {
             }
         }
         if !cold.is_empty() {
-            let loaded = tokio::time::timeout(STORE_WITHIN, self.homes.look_cold(cold)).await;
-            let loaded: HashMap<_, _> = loaded.unwrap_or_default().into_iter().collect();
+            let loaded: HashMap<_, _> = self.homes.look_cold(cold, STORE_WITHIN).await.into_iter().collect();
             for (Name(player), place) in players.iter().zip(&mut views) {
                 if place.is_none() {
                     *place = loaded.get(player).map(View::of);

@@ -4,7 +4,11 @@ use std::cmp::Ordering;
 
 use metrics::{Counter, Gauge};
 
-use crate::telemetry::metrics::{ROOM_DELIVERIES, ROOM_MEMBERS, ROOM_PUSHES, ROOMS};
+use crate::near_cache::Got;
+use crate::telemetry::metrics::{
+    Family, NEAR_INVALIDATIONS, NEAR_KEPT_BY_OTHERS, NEAR_OVERTAKEN, NEAR_READS, ROOM_DELIVERIES,
+    ROOM_MEMBERS, ROOM_PUSHES, ROOMS,
+};
 
 /// The handles.
 pub(super) struct Meters {
@@ -39,5 +43,54 @@ impl Meters {
             Ordering::Less => self.members.decrement((before - now) as f64),
             Ordering::Equal => {}
         }
+    }
+}
+
+/// The handles of what is kept near.
+pub(super) struct NearMeters {
+    reads: Family<Counter>,
+    overtaken: Counter,
+    invalidations: Family<Counter>,
+    kept_by_others: Gauge,
+}
+
+impl NearMeters {
+    pub(super) fn new() -> Self {
+        Self {
+            reads: NEAR_READS.by("outcome", &["fresh", "stale", "negative", "joined", "loaded"], &[]),
+            overtaken: NEAR_OVERTAKEN.handle(),
+            invalidations: NEAR_INVALIDATIONS.by("why", &["change", "again", "room"], &[]),
+            kept_by_others: NEAR_KEPT_BY_OTHERS.handle(),
+        }
+    }
+
+    /// Players were looked for.
+    pub(super) fn looked_near<K, V>(&self, got: &Got<K, V>) {
+        let outcomes = [
+            ("fresh", got.fresh),
+            ("stale", got.stale),
+            ("negative", got.negative),
+            ("joined", got.joined),
+            ("loaded", got.loaded),
+        ];
+        for (outcome, players) in outcomes.into_iter().filter(|(_, players)| *players > 0) {
+            self.reads.of(outcome).increment(players as u64);
+        }
+    }
+
+    /// What a home answered was older than what it told meanwhile.
+    pub(super) fn overtaken(&self, players: usize) {
+        self.overtaken.increment(players as u64);
+    }
+
+    /// Other nodes are told that what they keep is not so any more.
+    pub(super) fn invalidates(&self, why: &'static str, players: usize) {
+        self.invalidations.of(why).increment(players as u64);
+    }
+
+    /// How many players others keep near.
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float, and nobody has so many players")]
+    pub(super) fn kept_by_others(&self, players: usize) {
+        self.kept_by_others.set(players as f64);
     }
 }

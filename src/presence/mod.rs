@@ -7,7 +7,9 @@ mod homes;
 mod listeners;
 mod looks;
 mod meters;
+mod near;
 mod peers;
+mod readers;
 mod room;
 mod rooms;
 pub mod roster;
@@ -33,7 +35,8 @@ use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
 pub use fanout::{item, push_of};
 pub use homes::{Glance, Homes};
-use peers::{Ear, Peers, RoomsEar};
+pub use near::{NearSettings, NearView};
+use peers::{Ear, Peers, RoomsEar, Upon};
 use rooms::Nodes;
 pub use rooms::{Ground, NoHome, NoPlace, NotSaid, Place, RoomSettings, Rooms};
 use watch::Watches;
@@ -51,34 +54,46 @@ pub struct Presence {
     deliveries: Counter,
 }
 
+/// Where there can be other nodes: the links to them, what is to be known of homes, and what is kept near of what they say.
+pub struct Company {
+    /// The links.
+    pub links: Arc<Links>,
+    /// What is known of homes.
+    pub homes: Arc<dyn Homes>,
+    /// How views are kept near.
+    pub near: NearSettings,
+}
+
 impl Presence {
-    /// Builds the room and starts the fan-out. `peers`: where there can be other nodes, the links to them and what is
-    /// to be known of homes.
+    /// Builds the room and starts the fan-out.
     #[must_use]
     pub fn start(
         hub: Arc<Hub>,
         events: Arc<Events>,
         rooms: RoomSettings,
         ground: Ground,
-        peers: Option<(Arc<Links>, Arc<dyn Homes>)>,
+        peers: Option<Company>,
         tasks: &Tasks,
     ) -> Arc<Self> {
         let tick = rooms.tick;
-        let nodes = |(links, homes): &(Arc<Links>, Arc<dyn Homes>)| {
-            Nodes::new(Box::new(Arc::clone(links)), Arc::clone(homes))
-        };
+        let nodes =
+            |company: &Company| Nodes::new(Box::new(Arc::clone(&company.links)), Arc::clone(&company.homes));
         let nodes = peers.as_ref().map(nodes);
         let rooms = Arc::new(Rooms::new(rooms, ground, nodes, Arc::clone(&hub), Arc::clone(&events)));
         let (telling, stop) = (Arc::clone(&rooms), tasks.clone());
         tasks.spawn_vital("rooms", async move { telling.run(&stop).await });
-        let homes = peers.as_ref().map(|(_, homes)| Arc::clone(homes));
+        let homes = peers.as_ref().map(|company| Arc::clone(&company.homes));
         let watches = Arc::new(homes.map(Watches::among).unwrap_or_default());
-        let peers = peers.map(|(links, homes)| {
-            Peers::new(links, homes, Arc::clone(&watches), Arc::clone(&rooms), Arc::clone(&hub))
+        let peers = peers.map(|Company { links, homes, near }| {
+            let (watches, rooms) = (Arc::clone(&watches), Arc::clone(&rooms));
+            let (hub, events, tasks) = (Arc::clone(&hub), Arc::clone(&events), tasks.clone());
+            Peers::new(Upon { links, homes, watches, rooms, hub, events, near, tasks })
         });
         if let Some(peers) = &peers {
             tasks.spawn_vital("rooms_nodes", Arc::clone(&rooms).run_nodes(tasks.clone()));
             tasks.spawn_vital("presence_peers", Arc::clone(peers).run(tasks.clone()));
+            let (readers, events) = (Arc::clone(peers), Arc::clone(&events));
+            tasks.spawn_vital("presence_readers", readers.run_readers(events, tasks.clone()));
             tasks.spawn_vital("presence_owed", Arc::clone(peers).run_owed(tasks.clone()));
         }
         let presence = Arc::new(Self {
@@ -118,6 +133,14 @@ impl Presence {
     pub async fn look_elsewhere(&self, players: &[PlayerId]) -> HashMap<PlayerId, PresenceView> {
         match &self.peers {
             Some(peers) if !players.is_empty() => peers.look(players).await,
+            _ => HashMap::new(),
+        }
+    }
+
+    /// The same of what was so at most `max_age_ms` ago, with when it was: what was read before is answered from near.
+    pub async fn look_near(&self, players: &[PlayerId], max_age_ms: u64) -> HashMap<PlayerId, NearView> {
+        match &self.peers {
+            Some(peers) if !players.is_empty() => peers.look_near(players, max_age_ms).await,
             _ => HashMap::new(),
         }
     }

@@ -10,17 +10,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use super::homes::{Homes, ServedBy};
+use super::meters::NearMeters;
+use super::near::NearSettings;
+use super::readers::Readers;
 use super::rooms::Rooms;
 use super::wants::Wants;
 use super::watch::Watches;
 use super::words::{self, Letter, Name, Question};
+use crate::clock::millis;
 use crate::cluster::{Correspondent, Links, Topic};
-use crate::events::{Coalescing, PresenceView};
+use crate::events::{Coalescing, Events, PresenceView};
 use crate::hub::Hub;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
+use crate::near_cache::NearCache;
 use crate::tasks::{self, Tasks};
 
 /// How often this node looks which shards it serves, and whom its sessions watch: how long at most until others know.
@@ -46,16 +52,32 @@ pub(super) struct Peers {
     pub(super) arrived: Coalescing<PlayerId, PresenceView>,
     /// Players whom the store must be asked for, and the node whose sessions may see them as here: this one, too.
     pub(super) owed: Coalescing<(Owner, PlayerId), ()>,
+    /// How players look whose homes are other nodes, for those who say how old an answer may be.
+    pub(super) near: Arc<NearCache<PlayerId, Arc<PresenceView>>>,
+    /// Which nodes keep the same of players whose home is here.
+    pub(super) readers: Mutex<Readers>,
+    pub(super) events: Arc<Events>,
+    /// Turns to ask each home.
+    pub(super) asking: Mutex<HashMap<Owner, Arc<Semaphore>, ahash::RandomState>>,
+    pub(super) meters: NearMeters,
+    pub(super) tasks: Tasks,
+}
+
+/// What [`Peers`] is built upon.
+pub(super) struct Upon {
+    pub(super) links: Arc<Links>,
+    pub(super) homes: Arc<dyn Homes>,
+    pub(super) watches: Arc<Watches>,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) events: Arc<Events>,
+    pub(super) near: NearSettings,
+    pub(super) tasks: Tasks,
 }
 
 impl Peers {
-    pub(super) fn new(
-        links: Arc<Links>,
-        homes: Arc<dyn Homes>,
-        watches: Arc<Watches>,
-        rooms: Arc<Rooms>,
-        hub: Arc<Hub>,
-    ) -> Arc<Self> {
+    pub(super) fn new(upon: Upon) -> Arc<Self> {
+        let Upon { links, homes, watches, rooms, hub, events, near, tasks } = upon;
         let shards = homes.shards();
         Arc::new(Self {
             links,
@@ -69,6 +91,12 @@ impl Peers {
             untold: Coalescing::default(),
             arrived: Coalescing::default(),
             owed: Coalescing::default(),
+            near: NearCache::new(near.views),
+            readers: Mutex::new(Readers::none(near.readers_max, millis(near.invalidate_again))),
+            events,
+            asking: Mutex::default(),
+            meters: NearMeters::new(),
+            tasks,
         })
     }
 
@@ -125,6 +153,12 @@ impl Peers {
         for wants in self.wanted.lock().values_mut() {
             begun.iter().for_each(|shard| wants.clear(shard.number()));
         }
+        if !lost.is_empty() || !begun.is_empty() {
+            // Another home tells, or told, who keeps them near.
+            let is_moved =
+                |shard: u16| lost.contains(&shard) || begun.iter().any(|begun| begun.number() == shard);
+            self.readers.lock().forget(|player| is_moved(self.homes.shard_of(player).number()));
+        }
         if !serves.is_empty() || !lost.is_empty() {
             // Before the others hear of it: what they answer must find the rooms here.
             self.rooms.serving(&begun_rooms, &lost_rooms);
@@ -143,6 +177,8 @@ impl Peers {
 
     fn hear_serving(&self, from: &Owner, anew: bool, serves: Vec<(u16, u64)>, lost: Vec<u16>) {
         self.rooms.hear_serving(from, anew, &serves, &lost);
+        let mut moved: BTreeSet<u16> = if anew { self.shards_of(from) } else { BTreeSet::new() };
+        moved.extend(lost.iter().copied().chain(serves.iter().map(|(shard, _)| *shard)));
         let mut served_by = self.served_by.lock();
         if anew {
             served_by.forget(from);
@@ -154,6 +190,8 @@ impl Peers {
                 self.untold.put(shard, ());
             }
         }
+        drop(served_by);
+        self.forget_near(&moved);
     }
 }
 
@@ -173,13 +211,17 @@ impl Correspondent for Ear {
                 let shards = shards.into_iter().filter_map(ShardId::numbered);
                 shards.for_each(|shard| self.0.untold.put(shard, ()));
             }
+            Some(Letter::Moved { players }) => self.0.hear_moved(players),
             None => tracing::warn!(operation = "presence_letter", %from, "what it says is not understood"),
         }
     }
 
-    fn call(&self, _: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
+    fn call(&self, from: Owner, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         match words::read(&body) {
             Some(Question::Looks { players }) => Box::pin(Arc::clone(&self.0).answer(players)),
+            Some(Question::Reads { players, life_ms }) => {
+                Box::pin(Arc::clone(&self.0).answer_reader(from, players, life_ms))
+            }
             // At once: two of one sender keep their order.
             Some(Question::Message { player: Name(player), body }) => {
                 let delivered = self.0.deliver(&player, &body);
@@ -198,7 +240,12 @@ impl Correspondent for Ear {
     }
 
     fn down(&self, peer: &Owner) {
+        // It is told nothing any more, nor does it tell.
+        self.0.readers.lock().forget_node(peer);
+        let shards = self.0.shards_of(peer);
         self.0.served_by.lock().forget(peer);
+        self.0.forget_near(&shards);
+        self.0.asking.lock().remove(peer);
         self.0.wanted.lock().remove(peer);
     }
 }

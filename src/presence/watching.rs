@@ -25,6 +25,8 @@ const LETTER_BYTES: usize = 16 * 1024;
 const UNTOLD_AT_ONCE: usize = 10_000;
 /// Players whom the store is asked for in one call.
 const OWED_AT_ONCE: usize = 256;
+/// How long the store may take for them.
+const OWED_WITHIN: Duration = Duration::from_secs(1);
 /// How long the store is left alone when it did not tell.
 const OWED_AGAIN: Duration = Duration::from_secs(1);
 
@@ -238,7 +240,7 @@ impl Peers {
     /// Says whether the store could tell of all whose home is still here.
     async fn look_owed(&self, owed: &[(Owner, PlayerId)]) -> bool {
         let players: BTreeSet<_> = owed.iter().map(|(_, player)| player.clone()).collect();
-        let loaded = self.homes.look_cold(players.into_iter().collect()).await;
+        let loaded = self.homes.look_cold(players.into_iter().collect(), OWED_WITHIN).await;
         let loaded: HashMap<_, _> = loaded.into_iter().collect();
         let mut all_told = true;
         for (node, player) in owed {

@@ -11,7 +11,7 @@ use crate::events::{PresenceView, Status};
 use crate::ids::{Epoch, PlayerId, Stamp, Version};
 
 /// Players in one question.
-pub(super) const PLAYERS_ASKED_MAX: usize = 200;
+pub(super) const PLAYERS_ASKED_MAX: usize = 1_000;
 /// Bytes of an activity: 16 keys of 64 bytes with values of 256, and what frames them.
 const ACTIVITY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a message: a frame, and what a message adds.
@@ -63,6 +63,8 @@ pub(super) enum Letter {
     Digests { shards: Vec<(u16, Digest)> },
     /// In these shards that is not what the sender of this has heard.
     Differs { shards: Vec<u16> },
+    /// Where players stand now whom the receiver keeps near: whatever it keeps that is older is not so any more.
+    Moved { players: Vec<(Name, (u64, u64))> },
 }
 
 /// A player who is watched, and where those who watch her stand: `ver`, and whether they may see her as here.
@@ -99,12 +101,14 @@ pub(super) struct Seen {
 pub(super) enum Question {
     /// How do these players look? [`Looks`].
     Looks { players: Vec<Name> },
+    /// The same; what is answered is kept near for so long, and the sender is to be told of every change meanwhile.
+    Reads { players: Vec<Name>, life_ms: u64 },
     /// Give this message to all sessions of a player: to how many, as a `u32`.
     Message { player: Name, body: Bytes },
 }
 
 /// In the order asked; none of those whom the asked node cannot tell of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Looks {
     pub(super) views: Vec<Option<View>>,
 }
@@ -192,7 +196,8 @@ mod tests {
         let digest = Digest { count: 3, sum: u64::MAX };
         for letter in [
             Letter::Serves { anew: true, serves: vec![(4_095, 9)], lost: vec![0] },
-            Letter::Wants { anew: false, shard: 7, adds: wanted, drops: vec![Name(ann)] },
+            Letter::Wants { anew: false, shard: 7, adds: wanted, drops: vec![Name(ann.clone())] },
+            Letter::Moved { players: vec![(Name(ann), (u64::MAX, 0))] },
             Letter::Views { seen: vec![seen] },
             Letter::Digests { shards: vec![(0, digest)] },
             Letter::Differs { shards: vec![1, 2] },

@@ -1,5 +1,6 @@
 //! `POST /v1/presence/query`: what others see of up to a thousand players. The hot ones are written straight from
-//! their records into the answer, the cold ones loaded in one go. Nobody is guessed: who cannot be told is named.
+//! their records into the answer, the cold ones loaded in one go, those at home elsewhere asked for there, or answered
+//! from what is kept near where the caller says how old that may be. Nobody is guessed: who cannot be told is named.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +18,18 @@ use super::problem::Problem;
 use super::words::wire_status;
 use crate::clock;
 use crate::events::{PresenceView, Status};
-use crate::home::{Glance, Lookup};
+use crate::home::{COLD_WITHIN, Glance, Lookup};
 use crate::ids::PlayerId;
+use crate::presence::NearView;
 use crate::wire::wire_stamp;
 
 /// How often those are looked for who turned cold between a look into memory and the answer.
 const ROUNDS_MAX: usize = 3;
 /// What one item takes, about: to make room for all of them at once.
 const ITEM_BYTES: usize = 64;
+/// What is told of a player, and how old it is (ms) if it was kept near.
+type Aged<'a> = (&'a PresenceView, Option<u64>);
+
 /// An activity without a key, as MessagePack.
 const EMPTY_MAP: &[u8] = &[0x80];
 
@@ -34,9 +39,9 @@ pub(super) struct Asked<'a> {
     players: Vec<Text<'a>>,
     #[serde(borrow, default)]
     fields: Option<Vec<Text<'a>>>,
-    /// Every answer comes from the players' home, and is as fresh as can be.
-    #[serde(default, rename = "max_age_ms")]
-    _max_age_ms: Option<u64>,
+    /// How old what is told of a player may be; without it all comes from the players' homes.
+    #[serde(default)]
+    max_age_ms: u64,
 }
 
 /// `POST /v1/presence/query`
@@ -50,7 +55,8 @@ pub(super) async fn query(
     let asked: Asked<'_> = body.read()?;
     let fields = asked.fields.as_deref().map_or(Ok(Fields::ALL), Fields::named)?;
     let players = players_of("players", &asked.players)?;
-    let answer = service.presences(&players, fields, encoding).await;
+    let wants = Wants { fields, encoding, max_age_ms: asked.max_age_ms };
+    let answer = service.presences(&players, wants).await;
     let content_type = match encoding {
         Encoding::Json => "application/json",
         Encoding::MessagePack => "application/msgpack",
@@ -83,6 +89,25 @@ impl Fields {
     }
 }
 
+/// How players are to be told.
+#[derive(Debug, Clone, Copy)]
+struct Wants {
+    fields: Fields,
+    encoding: Encoding,
+    max_age_ms: u64,
+}
+
+/// What is known of a player who is not in this node's memory.
+#[derive(Debug)]
+struct Told {
+    /// `None`: nobody can tell.
+    view: Option<Arc<PresenceView>>,
+    /// It was so then, or later (Unix ms).
+    as_of: u64,
+    /// It was kept near before it was asked for.
+    is_near: bool,
+}
+
 /// Players who are not in this node's memory.
 #[derive(Debug, Default)]
 struct Absent {
@@ -102,55 +127,92 @@ struct Answer<'a> {
 }
 
 impl Service {
-    async fn presences<'a>(&self, players: &'a [PlayerId], fields: Fields, encoding: Encoding) -> Answer<'a> {
-        let mut loaded = HashMap::new();
+    async fn presences<'a>(&self, players: &'a [PlayerId], wants: Wants) -> Answer<'a> {
+        let mut told = HashMap::new();
         for _ in 0..ROUNDS_MAX {
-            let (answer, absent) = self.write_known(players, &loaded, fields, encoding);
+            let (answer, absent) = self.write_known(players, &told, wants);
             if absent.cold.is_empty() && absent.elsewhere.is_empty() {
                 return answer;
             }
             let Absent { cold, elsewhere } = absent;
-            let (here, mut told) =
-                tokio::join!(self.home.presence_cold(&cold), self.presence.look_elsewhere(&elsewhere));
-            loaded.extend(here);
-            loaded.extend(elsewhere.into_iter().map(|player| {
-                let lookup = told.remove(&player).map_or(Lookup::Unknown, Lookup::Known);
-                (player, lookup)
+            // What is told was so at some time after it was asked for.
+            let as_of = clock::now().unix_ms;
+            let (here, there) = tokio::join!(
+                self.home.presence_cold(&cold, COLD_WITHIN),
+                self.look_elsewhere(elsewhere, wants.max_age_ms)
+            );
+            told.extend(here.into_iter().map(|(player, lookup)| {
+                let view = match lookup {
+                    Lookup::Known(view) => Some(Arc::new(view)),
+                    Lookup::Unknown => None,
+                };
+                (player, Told { view, as_of, is_near: false })
             }));
+            told.extend(there);
         }
-        let (mut answer, absent) = self.write_known(players, &loaded, fields, encoding);
+        let (mut answer, absent) = self.write_known(players, &told, wants);
         let is_absent =
             |player: &&PlayerId| absent.cold.contains(player) || absent.elsewhere.contains(player);
         answer.unknown.extend(players.iter().filter(is_absent).map(PlayerId::as_str));
         answer
     }
 
-    /// Writes all that memory and `loaded` know, in the order asked; and says who is missing.
+    /// Players whose homes are other nodes; who cannot be told is told as that.
+    async fn look_elsewhere(&self, players: Vec<PlayerId>, max_age_ms: u64) -> Vec<(PlayerId, Told)> {
+        let asked = clock::now();
+        let mut told: HashMap<PlayerId, Told> = if max_age_ms == 0 {
+            let seen = self.presence.look_elsewhere(&players).await.into_iter();
+            let told = |view| Told { view: Some(Arc::new(view)), as_of: asked.unix_ms, is_near: false };
+            seen.map(|(player, view)| (player, told(view))).collect()
+        } else {
+            let seen = self.presence.look_near(&players, max_age_ms).await.into_iter();
+            let told = |near: NearView| Told {
+                as_of: asked.unix_ms.saturating_sub(asked.mono_ms.saturating_sub(near.as_of_ms)),
+                is_near: near.as_of_ms < asked.mono_ms,
+                view: Some(near.value),
+            };
+            seen.map(|(player, near)| (player, told(near))).collect()
+        };
+        let or_unknown = |player: PlayerId| {
+            let unknown = Told { view: None, as_of: asked.unix_ms, is_near: false };
+            let told = told.remove(&player).unwrap_or(unknown);
+            (player, told)
+        };
+        players.into_iter().map(or_unknown).collect()
+    }
+
+    /// Writes all that memory and others know, in the order asked; and says who is missing.
     fn write_known<'a>(
         &self,
         players: &'a [PlayerId],
-        loaded: &HashMap<PlayerId, Lookup>,
-        fields: Fields,
-        encoding: Encoding,
+        told: &HashMap<PlayerId, Told>,
+        wants: Wants,
     ) -> (Answer<'a>, Absent) {
+        let Wants { fields, encoding, .. } = wants;
         let now = clock::now();
         let items = Vec::with_capacity(players.len() * ITEM_BYTES);
         let mut answer = Answer { items, as_of: now.unix_ms, ..Answer::default() };
         let mut absent = Absent::default();
         for player in players {
-            let Answer { items, count, unknown, .. } = &mut answer;
-            let mut write = |view: &PresenceView| {
+            let Answer { items, count, unknown, as_of } = &mut answer;
+            let mut write = |view: &PresenceView, age_ms: Option<u64>| {
                 if encoding == Encoding::Json && *count > 0 {
                     items.push(b',');
                 }
-                write_item(items, encoding, player, view, fields);
+                write_item(items, encoding, player, (view, age_ms), fields);
                 *count += 1;
             };
-            match self.home.glance(player, now, &mut write) {
+            match self.home.glance(player, now, |view| write(view, None)) {
                 Glance::Hot(()) => {}
-                glance => match (loaded.get(player), glance) {
-                    (Some(Lookup::Known(view)), _) => write(view),
-                    (Some(Lookup::Unknown), _) => unknown.push(player.as_str()),
+                glance => match (told.get(player), glance) {
+                    (Some(told), _) => match &told.view {
+                        Some(view) => {
+                            *as_of = told.as_of.min(*as_of);
+                            let age_ms = told.is_near.then(|| now.unix_ms.saturating_sub(told.as_of));
+                            write(view, age_ms);
+                        }
+                        None => unknown.push(player.as_str()),
+                    },
                     (None, Glance::Unknown) => absent.elsewhere.push(player.clone()),
                     (None, _) => absent.cold.push(player.clone()),
                 },
@@ -190,22 +252,23 @@ impl Answer<'_> {
     }
 }
 
-/// Appends one item, as `presence::item` describes it. MessagePack is written without a detour, an activity being
+/// Appends one item, as `presence::item` describes it, and how old it is if it was kept near. MessagePack is written without a detour, an activity being
 /// MessagePack already; JSON, for people, takes the detour.
-fn write_item(out: &mut Vec<u8>, encoding: Encoding, player: &PlayerId, view: &PresenceView, fields: Fields) {
+fn write_item(out: &mut Vec<u8>, encoding: Encoding, player: &PlayerId, told: Aged<'_>, fields: Fields) {
     match encoding {
-        Encoding::MessagePack => write_msgpack_item(out, player, view, fields),
-        Encoding::Json => write_json_item(out, player, view, fields),
+        Encoding::MessagePack => write_msgpack_item(out, player, told, fields),
+        Encoding::Json => write_json_item(out, player, told, fields),
     }
 }
 
-fn write_msgpack_item(out: &mut Vec<u8>, player: &PlayerId, view: &PresenceView, fields: Fields) {
+fn write_msgpack_item(out: &mut Vec<u8>, player: &PlayerId, (view, age_ms): Aged<'_>, fields: Fields) {
     let activity = view.activity.as_deref().filter(|activity| fields.activity && *activity != EMPTY_MAP);
     let is_offline = view.status == Status::Offline;
     let last_seen =
         (fields.last_seen && is_offline && view.last_seen_unix_ms > 0).then_some(view.last_seen_unix_ms);
     let devices = (fields.devices && !view.devices.is_empty()).then_some(&view.devices);
-    let optional = [fields.status, activity.is_some(), last_seen.is_some(), devices.is_some()];
+    let optional =
+        [fields.status, activity.is_some(), last_seen.is_some(), devices.is_some(), age_ms.is_some()];
     let entries = 2 + optional.into_iter().filter(|there| *there).count();
     // Writing into a Vec cannot fail.
     let _ = rmp::encode::write_map_len(out, u32::try_from(entries).unwrap_or(2));
@@ -231,6 +294,10 @@ fn write_msgpack_item(out: &mut Vec<u8>, player: &PlayerId, view: &PresenceView,
         out.extend_from_slice(b"\xa7devices");
         codec::encode_body(Encoding::MessagePack, out, devices);
     }
+    if let Some(age_ms) = age_ms {
+        out.extend_from_slice(b"\xa6age_ms");
+        let _ = rmp::encode::write_uint(out, age_ms);
+    }
 }
 
 #[derive(Serialize)]
@@ -245,9 +312,11 @@ struct JsonItem<'a> {
     last_seen: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     devices: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_ms: Option<u64>,
 }
 
-fn write_json_item(out: &mut Vec<u8>, player: &PlayerId, view: &PresenceView, fields: Fields) {
+fn write_json_item(out: &mut Vec<u8>, player: &PlayerId, (view, age_ms): Aged<'_>, fields: Fields) {
     let item = crate::presence::item(player, view);
     let asked = JsonItem {
         player: &item.player,
@@ -256,6 +325,7 @@ fn write_json_item(out: &mut Vec<u8>, player: &PlayerId, view: &PresenceView, fi
         ver: item.ver,
         last_seen: item.last_seen.filter(|_| fields.last_seen),
         devices: item.devices.filter(|_| fields.devices),
+        age_ms,
     };
     codec::encode_body(Encoding::Json, out, &asked);
 }
@@ -288,8 +358,8 @@ mod tests {
         for view in views() {
             let expected = crate::presence::item(&player, &view);
             let (mut packed, mut json) = (Vec::new(), Vec::new());
-            write_item(&mut packed, Encoding::MessagePack, &player, &view, Fields::ALL);
-            write_item(&mut json, Encoding::Json, &player, &view, Fields::ALL);
+            write_item(&mut packed, Encoding::MessagePack, &player, (&view, None), Fields::ALL);
+            write_item(&mut json, Encoding::Json, &player, (&view, None), Fields::ALL);
             assert_eq!(rmp_serde::from_slice::<PresenceItem>(&packed).unwrap(), expected);
             assert_eq!(serde_json::from_slice::<PresenceItem>(&json).unwrap(), expected);
         }
@@ -300,8 +370,8 @@ mod tests {
         let player = PlayerId::parse("ann").unwrap();
         let keys = |fields: Fields, view: &PresenceView| {
             let (mut packed, mut json) = (Vec::new(), Vec::new());
-            write_item(&mut packed, Encoding::MessagePack, &player, view, fields);
-            write_item(&mut json, Encoding::Json, &player, view, fields);
+            write_item(&mut packed, Encoding::MessagePack, &player, (view, None), fields);
+            write_item(&mut json, Encoding::Json, &player, (view, None), fields);
             let packed: serde_json::Map<_, _> = rmp_serde::from_slice(&packed).unwrap();
             let json: serde_json::Map<_, _> = serde_json::from_slice(&json).unwrap();
             assert_eq!(packed, json);
@@ -319,5 +389,18 @@ mod tests {
             assert_eq!((keys(fields, online).as_str(), keys(fields, offline).as_str()), (on, off), "{name}");
         }
         assert!(Fields::named(&["colour".into()]).is_err());
+    }
+
+    #[test]
+    fn what_was_kept_near_says_how_old_it_is() {
+        let player = PlayerId::parse("ann").unwrap();
+        for view in views() {
+            let (mut packed, mut json) = (Vec::new(), Vec::new());
+            write_item(&mut packed, Encoding::MessagePack, &player, (&view, Some(70_000)), Fields::ALL);
+            write_item(&mut json, Encoding::Json, &player, (&view, Some(70_000)), Fields::ALL);
+            let packed: serde_json::Value = rmp_serde::from_slice(&packed).unwrap();
+            assert_eq!(packed["age_ms"], 70_000);
+            assert_eq!(packed, serde_json::from_slice::<serde_json::Value>(&json).unwrap());
+        }
     }
 }

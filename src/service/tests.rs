@@ -126,6 +126,18 @@ impl Store for Sick {
     ) -> StoreFuture<'_, LivePage> {
         self.store.load_banned(shard, after, limit)
     }
+    fn load_known(&self, shard: ShardId) -> StoreFuture<'_, store::StoredFilter> {
+        self.store.load_known(shard)
+    }
+    fn rotate_known(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        first: store::Bits,
+        min_age: Duration,
+    ) -> StoreFuture<'_, store::Rotated> {
+        self.store.rotate_known(shard, holder, first, min_age)
+    }
     fn queue_add(
         &self,
         shard: ShardId,
@@ -269,6 +281,13 @@ fn home_settings() -> HomeSettings {
         bans_max: 100,
         messages_keep: Duration::from_secs(3_600),
         remember: Duration::from_secs(3_600),
+        cold: crate::near_cache::Terms {
+            entries_max: 1_000,
+            ttl_ms: 30_000,
+            negative_ttl_ms: 5_000,
+            stale_ms: 30_000,
+            jitter_percent: 50,
+        },
         commits_in_flight_max: 8,
         lost_writes_unchecked: false,
     }

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use crate::clock;
 use crate::events::PresenceView;
 use crate::home::record::watches::{ListMoved, WatchList};
-use crate::home::{Cell, Lookup};
+use crate::home::{COLD_WITHIN, Cell, Lookup};
 use crate::hub::Push;
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::Tasks;
@@ -140,7 +140,7 @@ impl Service {
             let push = told.get(&player).map(|view| self.looked(&player, view));
             (player, push)
         }));
-        let from_store = self.home.presence_cold(&cold).await.into_iter();
+        let from_store = self.home.presence_cold(&cold, COLD_WITHIN).await.into_iter();
         looks.extend(from_store.map(|(player, look)| {
             let push = self.push_of(&player, &look);
             (player, push)

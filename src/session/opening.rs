@@ -11,7 +11,7 @@ use super::{Attachment, Sessions, Vouched};
 use crate::clock;
 use crate::events::{PresenceView, Status};
 use crate::home::record::{Record, Refusal};
-use crate::home::{HomeError, Login, Lookup, Resume};
+use crate::home::{COLD_WITHIN, HomeError, Login, Lookup, Resume};
 use crate::hub::Push;
 use crate::ids::{Epoch, IdError, PlayerId, SessionId, Stamp, Version};
 use crate::wire::{error_of, wire_stamp};
@@ -298,7 +298,7 @@ impl Sessions {
     /// Adds those who were not in memory, as far as their home or the store can tell.
     pub(super) async fn lookup_absent(&self, absent: Absent, found: &mut HashMap<PlayerId, PresenceView>) {
         let Absent { cold, elsewhere } = absent;
-        let looks = (self.home.presence_cold(&cold), self.presence.look_elsewhere(&elsewhere));
+        let looks = (self.home.presence_cold(&cold, COLD_WITHIN), self.presence.look_elsewhere(&elsewhere));
         let (loaded, told) = tokio::join!(looks.0, looks.1);
         for (player, lookup) in loaded {
             if let Lookup::Known(view) = lookup {

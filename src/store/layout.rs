@@ -82,7 +82,7 @@ pub struct ShardKeys {
 }
 
 impl ShardKeys {
-    /// `…:m`, a hash: the shard's meta (`epoch holder until owner prev f gen vmax`, and `ev`: how many events
+    /// `…:m`, a hash: the shard's meta (`epoch holder until owner prev f gen vmax known_at`, and `ev`: how many events
     /// there were).
     #[must_use]
     pub fn meta(&self) -> String {
@@ -99,6 +99,12 @@ impl ShardKeys {
     #[must_use]
     pub fn known(&self) -> String {
         self.named("known")
+    }
+
+    /// `…:known.old`, a bitmap: the filter's former generation.
+    #[must_use]
+    pub fn known_old(&self) -> String {
+        self.named("known.old")
     }
 
     /// `…:ev`, a stream: the shard's events, each under its epoch and number.
@@ -224,6 +230,7 @@ mod tests {
         assert_eq!(keys.meta(), "{hearth.s17}:m");
         assert_eq!(keys.expiry(), "{hearth.s17}:x");
         assert_eq!(keys.known(), "{hearth.s17}:known");
+        assert_eq!(keys.known_old(), "{hearth.s17}:known.old");
         assert_eq!(keys.events(), "{hearth.s17}:ev");
         assert_eq!(keys.bans(), "{hearth.s17}:bans");
         assert_eq!(keys.queue(&player("ann")), "{hearth.s17}:q:ann");

@@ -5,6 +5,7 @@
 pub mod embedded;
 pub mod entries;
 pub mod judge;
+pub mod known;
 pub mod layout;
 pub mod members;
 mod open;
@@ -23,6 +24,7 @@ pub use self::entries::{
     EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, Goes, ShardEvents, StoredEvent,
     TIMELINE_MAX,
 };
+pub use self::known::{Bits, Filter, Rotated, StoredFilter};
 pub use self::members::{Beat, Formats, Heartbeat, Held, Holds, Member, Says, Seen};
 pub use self::open::{OpenError, OpenOptions, check, judge_authority, open};
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
@@ -586,6 +588,19 @@ pub trait Store: Send + Sync + 'static {
         after: Option<LiveCursor>,
         limit: usize,
     ) -> StoreFuture<'_, LivePage>;
+    /// The filter of players ever seen of a shard: everybody is in it who was committed as `known` since the rotation
+    /// before the last, as far as the store has not lost her.
+    fn load_known(&self, shard: ShardId) -> StoreFuture<'_, StoredFilter>;
+    /// Begins a new generation of the filter with these in it, if the current one is at least this old: that one becomes
+    /// the old one, and the one before is forgotten. Everybody who is to be remembered beyond that is in `first`, or
+    /// committed as `known` again.
+    fn rotate_known(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        first: Bits,
+        min_age: Duration,
+    ) -> StoreFuture<'_, Rotated>;
     /// Keeps a message for a player, behind those that wait, if fewer than `most` do, [`QUEUE_BYTES_MAX`] is not
     /// passed, and it is not among them.
     fn queue_add(

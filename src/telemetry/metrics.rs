@@ -250,6 +250,28 @@ table! {
     /// Commits by `outcome`: done, fenced, stale, rolled_back, lost, unknown (no answer, or a refusal), or held_back (not sent).
     COMMITS: Counter "hearth_commits_total", Count;
 
+    // Reads of players who are not in memory.
+    /// Looks at players who are not in memory, at their homes, by `outcome`: filtered (never seen, by the filter), cached
+    /// (kept from a read before), negative (the same, and nothing is stored), joined (somebody else was just asking the store)
+    /// or stored (the store was asked).
+    COLD_READS: Counter "hearth_cold_reads_total", Count;
+    /// Looks that the filter of players ever seen let pass, and of whom the store knew nothing: never seen, or forgotten.
+    FILTER_FALSE_POSITIVES: Counter "hearth_filter_false_positives_total", Count;
+    /// The share of players never seen who pass the fullest shard's filter, by how full it is.
+    FILTER_PASSES: Gauge "hearth_filter_passes_wrongly", Count;
+
+    /// Players at home elsewhere who were looked for in what is kept near, by `outcome`: fresh, stale (served while it is loaded
+    /// anew), negative (of these, those of whom nothing is known), joined (somebody else was just asking the home) or loaded (the
+    /// home was asked).
+    NEAR_READS: Counter "hearth_near_reads_total", Count;
+    /// Answers of homes that a change had overtaken on their way: not kept, and asked for again.
+    NEAR_OVERTAKEN: Counter "hearth_near_overtaken_total", Count;
+    /// Players of whom other nodes were told that what they keep near is not so any more, by `why`: change, again (the same once
+    /// more) or room (more are kept than may).
+    NEAR_INVALIDATIONS: Counter "hearth_near_invalidations_total", Count;
+    /// Players of this node whom other nodes keep near, or did a moment ago.
+    NEAR_KEPT_BY_OTHERS: Gauge "hearth_near_kept_by_others", Count;
+
     // Store.
     /// What the breaker of each of the store's servers, its `endpoint`, does: 0 closed (all is well), 1 ramp (few commits at a time), 2 half_open (one probe at a time), 3 open (held back).
     STORE_BREAKER_STATE: Gauge "hearth_store_breaker_state", Count;

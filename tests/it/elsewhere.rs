@@ -35,7 +35,8 @@ async fn a_player_is_seen_from_every_node() {
     let redis = RedisServer::start();
     let [here, mut there] = two_nodes(&redis).await;
     let (mine, mut theirs) = (players_of(&here).await.next().unwrap(), players_of(&there).await);
-    let (bob, never) = (theirs.next().unwrap(), theirs.next().unwrap());
+    let (bob, never, gone) = (theirs.next().unwrap(), theirs.next().unwrap(), theirs.next().unwrap());
+    there.login(&gone).await.does("logout", json!({})).await;
     let mut bob_there = there.connect().await;
     bob_there.login_with(json!({"token": format!("dev:{bob}"), "device": "pc"})).await;
     bob_there.does("presence.set", json!({"status": "playing", "activity": {"map": "docks"}})).await;
@@ -54,11 +55,12 @@ async fn a_player_is_seen_from_every_node() {
     assert_eq!(told["presences"][0], item);
     assert_eq!(told["presences"].as_array().unwrap().len(), 3);
 
-    // What is in the memory of her home is told without the store; what is not is named.
+    // What is in the memory of her home is told without the store, and who was never seen; who is stored there is named.
     redis.pause();
     assert_eq!(ann.looks_at(&bob).await, item);
-    let answer = ann.ask("presence.get", json!({"players": [&bob, &never]})).await.unwrap();
-    assert_eq!((&answer["presences"], &answer["unknown"]), (&json!([item]), &json!([never])));
+    let answer = ann.ask("presence.get", json!({"players": [&bob, &gone, &never]})).await.unwrap();
+    assert_eq!((&answer["presences"][0], &answer["unknown"]), (&item, &json!([gone])));
+    assert_eq!(answer["presences"][1]["player"], json!(never));
     redis.go_on();
 
     there.kill9();

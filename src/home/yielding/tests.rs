@@ -81,6 +81,13 @@ fn settings() -> HomeSettings {
         bans_max: 100,
         messages_keep: Duration::from_secs(3_600),
         remember: Duration::from_secs(3_600),
+        cold: crate::near_cache::Terms {
+            entries_max: 1_000,
+            ttl_ms: 30_000,
+            negative_ttl_ms: 5_000,
+            stale_ms: 30_000,
+            jitter_percent: 50,
+        },
         commits_in_flight_max: 8,
         lost_writes_unchecked: false,
     }

@@ -150,7 +150,7 @@ impl Homes for Everywhere {
     fn glance(&self, _: &PlayerId) -> Glance {
         Glance::Unknown
     }
-    fn look_cold(&self, _: Vec<PlayerId>) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>> {
+    fn look_cold(&self, _: Vec<PlayerId>, _: Duration) -> BoxFuture<'static, Vec<(PlayerId, PresenceView)>> {
         unreachable!("rooms look at nobody")
     }
 }

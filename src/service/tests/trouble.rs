@@ -9,6 +9,15 @@ async fn stored(house: &House, player: &str) -> StoredRecord {
     loaded.pop().flatten().expect("a stored record")
 }
 
+/// Somebody was here and has left: who was never here is told without the store.
+async fn has_left(house: &House, player: &str) {
+    let session = house.log_in(player, "pc").await.session;
+    let left = house.call(Method::DELETE, &format!("/v1/sessions/{session}"), Value::Null).await;
+    assert_eq!(left.status, 204);
+    let player = PlayerId::parse(player).unwrap();
+    until("she has left memory", || house.home.find(&player).is_none()).await;
+}
+
 #[tokio::test]
 async fn a_ban_is_put_back_also_when_the_store_does_not_answer_at_first() {
     let house = House::new().await;
@@ -84,6 +93,7 @@ async fn a_full_house_still_bans_revokes_and_erases() {
 #[tokio::test]
 async fn who_could_not_be_looked_at_follows_as_soon_as_she_can_be() {
     let house = House::new().await;
+    has_left(&house, "bea").await;
     let ann = house.log_in("ann", "pc").await;
     let mailbox = house.hub.mailbox(ann.session).unwrap();
     let link = house.hub.next_link();
@@ -155,6 +165,7 @@ async fn what_is_acked_from_memory_says_so_to_services_as_to_players() {
 #[tokio::test]
 async fn a_refusal_says_what_is_the_matter_with_the_store() {
     let house = House::new().await;
+    has_left(&house, "cold").await;
     house.log_in("ann", "pc").await;
     let durable = json!({"incr": {"n": 1}, "ack": "durable"});
     for (reach, words) in [(Reach::Full, "the store is full"), (Reach::Away, "the store is away")] {

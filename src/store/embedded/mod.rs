@@ -24,10 +24,10 @@ use self::queues::{banned_names, read_queue};
 use self::tables::{ReadTables, WriteTables, read_cluster};
 use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::{
-    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, EventPlace, Held, Holder,
-    LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage, Released,
-    Renewed, ShardEvents, Shortfall, Stance, Store, StoreError, StoreFuture, StoredRecord, Which,
-    entries::check_count, judge,
+    AcquireRequest, Acquired, Agreed, Bits, ClusterConfig, Commit, Committed, EventPlace, Filter, Held,
+    Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage,
+    Released, Renewed, Rotated, ShardEvents, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter,
+    StoredRecord, Which, entries::check_count, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
@@ -257,6 +257,20 @@ impl Store for EmbeddedStore {
             let (names, next) = banned_names(txn, shard, after.as_ref(), limit)?;
             ReadTables::open(txn)?.page_of(shard, &names, next, now_ms)
         }))
+    }
+
+    /// Made anew of the names of all whom the file remembers: nobody who was forgotten is in it.
+    fn load_known(&self, shard: ShardId) -> StoreFuture<'_, StoredFilter> {
+        let now_ms = clock::now().unix_ms;
+        Box::pin(self.read(move |txn| {
+            let known = ReadTables::open(txn)?.known(shard, now_ms)?;
+            Ok(StoredFilter { filter: Filter::of(known, Bits::default()), since_unix_ms: Some(now_ms) })
+        }))
+    }
+
+    /// There is nothing to rotate: the next look finds who is remembered then.
+    fn rotate_known(&self, _: ShardId, _: Holder, _: Bits, _: Duration) -> StoreFuture<'_, Rotated> {
+        Box::pin(std::future::ready(Ok(Rotated::Rotated)))
     }
 
     fn queue_add(

@@ -11,7 +11,9 @@ use super::entries::{Entries, TimelineCursor};
 use super::queues::Absent;
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
 use crate::store::judge::{self, Meta, Verdict};
-use crate::store::{Commit, CommitRecord, Committed, Keep, LiveCursor, LivePage, RecordStatus, StoredRecord};
+use crate::store::{
+    Bits, Commit, CommitRecord, Committed, Keep, LiveCursor, LivePage, RecordStatus, StoredRecord,
+};
 
 /// Shard to epoch, flush counter, generation, highest ended version, owner. Who holds the lease is not here: a
 /// process that ended has lost its leases with the folder's lock.
@@ -287,6 +289,22 @@ impl ReadTables {
         now_ms: u64,
     ) -> Result<Option<StoredRecord>, redb::Error> {
         stored_record(&self.records, &self.watches, shard.number(), player, now_ms)
+    }
+
+    /// Whoever is remembered in a shard.
+    pub(super) fn known(&self, shard: ShardId, now_ms: u64) -> Result<Bits, redb::Error> {
+        let number = shard.number();
+        let to = number.checked_add(1).map_or(Bound::Unbounded, |next| Bound::Excluded((next, "")));
+        let mut known = Bits::default();
+        for row in self.records.range::<(u16, &str)>((Bound::Included((number, "")), to))? {
+            let (key, value) = row?;
+            if head_of(value.value()).forget_at_ms > now_ms
+                && let Ok(player) = PlayerId::parse(key.value().1)
+            {
+                known.add(&player);
+            }
+        }
+        Ok(known)
     }
 
     /// The records of players that an index named.

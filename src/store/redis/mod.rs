@@ -40,10 +40,10 @@ use self::slots::slot_of;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, Agreed, ClusterConfig, Commit, Committed, CommittedUpTo, EventPlace, Held,
-    Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions, QueueAdded,
-    QueuedMessage, RateRequest, RateTaken, Reach, Released, Renewed, ShardEvents, Shortfall, Stance, Store,
-    StoreError, StoreFuture, StoredRecord, Which,
+    AcquireRequest, Acquired, Agreed, Bits, ClusterConfig, Commit, Committed, CommittedUpTo, EventPlace,
+    Filter, Held, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions,
+    QueueAdded, QueuedMessage, RateRequest, RateTaken, Reach, Released, Renewed, Rotated, ShardEvents,
+    Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter, StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, Owner, PlayerId, SHARDS_MAX, ShardId};
@@ -334,6 +334,39 @@ impl Store for RedisStore {
     ) -> StoreFuture<'_, LivePage> {
         let keys = self.keys(shard);
         Box::pin(async move { self.page(&keys, &keys.bans(), after, limit).await })
+    }
+
+    fn load_known(&self, shard: ShardId) -> StoreFuture<'_, StoredFilter> {
+        Box::pin(async move {
+            let keys = self.keys(shard);
+            // First when it was begun: should it be rotated in between, that one is taken for older than it is, and the
+            // store knows better.
+            let (meta, mut begun) = (keys.meta(), redis::cmd("HMGET"));
+            begun.arg(&meta).arg("known_at");
+            let since = self.read(&meta, &begun).await?.bytes()?;
+            let mut bitmaps = redis::cmd("MGET");
+            bitmaps.arg(keys.known()).arg(keys.known_old());
+            let mut reply = self.read(&meta, &bitmaps).await?;
+            let mut bits = || Ok::<_, StoreError>(Bits::of_bitmap(&reply.bytes()?.unwrap_or_default()));
+            Ok(StoredFilter {
+                filter: Filter::of(bits()?, bits()?),
+                since_unix_ms: since
+                    .and_then(|since| std::str::from_utf8(&since).ok().and_then(|since| since.parse().ok())),
+            })
+        })
+    }
+
+    fn rotate_known(
+        &self,
+        shard: ShardId,
+        holder: Holder,
+        first: Bits,
+        min_age: Duration,
+    ) -> StoreFuture<'_, Rotated> {
+        Box::pin(async move {
+            let keys = self.keys(shard);
+            self.scripts.known_rotate(&self.routes, &keys, &holder, &first, min_age).await
+        })
     }
 
     fn queue_add(

@@ -14,9 +14,9 @@ use super::routes::Routes;
 use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
-    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Commit, CommitRecord, Committed, EVENTS_MAX, Goes, Grant,
-    Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RateRequest, RateTaken, RecordStatus, Released,
-    Renewed, Stance, StoreError, StoredRecord, TIMELINE_MAX, Which,
+    AcquireRequest, Acquired, BAN_END_MAX, BanMark, Bits, Commit, CommitRecord, Committed, EVENTS_MAX, Goes,
+    Grant, Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RateRequest, RateTaken, RecordStatus,
+    Released, Renewed, Rotated, Stance, StoreError, StoredRecord, TIMELINE_MAX, Which,
 };
 
 /// One script in two files: the records and what is listed of them, then the entries that go with them.
@@ -108,6 +108,7 @@ pub(super) struct Scripts {
     config_agree: Script,
     queue_add: Script,
     queue_remove: Script,
+    known_rotate: Script,
     rate: Script,
 }
 
@@ -124,6 +125,7 @@ impl Scripts {
             config_agree: Script::new(include_str!("../lua/config_agree.lua")),
             queue_add: Script::new(include_str!("../lua/queue_add.lua")),
             queue_remove: Script::new(include_str!("../lua/queue_remove.lua")),
+            known_rotate: Script::new(include_str!("../lua/known_rotate.lua")),
             rate: Script::new(include_str!("../lua/rate.lua")),
         }
     }
@@ -273,6 +275,30 @@ impl Scripts {
         match reply.word()?.as_str() {
             "removed" => Ok(true),
             "fenced" => Ok(false),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    pub(super) async fn known_rotate(
+        &self,
+        routes: &Routes,
+        keys: &ShardKeys,
+        holder: &Holder,
+        first: &Bits,
+        min_age: Duration,
+    ) -> Result<Rotated, StoreError> {
+        let (meta, known, old, bitmap) = (keys.meta(), keys.known(), keys.known_old(), first.to_bitmap());
+        let arguments = |command: &mut Cmd| {
+            command.arg(&meta).arg(&known).arg(&old);
+            write_owner(command, holder);
+            command.arg(ttl_ms(min_age)).arg(&bitmap[..]);
+        };
+        let call = self.known_rotate.with(&meta, 3, &arguments);
+        let mut reply = Reply::of(routes.eval(Purpose::Commits, Repeat::Once, call).await?)?;
+        match reply.word()?.as_str() {
+            "rotated" => Ok(Rotated::Rotated),
+            "young" => Ok(Rotated::Young),
+            "fenced" => Ok(Rotated::Fenced),
             other => Err(corrupt(other)),
         }
     }
@@ -521,9 +547,13 @@ pub(super) fn stored_record(p: Option<&Bytes>, w: Option<Bytes>) -> Result<Store
 
 /// Meta and queue as KEYS, and who writes, as `queue_add.lua` and `queue_remove.lua` begin.
 fn write_holder(command: &mut Cmd, (meta, queue): (&str, &str), holder: &Holder) {
+    command.arg(meta).arg(queue);
+    write_owner(command, holder);
+}
+
+/// Who writes.
+fn write_owner(command: &mut Cmd, holder: &Holder) {
     command
-        .arg(meta)
-        .arg(queue)
         .arg(holder.owner.as_str())
         .arg(holder.epoch.number())
         .arg(layout::hex16(holder.generation.number()));

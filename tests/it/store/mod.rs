@@ -6,6 +6,7 @@ mod cluster;
 mod contract;
 mod embedded;
 mod fixture;
+mod known;
 mod members;
 mod random;
 mod rate;

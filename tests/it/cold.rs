@@ -1,0 +1,98 @@
+//! What is promised about players who are not here: nobody can hurt the store by asking for them.
+
+use serde_json::{Value, json};
+
+use crate::harness::nodes::KEY;
+use crate::harness::patience::until;
+use crate::harness::redis_server::RedisServer;
+use crate::harness::server::Server;
+use crate::harness::service::Service;
+use crate::harness::stages::{on_both_stores, on_every_stage};
+
+/// The metric of looks at players who are not in memory.
+const READS: &str = "hearth_cold_reads_total";
+
+async fn query(server: &Server, players: &[String]) -> Value {
+    let asked = json!({"players": players});
+    let (status, told) = Service::of(server, KEY).post("/v1/presence/query", asked).await;
+    assert_eq!(status, 200, "{told}");
+    told
+}
+
+async fn reads(server: &Server, outcome: &str) -> u64 {
+    server.metric(READS, &format!("outcome=\"{outcome}\"")).await
+}
+
+on_every_stage! {
+    async fn who_was_never_seen_is_not_looked_for_in_the_store(stage) {
+        let server = Server::on(stage).with("service_key", KEY).start();
+        let _ann = server.login("ann").await;
+        let (stored, filtered) = (reads(&server, "stored").await, reads(&server, "filtered").await);
+        let strangers: Vec<_> = (0..1_000).map(|number| format!("stranger-{number}")).collect();
+        let told = query(&server, &strangers).await;
+        assert_eq!((told["presences"].as_array().unwrap().len(), &told["unknown"]), (1_000, &json!([])));
+        assert!(told["presences"].as_array().unwrap().iter().all(|item| item["status"] == "offline"));
+        let (status, _) = Service::of(&server, KEY).get("/v1/players/stranger-1").await;
+        assert_eq!(status, 404);
+        let (stored, filtered) =
+            (reads(&server, "stored").await - stored, reads(&server, "filtered").await - filtered);
+        assert!(stored <= 20 && stored + filtered == 1_001, "{stored} of the store, {filtered} without");
+    }
+
+    async fn who_was_here_once_is_found_after_any_restart(stage) {
+        let mut server = Server::on(stage).with("service_key", KEY).start();
+        let players: Vec<_> = (0..20).map(|number| format!("player-{number}")).collect();
+        for player in &players {
+            server.login(player).await.does("logout", json!({})).await;
+        }
+        for round in 0..2 {
+            let told = query(&server, &players).await;
+            for item in told["presences"].as_array().unwrap() {
+                assert!(item["last_seen"].is_u64(), "round {round}: {item}");
+            }
+            assert_eq!(told["presences"].as_array().unwrap().len(), players.len());
+            server.stop_gracefully();
+            server.restart();
+        }
+    }
+}
+
+on_both_stores! {
+    async fn a_banned_player_is_found_however_old_the_filter_is(stage) {
+        let mut server = Server::on(stage).with("service_key", KEY).start();
+        let service = Service::of(&server, KEY);
+        let ban = json!({"reason": "cheating"});
+        assert_eq!(service.put("/v1/players/mallory/ban", ban).await.0, 200);
+        server.login("ann").await.does("logout", json!({})).await;
+        let _bea = server.login("bea").await;
+        let is_redis = server.store_url().starts_with("redis");
+        for _ in 0..2 {
+            server.stop_gracefully();
+            if is_redis {
+                grow_old(&mut server);
+            }
+            server.restart();
+            if is_redis {
+                let redis = server.redis();
+                until("all shards have begun a new generation", async || all_are_new(redis).then_some(())).await;
+            }
+            let (status, told) = Service::of(&server, KEY).get("/v1/players/mallory").await;
+            assert_eq!((status, &told["ban"]["reason"]), (200, &json!("cheating")));
+        }
+        let told = query(&server, &["bea".to_owned()]).await;
+        assert_eq!(told["presences"][0]["status"], "online", "{told}");
+    }
+}
+
+/// Makes every filter look as if it had been begun long ago.
+fn grow_old(server: &mut Server) {
+    let metas: Vec<String> = server.redis().query(&["KEYS", "{test.s*}:m"]);
+    for meta in &metas {
+        server.redis().query::<()>(&["HSET", meta, "known_at", "1000"]);
+    }
+}
+
+fn all_are_new(redis: &RedisServer) -> bool {
+    let metas: Vec<String> = redis.query(&["KEYS", "{test.s*}:m"]);
+    metas.iter().all(|meta| redis.query::<u64>(&["HGET", meta, "known_at"]) > 1_000)
+}
