@@ -42,7 +42,8 @@ pub enum Happened {
     Answered(Answered),
     /// The server spoke unasked.
     Push(Push),
-    /// Pushes are missing: a fault of the server, unless `ready.missed` announced it (then this does not come).
+    /// Pushes are missing, or one came again on the same link (`came` below `expected`; it is dropped): a fault of the server,
+    /// unless `ready.missed` announced a gap (then this does not come).
     SeqGap {
         /// The `seq` that should have come.
         expected: u64,

@@ -16,8 +16,13 @@ const VERS_MAX: usize = 2 * WATCHES_MAX;
 pub(crate) enum Order {
     /// The next one.
     Next,
-    /// Handled before.
+    /// Handled before this link: the server could not know.
     Repeat,
+    /// Came before on this very link.
+    Again {
+        /// The one that should have come.
+        expected: u64,
+    },
     /// Some are missing before it.
     Gap {
         /// The one that should have come.
@@ -29,6 +34,8 @@ pub(crate) enum Order {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     last_seq: u64,
+    /// The highest that came over the present link.
+    on_link: u64,
     /// After `missed`: whatever comes next is the new beginning.
     any_next: bool,
     vers: HashMap<String, Stamp>,
@@ -52,11 +59,16 @@ impl Inbox {
         if !resumed {
             self.last_seq = 0;
         }
+        self.on_link = 0;
         self.any_next = resumed && missed;
     }
 
     /// Takes note of a numbered push.
     pub(crate) fn order(&mut self, seq: u64) -> Order {
+        if seq <= self.on_link {
+            return Order::Again { expected: self.on_link + 1 };
+        }
+        self.on_link = seq;
         if seq <= self.last_seq {
             return Order::Repeat;
         }
@@ -134,10 +146,12 @@ mod tests {
     fn a_replayed_push_is_dropped_and_a_gap_told() {
         let mut inbox = Inbox::default();
         assert_eq!(inbox.order(1), Order::Next);
-        assert_eq!(inbox.order(1), Order::Repeat);
+        assert_eq!(inbox.order(1), Order::Again { expected: 2 });
         assert_eq!(inbox.order(3), Order::Gap { expected: 2 });
         assert_eq!(inbox.order(4), Order::Next);
         inbox.opened(true, false);
+        assert_eq!(inbox.order(3), Order::Repeat);
+        assert_eq!(inbox.order(3), Order::Again { expected: 4 });
         assert_eq!(inbox.order(4), Order::Repeat);
         assert_eq!(inbox.order(6), Order::Gap { expected: 5 });
     }

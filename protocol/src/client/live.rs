@@ -267,11 +267,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether a numbered push is new. A gap is told.
+    /// Whether a numbered push is new. A gap is told, and one that comes twice over one link.
     fn in_order(&mut self, seq: u64) -> bool {
         match self.inbox.order(seq) {
             Order::Next => true,
             Order::Repeat => false,
+            Order::Again { expected } => {
+                self.tell(Happened::SeqGap { expected, came: seq });
+                false
+            }
             Order::Gap { expected } => {
                 self.tell(Happened::SeqGap { expected, came: seq });
                 true

@@ -442,6 +442,10 @@ async fn repeated_pushes_are_dropped_and_gaps_told() {
         panic!()
     };
     assert_eq!(items[0].ver, (5, 2));
+    assert!(
+        matches!(next(&mut events).await, Happened::SeqGap { expected: 2, came: 1 }),
+        "twice on one link"
+    );
     assert!(matches!(next(&mut events).await, Happened::Push(Push::Message { seq: 2, repeat: false, .. })));
     assert!(matches!(next(&mut events).await, Happened::Push(Push::Message { seq: 4, repeat: true, .. })));
     assert!(matches!(next(&mut events).await, Happened::SeqGap { expected: 5, came: 6 }));
