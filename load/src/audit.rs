@@ -137,7 +137,7 @@ impl NodeWord {
 }
 
 /// Something done to the cluster on purpose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
     /// What.
     pub what: String,
@@ -149,6 +149,12 @@ pub struct Incident {
     pub loses_store: bool,
     /// A home may take with it what it had not stored: changes that were acked `applied`, if that is told.
     pub loses_home: bool,
+    /// Until when it was being broken, where that took a while: somewhere between the two a node has ended. 0: at once.
+    #[serde(default)]
+    pub broken_us: u64,
+    /// The run was broken off before anybody waited for what comes after it.
+    #[serde(default)]
+    pub left_alone: bool,
 }
 
 /// All samples of a run, by time.

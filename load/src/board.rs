@@ -106,6 +106,12 @@ impl Board {
         self.curtain.send_replace(true);
     }
 
+    /// Whether it was.
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        *self.curtain.borrow()
+    }
+
     /// Waits until the schedule is ended before its time; for ever, if it is not.
     pub async fn fallen(&self) {
         // The sender lives as long as the board.

@@ -180,6 +180,9 @@ pub enum Notice {
         /// What the `resume` claimed; none for a login.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claim: Option<Claim>,
+        /// All that was acked in the session is gone, and the client was told so.
+        #[serde(default, skip_serializing_if = "is_false")]
+        lost: bool,
     },
     /// The link is gone.
     Down {

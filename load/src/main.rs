@@ -77,13 +77,14 @@ async fn breaks(options: chaos::options::Options) -> ExitCode {
     };
     // Before anything is said: it is what the run was for.
     let written = report.write(&out);
+    if let Ok(folder) = &written {
+        say(&format!("all of it is in {}", folder.display()));
+    }
+    // What is still broken is its last word.
     say(&report.text());
-    match written {
-        Ok(folder) => say(&format!("in {}", folder.display())),
-        Err(error) => {
-            eprintln!("load chaos: the report could not be written: {error}");
-            return ExitCode::FAILURE;
-        }
+    if let Err(error) = written {
+        eprintln!("load chaos: the report could not be written: {error}");
+        return ExitCode::FAILURE;
     }
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

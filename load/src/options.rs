@@ -48,9 +48,10 @@ pub struct Options {
     /// the others when its own is gone.
     #[arg(long, default_value = "ws://127.0.0.1:7700/v1/connect")]
     pub url: Vec<String>,
-    /// Where services call. With a key, messages are pushed and presence is queried, too.
+    /// Where services call; of several nodes each, once. With a key, messages are pushed and presence is queried there, too,
+    /// at one after the other.
     #[arg(long)]
-    pub service_url: Option<String>,
+    pub service_url: Vec<String>,
     /// [`Line::service_key`].
     #[arg(skip)]
     pub service_key: Option<String>,

@@ -20,7 +20,7 @@ pub struct Report {
     pub scenario: String,
     /// How many bots.
     pub players: u32,
-    /// How long they were to live.
+    /// How long they were to live, or did where somebody ended the run.
     pub seconds: u64,
     /// The schedule's seed.
     pub seed: u64,
@@ -122,8 +122,8 @@ impl Report {
                 "{:<8}{:<62}{:>10}{:>8}",
                 verdict.checker, verdict.promise, verdict.checks, verdict.broken
             );
-            if let Some(why) = &verdict.not_exercised {
-                let _ = writeln!(out, "        not exercised: {why}");
+            if let Some(remark) = verdict.remark() {
+                let _ = writeln!(out, "        {remark}");
             }
             violations(&mut out, verdict);
         }

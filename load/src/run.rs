@@ -69,7 +69,11 @@ pub async fn live(board: Arc<Board>) -> Result<(Report, History), RunError> {
     let verdicts = checkers::judge(&history, took_ms);
     let figures = figures::of(&history);
     let shed = board.shed.load(Relaxed);
-    let report = Report::new(&board.options, &history, figures, verdicts, shed, took_ms);
+    let mut report = Report::new(&board.options, &history, figures, verdicts, shed, took_ms);
+    if board.has_fallen() {
+        // How long they might have lived is of no interest.
+        report.seconds = took_ms / 1_000;
+    }
     Ok((report, history))
 }
 

@@ -32,7 +32,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Service {
     board: Arc<Board>,
     http: reqwest::Client,
-    url: String,
+    urls: Vec<String>,
     key: String,
     rng: SmallRng,
     /// Part of every idempotency key: a server remembers those of the run before, and the same seed makes the same.
@@ -58,11 +58,13 @@ impl Service {
     /// The HTTP client cannot be made.
     pub fn new(board: Arc<Board>) -> Result<Option<Self>, reqwest::Error> {
         let options = &board.options;
-        let (Some(url), Some(key)) = (&options.service_url, &options.service_key) else { return Ok(None) };
-        let (url, key) = (url.trim_end_matches('/').to_owned(), key.clone());
+        let Some(key) = options.service_key.clone().filter(|_| !options.service_url.is_empty()) else {
+            return Ok(None);
+        };
+        let urls = options.service_url.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
         let rng = SmallRng::seed_from_u64(options.seed);
-        Ok(Some(Self { board, http, url, key, rng, run: rand::random(), log: Vec::new(), next_id: 1 }))
+        Ok(Some(Self { board, http, urls, key, rng, run: rand::random(), log: Vec::new(), next_id: 1 }))
     }
 
     /// Calls until the run ends; returns what it saw.
@@ -139,8 +141,11 @@ impl Service {
         (id, self.post("/v1/presence/query", &json!({"players": named})))
     }
 
-    fn post(&self, path: &str, body: &serde_json::Value) -> reqwest::RequestBuilder {
-        self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.key).json(body)
+    fn post(&mut self, path: &str, body: &serde_json::Value) -> reqwest::RequestBuilder {
+        // Which node is asked must not matter.
+        let place = if self.urls.len() > 1 { self.rng.random_range(0..self.urls.len()) } else { 0 };
+        let url = self.urls.get(place).map_or("", String::as_str);
+        self.http.post(format!("{url}{path}")).bearer_auth(&self.key).json(body)
     }
 
     fn answered(&mut self, (id, at, came): (u64, Instant, Result<Value, ErrorCode>)) {

@@ -144,9 +144,11 @@ impl Diarist {
         let notice = match what {
             Happened::Answered(answered) => return Some(self.answered(&answered)),
             Happened::Ready { ready, presented } => self.opened(*ready, presented),
-            Happened::Turned { error, presented } => {
-                Notice::Turned { code: error.code, claim: presented.map(claim) }
-            }
+            Happened::Turned { error, presented } => Notice::Turned {
+                code: error.code,
+                claim: presented.map(claim),
+                lost: error.lost == Some(true),
+            },
             Happened::Push(Push::RolledBack(lost)) => {
                 Notice::RolledBack(Rollback { from: lost.from, to: lost.to, cseq: lost.cseq })
             }

@@ -224,7 +224,8 @@ impl Bot {
             }
             Happened::Turned { error, presented } => {
                 self.board.answers();
-                self.notice(at, Notice::Turned { code: error.code, claim: presented.map(|p| claim(&p)) });
+                let (claim, lost) = (presented.map(|p| claim(&p)), error.lost == Some(true));
+                self.notice(at, Notice::Turned { code: error.code, claim, lost });
             }
             Happened::Answered(answered) => self.answered(at, &answered),
             Happened::Push(push) => self.pushed(at, push),

@@ -1,7 +1,7 @@
 //! The cluster as its nodes tell it before anything is broken: who they are, how many shards there are, and which player belongs
 //! to which. Asked over the service API alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -10,6 +10,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long nodes may take to know of one that has just started.
+const KNOWN_WITHIN: Duration = Duration::from_secs(15);
+/// Players that one query names at most, by the protocol.
+const PLAYERS_A_QUERY_MAX: usize = 1_000;
 
 /// What is not as it was said to be.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,10 @@ pub enum LookError {
         url: String,
     },
     /// Nodes of two clusters.
-    #[error("{node} does not know {other}: these are nodes of two clusters")]
+    #[error(
+        "{node} does not know {other}: that one has only just started, or these are nodes of two clusters, or of one store and \
+         two prefixes"
+    )]
     Apart {
         /// A node.
         node: String,
@@ -80,6 +87,9 @@ struct Told {
 #[derive(Debug, Deserialize)]
 struct Member {
     node: String,
+    /// Where clients connect.
+    #[serde(default)]
+    url: String,
 }
 
 /// A cluster.
@@ -89,20 +99,53 @@ pub(super) struct Cluster {
     pub(super) nodes: BTreeMap<String, String>,
     /// How many shards there are.
     pub(super) shards: u16,
+    /// At which ports services and clients call each node.
+    pub(super) ports: BTreeMap<String, BTreeSet<u16>>,
 }
 
 impl Cluster {
     /// Looks at each of these addresses; again for so long, while nodes do not answer or do not know each other yet.
     pub(super) async fn at(urls: &[String], key: &str, patience: Duration) -> Result<Self, LookError> {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
         loop {
-            match Self::look(urls, key).await {
-                Err(LookError::Unreachable { .. } | LookError::Apart { .. }) if Instant::now() < deadline => {
-                    sleep(LOOK_INTERVAL).await;
-                }
-                looked => return looked,
+            let looked = Self::look(urls, key).await;
+            let patience = match &looked {
+                Err(LookError::Unreachable { .. }) => patience,
+                // Nodes hear of a new one with its heartbeats.
+                Err(LookError::Apart { .. }) => patience.max(KNOWN_WITHIN),
+                _ => return looked,
+            };
+            if began.elapsed() >= patience {
+                return looked;
             }
+            sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Whether a node shows any of these players as present; again for so long, while none does. One that does not answer shows
+    /// nobody.
+    pub(super) async fn knows_any(&self, key: &str, players: &[String], patience: Duration) -> bool {
+        let began = Instant::now();
+        loop {
+            for url in self.nodes.values() {
+                if shows_any(url, key, players).await {
+                    return true;
+                }
+            }
+            if began.elapsed() >= patience {
+                return false;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Whether this key may push messages: asked with a message that says nothing.
+    pub(super) async fn may_push(&self, key: &str, player: &str) -> bool {
+        let Some(url) = self.nodes.values().next() else { return false };
+        let Ok(http) = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build() else { return false };
+        let asked = http.post(format!("{url}/v1/players/{player}/messages")).bearer_auth(key);
+        let answered = asked.json(&serde_json::json!({})).send().await;
+        answered.is_ok_and(|answered| !matches!(answered.status().as_u16(), 401 | 403))
     }
 
     async fn look(urls: &[String], key: &str) -> Result<Self, LookError> {
@@ -119,6 +162,30 @@ impl Cluster {
         let number = xxh3_64(player.as_bytes()).checked_rem(u64::from(self.shards)).unwrap_or(0);
         u16::try_from(number).unwrap_or(0)
     }
+}
+
+async fn shows_any(url: &str, key: &str, players: &[String]) -> bool {
+    let Ok(http) = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build() else { return false };
+    for players in players.chunks(PLAYERS_A_QUERY_MAX) {
+        let asked = http.post(format!("{url}/v1/presence/query")).bearer_auth(key);
+        let Ok(answered) = asked.json(&serde_json::json!({"players": players})).send().await else {
+            return false;
+        };
+        let told: serde_json::Value = answered.json().await.unwrap_or_default();
+        let presences = told.get("presences").and_then(serde_json::Value::as_array);
+        let is_present = |item: &serde_json::Value| {
+            item.get("status").and_then(serde_json::Value::as_str).is_some_and(|status| status != "offline")
+        };
+        if presences.is_some_and(|presences| presences.iter().any(is_present)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The port of `http://HOST:PORT` or `ws://HOST:PORT/PATH`.
+fn port_of(url: &str) -> Option<u16> {
+    reqwest::Url::parse(url).ok()?.port_or_known_default()
 }
 
 async fn ask(url: &str, key: &str) -> Result<Told, LookError> {
@@ -162,7 +229,13 @@ fn together(all: Vec<(String, Told)>) -> Result<Cluster, LookError> {
             return Err(LookError::Apart { node: told.node.clone(), other: other.clone() });
         }
     }
-    Ok(Cluster { nodes, shards })
+    let mut ports: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
+    for (url, told) in &all {
+        let mine = told.nodes.iter().filter(|member| member.node == told.node).map(|member| &member.url);
+        let called = mine.chain([url]).filter_map(|url| port_of(url));
+        ports.insert(told.node.clone(), called.collect());
+    }
+    Ok(Cluster { nodes, shards, ports })
 }
 
 #[cfg(test)]
@@ -184,6 +257,12 @@ mod tests {
         let both = ["a", "b"];
         let whole = cluster(vec![("http://1", told("a", &both)), ("http://2", told("b", &both))]).unwrap();
         assert_eq!((whole.shards, whole.nodes["b"].as_str()), (2, "http://2"));
+        let known: Told = serde_json::from_value(serde_json::json!({
+            "node": "a", "nodes": [{"node": "a", "url": "ws://10.0.0.5:7700/v1/connect"}], "shards": [],
+        }))
+        .unwrap();
+        let alone = cluster(vec![("http://10.0.0.5:7701", known)]).unwrap();
+        assert_eq!(alone.ports["a"], BTreeSet::from([7_700, 7_701]));
         let error = cluster(vec![("http://1", told("a", &both))]).unwrap_err();
         assert!(error.contains("b is a node of this cluster, too"), "{error}");
         let error =
@@ -192,13 +271,14 @@ mod tests {
         let error =
             cluster(vec![("http://1", told("a", &["a"])), ("http://2", told("b", &["b"]))]).unwrap_err();
         assert!(error.contains("a does not know b"), "{error}");
+        assert!(error.contains("only just started") && error.contains("two clusters"), "{error}");
     }
 
     #[test]
     fn a_players_shard_is_the_protocols() {
         let vectors: Vec<serde_json::Value> =
             serde_json::from_str(include_str!("../../../protocol/vectors/hash.json")).unwrap();
-        let cluster = Cluster { nodes: BTreeMap::new(), shards: 256 };
+        let cluster = Cluster { nodes: BTreeMap::new(), shards: 256, ports: BTreeMap::new() };
         assert!(vectors.len() > 5);
         for vector in vectors {
             let player = vector["input"].as_str().unwrap();

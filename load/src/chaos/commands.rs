@@ -1,6 +1,7 @@
 //! A fault that a pair of commands breaks and mends: `docker pause`, `systemctl kill`, `kubectl delete`. Each command is bounded in
 //! time, and what it said is told when it fails.
 
+use std::collections::HashSet;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::process::Stdio;
 use std::time::Duration;
@@ -35,14 +36,14 @@ pub(super) async fn run(pair: &Pair, is_break: bool) -> Result<(), FaultError> {
             group.0 = None;
             match ended {
                 Ok(status) if status.success() => Ok(()),
-                Ok(status) => Err(failed(status.to_string(), end_of(said))),
+                Ok(status) => Err(failed(status.to_string(), end_of(said, 0))),
                 Err(error) => Err(unable(error)),
             }
         }
         Err(_) => {
             drop(group);
             let _ = timeout(Duration::from_secs(1), child.wait()).await;
-            Err(failed(format!("not within {} ms", pair.timeout().as_millis()), end_of(said)))
+            Err(failed(format!("not within {} ms", pair.timeout().as_millis()), end_of(said, 0)))
         }
     }
 }
@@ -56,13 +57,21 @@ impl Drop for Group {
     }
 }
 
-/// The end of what was said.
-pub(super) fn end_of(mut said: std::fs::File) -> String {
+/// The end of what was said from this place on: whole lines, each once.
+pub(super) fn end_of(mut said: std::fs::File, from: u64) -> String {
     let mut end = Vec::new();
     let length = said.seek(SeekFrom::End(0)).unwrap_or(0);
-    let _ = said.seek(SeekFrom::Start(length.saturating_sub(SAID_BYTES_MAX)));
+    let first = from.max(length.saturating_sub(SAID_BYTES_MAX));
+    let _ = said.seek(SeekFrom::Start(first));
     let _ = said.take(SAID_BYTES_MAX).read_to_end(&mut end);
-    String::from_utf8_lossy(&end).trim().to_owned()
+    let end = String::from_utf8_lossy(&end);
+    // Where it begins in the middle of a line, that is left out, unless there is no other.
+    let whole =
+        end.split_once('\n').map(|(_, whole)| whole).filter(|whole| first > from && !whole.is_empty());
+    let mut heard = HashSet::new();
+    let lines = whole.unwrap_or(&end).lines().map(str::trim_end);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty() && heard.insert(*line)).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -83,6 +92,24 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline, "{pid} lives on");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[test]
+    fn what_was_said_is_quoted_from_its_beginning_in_whole_lines_and_once() {
+        use std::io::Write as _;
+        let mut file = tempfile::tempfile().unwrap();
+        writeln!(file, "of an earlier run").unwrap();
+        let from = file.stream_position().unwrap();
+        for line in ["no such store", "", "no such store", "gives up"] {
+            writeln!(file, "{line}").unwrap();
+        }
+        assert_eq!(end_of(file.try_clone().unwrap(), from), "no such store\ngives up");
+        for number in 0..400 {
+            writeln!(file, "line {number}").unwrap();
+        }
+        let end = end_of(file, from);
+        assert!(end.ends_with("line 399") && end.len() <= 2_000, "{end}");
+        assert!(end.lines().all(|line| line.starts_with("line ")), "no half of a line: {end}");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use super::commands;
 use super::file::{self, FileError, Pair};
 use super::link::{self, Link, Weathers};
 use super::options::Options;
-use super::process::{End, Process, Start};
+use super::process::{End, Process, Start, no_program};
 
 /// Why something could not be broken, or mended.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,14 @@ pub enum FaultError {
         log: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// What is to start it cannot.
+    #[error("process {name}: --start cannot start it: {why}")]
+    NoProgram {
+        /// What it is called.
+        name: String,
+        /// What is wrong.
+        why: String,
     },
     /// A proxy cannot be had.
     #[error("link {name}: {what}")]
@@ -178,6 +186,19 @@ impl Fault {
         }
     }
 
+    /// What is still wrong with it, and what its owner can do; `is_mended`: the last time it was broken, it was mended. A process
+    /// is looked at in any case: others may have ended it.
+    pub(super) fn wrong(&self, is_mended: bool) -> Option<String> {
+        match &self.means {
+            Means::Process(process) => process.wrong(),
+            Means::Commands(pair) if !is_mended => {
+                Some(format!("{} was not mended; do it yourself: {}", self.name, pair.mend))
+            }
+            // A proxy ends with us.
+            Means::Commands(_) | Means::Link(_) => None,
+        }
+    }
+
     /// The process's number now, if it is one.
     pub(super) fn pid(&self) -> Option<u32> {
         match &self.means {
@@ -198,9 +219,17 @@ impl Fault {
 /// All that the user has named. Proxies stand from here on.
 pub(super) async fn all(options: &Options, seed: u64) -> Result<Vec<Fault>, ChaosError> {
     let mut faults = Vec::new();
-    for (name, pid) in &options.pid {
+    for (place, (name, pid)) in options.pid.iter().enumerate() {
+        let before = options.pid.iter().take(place).find(|(_, other)| other == pid);
+        if let Some((other, _)) = before {
+            let (pid, name, other) = (*pid, name.clone(), other.clone());
+            return Err(ChaosError::SameProcess { pid, name, other });
+        }
         let log = options.out.join(format!("{name}.log"));
         let command = options.start.iter().find(|(of, _)| of == name);
+        if let Some(why) = command.and_then(|(_, command)| no_program(command)) {
+            return Err(FaultError::NoProgram { name: name.clone(), why }.into());
+        }
         let start = command.map(|(_, command)| Start::of(command, &log)).transpose();
         let start =
             start.map_err(|source| FaultError::Log { name: name.clone(), log: log.clone(), source })?;
@@ -254,6 +283,21 @@ mod tests {
             round.sort_unstable();
             assert_eq!(round, (0..7).collect::<Vec<_>>());
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_mended_is_said_and_one_process_has_one_name() {
+        let text = "[[fault]]\nname = 'x'\nbreak = 'y'\nmend = 'unpause it'";
+        let pair = Means::Commands(file::read(text).unwrap().remove(0));
+        let fault = Fault::new("x", [1, 2], pair, vec![Way::Commands]);
+        assert_eq!(fault.wrong(true), None);
+        assert_eq!(fault.wrong(false).unwrap(), "x was not mended; do it yourself: unpause it");
+        let me = std::process::id();
+        let line = format!("load chaos --url ws://a --service http://a --key k --pid a={me} --pid b={me}");
+        let line = <crate::options::Line as clap::Parser>::try_parse_from(line.split_whitespace()).unwrap();
+        let Some(crate::options::Command::Chaos(options)) = line.command else { panic!("no command") };
+        let error = all(&options, 1).await.unwrap_err().to_string();
+        assert_eq!(error, format!("process {me} is named twice, as b and as a"));
     }
 
     #[test]

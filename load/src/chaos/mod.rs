@@ -10,6 +10,7 @@ mod link;
 pub mod options;
 mod process;
 mod run;
+mod sockets;
 mod weigh;
 
 use std::path::PathBuf;
@@ -30,6 +31,47 @@ pub enum ChaosError {
     /// Two things have one name.
     #[error("{0} is the name of two faults: reports could not tell them apart")]
     SameName(String),
+    /// One process under two names.
+    #[error("process {pid} is named twice, as {name} and as {other}")]
+    SameProcess {
+        /// Its number.
+        pid: i32,
+        /// One of its names.
+        name: String,
+        /// The other.
+        other: String,
+    },
+    /// A process under another node's name.
+    #[error("process {pid} is not {name}: it listens at port {port}, where {node} is called")]
+    OtherNode {
+        /// Its number.
+        pid: i32,
+        /// What it was called.
+        name: String,
+        /// Whose port it has.
+        node: String,
+        /// Which.
+        port: u16,
+    },
+    /// Bots and services are at two clusters.
+    #[error(
+        "bots have logged in at {urls}, and no node at {services} knows any of them: --url and --service must be those of one \
+         cluster"
+    )]
+    Elsewhere {
+        /// Where bots are.
+        urls: String,
+        /// Where nobody knows them.
+        services: String,
+    },
+    /// The folder of results.
+    #[error("{} cannot be made, or written into: {source}", path.display())]
+    Out {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A command that starts something, and nothing that it starts.
     #[error("--start {0}=… starts a process that no --pid names")]
     StartsNothing(String),

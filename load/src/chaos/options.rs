@@ -25,7 +25,7 @@ pub struct Options {
     /// Where services call each node: http://HOST:PORT. All nodes, each once.
     #[arg(long, required = true)]
     pub service: Vec<String>,
-    /// A key of the scope `read`.
+    /// A key of the scopes `read` and `push`; with `read` alone no messages are sent to the bots, nor judged.
     #[arg(long, env = "HEARTH_SERVICE_KEY", hide_env_values = true)]
     pub key: String,
     /// A process of this machine that may be stopped and continued. One that is named as its node is watched, too.
@@ -75,14 +75,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// What its bots do, for as long as faults go on and `longer`.
+    /// What its bots do, for as long as faults go on and `longer`; messages are sent to them where the key `may_push`.
     ///
     /// # Errors
     /// What is wrong with the names or tokens that they are to have.
-    pub fn bots(&self, seed: u64, longer: Duration) -> Result<BotOptions, clap::Error> {
+    pub fn bots(&self, seed: u64, longer: Duration, may_push: bool) -> Result<BotOptions, clap::Error> {
         let line = ["load", "steady", "--quiet", "--encoding", "mixed", "--durable-share", "0.1"];
         let mut options = BotOptions::try_parse_from(line)?;
         options.url.clone_from(&self.url);
+        if may_push {
+            options.service_url.clone_from(&self.service);
+            options.service_key = Some(self.key.clone());
+        }
         options.token_prefix.clone_from(&self.token_prefix);
         options.player_prefix.clone_from(&self.player_prefix);
         (options.players, options.seed) = (self.players, seed);
@@ -175,7 +179,10 @@ mod tests {
         assert_eq!(options.minutes, Duration::from_secs(30));
         let roads: Vec<_> = options.proxy.iter().map(|road| (&*road.listen, &*road.upstream)).collect();
         assert_eq!(roads, [("127.0.0.1:6390", "redis.local:6379"), ("0.0.0.0:1", "b:2")]);
-        let bots = options.bots(7, Duration::from_secs(90)).unwrap();
+        let bots = options.bots(7, Duration::from_secs(90), true).unwrap();
+        assert_eq!((bots.service_url.len(), bots.service_key.as_deref()), (1, Some("k")));
+        let bots = options.bots(7, Duration::from_secs(90), false).unwrap();
+        assert!(bots.service_url.is_empty());
         assert_eq!((bots.seconds, bots.seed, bots.url), (120, 7, vec!["ws://a".to_owned()]));
     }
 

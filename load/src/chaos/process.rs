@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -45,14 +46,43 @@ pub(super) struct Start {
     command: String,
     /// Where what it says goes: open before anything is killed.
     log: File,
+    /// How long that was before it was started last: what stands before was said by others.
+    said_from: u64,
 }
 
 impl Start {
     /// What it says goes to the end of this file.
     pub(super) fn of(command: &str, log: &Path) -> io::Result<Self> {
         let log = File::options().create(true).append(true).read(true).open(log)?;
-        Ok(Self { command: command.to_owned(), log })
+        Ok(Self { command: command.to_owned(), log, said_from: 0 })
     }
+}
+
+/// Why the program of a command that starts something cannot be started; none where it can, or where only a shell knows what it is.
+pub(super) fn no_program(command: &str) -> Option<String> {
+    let is_variable = |word: &&str| word.split_once('=').is_some_and(|(name, _)| !name.contains('/'));
+    let program = command.split_whitespace().find(|word| !is_variable(word))?;
+    let is_plain = |sign: char| sign.is_alphanumeric() || "/._-+@:,%".contains(sign);
+    let finds_another =
+        command.split_whitespace().take_while(is_variable).any(|word| word.starts_with("PATH="));
+    if !program.chars().all(is_plain) || finds_another {
+        return None;
+    }
+    let is_executable = |path: &Path| {
+        let about = std::fs::metadata(path);
+        about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        let path = Path::new(program);
+        return match (path.exists(), is_executable(path)) {
+            (_, true) => None,
+            (false, _) => Some(format!("there is no {program}")),
+            (true, false) => Some(format!("{program} is no program that may be executed")),
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = std::env::split_paths(&path).any(|folder| is_executable(&folder.join(program)));
+    (!is_found).then(|| format!("no folder of PATH has a program {program}"))
 }
 
 /// A process.
@@ -113,6 +143,16 @@ impl Process {
         Ok(())
     }
 
+    /// What is still wrong with it, and what its owner can do.
+    pub(super) fn wrong(&self) -> Option<String> {
+        let (name, pid) = (&self.name, self.pid.as_raw_pid());
+        if !self.is_there() {
+            return Some(format!("{name} is not running; start it yourself"));
+        }
+        let is_stopped = stat(self.pid).is_some_and(|fields| fields.starts_with('T'));
+        is_stopped.then(|| format!("{name} is stopped; continue it yourself: kill -CONT {pid}"))
+    }
+
     /// Waits until a killed process has ended.
     async fn is_gone(&mut self) -> Result<(), FaultError> {
         let deadline = Instant::now() + GONE_WITHIN;
@@ -129,7 +169,10 @@ impl Process {
     }
 
     fn starts_again(&mut self) -> Result<(), FaultError> {
-        let Some(Start { command, log }) = &self.start else { return Ok(()) };
+        if let Some(start) = &mut self.start {
+            start.said_from = start.log.metadata().map_or(0, |about| about.len());
+        }
+        let Some(Start { command, log, .. }) = &self.start else { return Ok(()) };
         let unable = |error: io::Error| self.failed(error.to_string());
         let (out, err) = (log.try_clone().map_err(unable)?, log.try_clone().map_err(unable)?);
         let mut again = Command::new("sh");
@@ -156,8 +199,8 @@ impl Process {
 
     /// Its start has failed in this way.
     fn failed(&self, how: String) -> FaultError {
-        let said = self.start.as_ref().and_then(|start| start.log.try_clone().ok());
-        let said = said.map_or_else(String::new, end_of);
+        let said = self.start.as_ref().and_then(|start| Some((start.log.try_clone().ok()?, start.said_from)));
+        let said = said.map_or_else(String::new, |(log, from)| end_of(log, from));
         FaultError::Command { name: self.name.clone(), which: "start", how, said }
     }
 
@@ -252,6 +295,55 @@ mod tests {
             assert!(error.contains("its start failed (ended at once") && error.contains(says), "{error}");
             assert!(error.contains("must be one program"), "{error}");
         }
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_found_out_before_anything_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plain");
+        std::fs::write(&file, "x").unwrap();
+        let plain = file.display().to_string();
+        for (command, says) in [
+            ("sleep 60", None),
+            ("A=1 B=/x /bin/sh -c true", None),
+            ("\"$HOME/hearth\" serve", None),
+            ("PATH=/opt/hearth hearth serve", None),
+            ("/nowhere/hearth serve", Some("there is no /nowhere/hearth")),
+            ("A=1 hearthh serve", Some("no folder of PATH has a program hearthh")),
+            (plain.as_str(), Some("is no program that may be executed")),
+        ] {
+            let why = no_program(command);
+            assert_eq!(why.is_some(), says.is_some(), "{command}: {why:?}");
+            assert!(why.is_none_or(|why| why.contains(says.unwrap_or_default())), "{command}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_still_wrong_with_a_process_is_said() {
+        let (mut process, mut child) = sleeper();
+        assert_eq!(process.wrong(), None);
+        process.end(End::Stop).await.unwrap();
+        while state(&process) != 'T' {
+            sleep(LOOK_INTERVAL).await;
+        }
+        assert!(process.wrong().unwrap().contains("sleeper is stopped; continue it yourself: kill -CONT"));
+        process.end(End::Kill).await.unwrap();
+        assert_eq!(process.wrong().unwrap(), "sleeper is not running; start it yourself");
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_the_last_start_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        std::fs::write(&log, "said by an earlier run\n").unwrap();
+        let (mut process, mut child) = sleeper();
+        process.start = Some(Start::of("false", &log).unwrap());
+        process.stays_for = Duration::from_secs(20);
+        process.end(End::Kill).await.unwrap();
+        let error = process.go_on().await.unwrap_err().to_string();
+        assert!(error.contains("its start failed") && !error.contains("earlier run"), "{error}");
         child.wait().unwrap();
     }
 

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ChaosError;
 use super::cluster::Cluster;
-use super::fault::{self, Deck, Fault, FaultError};
+use super::fault::{self, Deck, Fault, FaultError, Way};
 use super::options::Options;
+use super::sockets::{self, Sameness};
 use super::weigh::{Trial, weigh};
 use crate::board::Board;
 use crate::bot;
@@ -39,6 +40,8 @@ const CONVERGED_WITHIN_MS: u64 = 5_000;
 const DRAINED_WITHIN_MS: u64 = 10_000;
 /// After a lease, and this, whoever lost her home has another one.
 const TAKEN_WITHIN_MS: u64 = 5_000;
+/// Nodes that bots have logged in at know them so soon.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at whether bots are let in.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// What does not mend at once is tried again.
@@ -63,6 +66,9 @@ enum Stopped {
     /// Before anything was broken.
     #[error("bots were sent away: {0}")]
     SentAway(String),
+    /// Before anything was broken.
+    #[error("services do not know the bots")]
+    Elsewhere,
 }
 
 /// Breaks a cluster and judges what came of it. What it does is said line by line; who says it must not panic, else what is broken
@@ -73,7 +79,8 @@ enum Stopped {
 pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> {
     let seed = options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
     let mut signals = Signals::heard()?;
-    std::fs::create_dir_all(&options.out).map_err(|error| ChaosError::System(error.into()))?;
+    let out = |source| ChaosError::Out { path: options.out.clone(), source };
+    std::fs::create_dir_all(&options.out).map_err(out)?;
     let faults = fault::all(&options, seed).await?;
     // Who waits for a proxy may start now.
     let patience = if options.proxy.is_empty() { Duration::ZERO } else { options.patience() };
@@ -82,6 +89,22 @@ pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> 
     }
     let cluster = Cluster::at(&options.service, &options.key, patience).await?;
     say(&format!("chaos · {} nodes, {} shards · seed {seed}", cluster.nodes.len(), cluster.shards));
+    for (name, pid) in options.pid.iter().filter(|(name, _)| cluster.nodes.contains_key(name)) {
+        let (name, pid) = (name.clone(), *pid);
+        match sockets::looked_at(pid, &name, &cluster.ports) {
+            Sameness::Same => {}
+            Sameness::Other { node, port } => return Err(ChaosError::OtherNode { pid, name, node, port }),
+            Sameness::Unknown(why) => {
+                say(&format!("warning: nobody can tell whether process {pid} is {name}: {why}"));
+            }
+        }
+    }
+    let may_push = cluster.may_push(&options.key, &format!("{}00000", options.player_prefix)).await;
+    if !may_push {
+        say(
+            "warning: the key may not push (scope push): no messages are sent to the bots, and none are judged",
+        );
+    }
     for fault in faults.iter().filter(|fault| fault.pid().is_some()) {
         if !cluster.nodes.contains_key(&fault.name) {
             let nodes = cluster.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -91,7 +114,7 @@ pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> 
             ));
         }
     }
-    let mut run = Run::begin(&options, seed, faults, cluster, say)?;
+    let mut run = Run::begin(&options, seed, faults, cluster, (may_push, say))?;
     let mut lives: Lives = JoinSet::new();
     lives.spawn(live(Arc::clone(&run.board)));
     let stopped = tokio::select! {
@@ -106,8 +129,13 @@ pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> 
         }
         played = run.play() => played.err(),
     };
-    if let Some(Stopped::SentAway(why)) = stopped {
-        return Err(ChaosError::SentAway(why));
+    match stopped {
+        Some(Stopped::SentAway(why)) => return Err(ChaosError::SentAway(why)),
+        Some(Stopped::Elsewhere) => {
+            let (urls, services) = (options.url.join(", "), options.service.join(", "));
+            return Err(ChaosError::Elsewhere { urls, services });
+        }
+        _ => {}
     }
     let unmended = run.mend().await.err().map(Stopped::Fault);
     // What could not be mended matters more than what was waited for because of it.
@@ -157,6 +185,8 @@ struct Run<'a> {
     trials: Vec<Trial>,
     /// What is broken now.
     broken: Option<(usize, Begun)>,
+    /// What is broken, or is still being waited for.
+    pending: Option<Begun>,
     /// Nodes that serve shards when all is well.
     servers: BTreeSet<String>,
 }
@@ -167,12 +197,12 @@ impl<'a> Run<'a> {
         seed: u64,
         faults: Vec<Fault>,
         cluster: Cluster,
-        say: fn(&str),
+        (may_push, say): (bool, fn(&str)),
     ) -> Result<Self, ChaosError> {
         let system = |error: Box<dyn std::error::Error + Send + Sync>| ChaosError::System(error);
         // The last fault, and what comes after it.
         let longer = 3 * options.patience() + Duration::from_secs(900);
-        let bots = options.bots(seed, longer).map_err(|error| system(error.into()))?;
+        let bots = options.bots(seed, longer, may_push).map_err(|error| system(error.into()))?;
         let board = Arc::new(Board::new(bots));
         // The run ends when the faults do, not when the last one who stays away for long comes back.
         board.call_in();
@@ -193,6 +223,7 @@ impl<'a> Run<'a> {
             board,
             trials: Vec::new(),
             broken: None,
+            pending: None,
             servers: BTreeSet::new(),
         };
         run.follow();
@@ -217,6 +248,9 @@ impl<'a> Run<'a> {
         }
         let before = self.stored();
         sleep(REST).await;
+        if !self.cluster.knows_any(&self.options.key, &self.players, KNOWN_WITHIN).await {
+            return Err(Stopped::Elsewhere);
+        }
         self.reaches_the_store(before).await?;
         let latest = self.auditor.latest();
         self.servers =
@@ -242,7 +276,7 @@ impl<'a> Run<'a> {
     }
 
     async fn is_well_at_first(&self) -> Result<(), InVain> {
-        self.until(SERVED, |run| run.is_served(0)).await?;
+        self.until_served(0).await?;
         patience::at_work(&self.board, self.options.patience()).await
     }
 
@@ -264,14 +298,18 @@ impl<'a> Run<'a> {
         let node = fault.pid().and(self.cluster.nodes.contains_key(&fault.name).then(|| fault.name.clone()));
         let ends_memory = fault.ends_memory(way, for_ms, self.options.lease_ms, node.is_some());
         let lasting = Duration::from_millis(for_ms);
-        let begun = self.timeline.begin(format!("{what} for {:.1} s", lasting.as_secs_f64()));
+        let begun = self.timeline.begin(what.clone());
         if ends_memory {
             self.timeline.home_forgets(begun);
         }
-        self.broken = Some((thing, begun));
+        (self.broken, self.pending) = (Some((thing, begun)), Some(begun));
         let (served_ms, at_work_ms) = (None, None);
-        self.trials.push(Trial { what, node, served_ms, at_work_ms, hindered: 0 });
+        self.trials.push(Trial { what, node, served_ms, at_work_ms, hindered: 0, is_done: false });
         fault.breaks(way).await?;
+        if way == Way::Commands {
+            self.timeline.broken(begun);
+        }
+        self.trials.last_mut().into_iter().for_each(|trial| trial.is_done = true);
         sleep(lasting).await;
         self.mend().await?;
         self.follow();
@@ -280,6 +318,7 @@ impl<'a> Run<'a> {
         if let Some(trial) = self.trials.last_mut() {
             trial.hindered = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
         }
+        self.pending = None;
         Ok(())
     }
 
@@ -297,7 +336,15 @@ impl<'a> Run<'a> {
         }
         let now = fault.pid().filter(|pid| Some(*pid) != before);
         let now = now.map_or_else(String::new, |pid| format!(", and is process {pid} now"));
-        self.timeline.heal(begun, format!("mended: {}{now}", fault.name));
+        match self.trials.last().filter(|trial| trial.is_done) {
+            Some(trial) => {
+                let what = trial.what.clone();
+                let lasted = format!("{:.1} s", self.timeline.lasted(begun).as_secs_f64());
+                self.timeline.heal(begun, format!("mended after {lasted}: {}{now}", fault.name));
+                self.timeline.call(begun, format!("{what} for {lasted}"));
+            }
+            None => self.timeline.heal(begun, format!("undone, as far as it was done: {}{now}", fault.name)),
+        }
         self.broken = None;
         Ok(())
     }
@@ -306,7 +353,7 @@ impl<'a> Run<'a> {
     async fn is_well_again(&mut self) -> Result<(), InVain> {
         let mended_us = self.timeline.now_us();
         let since = |at_us: u64| Some(at_us.saturating_sub(mended_us) / 1_000);
-        self.until(SERVED, |run| run.is_served(mended_us)).await?;
+        self.until_served(mended_us).await?;
         let served_us = self.timeline.mark("all shards are served");
         patience::at_work(&self.board, self.options.patience()).await?;
         let at_work_us = self.timeline.mark("bots are at work again");
@@ -317,7 +364,7 @@ impl<'a> Run<'a> {
         sleep(Duration::from_millis(CONVERGED_WITHIN_MS + self.options.presence_grace_ms)).await;
         self.reaches_the_store(before).await?;
         let settled_us = self.timeline.now_us();
-        self.until(SERVED, |run| run.is_served(settled_us)).await?;
+        self.until_served(settled_us).await?;
         let options = &self.board.options;
         self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
         Ok(())
@@ -327,12 +374,57 @@ impl<'a> Run<'a> {
         patience::until(what, self.options.patience(), || is_so(self)).await
     }
 
+    /// Waits until all is well; who is not, is named where that is in vain.
+    async fn until_served(&self, since_us: u64) -> Result<(), InVain> {
+        let waited = self.until(SERVED, |run| run.is_served(since_us)).await;
+        waited.map_err(|vain| InVain { what: format!("{}: {}", vain.what, self.lacks()), ..vain })
+    }
+
+    /// What keeps all from being well.
+    fn lacks(&self) -> String {
+        let (latest, silent) = (self.auditor.latest(), self.auditor.silent());
+        let mut lacks: Vec<String> = silent.iter().map(|node| self.does_not_answer(node)).collect();
+        for (name, word) in latest.iter().filter(|(name, _)| !silent.contains(name)) {
+            if word.node != *name {
+                let url = self.cluster.nodes.get(name).map_or("", String::as_str);
+                lacks.push(format!("{} answers at {url}, not {name}", word.node));
+            } else if self.servers.contains(name) && !word.shards.iter().any(|shard| shard.serving) {
+                lacks.push(format!("{name} serves no shard"));
+            }
+        }
+        let serving = latest.values().flat_map(|word| &word.shards).filter(|shard| shard.serving).count();
+        lacks.push(format!("{serving} of {} shards are served", self.cluster.shards));
+        lacks.join(", ")
+    }
+
+    fn does_not_answer(&self, node: &str) -> String {
+        format!("{node} does not answer at {}", self.cluster.nodes.get(node).map_or("", String::as_str))
+    }
+
+    /// What is still broken now that all is over; of nodes that only do not answer where the run came to no end.
+    fn left_broken(&self, is_broken_off: bool) -> Vec<String> {
+        let mut left = Vec::new();
+        let mut told: BTreeSet<&str> = BTreeSet::new();
+        for (place, fault) in self.faults.iter().enumerate() {
+            if let Some(wrong) = fault.wrong(self.broken.is_none_or(|(thing, _)| thing != place)) {
+                told.insert(&fault.name);
+                left.push(wrong);
+            }
+        }
+        let silent = if is_broken_off { self.auditor.silent() } else { Vec::new() };
+        let silent = silent.into_iter().filter(|node| !told.contains(node.as_str()));
+        left.extend(silent.map(|node| self.does_not_answer(&node)));
+        left
+    }
+
     /// By looks that began then or later.
     fn is_served(&self, since_us: u64) -> bool {
         let latest = self.auditor.latest();
         let serves =
             |name: &String| latest.get(name).is_some_and(|word| word.shards.iter().any(|s| s.serving));
-        self.auditor.is_served(usize::from(self.cluster.shards), since_us) && self.servers.iter().all(serves)
+        let is_itself = latest.iter().all(|(name, word)| word.node == *name);
+        let is_served = self.auditor.is_served(usize::from(self.cluster.shards), since_us);
+        is_served && is_itself && self.servers.iter().all(serves)
     }
 
     /// Commits that came through so far.
@@ -351,9 +443,14 @@ impl<'a> Run<'a> {
 
     /// Sends the bots home and has everything judged.
     async fn end(self, mut lives: Lives, stopped: Option<Stopped>) -> Result<Report, ChaosError> {
+        if let Some(begun) = self.pending.filter(|_| !matches!(stopped, None | Some(Stopped::InVain(_)))) {
+            self.timeline.leave_alone(begun);
+        }
         let mut broken_off = stopped.map(|stopped| {
             let why = self.explained(&stopped);
-            self.timeline.mark(format!("broken off: {why}"));
+            // What a command said stands at the end, once.
+            let first = why.lines().next().unwrap_or_default().trim_end_matches("; it said:");
+            self.timeline.mark(format!("broken off: {first}"));
             why
         });
         self.timeline.mark("the bots go");
@@ -369,9 +466,10 @@ impl<'a> Run<'a> {
         };
         let Some(Ok(lived)) = lives.join_next().await else {
             let why = broken_off.unwrap_or_else(|| "the bots have left nothing".to_owned());
-            return Ok(Report::broken_off(head, why));
+            return Ok(Report::broken_off(head, why).leaving(self.left_broken(true)));
         };
         let (load, history) = lived?;
+        let left_broken = self.left_broken(broken_off.is_some());
         let incidents = self.timeline.incidents();
         let audit = match self.auditor.end().await {
             Ok(audit) => audit,
@@ -381,7 +479,8 @@ impl<'a> Run<'a> {
                 let (done, audit) = ((self.timeline.marks(), incidents), outgrown.beginning);
                 let verdicts = load.verdicts.clone();
                 let told = (Findings::default(), broken_off);
-                return Ok(Report::of(head, told, verdicts, load, done, Sight { history, audit }));
+                let report = Report::of(head, told, verdicts, load, done, Sight { history, audit });
+                return Ok(report.leaving(left_broken));
             }
         };
         let shards: Vec<u16> = self.players.iter().map(|name| self.cluster.shard_of(name)).collect();
@@ -408,7 +507,9 @@ impl<'a> Run<'a> {
             findings.vacuous.extend(checkers::silences(&verdicts, may_be_silent));
         }
         let done = (self.timeline.marks(), incidents);
-        Ok(Report::of(head, (findings, broken_off), verdicts, load, done, Sight { history, audit }))
+        let told = (findings, broken_off);
+        let report = Report::of(head, told, verdicts, load, done, Sight { history, audit });
+        Ok(report.leaving(left_broken))
     }
 
     /// How long after a fault players may take to be served again.

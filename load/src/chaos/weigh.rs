@@ -1,10 +1,10 @@
 //! What a run of faults came to, besides the checkers: what was tried and how often, how long each took to be well again, which
 //! trace each left, and whether what was lost is excused. Pure; called once, at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::{Incident, Seen};
-use crate::checkers::{Evidence, backlog};
+use crate::checkers::{Evidence, backlog, lives};
 use crate::faults::excuses;
 use crate::faults::findings::{Findings, count};
 use crate::figures::Figures;
@@ -40,15 +40,20 @@ pub(super) struct Trial {
     pub(super) at_work_ms: Option<u64>,
     /// What a link has hindered.
     pub(super) hindered: u64,
+    /// It was broken, and not only tried.
+    pub(super) is_done: bool,
 }
 
 /// Weighs a run; each trial is an incident, in order. `felt_ms` is how long after its mending a fault may still show.
 pub(super) fn weigh(evidence: &Evidence<'_>, figures: &Figures, trials: &[Trial], felt_ms: u64) -> Findings {
     let mut findings = Findings::default();
     findings.take_in(evidence, figures);
-    findings.must("faults", count(trials.len()));
+    findings.must("faults", count(trials.iter().filter(|trial| trial.is_done).count()));
     let mut kinds: BTreeMap<&str, Vec<(&Trial, &Incident)>> = BTreeMap::new();
     for (number, (trial, incident)) in trials.iter().zip(evidence.incidents).enumerate() {
+        if !trial.is_done {
+            continue;
+        }
         let next = evidence.incidents.get(number + 1).map_or(u64::MAX, |next| next.begun_us);
         let until_us = incident.healed_us.saturating_add(felt_ms * 1_000).min(next);
         let traces = traces(evidence, incident, until_us) + trial.hindered;
@@ -61,14 +66,30 @@ pub(super) fn weigh(evidence: &Evidence<'_>, figures: &Figures, trials: &[Trial]
     }
     for (what, done) in kinds {
         findings.exercised.insert(what.to_owned(), count(done.len()));
+        let is_left = done.iter().all(|(_, incident)| incident.left_alone);
+        let mut told = |what: String, took_ms: Vec<u64>| {
+            let not_judged = (is_left && took_ms.is_empty()).then_some("the run was broken off");
+            findings.recovery(&what, took_ms);
+            if let Some(recovery) = findings.recoveries.last_mut() {
+                recovery.not_judged = not_judged;
+            }
+        };
         let served = done.iter().filter_map(|(trial, _)| trial.served_ms);
-        findings.recovery(&format!("{what}: shards served again"), served.collect());
+        told(format!("{what}: shards served again"), served.collect());
         let at_work = done.iter().filter_map(|(trial, _)| trial.at_work_ms);
-        findings.recovery(&format!("{what}: bots at work again"), at_work.collect());
-        let drained =
-            done.iter().filter_map(|(_, incident)| backlog::drained_after_us(evidence.audit, incident));
-        findings.recovery(&format!("{what}: backlog drained"), drained.map(|us| us / 1_000).collect());
+        told(format!("{what}: bots at work again"), at_work.collect());
+        let waited = done.iter().filter(|(_, incident)| !incident.left_alone);
+        let drained = waited.filter_map(|(_, incident)| backlog::drained_after_us(evidence.audit, incident));
+        told(format!("{what}: backlog drained"), drained.map(|us| us / 1_000).collect());
     }
+    findings.exercised.insert("messages".to_owned(), figures.count("messages"));
+    let untold = untold_while_a_node_lived(evidence);
+    findings.at_most(
+        "sessions gone before their time and not told so, though a node lived",
+        untold,
+        0,
+        "sessions",
+    );
     let hits = |incident: &Incident, node: &str| {
         let trial =
             evidence.incidents.iter().position(|other| other == incident).and_then(|at| trials.get(at));
@@ -76,6 +97,26 @@ pub(super) fn weigh(evidence: &Evidence<'_>, figures: &Figures, trials: &[Trial]
     };
     excuses::weigh(&mut findings, evidence.history, evidence.incidents, LOSS_WINDOW_MS, hits);
     findings
+}
+
+/// Sessions that were refused before their time without a word of their loss, while a node lived that had been there when they
+/// had their last link: README, "What is lost with the store".
+fn untold_while_a_node_lived(evidence: &Evidence<'_>) -> u64 {
+    let spoke = |boot: &str, is_then: &dyn Fn(u64) -> bool| {
+        evidence.audit.nodes().any(|(sample, word)| word.boot == boot && is_then(sample.at_us))
+    };
+    let mut untold = 0;
+    for (process, log) in evidence.history.processes() {
+        for life in lives::of(process, log) {
+            let Some(early) = life.ended_early().filter(|early| !early.told) else { continue };
+            let at_us = log.get(early.at).map_or(0, |entry| entry.at_us);
+            let linked_us = at_us.saturating_sub(early.away_ms * 1_000);
+            let boots: BTreeSet<&str> = evidence.audit.nodes().map(|(_, word)| &*word.boot).collect();
+            let lived = |boot: &&str| spoke(boot, &|us| us <= linked_us) && spoke(boot, &|us| us >= at_us);
+            untold += u64::from(boots.iter().any(lived));
+        }
+    }
+    untold
 }
 
 /// Whatever shows that the cluster, or a player, felt it.
@@ -134,12 +175,19 @@ mod tests {
 
     fn incident(begun_s: u64, loses_home: bool) -> Incident {
         let (begun_us, healed_us) = (begun_s * SECOND, (begun_s + 4) * SECOND);
-        Incident { what: "x".into(), begun_us, healed_us, loses_store: false, loses_home }
+        Incident { what: "x".into(), begun_us, healed_us, loses_home, ..Incident::default() }
     }
 
     fn trial(node: Option<&str>) -> Trial {
         let node = node.map(str::to_owned);
-        Trial { what: "x".into(), node, served_ms: Some(30), at_work_ms: Some(900), hindered: 0 }
+        Trial {
+            what: "x".into(),
+            node,
+            served_ms: Some(30),
+            at_work_ms: Some(900),
+            hindered: 0,
+            is_done: true,
+        }
     }
 
     fn entry(at_us: u64, what: What) -> Entry {
@@ -238,5 +286,84 @@ mod tests {
         };
         assert!(!unexcused(true, None) && !unexcused(true, Some("a")));
         assert!(unexcused(true, Some("b")) && unexcused(false, Some("a")) && unexcused(false, None));
+    }
+
+    #[test]
+    fn what_nobody_waited_for_is_not_judged_and_what_was_not_broken_leaves_no_trace() {
+        let mut left = incident(10, false);
+        left.left_alone = true;
+        let waited_for_nothing = Trial { served_ms: None, at_work_ms: None, ..trial(None) };
+        let log = || vec![opens(SECOND, false, 0), down(12 * SECOND, None)];
+        let findings = weighed(log(), Vec::new(), &[left.clone()], std::slice::from_ref(&waited_for_nothing));
+        assert_eq!(findings.recoveries.len(), 3);
+        for recovery in &findings.recoveries {
+            assert_eq!(crate::faults::report::took(recovery), "not judged: the run was broken off");
+        }
+        let never = Trial { is_done: false, ..waited_for_nothing };
+        let findings = weighed(log(), Vec::new(), &[left], &[never]);
+        assert_eq!(findings.exercised.get("traces of: x"), None);
+        assert!(findings.recoveries.is_empty() && findings.vacuous == ["no faults"], "{findings:?}");
+    }
+
+    #[test]
+    fn what_a_slow_break_took_with_it_is_as_old_as_at_the_nodes_last_word() {
+        // The command takes 4 s; the node answers for 3 s of them, and what it acked 2.5 s before is gone.
+        let mut log = vec![opens(SECOND, false, 0)];
+        for (id, at_us) in [(1, 2 * SECOND), (2, 10 * SECOND + 500_000), (3, 13 * SECOND)] {
+            log.extend([asks(at_us - 900, id), answered(at_us, id, false)]);
+        }
+        log.extend([down(13 * SECOND + 1, None), opens(19 * SECOND, true, 1)]);
+        let mut slow = incident(10, true);
+        (slow.broken_us, slow.healed_us) = (14 * SECOND, 16 * SECOND);
+        let findings = weighed(log, Vec::new(), &[slow], &[trial(None)]);
+        let oldest = findings.thresholds.iter().find(|t| t.what.starts_with("the oldest lost ack")).unwrap();
+        assert_eq!((oldest.found.as_str(), oldest.holds), ("2500 ms", false));
+    }
+
+    #[test]
+    fn a_durable_change_that_is_lost_is_excused_by_nothing() {
+        let mut log = vec![opens(SECOND, false, 0), asks(9 * SECOND, 1)];
+        let (cseq, stamp, value) = (Some(1), Some((1, 1)), Default::default());
+        let what = What::Ok { id: 1, cseq, stamp, ack: Some(Ack::Durable), prov: false, dup: false, value };
+        log.extend([entry(10 * SECOND - 1, what), down(10 * SECOND, None), opens(16 * SECOND, true, 0)]);
+        let findings = weighed(log, Vec::new(), &[incident(10, true)], &[trial(None)]);
+        let unexcused =
+            findings.thresholds.iter().find(|t| t.what == "losses that no fault excuses").unwrap();
+        assert_eq!(unexcused.found, "1 changes");
+    }
+
+    #[test]
+    fn a_session_that_went_with_the_store_counts_and_must_be_told_where_a_node_lived() {
+        let refused = |lost| {
+            let claim = Some(crate::history::Claim { stamp: None, away_ms: 5_000, away_at_least_ms: 5_000 });
+            let code = protocol::ErrorCode::NotResumable;
+            entry(15 * SECOND, What::Notice { notice: Notice::Turned { code, claim, lost } })
+        };
+        let says = |boot: &str, at_us| {
+            let word = crate::audit::NodeWord { boot: boot.into(), ..Default::default() };
+            Sample { at_us, since_us: at_us, seen: Seen::Node(word) }
+        };
+        let both = || vec![says("b#1", SECOND), says("b#1", 16 * SECOND)];
+        let restarted = vec![says("b#1", SECOND), says("b#2", 16 * SECOND)];
+        for (lost, samples, reported, holds) in
+            [(true, both(), 1, true), (false, both(), 0, false), (false, restarted, 0, true)]
+        {
+            let mut first = opens(SECOND, false, 0);
+            if let What::Notice { notice: Notice::Ready(opened) } = &mut first.what {
+                opened.resume_ms = 60_000;
+            }
+            let log = vec![
+                first,
+                asks(9 * SECOND, 1),
+                answered(10 * SECOND - 1, 1, false),
+                down(10 * SECOND, None),
+                refused(lost),
+                opens(15 * SECOND + 9, false, 0),
+            ];
+            let findings = weighed(log, samples, &[incident(10, true)], &[trial(None)]);
+            assert_eq!((findings.lost, findings.reported), (1, reported));
+            let told = findings.thresholds.iter().find(|t| t.what.starts_with("sessions gone")).unwrap();
+            assert_eq!(told.holds, holds, "{lost}: {told:?}");
+        }
     }
 }

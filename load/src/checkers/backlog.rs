@@ -19,7 +19,9 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
     for (number, incident) in evidence.incidents.iter().enumerate() {
         let healed = incident.healed_us;
         let others = || evidence.incidents.iter().enumerate().filter(|(other, _)| *other != number);
-        if others().any(|(_, other)| other.begun_us <= healed && healed < other.healed_us) {
+        if incident.left_alone
+            || others().any(|(_, other)| other.begun_us <= healed && healed < other.healed_us)
+        {
             continue;
         }
         let next = others().map(|(_, other)| other.begun_us).filter(|begun| *begun > healed).min();
@@ -39,7 +41,9 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
         });
     }
     if verdict.checks == 0 {
-        verdict.not_exercised = Some("no fault healed in time".to_owned());
+        let is_left = evidence.incidents.iter().any(|incident| incident.left_alone);
+        let why = if is_left { "the run was broken off" } else { "no fault healed in time" };
+        verdict.not_exercised = Some(why.to_owned());
     }
     verdict
 }

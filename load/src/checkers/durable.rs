@@ -41,13 +41,11 @@ fn check_rollbacks(verdict: &mut Verdict, life: &Life<'_>) {
 
 /// A session with durable changes does not end before its time.
 fn check_end(verdict: &mut Verdict, life: &Life<'_>) {
-    let End::Turned(at, Notice::Turned { code, claim: Some(claim) }) = life.end else { return };
-    let resume_ms = life.readies.last().map_or(0, |(_, opened)| opened.resume_ms);
+    let End::Turned(at, Notice::Turned { claim: Some(_), .. }) = life.end else { return };
     let Some(durable) = life.changes.iter().rev().find(|change| change.durable_from.is_some()) else {
         return;
     };
-    let early = *code == protocol::ErrorCode::NotResumable && claim.away_ms < resume_ms;
-    verdict.check(!early, life.process, life.log, &[durable.answered, at], || {
+    verdict.check(life.ended_early().is_none(), life.process, life.log, &[durable.answered, at], || {
         format!("durable changes up to {} went with a session that still had time", durable.cseq)
     });
 }

@@ -1,8 +1,6 @@
 //! C9: a session can be resumed until its time is over, and not much longer.
 //! Pure; called by [`super::judge`].
 
-use protocol::ErrorCode;
-
 use super::Verdict;
 use super::lives::{End, Life};
 use crate::history::{Drop, Notice, What};
@@ -45,11 +43,11 @@ fn attempts_past_the_time(life: &Life<'_>) -> u64 {
 }
 
 fn check_early(verdict: &mut Verdict, life: &Life<'_>) {
-    let End::Turned(at, Notice::Turned { code, claim: Some(claim) }) = life.end else { return };
-    let resume_ms = life.readies.last().map_or(0, |(_, opened)| opened.resume_ms);
-    let early = *code == ErrorCode::NotResumable && claim.away_ms < resume_ms;
-    verdict.check(!early, life.process, life.log, &[at], || {
-        format!("a resume was refused after {} ms of {resume_ms} ms", claim.away_ms)
+    let End::Turned(at, Notice::Turned { claim: Some(_), .. }) = life.end else { return };
+    let early = life.ended_early();
+    verdict.check(early.is_none(), life.process, life.log, &[at], || {
+        let (away_ms, resume_ms) = early.map_or((0, 0), |early| (early.away_ms, early.resume_ms));
+        format!("a resume was refused after {away_ms} ms of {resume_ms} ms")
     });
 }
 

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use protocol::Stamp;
 use protocol::request::{Ack, Status};
+use protocol::{ErrorCode, Stamp};
 
 use crate::history::{Entry, Notice, Opened, Operation, RING_SLOTS, Value, What};
 
@@ -62,6 +62,19 @@ pub enum End<'a> {
     Turned(usize, &'a Notice),
     /// Otherwise: the server closed it, or a login took its place.
     Other,
+}
+
+/// A session that was refused before its time: with all that was acked in it, since her state goes with her last session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Early {
+    /// The position of the refusal.
+    pub at: usize,
+    /// How long it had no link at most, ms, and how long it was to outlive that.
+    pub away_ms: u64,
+    /// See above.
+    pub resume_ms: u64,
+    /// The server said that the store has lost it.
+    pub told: bool,
 }
 
 /// One change.
@@ -150,6 +163,17 @@ impl Read<'_> {
 }
 
 impl Life<'_> {
+    /// How its session was refused before its time, if it was.
+    #[must_use]
+    pub fn ended_early(&self) -> Option<Early> {
+        let End::Turned(at, Notice::Turned { code, claim: Some(claim), lost }) = self.end else {
+            return None;
+        };
+        let resume_ms = self.readies.last().map_or(0, |(_, opened)| opened.resume_ms);
+        let is_early = *code == ErrorCode::NotResumable && claim.away_ms < resume_ms;
+        is_early.then_some(Early { at, away_ms: claim.away_ms, resume_ms, told: *lost })
+    }
+
     /// Writes that can be part of the line of `segment` up to number `cseq`: at least, at most. They differ by writes that
     /// had no answer when the segment ended: each may have taken effect in it, was lost, and went out again.
     #[must_use]

@@ -1,7 +1,7 @@
 //! What was acknowledged and then lost, and whether it was told: figures for reports. C2 and C3 judge.
 //! Pure; called by reports.
 
-use super::lives::{self, Life};
+use super::lives::{self, Change, Life};
 use crate::history::History;
 
 /// A change that was acked and did not survive.
@@ -17,6 +17,8 @@ pub struct Loss {
     pub shown_us: u64,
     /// The server said so.
     pub told: bool,
+    /// It was known to be durable.
+    pub durable: bool,
 }
 
 /// All losses of a run.
@@ -28,6 +30,14 @@ pub fn of(history: &History) -> Vec<Loss> {
 
 fn of_life(life: &Life<'_>) -> Vec<Loss> {
     let at_us = |place: usize| life.log.get(place).map_or(0, |entry| entry.at_us);
+    let loss = |change: &Change, shown: usize, told: bool| Loss {
+        process: life.process,
+        cseq: change.cseq,
+        acked_us: at_us(change.answered),
+        shown_us: at_us(shown),
+        told,
+        durable: change.durable_from.is_some_and(|from| from < shown),
+    };
     let mut losses = Vec::new();
     for (before, segment) in life.segments.iter().skip(1).enumerate() {
         let lost = life.changes.iter().filter(|change| {
@@ -36,13 +46,14 @@ fn of_life(life: &Life<'_>) -> Vec<Loss> {
                 && change.lives_in(life, before)
                 && change.cseq > segment.survived
         });
-        losses.extend(lost.map(|change| Loss {
-            process: life.process,
-            cseq: change.cseq,
-            acked_us: at_us(change.answered),
-            shown_us: at_us(segment.start),
-            told: segment.told,
-        }));
+        losses.extend(lost.map(|change| loss(change, segment.start, segment.told)));
+    }
+    // Of a session that is gone before its time nothing is left.
+    if let Some(early) = life.ended_early() {
+        let last = life.segments.len().saturating_sub(1);
+        let lost =
+            life.changes.iter().filter(|change| change.acked_before(early.at) && change.lives_in(life, last));
+        losses.extend(lost.map(|change| loss(change, early.at, early.told)));
     }
     losses
 }

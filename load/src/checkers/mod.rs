@@ -53,6 +53,9 @@ pub struct Verdict {
     /// Why it could not be judged, if it could not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_exercised: Option<String>,
+    /// Which part of the promise nothing was compared of, and why, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
 }
 
 /// One broken promise.
@@ -78,6 +81,7 @@ impl Verdict {
             broken: 0,
             violations: Vec::new(),
             not_exercised: None,
+            left_out: None,
         }
     }
 
@@ -85,6 +89,17 @@ impl Verdict {
     #[must_use]
     pub fn silence(&self) -> Option<&str> {
         self.not_exercised.as_deref().or_else(|| (self.checks == 0).then_some("nothing was compared"))
+    }
+
+    /// What of it was not judged and why, for people.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        let part = self.not_exercised.as_ref().filter(|_| self.checks > 0).or(self.left_out.as_ref());
+        match (&self.not_exercised, part) {
+            (Some(why), None) => Some(format!("not judged: {why}")),
+            (_, Some(why)) => Some(format!("judged in part: {why}")),
+            (None, None) => None,
+        }
     }
 
     /// Makes one comparison. `places` are positions in the log that show it.

@@ -21,7 +21,7 @@ pub struct Stay {
 /// Of bots, of whom each is a player of her own with one link at a time, nothing can be said.
 #[must_use]
 pub fn of_bots() -> Verdict {
-    let alone = "each bot is a player of her own, with one link at a time: F15 lets links of one player meet";
+    let alone = "each bot is a player of her own, with one link at a time";
     Verdict { not_exercised: Some(alone.to_owned()), ..Verdict::new("C8", PROMISE) }
 }
 

@@ -42,7 +42,10 @@ pub fn check(history: &History, lives: &[Life<'_>]) -> Verdict {
         check_numbers(&mut verdict, process, log);
         check_messages(&mut verdict, process, log);
     }
-    check_delivery(&mut verdict, history);
+    if !check_delivery(&mut verdict, history) {
+        verdict.left_out =
+            Some("no message was delivered, so none can have come twice or not at all".to_owned());
+    }
     for life in lives {
         check_watching(&mut verdict, life);
     }
@@ -158,7 +161,8 @@ fn check_numbers(verdict: &mut Verdict, process: u32, log: &[Entry]) {
         match &entry.what {
             What::Notice { notice: Notice::SeqGap { expected, came } } => {
                 verdict.check(false, process, log, &[at], || {
-                    format!("push {came} came where {expected} was due")
+                    let again = if came < expected { " again, on one link," } else { "" };
+                    format!("push {came} came{again} where {expected} was due")
                 });
             }
             What::Notice { notice: Notice::Presence { .. } | Notice::Message { .. } } => {
@@ -184,7 +188,9 @@ fn check_messages(verdict: &mut Verdict, process: u32, log: &[Entry]) {
 }
 
 /// What a service was told to be delivered has arrived, unless pushes were announced as missed later.
-fn check_delivery(verdict: &mut Verdict, history: &History) {
+/// Whether there was one.
+fn check_delivery(verdict: &mut Verdict, history: &History) -> bool {
+    let mut any = false;
     let mut arrived: HashMap<u32, (HashSet<u64>, u64)> = HashMap::new();
     for (process, log) in history.processes() {
         let (messages, excused_until) = arrived.entry(process).or_default();
@@ -201,17 +207,18 @@ fn check_delivery(verdict: &mut Verdict, history: &History) {
         }
     }
     for (process, log) in history.processes() {
-        let mut asked: HashMap<u64, (u32, u64)> = HashMap::new();
+        let mut asked: HashMap<u64, (u32, u64, u64)> = HashMap::new();
         for (at, entry) in log.iter().enumerate() {
             match &entry.what {
                 What::Invoke { id, operation: Operation::Message { to, m } } => {
-                    asked.insert(*id, (*to, *m));
+                    asked.insert(*id, (*to, *m, entry.at_us));
                 }
                 What::Ok { id, value: Value::Delivered(1..), .. } => {
-                    let Some((to, m)) = asked.get(id) else { continue };
+                    let Some((to, m, asked_us)) = asked.get(id) else { continue };
                     let Some((messages, excused_until)) = arrived.get(to) else { continue };
+                    any = true;
                     verdict.compared += 1;
-                    let holds = messages.contains(m) || entry.at_us < *excused_until;
+                    let holds = messages.contains(m) || asked_us < excused_until;
                     verdict.check(holds, process, log, &[at], || {
                         format!("message {m} was delivered to bot {to}, where it never arrived")
                     });
@@ -220,6 +227,7 @@ fn check_delivery(verdict: &mut Verdict, history: &History) {
             }
         }
     }
+    any
 }
 
 /// After a resume the session watches whom it watched, unless changes were reported lost. An answer to `watch` carries no

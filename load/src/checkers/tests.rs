@@ -178,7 +178,7 @@ impl Story {
 
     fn turned(&mut self, away_ms: u64) {
         let claim = Some(Claim { stamp: None, away_ms, away_at_least_ms: away_ms });
-        self.notice(Notice::Turned { code: ErrorCode::NotResumable, claim });
+        self.notice(Notice::Turned { code: ErrorCode::NotResumable, claim, lost: false });
     }
 }
 
@@ -624,6 +624,22 @@ fn a_missing_number_is_found() {
     let mut story = Story::of(0);
     story.notice(Notice::SeqGap { expected: 4, came: 6 });
     assert_eq!(broken(&[&story]), ["pushes"]);
+}
+
+#[test]
+fn a_number_that_comes_again_on_one_link_is_found() {
+    let mut story = Story::of(0);
+    story.notice(Notice::SeqGap { expected: 5, came: 4 });
+    let found = verdicts(&[&story]);
+    let pushes = found.iter().find(|verdict| verdict.checker == "pushes").unwrap();
+    assert_eq!(pushes.violations[0].what, "push 4 came again, on one link, where 5 was due");
+}
+
+#[test]
+fn without_a_message_it_is_said_that_none_was_tried() {
+    let found = verdicts(&[&Story::of(0)]);
+    let pushes = found.iter().find(|verdict| verdict.checker == "pushes").unwrap();
+    assert!(pushes.left_out.as_ref().unwrap().starts_with("no message was delivered"));
 }
 
 #[test]

@@ -25,8 +25,7 @@ impl Story {
             what: "a fault".into(),
             begun_us: 20 * SECOND,
             healed_us: 25 * SECOND,
-            loses_store: false,
-            loses_home: false,
+            ..Incident::default()
         });
         for process in 0..2 {
             story.history.logs.push(Vec::new());
@@ -237,6 +236,20 @@ fn c7_judges_a_fault_in_which_another_began_and_ended() {
             word.shards[0].flush_lag_ms = 5_000;
         }
     }
+    fails(&story.judged(backlog::check));
+}
+
+#[test]
+fn c7_says_nothing_of_a_fault_after_which_the_run_was_broken_off() {
+    let mut story = Story::quiet();
+    story.incidents[0].left_alone = true;
+    story.audit.samples.retain(|sample| sample.at_us < 25 * SECOND);
+    let verdict = story.judged(backlog::check);
+    assert_eq!(
+        (verdict.checks, verdict.remark()),
+        (0, Some("not judged: the run was broken off".to_owned()))
+    );
+    story.incidents[0].left_alone = false;
     fails(&story.judged(backlog::check));
 }
 

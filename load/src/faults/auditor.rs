@@ -157,6 +157,13 @@ impl Auditor {
         latest.len() == targets.len() && targets.keys().all(answers) && serving == shards
     }
 
+    /// Nodes that are looked at and did not answer the last look.
+    #[must_use]
+    pub fn silent(&self) -> Vec<String> {
+        let heard = lock(&self.shared.heard);
+        lock(&self.shared.targets).keys().filter(|name| !heard.contains_key(*name)).cloned().collect()
+    }
+
     /// The sum of a metric over the nodes that are up.
     #[must_use]
     pub fn sum(&self, name: &str, label: &str) -> f64 {

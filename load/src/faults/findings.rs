@@ -15,6 +15,9 @@ pub struct Recovery {
     pub what: String,
     /// One a player, a shard or a fault, sorted.
     pub took_ms: Vec<u64>,
+    /// Why nobody knows how long, where nobody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_judged: Option<&'static str>,
 }
 
 /// A bound of the plan.
@@ -51,7 +54,8 @@ impl Recovery {
     /// The value below which this share lies, ms; 0 where there is none. [`Findings::within`] does not take that for quick.
     #[must_use]
     pub fn quantile_ms(&self, percent: usize) -> u64 {
-        let at = (self.took_ms.len() * percent / 100).min(self.took_ms.len().saturating_sub(1));
+        // Of two the median is the lower one: no share of them is told to have taken longer than it did.
+        let at = (self.took_ms.len() * percent).div_ceil(100).saturating_sub(1);
         self.took_ms.get(at).copied().unwrap_or(0)
     }
 }
@@ -109,7 +113,7 @@ impl Findings {
     /// How long something took, each time.
     pub fn recovery(&mut self, what: &str, mut took_ms: Vec<u64>) -> Recovery {
         took_ms.sort_unstable();
-        let recovery = Recovery { what: what.to_owned(), took_ms };
+        let recovery = Recovery { what: what.to_owned(), took_ms, not_judged: None };
         self.recoveries.push(recovery.clone());
         recovery
     }
@@ -134,6 +138,15 @@ mod tests {
         }
         let holds: Vec<_> = findings.thresholds.iter().map(|t| (t.holds, t.found.as_str())).collect();
         assert_eq!(holds, [(false, "never"), (true, "9 ms"), (false, "11 ms")]);
+    }
+
+    #[test]
+    fn a_share_of_a_few_is_the_one_that_it_ends_with() {
+        let recovery = Findings::default().recovery("it", vec![5_018, 3_700]);
+        let quantiles = [50, 51, 99, 100].map(|percent| recovery.quantile_ms(percent));
+        assert_eq!(quantiles, [3_700, 5_018, 5_018, 5_018]);
+        let hundred = Findings::default().recovery("it", (1..=100).collect());
+        assert_eq!([0, 1, 50, 99, 100].map(|percent| hundred.quantile_ms(percent)), [1, 1, 50, 99, 100]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::history::{History, Notice, What};
 
 /// What one step of the picture gathers.
 const STEP_US: u64 = 250_000;
+/// Bots begin in the first six seconds.
+const BEGINNING_STEPS: usize = 24;
 const WIDTH: f64 = 1_100.0;
 const LEFT: f64 = 70.0;
 const LANE_HEIGHT: f64 = 90.0;
@@ -144,7 +146,8 @@ fn by_node(audit: &Audit, steps: usize, of: impl Fn(&NodeWord) -> f64) -> Vec<Cu
             }
         }
     }
-    nodes.into_iter().map(|(node, values)| Curve { name: format!("node {node}"), values }).collect()
+    let name = |node: &str| if node.starts_with("node") { node.to_owned() } else { format!("node {node}") };
+    nodes.into_iter().map(|(node, values)| Curve { name: name(node), values }).collect()
 }
 
 fn shards(audit: &Audit, steps: usize) -> Lane {
@@ -208,8 +211,7 @@ pub fn page(report: &Report, picture: &Picture) -> String {
 /// What is promised, and why it could not be judged, if it could not.
 fn row(verdict: &Verdict) -> String {
     let class = if verdict.broken > 0 { "n bad" } else { "n" };
-    let why = verdict.not_exercised.as_deref();
-    let why = why.map_or_else(String::new, |why| format!("<br><em>not judged: {}</em>", text(why)));
+    let why = verdict.remark().map_or_else(String::new, |why| format!("<br><em>{}</em>", text(&why)));
     format!(
         "<tr><td>{}<td>{}{why}<td class=\"n\">{}<td class=\"{class}\">{}</tr>",
         verdict.checker,
@@ -227,7 +229,8 @@ fn svg(out: &mut String, picture: &Picture, incidents: &[Incident], marks: &[Mar
     let all_us = float(u64::try_from(picture.steps).unwrap_or(1) * STEP_US);
     let x = |at_us: u64| LEFT + (WIDTH - LEFT) * (float(at_us) / all_us).min(1.0);
     let lanes = u32::try_from(picture.lanes.len()).unwrap_or(0);
-    let rows = label_rows(&marks.iter().map(|mark| x(mark.at_us)).collect::<Vec<_>>());
+    let label_x = |at_us: u64| x(at_us).min(WIDTH - LABEL_WIDTH);
+    let rows = label_rows(&marks.iter().map(|mark| label_x(mark.at_us)).collect::<Vec<_>>());
     let head = LABEL_HEIGHT * f64::from(rows.iter().flatten().max().map_or(1, |last| last + 1));
     let bottom = head + 10.0 + f64::from(lanes) * (LANE_HEIGHT + LANE_GAP);
     let _ = write!(
@@ -256,7 +259,7 @@ fn svg(out: &mut String, picture: &Picture, incidents: &[Incident], marks: &[Mar
         // One for which there is no place is in the list below, as all are.
         if let Some(row) = row {
             let y = LABEL_HEIGHT * f64::from(row + 1) - 1.0;
-            let number = number + 1;
+            let (number, at) = (number + 1, label_x(mark.at_us));
             let _ = write!(
                 out,
                 "<text x=\"{at:.1}\" y=\"{y:.0}\" fill=\"#666\">{number}<title>{what}</title></text>"
@@ -292,9 +295,17 @@ fn label_rows(at: &[f64]) -> Vec<Option<u32>> {
     rows
 }
 
+/// The highest value, without the first moments of those that go on longer: all bots begin in them, and never again.
+fn scale(lane: &Lane) -> f64 {
+    let later = lane.curves.iter().flat_map(|curve| curve.values.iter().skip(BEGINNING_STEPS)).flatten();
+    let all = lane.curves.iter().flat_map(|curve| &curve.values).flatten();
+    let most = |values: &mut dyn Iterator<Item = &f64>| values.copied().fold(0.0, f64::max);
+    let (later, all) = (most(&mut { later }), most(&mut { all }));
+    (if later > 0.0 { later } else { all }).max(1.0)
+}
+
 fn draw(out: &mut String, lane: &Lane, top: f64, steps: usize) {
-    let values = lane.curves.iter().flat_map(|curve| &curve.values).flatten();
-    let most = values.copied().fold(0.0, f64::max).max(1.0);
+    let most = scale(lane);
     let (base, step_width) = (top + LANE_HEIGHT, (WIDTH - LEFT) / float(u64::try_from(steps).unwrap_or(1)));
     let _ = write!(
         out,
@@ -311,7 +322,7 @@ fn draw(out: &mut String, lane: &Lane, top: f64, steps: usize) {
             let mut points = String::new();
             let mut at = LEFT + step_width * float(u64::try_from(first).unwrap_or(0));
             for value in &part {
-                let _ = write!(points, "{at:.1},{:.1} ", base - LANE_HEIGHT * value / most);
+                let _ = write!(points, "{at:.1},{:.1} ", base - LANE_HEIGHT * (value / most).min(1.0));
                 at += step_width;
             }
             let _ = write!(
@@ -346,6 +357,36 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_does_not_set_the_scale_and_a_name_is_not_said_twice() {
+        let mut values = vec![Some(9.0); BEGINNING_STEPS];
+        let lane = |values: &[Option<f64>]| Lane {
+            title: "answers",
+            curves: vec![Curve { name: "x".to_owned(), values: values.to_vec() }],
+        };
+        assert!((scale(&lane(&values)) - 9.0).abs() < 1e-9, "there is nothing else");
+        values.extend([Some(3.0); 8]);
+        assert!((scale(&lane(&values)) - 3.0).abs() < 1e-9);
+        let mut out = String::new();
+        draw(&mut out, &lane(&values), 0.0, values.len());
+        assert!(!out.contains(",-"), "what is above is cut: {out}");
+        let word = |node: &str| NodeWord { node: node.to_owned(), ..NodeWord::default() };
+        let sample =
+            |node| crate::audit::Sample { at_us: 0, since_us: 0, seen: crate::audit::Seen::Node(word(node)) };
+        let audit = Audit { samples: vec![sample("node-1"), sample("a")] };
+        let names: Vec<_> = by_node(&audit, 1, |_| 0.0).into_iter().map(|curve| curve.name).collect();
+        assert_eq!(names, ["node a", "node-1"]);
+    }
+
+    #[test]
+    fn the_number_of_a_mark_at_the_end_is_within_the_picture() {
+        let picture = Picture { lanes: Vec::new(), steps: 40 };
+        let mut out = String::new();
+        svg(&mut out, &picture, &[], &[Mark { at_us: 10_000_000, what: "the end".to_owned() }]);
+        let at = out.split("<text x=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(at.parse::<f64>().unwrap() <= WIDTH - LABEL_WIDTH, "{out}");
+    }
+
+    #[test]
     fn numbers_of_close_marks_stand_below_one_another() {
         let rows = label_rows(&[100.0, 300.0, 101.0, 125.0, 102.0, 301.0]);
         assert_eq!(rows, [Some(0), Some(0), Some(1), Some(0), Some(2), Some(1)]);
@@ -363,10 +404,15 @@ mod tests {
             broken: 0,
             violations: Vec::new(),
             not_exercised: Some("nobody moved".to_owned()),
+            left_out: None,
         };
         let told = row(&verdict);
-        assert!(told.contains("nothing is lost") && told.contains("nobody moved"), "{told}");
+        assert!(told.contains("nothing is lost") && told.contains("not judged: nobody moved"), "{told}");
+        verdict.checks = 1;
+        assert!(row(&verdict).contains("judged in part: nobody moved"));
         verdict.not_exercised = None;
-        assert!(!row(&verdict).contains("not judged"));
+        assert!(!row(&verdict).contains("judged"));
+        verdict.left_out = Some("nobody spoke".to_owned());
+        assert!(row(&verdict).contains("judged in part: nobody spoke"));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,6 +15,9 @@ use crate::audit::{Audit, Incident};
 use crate::checkers::Verdict;
 use crate::history::History;
 use crate::report::Report as LoadReport;
+
+/// Runs of one seed in one folder at most.
+const FOLDERS_MAX: u32 = 10_000;
 
 /// What a run is called.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +64,9 @@ pub struct Report {
     pub marks: Vec<Mark>,
     /// What was broken.
     pub incidents: Vec<Incident>,
+    /// What is still broken, and what its owner can do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_broken: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     load: Option<LoadReport>,
     #[serde(skip)]
@@ -79,6 +85,7 @@ impl Report {
             verdicts: Vec::new(),
             marks: Vec::new(),
             incidents: Vec::new(),
+            left_broken: Vec::new(),
             load: None,
             sight: None,
         }
@@ -95,10 +102,30 @@ impl Report {
         sight: Sight,
     ) -> Self {
         let (load, sight) = (Some(load), Some(sight));
-        let mut report =
-            Self { head, is_passed: false, broken_off, findings, verdicts, marks, incidents, load, sight };
+        let left_broken = Vec::new();
+        let is_passed = false;
+        let mut report = Self {
+            head,
+            is_passed,
+            broken_off,
+            findings,
+            verdicts,
+            marks,
+            incidents,
+            left_broken,
+            load,
+            sight,
+        };
         report.is_passed = report.faults().is_empty();
         report
+    }
+
+    /// The same, of a run that leaves this broken: it has not passed.
+    #[must_use]
+    pub fn leaving(mut self, left_broken: Vec<String>) -> Self {
+        self.left_broken = left_broken;
+        self.is_passed = self.is_passed && self.left_broken.is_empty();
+        self
     }
 
     /// Whether every promise and every threshold held, and the run exercised them.
@@ -165,8 +192,8 @@ impl Report {
         for verdict in &self.verdicts {
             let Verdict { checker, promise, checks, broken, .. } = verdict;
             let _ = writeln!(out, "  {checker:<7} {promise:<76}{checks:>9} checks {broken:>5} broken");
-            if let Some(why) = &verdict.not_exercised {
-                let _ = writeln!(out, "          not exercised: {why}");
+            if let Some(remark) = verdict.remark() {
+                let _ = writeln!(out, "          {remark}");
             }
             for violation in &verdict.violations {
                 let who = violation.process.map_or_else(String::new, |process| format!("bot {process}: "));
@@ -178,16 +205,21 @@ impl Report {
         }
         let word = if self.passed() { "PASSED" } else { "FAILED" };
         let _ = write!(out, "{word}  {}", self.head.again);
+        // Last, since somebody has to do something.
+        for wrong in &self.left_broken {
+            let _ = write!(out, "\nstill broken: {wrong}");
+        }
         out
     }
 
-    /// Writes everything into a folder of its own in this one; which.
+    /// Writes everything into a folder of its own in this one; which. It is called after the run and its seed, and numbered where
+    /// an earlier run of that seed has left one.
     ///
     /// # Errors
     /// What the system says.
     pub fn write(&self, out: &Path) -> std::io::Result<PathBuf> {
-        let folder = out.join(format!("{}-{}", self.head.name, self.head.seed));
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(out)?;
+        let folder = own_folder(out, &format!("{}-{}", self.head.name, self.head.seed))?;
         let mut report = BufWriter::new(File::create(folder.join("report.json"))?);
         serde_json::to_writer_pretty(&mut report, self)?;
         report.flush()?;
@@ -201,15 +233,62 @@ impl Report {
     }
 }
 
+/// A folder that was not there before.
+fn own_folder(out: &Path, name: &str) -> std::io::Result<PathBuf> {
+    let mut folder = out.join(name);
+    for number in 2..=FOLDERS_MAX {
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                folder = out.join(format!("{name}-{number}"))
+            }
+            made => return made.map(|()| folder),
+        }
+    }
+    std::fs::create_dir(&folder).map(|()| folder)
+}
+
 /// How long a recovery took, in words.
 #[must_use]
 pub fn took(recovery: &Recovery) -> String {
     match recovery.took_ms.as_slice() {
-        [] => "never".to_owned(),
+        [] => recovery.not_judged.map_or_else(|| "never".to_owned(), |why| format!("not judged: {why}")),
         [one] => format!("{one} ms"),
         all => {
             let [p50, p99, max] = [50, 99, 100].map(|percent| recovery.quantile_ms(percent));
             format!("{} of them, {p50} ms (p50), {p99} ms (p99), {max} ms (last)", all.len())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let head = Head {
+            name: "chaos".to_owned(),
+            title: String::new(),
+            seed: 5,
+            ttl_ms: 6_000,
+            again: "chaos --seed 5".to_owned(),
+            excused: &[],
+        };
+        Report::broken_off(head, "it was told to end".to_owned())
+    }
+
+    #[test]
+    fn a_second_run_of_a_seed_leaves_the_first_ones_folder_alone() {
+        let out = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..3).map(|_| report().write(&out.path().join("new")).unwrap()).collect();
+        let names: Vec<_> =
+            names.iter().map(|folder| folder.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["chaos-5", "chaos-5-2", "chaos-5-3"]);
+    }
+
+    #[test]
+    fn what_is_still_broken_is_said_last() {
+        let report = report().leaving(vec!["node-2 is not running; start it yourself".to_owned()]);
+        assert!(report.text().ends_with("\nstill broken: node-2 is not running; start it yourself"));
+        assert!(!report.passed());
     }
 }

@@ -2,7 +2,7 @@
 //! Written by the run; read by reports, pages and checkers (as incidents).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -57,13 +57,7 @@ impl Timeline {
         let what = what.into();
         let begun_us = self.mark(what.clone());
         let mut incidents = lock(&self.incidents);
-        incidents.push(Incident {
-            what,
-            begun_us,
-            healed_us: u64::MAX,
-            loses_store: false,
-            loses_home: false,
-        });
+        incidents.push(Incident { what, begun_us, healed_us: u64::MAX, ..Incident::default() });
         Begun(incidents.len() - 1)
     }
 
@@ -71,6 +65,12 @@ impl Timeline {
     pub fn heal(&self, begun: Begun, what: impl Into<String>) {
         let at_us = self.mark(what);
         self.change(begun, |incident| incident.healed_us = at_us);
+    }
+
+    /// For how long it has lasted until now.
+    pub fn lasted(&self, begun: Begun) -> Duration {
+        let begun_us = lock(&self.incidents).get(begun.0).map_or(0, |incident| incident.begun_us);
+        Duration::from_micros(self.now_us().saturating_sub(begun_us))
     }
 
     /// It is over as soon as it has begun: a kill.
@@ -88,6 +88,22 @@ impl Timeline {
     /// A home may have taken with it what was not stored.
     pub fn home_forgets(&self, begun: Begun) {
         self.change(begun, |incident| incident.loses_home = true);
+    }
+
+    /// Breaking it has taken until now.
+    pub fn broken(&self, begun: Begun) {
+        let at_us = self.now_us();
+        self.change(begun, |incident| incident.broken_us = at_us);
+    }
+
+    /// It is called so, now that more is known of it.
+    pub fn call(&self, begun: Begun, what: String) {
+        self.change(begun, |incident| incident.what = what);
+    }
+
+    /// The run is broken off, and nobody waits for what comes after it.
+    pub fn leave_alone(&self, begun: Begun) {
+        self.change(begun, |incident| incident.left_alone = true);
     }
 
     fn change(&self, begun: Begun, change: impl FnOnce(&mut Incident)) {
