@@ -57,3 +57,33 @@ fn joined(stored: Vec<Happened<'static>>, waiting: Vec<Happened<'static>>) -> Ve
     entries.drain(..over);
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::EndReason;
+    use crate::home::record::notes::{Note, What};
+    use crate::ids::{Epoch, SessionId, ShardId, Version};
+
+    fn ended(version: u64, session: SessionId) -> Happened<'static> {
+        let what = What::Ended(EndReason::Logout);
+        let (epoch, version) = (Epoch::of(7), Version::of(version));
+        let note = Note { epoch, version, at: 1_000, session: Some(session), what, node: None };
+        Happened::read(&note.happened("a").body()).unwrap()
+    }
+
+    #[test]
+    fn each_session_that_one_change_ends_is_told_once() {
+        let [pc, mobile] = [1, 2].map(|at| SessionId::generate(ShardId::FIRST, at));
+        let waiting = vec![ended(3, pc), ended(3, mobile), ended(4, pc)];
+        assert_eq!(joined(Vec::new(), waiting.clone()), waiting);
+        assert_eq!(joined(waiting[..2].to_vec(), waiting.clone()), waiting);
+    }
+
+    #[test]
+    fn of_too_many_the_newest_are_told() {
+        let session = SessionId::generate(ShardId::FIRST, 1);
+        let all: Vec<_> = (0..=TIMELINE_MAX as u64).map(|version| ended(version, session)).collect();
+        assert_eq!(joined(all[..10].to_vec(), all[5..].to_vec()), all[1..]);
+    }
+}

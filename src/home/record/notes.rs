@@ -134,10 +134,10 @@ impl Happened<'_> {
         Some(SessionId::from_bytes(id))
     }
 
-    /// What tells it from all else that happened to its player.
+    /// What tells it from all else that happened to its player: one change may end several sessions.
     #[must_use]
-    pub fn id(&self) -> (u64, u64, &str) {
-        (self.epoch, self.version, &self.kind)
+    pub fn id(&self) -> (u64, u64, &str, Option<SessionId>) {
+        (self.epoch, self.version, &self.kind, self.session())
     }
 
     /// The note that it was made from; `None` for a kind that this version does not make.

@@ -319,6 +319,8 @@ impl Run {
     }
 
     async fn comes_to_rest(&self) {
+        // Who was away when the bots go could not read back what she wrote.
+        self.calls_all_in().await;
         self.is_well_again().await;
         // C12 compares what comes after all had to be served again.
         let last = self.timeline.incidents().iter().map(|incident| incident.healed_us).max().unwrap_or(0);
