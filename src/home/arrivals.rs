@@ -43,6 +43,7 @@ impl Arrived {
         let twice = match piece {
             Piece::Record(player, body) => self.records.insert(player, body),
             Piece::Replay(session, parcel) => self.sessions.insert(session, parcel.packed()),
+            Piece::KeptBack => None,
         };
         self.bytes = (self.bytes + bytes).saturating_sub(twice.map_or(0, |twice| twice.len()));
         true

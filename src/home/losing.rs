@@ -2,11 +2,13 @@
 //! and its links are told. Whose record the next home has got is sent there, whose record it has not is told what the
 //! store has. Called by `keeper`, and by `handover` when nothing was lost.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Home;
 use super::history::Verdict;
+use super::lease::PULL_MS;
 use super::record::{LinkState, Record, Session};
 use super::records::{Cell, Durability};
 use super::salvage;
@@ -87,9 +89,11 @@ impl Home {
                 slot.record.sessions.iter().any(|session| session.link == LinkState::Attached)
             })
         };
-        if let Some(epoch) = epoch.filter(|_| unstored.iter().any(has_link)) {
-            let asked_within = Duration::from_millis(self.terms().pull_max_ms()) + ASKED_LATER;
-            self.parcels.until_given(shard, epoch, asked_within).await;
+        let linked: HashSet<_> =
+            unstored.iter().filter(|cell| has_link(cell)).map(|cell| cell.player().clone()).collect();
+        if let Some(epoch) = epoch.filter(|_| !linked.is_empty()) {
+            self.parcels.until_given(shard, epoch, self.asked_within()).await;
+            self.parcels.keep_back(shard, epoch, &linked);
         }
         let mut lost = Vec::new();
         for cell in unstored {
@@ -106,6 +110,13 @@ impl Home {
                 self.tell_one_fenced(cell, stored.as_ref());
             }
         }
+    }
+
+    /// As long as the next home may take to ask, if it can.
+    fn asked_within(&self) -> Duration {
+        let has_links =
+            self.neighbours.as_ref().is_some_and(|neighbours| !neighbours.links.peers().is_empty());
+        Duration::from_millis(if has_links { self.terms().pull_max_ms() } else { PULL_MS }) + ASKED_LATER
     }
 
     /// All that was acked is with the next home, or in the store, where that one finds it.

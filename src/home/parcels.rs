@@ -58,6 +58,8 @@ pub(super) enum Piece {
     Record(PlayerId, Bytes),
     /// What a session's client may not have seen.
     Replay(SessionId, Arc<dyn Parcel>),
+    /// The place of a record that is given to nobody any more: pieces are counted.
+    KeptBack,
 }
 
 impl Piece {
@@ -65,6 +67,7 @@ impl Piece {
         match self {
             Self::Record(_, body) => body.len(),
             Self::Replay(_, parcel) => parcel.bytes(),
+            Self::KeptBack => 0,
         }
     }
 }
@@ -120,7 +123,7 @@ impl LaidOut {
         let page: Vec<Piece> = fits.cloned().collect();
         self.players.extend(page.iter().filter_map(|piece| match piece {
             Piece::Record(player, _) => Some(player.clone()),
-            Piece::Replay(..) => None,
+            Piece::Replay(..) | Piece::KeptBack => None,
         }));
         self.given = self.given.max(self.gone + page.len() as u64);
         self.heir = Some(to.clone());
@@ -261,7 +264,9 @@ impl Parcels {
     pub(super) fn take_back(&self, shard: ShardId, held_under: Epoch) -> Pieces {
         let mut shelf = self.shelf.lock();
         let laid_out = shelf.remove(shard).filter(|laid_out| laid_out.epoch < held_under);
-        laid_out.map(|laid_out| laid_out.pieces).unwrap_or_default()
+        let mut pieces = laid_out.map(|laid_out| laid_out.pieces).unwrap_or_default();
+        pieces.retain(|piece| !matches!(piece, Piece::KeptBack));
+        pieces
     }
 
     /// Waits until all that was laid out of a shard under this epoch is given, at most so long.
@@ -290,6 +295,23 @@ impl Parcels {
         let shelf = self.shelf.lock();
         let laid_out = shelf.shards.get(&shard).filter(|laid_out| laid_out.epoch == epoch);
         laid_out.map_or((None, false), |laid_out| (laid_out.heir.clone(), laid_out.players.contains(player)))
+    }
+
+    /// Gives the records of these players to nobody from now on, unless they were given: their links are about to hear what
+    /// the store has, and what they are told is lost must not come back behind that.
+    pub(super) fn keep_back(&self, shard: ShardId, epoch: Epoch, players: &HashSet<PlayerId>) {
+        let mut shelf = self.shelf.lock();
+        let Some(laid_out) = shelf.shards.get_mut(&shard).filter(|laid_out| laid_out.epoch == epoch) else {
+            return;
+        };
+        let mut bytes = 0;
+        for piece in &mut laid_out.pieces {
+            let keeps_back = |player| players.contains(player) && !laid_out.players.contains(player);
+            if matches!(piece, Piece::Record(player, _) if keeps_back(player)) {
+                bytes += std::mem::replace(piece, Piece::KeptBack).bytes();
+            }
+        }
+        shelf.bytes = shelf.bytes.saturating_sub(bytes);
     }
 
     /// Nobody asks for it any more.
@@ -420,6 +442,22 @@ mod tests {
         assert!(has("bea") && began.elapsed() < Duration::from_secs(9));
         // Neither another life of the shard nor another shard has anything to wait for.
         parcels.until_given(SHARD, epoch(6), Duration::from_secs(3_600)).await;
+    }
+
+    #[test]
+    fn whoever_is_told_that_her_record_is_lost_has_it_given_to_nobody_behind_that() {
+        let parcels = Parcels::default();
+        let all = ["ann", "bea", "cem"].map(|player| record(player, 7));
+        parcels.lay_out(SHARD, epoch(7), all.into_iter().collect(), 100);
+        assert_eq!(from(&parcels, 8, 0, 5), (vec![7], true));
+        let linked = ["ann", "bea"].map(|player| PlayerId::parse(player).unwrap()).into_iter().collect();
+        parcels.keep_back(SHARD, epoch(6), &linked);
+        parcels.keep_back(SHARD, epoch(7), &linked);
+        assert_eq!(parcels.shelf.lock().bytes, 14, "ann's may have arrived, and cem has no link");
+        // What has arrived is counted on.
+        assert_eq!(from(&parcels, 8, 1, 100), (vec![0, 7], false));
+        assert!(!parcels.heir_of(SHARD, epoch(7), &PlayerId::parse("bea").unwrap()).1);
+        assert_eq!(parcels.take_back(SHARD, epoch(8)).len(), 1);
     }
 
     #[test]

@@ -41,6 +41,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(150);
 const ASK_LATER: Duration = Duration::from_millis(10);
 /// How long an answer is waited for that can only be counted: the home before may have been stopped and go on.
 const COUNTED_WITHIN: Duration = Duration::from_secs(10);
+/// A part that holds nothing, in the place of one.
+const NOTHING: u8 = 0;
 /// A part that holds what a session's client may not have seen; its key is the session.
 const REPLAY: u8 = 1;
 /// A part that holds a record which the store is not known to have; its key is the player.
@@ -84,6 +86,7 @@ impl Page {
             Piece::Replay(session, parcel) => {
                 Part { kind: REPLAY, key: Bytes::copy_from_slice(session.as_bytes()), body: parcel.packed() }
             }
+            Piece::KeptBack => Part { kind: NOTHING, key: Bytes::new(), body: Bytes::new() },
         };
         Self { parts: pieces.into_iter().map(part).collect(), more }
     }

@@ -149,7 +149,7 @@ impl Node {
         let pieces = page.pieces(ShardId::FIRST, self.home.placement);
         let player = |piece: Piece| match piece {
             Piece::Record(player, _) => Some(player.as_str().to_owned()),
-            Piece::Replay(..) => None,
+            Piece::Replay(..) | Piece::KeptBack => None,
         };
         let mut players: Vec<_> = pieces.into_iter().filter_map(player).collect();
         players.sort_unstable();
@@ -161,7 +161,7 @@ impl Node {
         let pieces = page.pieces(ShardId::FIRST, self.home.placement);
         let session = |piece: Piece| match piece {
             Piece::Replay(session, _) => Some(session),
-            Piece::Record(..) => None,
+            Piece::Record(..) | Piece::KeptBack => None,
         };
         Some(pieces.into_iter().filter_map(session).collect())
     }
@@ -282,7 +282,7 @@ async fn what_is_not_stored_is_given_as_it_was_when_answers_ended_and_comes_back
     let pieces = page.pieces(ShardId::FIRST, node.home.placement);
     let records = pieces.iter().filter_map(|piece| match piece {
         Piece::Record(player, body) => Some((player.as_str(), Salvaged::unpack(body, above(ours)).unwrap())),
-        Piece::Replay(..) => None,
+        Piece::Replay(..) | Piece::KeptBack => None,
     });
     let mut records: Vec<_> = records.collect();
     records.sort_unstable_by_key(|(player, _)| *player);
