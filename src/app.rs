@@ -276,6 +276,8 @@ impl House {
                 client_url: client_url(&settings, outside.client_addr),
                 keys: outside.keys,
                 credentials_ttl: CREDENTIALS_TTL,
+                blobs: settings::blob_bounds(&settings),
+                lock_waiters: settings::lock_waiters(&settings),
                 store_shortfalls: Box::new(move || shortfalls.now()),
                 shortfalls_now: shortfalls_of(outside.watched.clone()),
             },

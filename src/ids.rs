@@ -10,6 +10,10 @@ use uuid::Uuid;
 pub const PLAYER_ID_BYTES_MAX: usize = 64;
 /// Longest name of a room, in bytes of UTF-8.
 pub const ROOM_NAME_BYTES_MAX: usize = 64;
+/// Longest name of a blob, in bytes.
+pub const BLOB_NAME_BYTES_MAX: usize = 64;
+/// Longest name of a lock or a counter, in bytes of UTF-8.
+pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// Most shards a cluster can have: the shard's number fills the 12 `rand_a` bits of a session id.
 pub const SHARDS_MAX: u16 = 4096;
 
@@ -106,6 +110,84 @@ impl fmt::Display for RoomName {
 }
 
 impl fmt::Debug for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0)
+    }
+}
+
+/// Why a text names no lock and no counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the name of a lock or a counter has 1 to 64 bytes and no control characters")]
+pub struct KeyNameError;
+
+/// What game services call a lock or a counter: UTF-8, 1 to 64 bytes, no control characters. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyName(Arc<str>);
+
+impl KeyName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// [`KeyNameError`].
+    pub fn parse(text: &str) -> Result<Self, KeyNameError> {
+        let fits = (1..=KEY_NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits { Ok(Self(Arc::from(text))) } else { Err(KeyNameError) }
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0)
+    }
+}
+
+/// Why a text names no blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the name of a blob is 1 to 64 of the characters a-z A-Z 0-9 . _ - and not all dots")]
+pub struct BlobNameError;
+
+/// The name of a blob of a player: 1 to 64 of `a-z A-Z 0-9 . _ -`, not all dots. So it stands in any path as it is, and a
+/// player's id before it is told from it by the last colon. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlobName(Arc<str>);
+
+impl BlobName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// [`BlobNameError`].
+    pub fn parse(text: &str) -> Result<Self, BlobNameError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let fits = (1..=BLOB_NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(plain);
+        if fits && text.chars().any(|c| c != '.') { Ok(Self(Arc::from(text))) } else { Err(BlobNameError) }
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BlobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for BlobName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", &self.0)
     }
@@ -390,6 +472,16 @@ mod tests {
         assert_eq!(PlayerId::parse("a\u{85}b"), Err(IdError::Control));
         assert!(PlayerId::parse(&"é".repeat(32)).is_ok());
         assert!(PlayerId::parse("{hearth}.s1:p:ann").is_ok());
+    }
+
+    #[test]
+    fn a_blob_has_a_name_that_stands_in_any_path_and_breaks_no_key() {
+        for good in ["a", "save-1.bin", "A_z.9", "...a", &"x".repeat(64)] {
+            assert_eq!(BlobName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a:b", "a/b", "a b", "é", "a\n", "{a}", &"x".repeat(65)] {
+            assert_eq!(BlobName::parse(bad), Err(BlobNameError), "{bad:?}");
+        }
     }
 
     #[test]

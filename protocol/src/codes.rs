@@ -75,6 +75,14 @@ error_codes! {
     NotFound = "not_found", temporary: false;
     /// The room has all the members that it may have.
     RoomFull = "room_full", temporary: true;
+    /// The counter would leave the bounds that the call names; `value` is where it stands.
+    OutOfBounds = "out_of_bounds", temporary: true;
+    /// Somebody else has the lock.
+    LockHeld = "lock_held", temporary: true;
+    /// The lock is not the caller's, or not any more.
+    LockLost = "lock_lost", temporary: false;
+    /// What is stored is not what `If-Match` or `If-None-Match` asks for.
+    PreconditionFailed = "precondition_failed", temporary: false;
     /// Not allowed by the configuration, the token or the key's scopes.
     Forbidden = "forbidden", temporary: false;
     /// A fault of ours.

@@ -16,6 +16,7 @@ use crate::ids::RoomPattern;
 use crate::near_cache::Terms;
 use crate::presence::{Ground, NearSettings, RoomSettings};
 use crate::sabotage::{self, Guard};
+use crate::service::{BlobBounds, LineBounds};
 use crate::session::{MessageBounds, PLAYERS_PER_CALL_MAX, SessionSettings};
 
 /// What `home` needs to know. Also what a bench of the flush starts it with.
@@ -127,6 +128,21 @@ pub fn hub_settings(settings: &Settings) -> HubSettings {
         replay_frames_max: settings.session.replay_frames_max,
         replay_bytes_max: settings.session.replay_bytes_max,
     }
+}
+
+pub(super) fn blob_bounds(settings: &Settings) -> BlobBounds {
+    let (blobs, wide) = (&settings.blobs, |number: usize| u64::try_from(number).unwrap_or(u64::MAX));
+    BlobBounds {
+        bytes_max: blobs.bytes_max,
+        player_bytes_max: wide(blobs.player_bytes_max),
+        player_count_max: wide(blobs.player_count_max),
+        in_flight_max: blobs.in_flight_max,
+    }
+}
+
+pub(super) const fn lock_waiters(settings: &Settings) -> LineBounds {
+    let locks = &settings.locks;
+    LineBounds { waiters_max: locks.waiters_max, lock_waiters_max: locks.lock_waiters_max }
 }
 
 pub(super) const fn upgrade(settings: &Settings) -> Upgrade {

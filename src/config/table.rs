@@ -118,6 +118,8 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Near::ROWS,
     &Watchdog::ROWS,
     &Redis::ROWS,
+    &Blobs::ROWS,
+    &Locks::ROWS,
     &Limits::ROWS,
     &Log::ROWS,
 ];
@@ -179,6 +181,8 @@ section! {
         near: Near,
         watchdog: Watchdog,
         redis: Redis,
+        blobs: Blobs,
+        locks: Locks,
         limits: Limits,
         log: Log,
     }
@@ -455,6 +459,32 @@ section! {
         /// Start even when the server's settings can lose data (eviction, no persistence). What falls short is
         /// still said in readiness and in the log.
         ignore_shortfalls: bool = "ignore_shortfalls" => false;
+    }
+}
+
+section! {
+    /// Blobs: large data of players that game services keep (`/v1/players/{player}/blobs/{name}`). The same on all nodes.
+    Blobs ["blobs"] {
+        /// Largest blob. Above it: `too_large`.
+        bytes_max: usize = "bytes_max" => 1_048_576, 1..=1_048_576;
+        /// Bytes of all blobs of one player. Above it: `too_large`; what shrinks is always taken.
+        player_bytes_max: usize = "player_bytes_max" => 8_388_608, 1..=1_073_741_824;
+        /// Blobs of one player. Above it: `too_large`.
+        player_count_max: usize = "player_count_max" => 32, 1..=1_024;
+        /// Calls that carry a blob at a time at this node: so many megabytes they may take. Above it a call waits for a second,
+        /// then: `overloaded`.
+        in_flight_max: usize = "in_flight_max" => 64, 1..=65_536;
+    }
+}
+
+section! {
+    /// Locks for game services (`/v1/locks`). Those who wait for one stand in line at the node that they asked, and the
+    /// first of each line asks the store for all of them.
+    Locks ["locks"] {
+        /// Calls that wait for a lock at this node. Above it: `overloaded`.
+        waiters_max: usize = "waiters_max" => 4_096, 0..=1_000_000;
+        /// Calls that wait for the same lock at this node. Above it: `overloaded`.
+        lock_waiters_max: usize = "lock_waiters_max" => 1_024, 0..=1_000_000;
     }
 }
 

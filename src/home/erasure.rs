@@ -22,7 +22,7 @@ pub enum BanAtErasure {
 }
 
 impl Home {
-    /// Erases a player in memory. Done when her messages are forgotten, too ([`Home::forget_all_messages`]), and the
+    /// Erases a player in memory. Done when her messages and blobs are forgotten, too ([`Home::forget_all_messages`], [`Home::erase_blobs`]), and the
     /// record's commit is durable: the caller sees to both.
     ///
     /// # Errors

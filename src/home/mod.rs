@@ -41,6 +41,7 @@ mod reading;
 mod replicas;
 mod revocations;
 mod salvage;
+mod stock;
 mod store_time;
 mod tidings;
 mod timeline;
@@ -76,6 +77,8 @@ pub use shard::Serving;
 pub use timeline::Timeline;
 pub use whereabouts::{Sight, Whereabouts, Word};
 
+pub use crate::store::{Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, Precondition, Tags};
+pub use crate::store::{Bound, Counted, CounterRequest, LockAcquired, LockOwner, LockRequest, LockToken};
 pub use crate::store::{RateRequest, RateTaken, Shortfall, StoreError};
 
 use placement::Placement;

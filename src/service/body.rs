@@ -16,12 +16,12 @@ use serde::de::IgnoredAny;
 
 use super::problem::Problem;
 use super::{BODY_BYTES_MAX, Service};
-use crate::ids::{PlayerId, RoomName, SessionId};
+use crate::ids::{BlobName, KeyName, PlayerId, RoomName, SessionId};
 
 /// Most players that a list of one call may name.
 pub(super) const PLAYERS_MAX: usize = 1_000;
 /// How long a body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Nesting that the MessagePack reader accepts: a body, a list or map in it, and a value in that.
 const BODY_DEPTH_MAX: usize = VALUE_DEPTH_MAX + 4;
 
@@ -196,6 +196,31 @@ impl FromRequestParts<Arc<Service>> for PathRoom {
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
         Ok(Self(RoomName::parse(&segment(parts, service).await?)?))
+    }
+}
+
+/// The lock or counter of a path.
+pub(super) struct PathKey(pub(super) KeyName);
+
+impl FromRequestParts<Arc<Service>> for PathKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        Ok(Self(KeyName::parse(&segment(parts, service).await?)?))
+    }
+}
+
+/// The player and the blob of a path.
+pub(super) struct PathBlob(pub(super) PlayerId, pub(super) BlobName);
+
+impl FromRequestParts<Arc<Service>> for PathBlob {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        let segments = Path::<(String, String)>::from_request_parts(parts, service).await;
+        let Path((player, name)) =
+            segments.map_err(|_| Problem::bad_request("an id in the path is not UTF-8"))?;
+        Ok(Self(PlayerId::parse(&player)?, BlobName::parse(&name)?))
     }
 }
 

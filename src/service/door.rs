@@ -190,8 +190,8 @@ impl<const SCOPE: u8> FromRequestParts<Arc<Service>> for Caller<SCOPE> {
 
 /// The statuses that this API answers with.
 const STATUSES: &[&str] = &[
-    "200", "201", "204", "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "501",
-    "503",
+    "200", "201", "204", "304", "400", "401", "403", "404", "405", "408", "409", "412", "413", "415", "429",
+    "500", "501", "503",
 ];
 
 struct Handles {

@@ -3,14 +3,18 @@
 
 mod audit;
 mod bans;
+mod blobs;
 mod body;
 mod broadcast;
 mod cluster;
+mod counters;
 mod door;
 mod fresh;
 mod health;
 mod keys;
 mod kick;
+mod lines;
+mod locks;
 mod maintenance;
 mod messages;
 mod onward;
@@ -41,7 +45,9 @@ use axum::middleware;
 use axum::routing::{get, patch, post, put};
 use protocol::ErrorCode;
 
+pub use blobs::BlobBounds;
 pub use keys::{GeneratedKey, Key, Keys, Scope, generate as generate_key};
+pub use lines::LineBounds;
 pub use onward::Counter;
 pub use serve::serve;
 
@@ -75,6 +81,10 @@ pub struct ServiceSettings {
     /// How long the credentials of a service-made session last without a `refresh`: the service vouched for the
     /// player once, as a token would have.
     pub credentials_ttl: Duration,
+    /// How large blobs may be.
+    pub blobs: BlobBounds,
+    /// How many calls may wait for locks.
+    pub lock_waiters: LineBounds,
     /// What the store's settings fall short of, as last found.
     pub store_shortfalls: Box<dyn Fn() -> Vec<Shortfall> + Send + Sync>,
     /// What else falls short, now: files that cannot be read, a certificate that runs out.
@@ -127,6 +137,9 @@ pub struct Service {
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
     probes: Arc<health::Probes>,
+    blob_turns: Arc<tokio::sync::Semaphore>,
+    lines: Arc<lines::Lines>,
+    lock_releases: Arc<tokio::sync::Semaphore>,
     tasks: Tasks,
 }
 
@@ -147,6 +160,9 @@ impl Service {
         tasks: Tasks,
     ) -> Arc<Self> {
         Arc::new(Self {
+            blob_turns: Arc::new(tokio::sync::Semaphore::new(settings.blobs.in_flight_max)),
+            lines: lines::Lines::new(settings.lock_waiters),
+            lock_releases: Arc::new(tokio::sync::Semaphore::new(locks::RELEASES_MAX)),
             settings,
             home,
             hub,
@@ -216,12 +232,15 @@ mod route {
     pub(super) const KICK: &str = "/v1/players/{player}/kick";
     pub(super) const BAN: &str = "/v1/players/{player}/ban";
     pub(super) const WATCHES: &str = "/v1/players/{player}/watches";
+    pub(super) const BLOB: &str = "/v1/players/{player}/blobs/{name}";
     pub(super) const ROOM: &str = "/v1/rooms/{room}";
     pub(super) const ROOM_MEMBER: &str = "/v1/rooms/{room}/members/{player}";
     pub(super) const ROOM_MESSAGES: &str = "/v1/rooms/{room}/messages";
     pub(super) const QUERY: &str = "/v1/presence/query";
     pub(super) const BROADCAST: &str = "/v1/messages";
     pub(super) const MAINTENANCE: &str = "/v1/maintenance";
+    pub(super) const LOCK: &str = "/v1/locks/{name}";
+    pub(super) const COUNTER: &str = "/v1/counters/{name}";
     pub(super) const STATS: &str = "/v1/stats";
     pub(super) const CLUSTER: &str = "/v1/cluster";
     pub(super) const HEALTHZ: &str = "/healthz";
@@ -239,12 +258,15 @@ mod route {
         KICK,
         BAN,
         WATCHES,
+        BLOB,
         ROOM,
         ROOM_MEMBER,
         ROOM_MESSAGES,
         QUERY,
         BROADCAST,
         MAINTENANCE,
+        LOCK,
+        COUNTER,
         STATS,
         CLUSTER,
         HEALTHZ,
@@ -267,12 +289,15 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(route::KICK, post(kick::kick))
         .route(route::BAN, put(bans::ban).delete(bans::lift))
         .route(route::WATCHES, put(watches::list))
+        .route(route::BLOB, get(blobs::read).put(blobs::put).delete(blobs::remove))
         .route(route::ROOM, get(rooms::look))
         .route(route::ROOM_MEMBER, put(rooms::put_in).delete(rooms::take_out))
         .route(route::ROOM_MESSAGES, post(rooms::say))
         .route(route::QUERY, post(query::query))
         .route(route::BROADCAST, post(broadcast::push))
         .route(route::MAINTENANCE, get(maintenance::look).post(maintenance::begin).delete(maintenance::end))
+        .route(route::LOCK, post(locks::acquire).put(locks::renew).delete(locks::release))
+        .route(route::COUNTER, post(counters::count))
         .route(route::STATS, get(stats::stats))
         .route(route::CLUSTER, get(cluster::cluster))
         .route(route::HEALTHZ, get(health::healthz))

@@ -110,7 +110,10 @@ impl Service {
         route: Option<&'static str>,
         request: Request,
     ) -> Result<Response, Request> {
-        if request.extensions().get::<Brought>().is_some() || !self.home.cluster().has_others() {
+        // A blob is nobody's to hold but the store's: any node does it, and nothing large goes over peer links.
+        let is_anybodys = route == Some(route::BLOB);
+        if is_anybodys || request.extensions().get::<Brought>().is_some() || !self.home.cluster().has_others()
+        {
             return Err(request);
         }
         let (mut parts, body) = request.into_parts();

@@ -131,6 +131,12 @@ pub(super) async fn erase(
         ),
         error => error.into(),
     })?;
+    service.home.erase_blobs(&player).await.map_err(|_| {
+        Problem::applied_only(
+            wire_stamp(erased.stamp),
+            "the store has not forgotten the player's blobs yet: the same call again sees to it",
+        )
+    })?;
     service.durable(&erased.cell, erased.stamp).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,9 +8,9 @@ use protocol::{ErrorCode, Stamp as WireStamp};
 use serde::Serialize;
 
 use super::audit::InForce;
-use crate::home::HomeError;
 use crate::home::record::Refusal;
-use crate::ids::{IdError, RoomNameError};
+use crate::home::{HomeError, StoreError};
+use crate::ids::{BlobNameError, IdError, KeyNameError, RoomNameError};
 use crate::limits::RateLimited;
 use crate::wire::{RETRY_AFTER_MS, error_of};
 
@@ -19,6 +19,10 @@ use crate::wire::{RETRY_AFTER_MS, error_of};
 pub(super) struct Problem {
     status: StatusCode,
     error: Box<ErrorBody>,
+    /// `out_of_bounds`: where the counter stands.
+    value: Option<i64>,
+    /// `precondition_failed`: the tag of what is stored, as it stands in `ETag`.
+    etag: Option<String>,
 }
 
 impl Problem {
@@ -55,6 +59,18 @@ impl Problem {
         self
     }
 
+    /// The same with where the counter stands.
+    pub(super) const fn with_value(mut self, value: i64) -> Self {
+        self.value = Some(value);
+        self
+    }
+
+    /// The same with the tag of what is stored.
+    pub(super) fn with_etag(mut self, etag: Option<String>) -> Self {
+        self.etag = etag;
+        self
+    }
+
     /// Its code.
     pub(super) fn code(&self) -> ErrorCode {
         self.error.code
@@ -63,7 +79,7 @@ impl Problem {
 
 impl From<ErrorBody> for Problem {
     fn from(error: ErrorBody) -> Self {
-        Self { status: status_of(error.code), error: Box::new(error) }
+        Self { status: status_of(error.code), error: Box::new(error), value: None, etag: None }
     }
 }
 
@@ -92,6 +108,25 @@ impl From<RoomNameError> for Problem {
     }
 }
 
+impl From<BlobNameError> for Problem {
+    fn from(error: BlobNameError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<KeyNameError> for Problem {
+    fn from(error: KeyNameError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// What services keep beside players is the store's alone, and whoever has a key may hear what the store says.
+    fn from(error: StoreError) -> Self {
+        HomeError::Store(error).into()
+    }
+}
+
 impl From<RateLimited> for Problem {
     fn from(limited: RateLimited) -> Self {
         let body = ErrorBody::new(ErrorCode::RateLimited, "too many requests with this key");
@@ -114,7 +149,11 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::SessionLimit
         | ErrorCode::CseqGap
         | ErrorCode::RoomFull
+        | ErrorCode::OutOfBounds
+        | ErrorCode::LockHeld
+        | ErrorCode::LockLost
         | ErrorCode::AlreadyLoggedIn => StatusCode::CONFLICT,
+        ErrorCode::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -147,6 +186,10 @@ const fn title_of(code: ErrorCode) -> &'static str {
         ErrorCode::Maintenance => "Closed for maintenance",
         ErrorCode::NotFound => "No such thing",
         ErrorCode::RoomFull => "The room is full",
+        ErrorCode::OutOfBounds => "The counter is at its bound",
+        ErrorCode::PreconditionFailed => "What is stored is not what was asked for",
+        ErrorCode::LockHeld => "Somebody else has the lock",
+        ErrorCode::LockLost => "The lock is not the caller's",
         ErrorCode::Forbidden => "Not allowed",
         ErrorCode::Internal => "A fault of the server",
     }
@@ -175,11 +218,15 @@ struct Details<'a> {
     to: Option<Option<WireStamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<&'a str>,
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, error } = self;
+        let Self { status, error, value, etag } = self;
         let details = Details {
             r#type: format!("urn:hearth:problem:{}", error.code.name()),
             title: title_of(error.code),
@@ -194,6 +241,8 @@ impl IntoResponse for Problem {
             stamp: error.stamp,
             to: error.to,
             reason: error.reason.as_deref(),
+            value,
+            etag: etag.as_deref(),
         };
         // Texts and numbers always serialise.
         let body = serde_json::to_vec(&details).unwrap_or_default();
@@ -203,6 +252,9 @@ impl IntoResponse for Problem {
             response.extensions_mut().insert(InForce);
         }
         let headers = response.headers_mut();
+        if let Some(Ok(etag)) = etag.map(HeaderValue::try_from) {
+            headers.insert(header::ETAG, etag);
+        }
         if let Some(retry_after_ms) = error.retry_after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1_000).max(1)));
         }

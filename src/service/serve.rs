@@ -33,15 +33,17 @@ pub async fn serve(
     descriptors: Arc<Descriptors>,
     stop: &Tasks,
 ) {
-    let stopping = stop.clone();
+    let (stopping, waits) = (stop.clone(), Arc::clone(&service));
     let listener = Capped {
         listener,
         room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         descriptors,
         is_exhausted: false,
     };
-    let serving = axum::serve(listener, router(service))
-        .with_graceful_shutdown(async move { stopping.stopping().await });
+    let serving = axum::serve(listener, router(service)).with_graceful_shutdown(async move {
+        stopping.stopping().await;
+        waits.end_waits();
+    });
     if let Err(error) = serving.await {
         tracing::error!(operation = "service", status = %error, "the service API has ended");
     }

@@ -27,6 +27,9 @@ use crate::store::{
 };
 use crate::tasks::Tasks;
 
+mod blobs;
+mod counters;
+mod locks;
 mod many;
 mod trouble;
 
@@ -41,6 +44,8 @@ struct Sick {
     gives_leases: AtomicBool,
     gives_records: AtomicBool,
     takes_messages_back: AtomicBool,
+    /// Locks are taken, and nobody hears of it.
+    loses_answers: AtomicBool,
     /// Probes have no answer, and no error either.
     stands_still: AtomicBool,
     /// How it is known to answer.
@@ -61,6 +66,7 @@ impl Sick {
             gives_leases: well(),
             gives_records: well(),
             takes_messages_back: well(),
+            loses_answers: AtomicBool::new(false),
             stands_still: AtomicBool::new(false),
             reach: parking_lot::Mutex::default(),
             lost_writes: parking_lot::Mutex::new(None),
@@ -176,6 +182,53 @@ impl Store for Sick {
     ) -> StoreFuture<'_, bool> {
         let well = self.takes_messages_back.load(Ordering::Relaxed);
         if well { self.store.queue_remove(shard, holder, player, which) } else { silent() }
+    }
+    fn counter(&self, request: store::CounterRequest) -> StoreFuture<'_, store::Counted> {
+        if self.takes_writes.load(Ordering::Relaxed) { self.store.counter(request) } else { silent() }
+    }
+    fn lock_acquire(&self, request: store::LockRequest) -> StoreFuture<'_, store::LockAcquired> {
+        if !self.takes_writes.load(Ordering::Relaxed) {
+            return silent();
+        }
+        let answer = self.store.lock_acquire(request);
+        let is_lost = self.loses_answers.load(Ordering::Relaxed);
+        Box::pin(
+            async move { if is_lost { answer.await.and(Err(StoreError::Timeout)) } else { answer.await } },
+        )
+    }
+    fn lock_renew(&self, request: store::LockRequest) -> StoreFuture<'_, Option<store::LockToken>> {
+        if self.takes_writes.load(Ordering::Relaxed) { self.store.lock_renew(request) } else { silent() }
+    }
+    fn lock_release(&self, name: crate::ids::KeyName, owner: store::LockOwner) -> StoreFuture<'_, bool> {
+        if self.takes_writes.load(Ordering::Relaxed) {
+            self.store.lock_release(name, owner)
+        } else {
+            silent()
+        }
+    }
+    fn blob_put(&self, put: store::BlobPut) -> StoreFuture<'_, store::BlobWritten> {
+        if self.takes_writes.load(Ordering::Relaxed) { self.store.blob_put(put) } else { silent() }
+    }
+    fn blob_read(&self, key: store::BlobKey) -> StoreFuture<'_, Option<store::Blob>> {
+        if self.takes_writes.load(Ordering::Relaxed) { self.store.blob_read(key) } else { silent() }
+    }
+    fn blob_remove(
+        &self,
+        key: store::BlobKey,
+        precondition: store::Precondition,
+    ) -> StoreFuture<'_, store::BlobRemoved> {
+        if self.takes_writes.load(Ordering::Relaxed) {
+            self.store.blob_remove(key, precondition)
+        } else {
+            silent()
+        }
+    }
+    fn blobs_erase(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, ()> {
+        if self.takes_messages_back.load(Ordering::Relaxed) {
+            self.store.blobs_erase(shard, player)
+        } else {
+            silent()
+        }
     }
     fn agree_config(
         &self,
@@ -371,6 +424,13 @@ impl House {
             client_url: "ws://127.0.0.1:7700/v1/connect".to_owned(),
             keys,
             credentials_ttl: Duration::from_secs(3_600),
+            blobs: BlobBounds {
+                bytes_max: 1_000,
+                player_bytes_max: 1_500,
+                player_count_max: 2,
+                in_flight_max: 2,
+            },
+            lock_waiters: LineBounds { waiters_max: 3, lock_waiters_max: 2 },
             store_shortfalls: Box::new(|| {
                 let message = "is no".to_owned();
                 vec![Shortfall { setting: "appendonly".to_owned(), message, fatal: false }]
@@ -506,6 +566,9 @@ const CALLS: &[(&str, &str, Scope)] = &[
     ("PUT", "/v1/players/ann/watches", Scope::Write),
     ("DELETE", "/v1/players/ann", Scope::Admin),
     ("DELETE", "/v1/players/ann/ban", Scope::Admin),
+    ("GET", "/v1/players/ann/blobs/name", Scope::Read),
+    ("PUT", "/v1/players/ann/blobs/name", Scope::Write),
+    ("DELETE", "/v1/players/ann/blobs/name", Scope::Write),
     ("GET", "/v1/rooms/room", Scope::Read),
     ("PUT", "/v1/rooms/room/members/ann", Scope::Write),
     ("DELETE", "/v1/rooms/room/members/ann", Scope::Write),
@@ -515,6 +578,10 @@ const CALLS: &[(&str, &str, Scope)] = &[
     ("GET", "/v1/maintenance", Scope::Read),
     ("POST", "/v1/maintenance", Scope::Admin),
     ("DELETE", "/v1/maintenance", Scope::Admin),
+    ("POST", "/v1/locks/name", Scope::Write),
+    ("PUT", "/v1/locks/name", Scope::Write),
+    ("DELETE", "/v1/locks/name", Scope::Write),
+    ("POST", "/v1/counters/name", Scope::Write),
     ("GET", "/v1/stats", Scope::Read),
     ("GET", "/v1/cluster", Scope::Read),
 ];

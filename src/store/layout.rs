@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::ids::{Epoch, PlayerId, ShardId, Version};
+use crate::ids::{BlobName, Epoch, KeyName, PlayerId, ShardId, Version};
 
 /// Longest cluster name, in bytes.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 32;
@@ -68,6 +68,19 @@ impl Layout {
         format!("{}:rl:{subject:016x}", self.cluster)
     }
 
+    /// `<cluster>:cnt:{<name>}`, a string: a counter of game services. One key a script, so a name that breaks the tag
+    /// breaks nothing.
+    #[must_use]
+    pub fn counter(&self, name: &KeyName) -> String {
+        format!("{}:cnt:{{{name}}}", self.cluster)
+    }
+
+    /// `<cluster>:lock:{<name>}`, a hash: a lock of game services (`token`, and while it is held `owner until ttl`).
+    #[must_use]
+    pub fn lock(&self, name: &KeyName) -> String {
+        format!("{}:lock:{{{name}}}", self.cluster)
+    }
+
     /// The keys of one shard, which all share its hash tag.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> ShardKeys {
@@ -125,6 +138,19 @@ impl ShardKeys {
     #[must_use]
     pub fn queue(&self, player: &PlayerId) -> String {
         [&self.prefix, "q:", player.as_str()].concat()
+    }
+
+    /// `…:b:<player>:<name>`, a string: a blob of the player: its tag in 32 hex digits, two of the length of its content type,
+    /// that, and its body. No name has a colon: what stands before the last one is the player.
+    #[must_use]
+    pub fn blob(&self, player: &PlayerId, name: &BlobName) -> String {
+        [&self.prefix, "b:", player.as_str(), ":", name.as_str()].concat()
+    }
+
+    /// `…:bs:<player>`, a hash: the sizes of her blobs by name, for her quota and for forgetting her.
+    #[must_use]
+    pub fn blob_sizes(&self, player: &PlayerId) -> String {
+        [&self.prefix, "bs:", player.as_str()].concat()
     }
 
     /// `…:t:<player>`, a stream: the player's timeline. In parts, as [`Self::record`].
@@ -234,12 +260,17 @@ mod tests {
         assert_eq!(keys.events(), "{hearth.s17}:ev");
         assert_eq!(keys.bans(), "{hearth.s17}:bans");
         assert_eq!(keys.queue(&player("ann")), "{hearth.s17}:q:ann");
+        let save = BlobName::parse("save").unwrap();
+        assert_eq!(keys.blob(&player("ann"), &save), "{hearth.s17}:b:ann:save");
+        assert_eq!(keys.blob_sizes(&player("ann")), "{hearth.s17}:bs:ann");
         assert_eq!(keys.timeline(&player("ann")).concat(), "{hearth.s17}:t:ann");
         assert_eq!(keys.record(&player("ann")).concat(), "{hearth.s17}:p:ann");
         assert_eq!(keys.watches(&player("ann")).concat(), "{hearth.s17}:w:ann");
         assert_eq!(layout.config(), "hearth:cfg");
         assert_eq!(layout.nodes(), "hearth:nodes");
         assert_eq!(layout.probe(), "hearth:probe");
+        assert_eq!(layout.lock(&KeyName::parse("shop").unwrap()), "hearth:lock:{shop}");
+        assert_eq!(layout.counter(&KeyName::parse("swords").unwrap()), "hearth:cnt:{swords}");
     }
 
     #[test]

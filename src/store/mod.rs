@@ -2,11 +2,14 @@
 //! The store never decides, it compares: a commit either holds the fence (epoch, generation, flush counter) or
 //! changes nothing. Bodies are opaque here: what a record means is `home`'s.
 
+pub mod blobs;
+pub mod counters;
 pub mod embedded;
 pub mod entries;
 pub mod judge;
 pub mod known;
 pub mod layout;
+pub mod locks;
 pub mod members;
 mod open;
 pub mod redis;
@@ -20,14 +23,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 
+pub use self::blobs::{
+    Blob, BlobKey, BlobPut, BlobQuota, BlobRemoved, BlobTag, BlobUse, BlobWritten, Precondition, Tags,
+};
+pub use self::counters::{Bound, Counted, CounterRequest};
 pub use self::entries::{
     EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, Goes, ShardEvents, StoredEvent,
     TIMELINE_MAX,
 };
 pub use self::known::{Bits, Filter, Rotated, StoredFilter};
+pub use self::locks::{LockAcquired, LockOwner, LockRequest, LockToken};
 pub use self::members::{Beat, Formats, Heartbeat, Held, Holds, Member, Says, Seen};
 pub use self::open::{OpenError, OpenOptions, check, judge_authority, open};
-use crate::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
+use crate::ids::{Epoch, FlushSeq, Generation, KeyName, Owner, PlayerId, ShardId, Version};
 
 /// Most records one commit may carry: 64 of 300 B cost Redis 2 to 3.5 ms; more gains nothing and blocks it longer.
 pub const COMMIT_RECORDS_MAX: usize = 64;
@@ -648,6 +656,23 @@ pub trait Store: Send + Sync + 'static {
         let alone = "a store of one node keeps no limits of a cluster".to_owned();
         Box::pin(std::future::ready(Err(StoreError::Refused(alone))))
     }
+    /// Changes a counter of game services within its bounds, or looks at it. Not repeated by itself: after an error a
+    /// change may have been made, or still be.
+    fn counter(&self, request: CounterRequest) -> StoreFuture<'_, Counted>;
+    /// Takes a lock of game services, if it is free or has run out. The same owner may ask again.
+    fn lock_acquire(&self, request: LockRequest) -> StoreFuture<'_, LockAcquired>;
+    /// Gives the holder of a lock more time, from now on; its token. `None`: it is not hers, or not any more.
+    fn lock_renew(&self, request: LockRequest) -> StoreFuture<'_, Option<LockToken>>;
+    /// Gives a lock back. `false`: it is not hers, or not any more; nothing was changed.
+    fn lock_release(&self, name: KeyName, owner: LockOwner) -> StoreFuture<'_, bool>;
+    /// Writes a blob of a player, if its precondition holds and her quota has room.
+    fn blob_put(&self, put: BlobPut) -> StoreFuture<'_, BlobWritten>;
+    /// A blob of a player.
+    fn blob_read(&self, key: BlobKey) -> StoreFuture<'_, Option<Blob>>;
+    /// Removes a blob of a player, if the precondition holds.
+    fn blob_remove(&self, key: BlobKey, precondition: Precondition) -> StoreFuture<'_, BlobRemoved>;
+    /// Removes all blobs of a player.
+    fn blobs_erase(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, ()>;
     /// A real write and a real read, as readiness needs; returns how long both took.
     fn probe(&self) -> StoreFuture<'_, Duration>;
     /// Settings of the store that fall short of what Hearth promises; empty when all is well.

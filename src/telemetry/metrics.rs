@@ -328,6 +328,10 @@ table! {
     SERVICE_REQUESTS: Counter "hearth_service_requests_total", Count;
     /// How long they took, by `route`.
     SERVICE_REQUEST_SECONDS: Histogram "hearth_service_request_seconds", Seconds, SECONDS;
+    /// Calls that wait for a lock at this node.
+    LOCK_WAITERS: Gauge "hearth_lock_waiters", Count;
+    /// How often calls that wait asked the store for their lock: once for all who wait for the same.
+    LOCK_LOOKS: Counter "hearth_lock_looks_total", Count;
 }
 
 /// Why there are no metrics.

@@ -10,11 +10,13 @@
 
 mod away;
 mod barred;
+mod blobs;
 mod breaker;
 mod broadcast;
 mod broadcast_elsewhere;
 mod cluster;
 mod cold;
+mod counters;
 mod crash;
 mod demo;
 mod elsewhere;
@@ -27,6 +29,7 @@ mod keys;
 mod limits;
 mod limits_together;
 mod local;
+mod locks;
 mod maintenance;
 mod messages;
 mod moved;

@@ -1,20 +1,24 @@
 //! The Lua scripts on a real Redis beside a model of what they do, under random operations: every answer and, afterwards,
 //! every key must be the model's. A failure is shrunk and printed with its operations and its seed. Leases and commits
 //! follow `hearth::store::judge`, as `tests/it/store/random` has them for all stores; here batches also come late and
-//! again, and there are queues, members, the configuration and confirmations. Nothing here depends on how time goes.
+//! again, and there are queues, members, the configuration, confirmations, counters, a lock and blobs. Nothing here depends on how time goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth::ids::{Epoch, FlushSeq, Generation, Owner, PlayerId, ShardId, Version};
+use hearth::ids::{BlobName, Epoch, FlushSeq, Generation, KeyName, Owner, PlayerId, ShardId, Version};
+use hearth::store::counters::{self, Count, CountChange};
 use hearth::store::judge::{self, Meta, Verdict};
 use hearth::store::layout::{Layout, known_bits};
+use hearth::store::locks::{self, Lock};
 use hearth::store::{
-    AcquireRequest, Acquired, BanMark, Beat, ClusterConfig, Commit, CommitRecord, Committed, Entry, Goes,
-    Heartbeat, Holder, Keep, Member, OpenOptions, QueueAdded, QueuedMessage, RecordStatus, Says, Stance,
-    Store, StoredRecord, Which, open,
+    AcquireRequest, Acquired, BanMark, Beat, Blob, BlobKey, BlobPut, BlobQuota, BlobRemoved, BlobTag,
+    BlobUse, BlobWritten, Bound, ClusterConfig, Commit, CommitRecord, Committed, Counted, CounterRequest,
+    Entry, Goes, Heartbeat, Holder, Keep, LockAcquired, LockOwner, LockRequest, Member, OpenOptions,
+    Precondition, QueueAdded, QueuedMessage, RecordStatus, Says, Stance, Store, StoredRecord, Tags, Which,
+    open,
 };
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -25,6 +29,9 @@ use crate::redis_server::RedisServer;
 const LONG: Duration = Duration::from_secs(600);
 const OWNERS: [&str; 3] = ["a#1", "b#1", "c#1"];
 const PLAYERS: [&str; 3] = ["ann", "{c.s0}:p:cat", "dée"];
+const COUNTERS: [&str; 2] = ["stock", "}"];
+const BLOBS: [&str; 4] = ["a", "b", "c", "d"];
+const QUOTA: BlobQuota = BlobQuota { bytes_max: 100, count_max: 3 };
 const MOST_WAITING: usize = 3;
 
 /// Whether a claim is the holder's: mostly it is.
@@ -102,6 +109,33 @@ enum Op {
         node: usize,
         boot: u8,
     },
+    Count {
+        name: usize,
+        by: i64,
+        min: Option<i64>,
+        max: Option<i64>,
+        ends: bool,
+    },
+    Lock {
+        owner: u128,
+    },
+    RenewLock {
+        owner: u128,
+    },
+    Unlock {
+        owner: u128,
+    },
+    PutBlob {
+        name: usize,
+        bytes: usize,
+        /// In the place of what: whatever there is, none, the stored one, or another.
+        knows: u8,
+    },
+    RemoveBlob {
+        name: usize,
+        knows: u8,
+    },
+    EraseBlobs,
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
@@ -145,6 +179,11 @@ fn records() -> impl Strategy<Value = Vec<Written>> {
     })
 }
 
+/// A small number, or one at the ends of what 64 bits hold, where doubles round.
+fn number() -> impl Strategy<Value = i64> {
+    prop_oneof![6 => -3..4i64, 1 => (0..3i64).prop_map(|n| i64::MAX - n), 1 => (0..3i64).prop_map(|n| i64::MIN + n)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let f = || prop_oneof![12 => Just(1i64), 1 => -1..4i64];
     let acked = prop_oneof![12 => -2..1i64, 1 => Just(1i64)];
@@ -168,6 +207,14 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(shards, insists, goes_on)| Op::Agree { shards, insists, goes_on }),
         3 => (node(), any::<bool>()).prop_map(|((node, boot), joins)| Op::Beat { node, boot, joins }),
         1 => node().prop_map(|(node, boot)| Op::Leave { node, boot }),
+        5 => (0..COUNTERS.len(), number(), prop::option::of(number()), prop::option::of(number()), any::<bool>())
+            .prop_map(|(name, by, min, max, ends)| Op::Count { name, by, min, max, ends }),
+        3 => (1..4u128).prop_map(|owner| Op::Lock { owner }),
+        1 => (1..4u128).prop_map(|owner| Op::RenewLock { owner }),
+        2 => (1..4u128).prop_map(|owner| Op::Unlock { owner }),
+        5 => (0..BLOBS.len(), 0..60usize, 0..5u8).prop_map(|(name, bytes, knows)| Op::PutBlob { name, bytes, knows }),
+        2 => (0..BLOBS.len(), 0..5u8).prop_map(|(name, knows)| Op::RemoveBlob { name, knows }),
+        1 => Just(Op::EraseBlobs),
     ]
 }
 
@@ -193,10 +240,45 @@ struct Model {
     kept: Vec<Commit>,
     config: Option<(ClusterConfig, bool)>,
     nodes: BTreeMap<usize, Owner>,
+    counters: [Option<Count>; 2],
+    lock: Option<Lock>,
+    blobs: [Option<Blob>; 4],
 }
 
 fn shard() -> ShardId {
     ShardId::FIRST
+}
+
+fn blob_key(at: usize) -> BlobKey {
+    BlobKey { shard: shard(), player: player(1), name: BlobName::parse(BLOBS[at]).unwrap() }
+}
+
+/// What somebody asks for who knows that much of what is stored.
+fn precondition(knows: u8, stored: Option<&Blob>) -> Precondition {
+    let own = stored.map_or(BlobTag::of(7), |blob| blob.tag);
+    match knows {
+        0 => Precondition { is: None, is_not: Some(Tags::Any) },
+        1 => Precondition { is: Some(Tags::These(vec![BlobTag::of(1), own])), is_not: None },
+        2 => Precondition { is: Some(Tags::These(vec![BlobTag::of(1)])), is_not: None },
+        3 => Precondition { is: Some(Tags::Any), is_not: Some(Tags::These(vec![BlobTag::of(1)])) },
+        _ => Precondition::default(),
+    }
+}
+
+fn lock_of(owner: u128) -> LockRequest {
+    LockRequest { name: KeyName::parse("lock").unwrap(), owner: LockOwner::of(owner), ttl: LONG }
+}
+
+fn counter(at: usize) -> KeyName {
+    KeyName::parse(COUNTERS[at]).unwrap()
+}
+
+/// An answer without the time, which goes on: whether there is an end.
+fn whole(counted: Counted) -> (i64, Option<Bound>, bool) {
+    match counted {
+        Counted::At { value, expires_in } => (value, None, expires_in.is_some()),
+        Counted::Refused { value, bound, expires_in } => (value, Some(bound), expires_in.is_some()),
+    }
 }
 
 fn player(at: usize) -> PlayerId {
@@ -565,6 +647,91 @@ async fn goes_as_the_model(stage: &Stage, ops: &[Op]) -> Result<Model, TestCaseE
                     model.nodes.remove(node);
                 }
             }
+            Op::Lock { owner } => {
+                let answer = store.lock_acquire(lock_of(*owner)).await.unwrap();
+                let before = model.lock.map_or(0, |lock| lock.token.number());
+                match (answer, locks::acquire(model.lock.as_ref(), &lock_of(*owner), now_ms * 1_000)) {
+                    (LockAcquired::Acquired(token), (LockAcquired::Acquired(_), Some(lock))) => {
+                        // A new token holds the store's clock; asked again, it is the same.
+                        let is_again = model.lock.is_some_and(|lock| lock.hold.is_some());
+                        prop_assert!(
+                            token.number() > before || is_again && token.number() == before,
+                            "{place}"
+                        );
+                        model.lock = Some(Lock { token, ..lock });
+                    }
+                    (LockAcquired::Held { remaining }, (LockAcquired::Held { .. }, None)) => {
+                        prop_assert!(remaining <= LONG && remaining > LONG / 2, "{place}");
+                    }
+                    (answer, expected) => prop_assert!(false, "{place}: {answer:?}, not {expected:?}"),
+                }
+            }
+            Op::RenewLock { owner } => {
+                let answer = store.lock_renew(lock_of(*owner)).await.unwrap();
+                let (expected, lock) = locks::renew(model.lock.as_ref(), &lock_of(*owner), now_ms);
+                prop_assert_eq!(answer, expected, "{}", place);
+                model.lock = lock.or(model.lock);
+            }
+            Op::Unlock { owner } => {
+                let answer = store.lock_release(lock_of(*owner).name, lock_of(*owner).owner).await.unwrap();
+                let (expected, lock) = locks::release(model.lock.as_ref(), lock_of(*owner).owner, now_ms);
+                prop_assert_eq!(answer, expected, "{}", place);
+                model.lock = lock.or(model.lock);
+            }
+            Op::PutBlob { name: at, bytes, knows } => {
+                let stored = model.blobs[*at].clone();
+                let (key, quota) = (blob_key(*at), QUOTA);
+                let blob = Blob::new("a/b", Bytes::from(vec![b'b'; *bytes]));
+                let precondition = precondition(*knows, stored.as_ref());
+                let tag = stored.as_ref().map(|blob| blob.tag);
+                let size = |blob: &Blob| blob.body.len() as u64;
+                let has = model.blobs.iter().flatten().fold(BlobUse::default(), |has, blob| BlobUse {
+                    bytes: has.bytes + size(blob),
+                    count: has.count + 1,
+                });
+                let (after, may_be) = has.with(*bytes as u64, stored.as_ref().map(size), QUOTA);
+                let expected = match (precondition.holds(tag), may_be, tag) {
+                    (false, _, stored) => BlobWritten::Unmet { stored },
+                    (true, false, _) => BlobWritten::Full(after),
+                    (true, true, None) => BlobWritten::Made,
+                    (true, true, Some(_)) => BlobWritten::Replaced,
+                };
+                let put = BlobPut { key, blob: blob.clone(), precondition, quota };
+                prop_assert_eq!(store.blob_put(put).await.unwrap(), expected, "{}", place);
+                if matches!(expected, BlobWritten::Made | BlobWritten::Replaced) {
+                    model.blobs[*at] = Some(blob);
+                }
+            }
+            Op::RemoveBlob { name: at, knows } => {
+                let stored = model.blobs[*at].clone();
+                let precondition = precondition(*knows, stored.as_ref());
+                let expected = match stored.map(|blob| blob.tag) {
+                    None => BlobRemoved::Missing,
+                    Some(stored) if !precondition.holds(Some(stored)) => BlobRemoved::Unmet { stored },
+                    Some(_) => BlobRemoved::Removed,
+                };
+                let removed = store.blob_remove(blob_key(*at), precondition).await.unwrap();
+                prop_assert_eq!(removed, expected, "{}", place);
+                if expected == BlobRemoved::Removed {
+                    model.blobs[*at] = None;
+                }
+            }
+            Op::EraseBlobs => {
+                store.blobs_erase(shard(), player(1)).await.unwrap();
+                model.blobs = Default::default();
+            }
+            Op::Count { name: at, by, min, max, ends } => {
+                let (by, min, max, ttl) = (*by, *min, *max, ends.then_some(LONG));
+                let request = CounterRequest { name: counter(*at), by, min, max, ttl };
+                let answer = store.counter(request.clone()).await.unwrap();
+                let (expected, change) = counters::count(model.counters[*at], &request, now_ms);
+                prop_assert_eq!(whole(answer), whole(expected), "{}", place);
+                match change {
+                    CountChange::Keep => {}
+                    CountChange::Put(count) => model.counters[*at] = Some(count),
+                    CountChange::Remove => model.counters[*at] = None,
+                }
+            }
         }
     }
     all_keys_are_the_models(&mut connection, &model)?;
@@ -666,6 +833,40 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
     expected.extend((bits > 0).then(|| keys.known()));
     expected.extend(model.config.is_some().then(|| layout.config()));
     expected.extend((!model.nodes.is_empty()).then(|| layout.nodes()));
+    let mut sizes = BTreeMap::new();
+    for (at, blob) in model.blobs.iter().enumerate() {
+        let Some(blob) = blob else { continue };
+        let key = keys.blob(&player(1), &blob_key(at).name);
+        let head = format!("{:032x}03a/b", blob.tag.bits()).into_bytes();
+        let stored: Vec<u8> = redis::cmd("GET").arg(&key).query(redis).unwrap();
+        prop_assert_eq!(stored, [head, blob.body.to_vec()].concat(), "{}", key);
+        sizes.insert(BLOBS[at].to_owned(), blob.body.len().to_string());
+        expected.insert(key);
+    }
+    let found: BTreeMap<String, String> =
+        redis::cmd("HGETALL").arg(keys.blob_sizes(&player(1))).query(redis).unwrap();
+    prop_assert_eq!(&found, &sizes);
+    expected.extend((!sizes.is_empty()).then(|| keys.blob_sizes(&player(1))));
+    if let Some(lock) = model.lock {
+        let key = layout.lock(&lock_of(1).name);
+        let found: BTreeMap<String, String> = redis::cmd("HGETALL").arg(&key).query(redis).unwrap();
+        let mut fields = BTreeMap::from([("token".to_owned(), lock.token.number().to_string())]);
+        if let Some(hold) = lock.hold {
+            fields.insert("owner".to_owned(), format!("{:032x}", hold.owner.digest()));
+            fields.insert("ttl".to_owned(), hold.ttl_ms.to_string());
+            let until = found.get("until").cloned().unwrap_or_default();
+            fields.insert("until".to_owned(), until);
+        }
+        prop_assert_eq!(found, fields);
+        expected.insert(key);
+    }
+    for (at, count) in model.counters.iter().enumerate() {
+        let (key, Some(count)) = (layout.counter(&counter(at)), count) else { continue };
+        let stored: i64 = redis::cmd("GET").arg(&key).query(redis).unwrap();
+        let left_ms: i64 = redis::cmd("PTTL").arg(&key).query(redis).unwrap();
+        prop_assert_eq!((stored, left_ms > 0), (count.value, count.expires_at_ms.is_some()), "{}", key);
+        expected.insert(key);
+    }
     let found: BTreeSet<String> = redis::cmd("KEYS").arg("*").query(redis).unwrap();
     prop_assert_eq!(found, expected);
     Ok(())

@@ -1,11 +1,13 @@
 //! The embedded store: one node, one folder, one redb file, no server to run. The same contract as the Redis store,
 //! by the same rules (`judge`). Opened by `store::open`; nobody else may open the folder while it lives.
 
+mod blobs;
 mod entries;
 #[cfg(test)]
 mod failing_disk;
 mod file;
 mod queues;
+mod stock;
 mod tables;
 mod writer;
 
@@ -21,16 +23,19 @@ use tokio::sync::{mpsc, oneshot};
 use self::entries::{last_events, read_events, read_timeline};
 use self::file::{Folder, Opener};
 use self::queues::{banned_names, read_queue};
+use self::stock::{StockAnswer, StockAsk};
 use self::tables::{ReadTables, WriteTables, read_cluster};
 use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
+use super::blobs::BLOB_BYTES_MAX;
 use super::{
-    AcquireRequest, Acquired, Agreed, Bits, ClusterConfig, Commit, Committed, EventPlace, Filter, Held,
-    Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, QueueAdded, QueuedMessage,
-    Released, Renewed, Rotated, ShardEvents, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter,
-    StoredRecord, Which, entries::check_count, judge,
+    AcquireRequest, Acquired, Agreed, Bits, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
+    Commit, Committed, Counted, CounterRequest, EventPlace, Filter, Held, Holder, LIVE_PAGE_MAX,
+    LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken, OpenError,
+    Precondition, QueueAdded, QueuedMessage, Released, Renewed, Rotated, ShardEvents, Shortfall, Stance,
+    Store, StoreError, StoreFuture, StoredFilter, StoredRecord, Which, entries::check_count, judge,
 };
 use crate::clock;
-use crate::ids::{Epoch, Owner, PlayerId, ShardId};
+use crate::ids::{Epoch, KeyName, Owner, PlayerId, ShardId};
 use crate::tasks::Vitals;
 
 /// A write waits for the disk, and a busy disk may take seconds to sync; there is no other store to ask.
@@ -89,6 +94,13 @@ impl EmbeddedStore {
         answered.await.map_err(|_| StoreError::Timeout)?
     }
 
+    async fn ask_stock(&self, ask: StockAsk) -> Result<StockAnswer, StoreError> {
+        match self.ask(Ask::Stock(ask)).await? {
+            Answer::Stock(answer) => Ok(answer),
+            _ => Err(mixed_up()),
+        }
+    }
+
     /// Reads on a thread that may block: a page that is not cached costs a disk access, and a live page of 256
     /// records a millisecond, which a worker thread of tokio would take from every other task.
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
@@ -117,6 +129,7 @@ impl EmbeddedStore {
 fn make_tables(database: &redb::Database) -> Result<Vec<u8>, redb::Error> {
     let txn = database.begin_write()?;
     let format = WriteTables::open(&txn)?.agree("format", FORMAT)?;
+    stock::make(&txn)?;
     txn.commit()?;
     Ok(format)
 }
@@ -304,6 +317,76 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             match self.ask(Ask::QueueRemove { shard, holder, player, which }).await? {
                 Answer::Removed(held) => Ok(held),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn counter(&self, request: CounterRequest) -> StoreFuture<'_, Counted> {
+        Box::pin(async {
+            match self.ask_stock(StockAsk::Count(request)).await? {
+                StockAnswer::Counted(counted) => Ok(counted),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn blob_put(&self, put: BlobPut) -> StoreFuture<'_, BlobWritten> {
+        Box::pin(async {
+            if put.blob.body.len() > BLOB_BYTES_MAX {
+                return Err(blobs::too_large());
+            }
+            match self.ask_stock(StockAsk::PutBlob(put)).await? {
+                StockAnswer::Put(written) => Ok(written),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn blob_read(&self, key: BlobKey) -> StoreFuture<'_, Option<Blob>> {
+        Box::pin(self.read(move |txn| blobs::read(txn, &key)))
+    }
+
+    fn blob_remove(&self, key: BlobKey, precondition: Precondition) -> StoreFuture<'_, BlobRemoved> {
+        Box::pin(async {
+            match self.ask_stock(StockAsk::RemoveBlob(key, precondition)).await? {
+                StockAnswer::Removed(removed) => Ok(removed),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn blobs_erase(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            match self.ask_stock(StockAsk::EraseBlobs(shard, player)).await? {
+                StockAnswer::Erased => Ok(()),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn lock_acquire(&self, request: LockRequest) -> StoreFuture<'_, LockAcquired> {
+        Box::pin(async {
+            match self.ask_stock(StockAsk::Acquire(request)).await? {
+                StockAnswer::Acquired(acquired) => Ok(acquired),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn lock_renew(&self, request: LockRequest) -> StoreFuture<'_, Option<LockToken>> {
+        Box::pin(async {
+            match self.ask_stock(StockAsk::Renew(request)).await? {
+                StockAnswer::Renewed(renewed) => Ok(renewed),
+                _ => Err(mixed_up()),
+            }
+        })
+    }
+
+    fn lock_release(&self, name: KeyName, owner: LockOwner) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            match self.ask_stock(StockAsk::Release(name, owner)).await? {
+                StockAnswer::Released(released) => Ok(released),
                 _ => Err(mixed_up()),
             }
         })

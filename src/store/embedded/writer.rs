@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot};
 
 use super::file::Folder;
+use super::stock::{self, StockAnswer, StockAsk, StockSweep};
 use super::tables::{SweepCursor, WriteTables, read_metas};
 use crate::clock;
 use crate::ids::{PlayerId, ShardId};
@@ -45,6 +46,8 @@ pub(super) enum Ask {
         player: PlayerId,
         which: Which,
     },
+    /// Whatever services keep beside players.
+    Stock(StockAsk),
     /// Write a cluster-wide value unless there is one.
     Agree {
         name: &'static str,
@@ -66,6 +69,7 @@ pub(super) enum Answer {
     Agreed(Vec<u8>),
     Queued(QueueAdded),
     Removed(bool),
+    Stock(StockAnswer),
     Done,
 }
 
@@ -96,6 +100,7 @@ pub(super) struct Writer {
     folder: Folder,
     shared: Arc<Shared>,
     sweep: SweepCursor,
+    stock_sweep: StockSweep,
     sweep_due: Instant,
     failures_in_a_row: u32,
     reopen_due: Instant,
@@ -108,6 +113,7 @@ impl Writer {
             folder,
             shared,
             sweep: SweepCursor::default(),
+            stock_sweep: StockSweep::default(),
             sweep_due: now,
             failures_in_a_row: 0,
             reopen_due: now,
@@ -176,12 +182,19 @@ impl Writer {
         {
             let mut tables = WriteTables::open(&txn)?;
             for op in group {
-                let (answer, writes) = self.carry_out(&op.ask, &mut tables, now_ms)?;
+                let (answer, writes) = match &op.ask {
+                    Ask::Stock(ask) => {
+                        let (answer, writes) = stock::carry_out(&txn, ask, now_ms)?;
+                        (Answer::Stock(answer), writes)
+                    }
+                    ask => self.carry_out(ask, &mut tables, now_ms)?,
+                };
                 is_dirty |= writes;
                 answers.push(answer);
             }
             if is_dirty && self.sweep_due <= Instant::now() {
                 tables.sweep(&mut self.sweep, now_ms, SWEEP_ROWS_MAX)?;
+                stock::sweep(&txn, &mut self.stock_sweep, now_ms, SWEEP_ROWS_MAX)?;
                 self.sweep_due = Instant::now() + SWEEP_INTERVAL;
             }
         }
@@ -238,7 +251,8 @@ impl Writer {
                 tables.put_cluster(name, value)?;
                 (Answer::Done, true)
             }
-            Ask::Close => (Answer::Done, false),
+            // Neither comes here: `write` and `run` see to them.
+            Ask::Stock(_) | Ask::Close => (Answer::Done, false),
         })
     }
 

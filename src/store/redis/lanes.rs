@@ -21,6 +21,10 @@ pub(super) enum Purpose {
     /// Batches, and what else is written.
     Commits,
     Reads,
+    /// What services keep beside players: a large blob must hold up neither a batch nor a read.
+    Stock,
+    /// The same, only read.
+    StockReads,
     /// What services follow: players' reads never wait behind it.
     Streams,
 }
@@ -32,8 +36,8 @@ impl Purpose {
             Self::Leases => Call::Lease,
             Self::Renewals => Call::Renewal,
             Self::Heartbeats => Call::Heartbeat,
-            Self::Commits => Call::Change,
-            Self::Reads | Self::Streams => Call::Read,
+            Self::Commits | Self::Stock => Call::Change,
+            Self::Reads | Self::StockReads | Self::Streams => Call::Read,
         }
     }
 }
@@ -43,6 +47,7 @@ pub(super) struct Lanes {
     leases: Lane,
     commits: Lane,
     reads: Lane,
+    stock: Lane,
     streams: Lane,
     replication: Replication,
     breaker: Arc<Breaker>,
@@ -55,7 +60,8 @@ impl Lanes {
         let lane = |name| Lane::new(name, Arc::clone(&endpoint), Arc::clone(&breaker), deadlines);
         let replication = Replication::new(lane("replicas"));
         let (leases, commits, reads) = (lane("leases"), lane("commits"), lane("reads"));
-        Self { leases, commits, reads, streams: lane("streams"), replication, breaker }
+        let (streams, stock) = (lane("streams"), lane("stock"));
+        Self { leases, commits, reads, streams, stock, replication, breaker }
     }
 
     /// What holds calls back while the server is in trouble.
@@ -81,6 +87,7 @@ impl Lanes {
             Purpose::Leases | Purpose::Renewals | Purpose::Heartbeats => &self.leases,
             Purpose::Commits => &self.commits,
             Purpose::Reads => &self.reads,
+            Purpose::Stock | Purpose::StockReads => &self.stock,
             Purpose::Streams => &self.streams,
         }
     }
@@ -95,7 +102,8 @@ impl Lanes {
 
     /// Lets go of the connections; later calls are refused.
     pub(super) fn close(&self) {
-        [&self.leases, &self.commits, &self.reads, &self.streams].into_iter().for_each(Lane::close);
+        let lanes = [&self.leases, &self.commits, &self.reads, &self.streams, &self.stock];
+        lanes.into_iter().for_each(Lane::close);
         self.replication.close();
     }
 }

@@ -1,6 +1,7 @@
 //! The Redis store: every write through a fenced Lua script, every call with a deadline. Opened by `store::open`.
 //! It decides nothing: the scripts compare, `home` decides.
 
+mod blobs;
 mod breaker;
 mod cluster;
 mod endpoint;
@@ -17,6 +18,7 @@ mod scripts;
 mod sentinel;
 mod settings;
 mod slots;
+mod stock;
 mod topology;
 #[cfg(feature = "sabotage")]
 mod unfenced;
@@ -40,13 +42,15 @@ use self::slots::slot_of;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, Agreed, Bits, ClusterConfig, Commit, Committed, CommittedUpTo, EventPlace,
-    Filter, Held, Holder, LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, OpenError, OpenOptions,
-    QueueAdded, QueuedMessage, RateRequest, RateTaken, Reach, Released, Renewed, Rotated, ShardEvents,
-    Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter, StoredRecord, Which,
+    AcquireRequest, Acquired, Agreed, Bits, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
+    Commit, Committed, CommittedUpTo, Counted, CounterRequest, EventPlace, Filter, Held, Holder,
+    LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken,
+    OpenError, OpenOptions, Precondition, QueueAdded, QueuedMessage, RateRequest, RateTaken, Reach, Released,
+    Renewed, Rotated, ShardEvents, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter,
+    StoredRecord, Which,
 };
 use crate::clock;
-use crate::ids::{Epoch, Owner, PlayerId, SHARDS_MAX, ShardId};
+use crate::ids::{Epoch, KeyName, Owner, PlayerId, SHARDS_MAX, ShardId};
 
 /// The field of the cluster's configuration that holds what operators said.
 const NOTICE: &str = "notice";
@@ -433,6 +437,38 @@ impl Store for RedisStore {
         Box::pin(async move {
             self.scripts.rate(&self.routes, &self.layout.rate(request.subject), &request).await
         })
+    }
+
+    fn counter(&self, request: CounterRequest) -> StoreFuture<'_, Counted> {
+        Box::pin(async move { self.count(&request).await })
+    }
+
+    fn lock_acquire(&self, request: LockRequest) -> StoreFuture<'_, LockAcquired> {
+        Box::pin(async move { self.acquire_lock(&request).await })
+    }
+
+    fn lock_renew(&self, request: LockRequest) -> StoreFuture<'_, Option<LockToken>> {
+        Box::pin(async move { self.renew_lock(&request).await })
+    }
+
+    fn lock_release(&self, name: KeyName, owner: LockOwner) -> StoreFuture<'_, bool> {
+        Box::pin(async move { self.release_lock(&name, owner).await })
+    }
+
+    fn blob_put(&self, put: BlobPut) -> StoreFuture<'_, BlobWritten> {
+        Box::pin(async move { self.put_blob(&put).await })
+    }
+
+    fn blob_read(&self, key: BlobKey) -> StoreFuture<'_, Option<Blob>> {
+        Box::pin(async move { self.read_blob(&key).await })
+    }
+
+    fn blob_remove(&self, key: BlobKey, precondition: Precondition) -> StoreFuture<'_, BlobRemoved> {
+        Box::pin(async move { self.remove_blob(&key, &precondition).await })
+    }
+
+    fn blobs_erase(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.erase_blobs(shard, &player).await })
     }
 
     fn agree_config(

@@ -55,6 +55,12 @@ impl Reply {
         word.parse().map_err(|_| corrupt(&word))
     }
 
+    /// The next value as a decimal number that may be below zero.
+    pub(super) fn signed(&mut self) -> Result<i64, StoreError> {
+        let word = self.word()?;
+        word.parse().map_err(|_| corrupt(&word))
+    }
+
     /// The next value as 16 hex digits.
     pub(super) fn hex(&mut self) -> Result<u64, StoreError> {
         let word = self.word()?;

@@ -110,6 +110,13 @@ pub(super) struct Scripts {
     queue_remove: Script,
     known_rotate: Script,
     rate: Script,
+    pub(super) counter: Script,
+    pub(super) lock_acquire: Script,
+    pub(super) lock_renew: Script,
+    pub(super) lock_release: Script,
+    pub(super) blob_put: Script,
+    pub(super) blob_remove: Script,
+    pub(super) blobs_erase: Script,
 }
 
 impl Scripts {
@@ -127,6 +134,13 @@ impl Scripts {
             queue_remove: Script::new(include_str!("../lua/queue_remove.lua")),
             known_rotate: Script::new(include_str!("../lua/known_rotate.lua")),
             rate: Script::new(include_str!("../lua/rate.lua")),
+            counter: Script::new(include_str!("../lua/counter.lua")),
+            lock_acquire: Script::new(include_str!("../lua/lock_acquire.lua")),
+            lock_renew: Script::new(include_str!("../lua/lock_renew.lua")),
+            lock_release: Script::new(include_str!("../lua/lock_release.lua")),
+            blob_put: Script::new(include_str!("../lua/blob_put.lua")),
+            blob_remove: Script::new(include_str!("../lua/blob_remove.lua")),
+            blobs_erase: Script::new(include_str!("../lua/blobs_erase.lua")),
         }
     }
 
@@ -506,7 +520,7 @@ fn letter(record: &CommitRecord) -> u8 {
 }
 
 /// One argument, written piece by piece. A command's buffer takes whatever comes.
-fn write_arg(command: &mut Cmd, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+pub(super) fn write_arg(command: &mut Cmd, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
     let written = write(&mut command.writer_for_next_arg());
     debug_assert!(written.is_ok(), "a buffer in memory");
 }

@@ -2,11 +2,14 @@
 //! inside.
 
 mod absent;
+mod blobs;
 mod cluster;
 mod contract;
+mod counters;
 mod embedded;
 mod fixture;
 mod known;
+mod locks;
 mod members;
 mod random;
 mod rate;

@@ -1,0 +1,306 @@
+//! `/v1/players/{player}/blobs/{name}`: large data beside the session, by reference. Any node reads and writes it: the store
+//! alone holds it, and compares tags there (RFC 9110: ETag, If-Match, If-None-Match). How many are under way at a time, and
+//! so the memory that they take, is bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use protocol::ErrorCode;
+use protocol::reply::ErrorBody;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Service;
+use super::body::{BODY_DEADLINE, PathBlob};
+use super::door::{Reader, Writer};
+use super::problem::Problem;
+use crate::home::{Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, Precondition, Tags};
+use crate::wire::RETRY_AFTER_MS;
+
+/// Of what nobody says what it is.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+/// Most bytes of a content type that is kept.
+const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// Most tags that a call may name.
+const TAGS_MAX: usize = 32;
+/// How long a call waits until another one has made room for it.
+const TURN: Duration = Duration::from_secs(1);
+/// Above it a body is hashed where it holds up nobody: a megabyte takes milliseconds.
+const HASH_HERE_BYTES: usize = 32 * 1024;
+
+/// How large blobs may be.
+#[derive(Debug, Clone, Copy)]
+pub struct BlobBounds {
+    /// One.
+    pub bytes_max: usize,
+    /// All of one player, in bytes.
+    pub player_bytes_max: u64,
+    /// All of one player, in number.
+    pub player_count_max: u64,
+    /// Calls under way at a time, at this node.
+    pub in_flight_max: usize,
+}
+
+/// `GET /v1/players/{player}/blobs/{name}`
+pub(super) async fn read(
+    State(service): State<Arc<Service>>,
+    _: Reader,
+    PathBlob(player, name): PathBlob,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let precondition = precondition(&headers, Weakly::Compared)?;
+    let turn = service.blob_turn().await?;
+    let blob = service.home.read_blob(player, name).await?.ok_or_else(no_such)?;
+    let is_as_said = Precondition { is_not: None, ..precondition.clone() }.holds(Some(blob.tag));
+    if !is_as_said {
+        return Err(unmet(Some(blob.tag)));
+    }
+    let mut response = if precondition.holds(Some(blob.tag)) {
+        // Counted as under way until the last byte has gone to the connection.
+        let body = Bytes::from_owner(Counted { body: blob.body, _turn: turn });
+        let content_type = HeaderValue::try_from(&*blob.content_type);
+        let mut response = Body::from(body).into_response();
+        let unknown = HeaderValue::from_static(UNKNOWN_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type.unwrap_or(unknown));
+        response
+    } else {
+        StatusCode::NOT_MODIFIED.into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag(blob.tag));
+    // Whoever keeps it asks whether it is still the same.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+/// `PUT /v1/players/{player}/blobs/{name}`
+pub(super) async fn put(
+    State(service): State<Arc<Service>>,
+    _: Writer,
+    PathBlob(player, name): PathBlob,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let precondition = precondition(&headers, Weakly::Never)?;
+    let content_type = content_type(&headers)?;
+    let BlobBounds { bytes_max, player_bytes_max, player_count_max, .. } = service.settings.blobs;
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|said| usize::try_from(said).is_ok_and(|said| said > bytes_max)) {
+        return Err(too_large(bytes_max));
+    }
+    let _turn = service.blob_turn().await?;
+    let body = match tokio::time::timeout(BODY_DEADLINE, to_bytes(body, bytes_max)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(broken)) if is_over_its_limit(&broken) => return Err(too_large(bytes_max)),
+        Ok(Err(_)) => return Err(Problem::bad_request("the body did not arrive whole")),
+        Err(_) => {
+            return Err(Problem::bad_request("the body took too long to arrive")
+                .with_status(StatusCode::REQUEST_TIMEOUT));
+        }
+    };
+    let blob = made(content_type, body).await?;
+    let (tag, quota) = (blob.tag, BlobQuota { bytes_max: player_bytes_max, count_max: player_count_max });
+    let status = match service.home.put_blob((player, name), blob, precondition, quota).await? {
+        BlobWritten::Made => StatusCode::CREATED,
+        BlobWritten::Replaced => StatusCode::NO_CONTENT,
+        BlobWritten::Unmet { stored } => return Err(unmet(stored)),
+        BlobWritten::Full(would_be) => {
+            return Err(Problem::new(
+                ErrorCode::TooLarge,
+                format!(
+                    "the player's blobs would be {} with {} bytes; she may have {player_count_max} with {player_bytes_max}",
+                    would_be.count, would_be.bytes
+                ),
+            ));
+        }
+    };
+    let mut response = status.into_response();
+    response.headers_mut().insert(header::ETAG, etag(tag));
+    Ok(response)
+}
+
+/// `DELETE /v1/players/{player}/blobs/{name}`
+pub(super) async fn remove(
+    State(service): State<Arc<Service>>,
+    _: Writer,
+    PathBlob(player, name): PathBlob,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let precondition = precondition(&headers, Weakly::Never)?;
+    match service.home.remove_blob(player, name, precondition).await? {
+        BlobRemoved::Removed => Ok(StatusCode::NO_CONTENT),
+        BlobRemoved::Missing => Err(no_such()),
+        BlobRemoved::Unmet { stored } => Err(unmet(Some(stored))),
+    }
+}
+
+impl Service {
+    async fn blob_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.blob_turns).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            let body = ErrorBody::new(ErrorCode::Overloaded, "as many blobs are under way as may be");
+            body.after(RETRY_AFTER_MS).into()
+        })
+    }
+}
+
+/// A body that counts as under way for as long as somebody has it.
+struct Counted {
+    body: Bytes,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+async fn made(content_type: String, body: Bytes) -> Result<Blob, Problem> {
+    if body.len() <= HASH_HERE_BYTES {
+        return Ok(Blob::new(&content_type, body));
+    }
+    let made = tokio::task::spawn_blocking(move || Blob::new(&content_type, body)).await;
+    made.map_err(|_| Problem::new(ErrorCode::Internal, "the blob could not be hashed"))
+}
+
+fn no_such() -> Problem {
+    Problem::not_found("the player has no blob of this name")
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(ErrorCode::TooLarge, format!("a blob has at most {bytes_max} bytes"))
+}
+
+fn unmet(stored: Option<BlobTag>) -> Problem {
+    let told = match stored {
+        Some(_) => "another blob is stored than If-Match and If-None-Match ask for",
+        None => "no blob of this name is stored, and If-Match asks for one",
+    };
+    Problem::new(ErrorCode::PreconditionFailed, told).with_etag(stored.map(etag_text))
+}
+
+/// Whether a body was longer than it may be; else its connection broke.
+fn is_over_its_limit(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.to_string() == "length limit exceeded" {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn etag_text(tag: BlobTag) -> String {
+    format!("\"{:032x}\"", tag.bits())
+}
+
+fn etag(tag: BlobTag) -> HeaderValue {
+    // Digits in quotes are good in any header.
+    HeaderValue::try_from(etag_text(tag)).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(UNKNOWN_TYPE.to_owned()) };
+    let text = value.to_str().ok().filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX && text.contains('/'));
+    text.map(str::to_owned)
+        .ok_or_else(|| Problem::bad_request("Content-Type: at most 128 bytes, as in image/png"))
+}
+
+/// Whether a tag that somebody calls weak (`W/"…"`) may stand for ours: in If-None-Match of a look it does, nowhere else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weakly {
+    Compared,
+    Never,
+}
+
+fn precondition(headers: &HeaderMap, weakly: Weakly) -> Result<Precondition, Problem> {
+    Ok(Precondition {
+        is: tags(headers, &header::IF_MATCH, Weakly::Never)?,
+        is_not: tags(headers, &header::IF_NONE_MATCH, weakly)?,
+    })
+}
+
+/// The tags that a header names; `None` without it.
+fn tags(headers: &HeaderMap, name: &HeaderName, weakly: Weakly) -> Result<Option<Tags>, Problem> {
+    let fault = || {
+        Problem::bad_request(format!("{name}: * or at most {TAGS_MAX} tags in quotes, with commas between"))
+    };
+    let mut lines = headers.get_all(name).iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(None);
+    }
+    let (mut tags, mut count, mut is_any) = (Vec::new(), 0, false);
+    for line in lines {
+        let mut rest = line.to_str().map_err(|_| fault())?.trim();
+        if rest == "*" {
+            is_any = true;
+            continue;
+        }
+        while !rest.is_empty() {
+            let (is_weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
+            let (tag, after) =
+                quoted.strip_prefix('"').and_then(|open| open.split_once('"')).ok_or_else(fault)?;
+            count += 1;
+            if count > TAGS_MAX {
+                return Err(fault());
+            }
+            // What is none of ours names nothing.
+            let is_ours = tag.len() == 32
+                && tag.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+            let bits = u128::from_str_radix(tag, 16)
+                .ok()
+                .filter(|_| is_ours && (!is_weak || weakly == Weakly::Compared));
+            tags.extend(bits.map(BlobTag::of));
+            rest = match after.trim_start() {
+                "" => "",
+                after => after.strip_prefix(',').ok_or_else(fault)?.trim_start(),
+            };
+        }
+    }
+    match (is_any, count) {
+        (true, 0) => Ok(Some(Tags::Any)),
+        (false, 1..) => Ok(Some(Tags::These(tags))),
+        _ => Err(fault()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lines: &[&str], weakly: Weakly) -> Result<Option<Tags>, ()> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::IF_MATCH, line.parse().unwrap());
+        }
+        tags(&headers, &header::IF_MATCH, weakly).map_err(|_| ())
+    }
+
+    #[test]
+    fn tags_are_read_as_the_rfc_writes_them() {
+        let (one, two) = (etag_text(BlobTag::of(1)), etag_text(BlobTag::of(2)));
+        let these = |tags: &[u128]| Ok(Some(Tags::These(tags.iter().copied().map(BlobTag::of).collect())));
+        assert_eq!(of(&[], Weakly::Never), Ok(None));
+        assert_eq!(of(&["*"], Weakly::Never), Ok(Some(Tags::Any)));
+        assert_eq!(of(&[&one], Weakly::Never), these(&[1]));
+        assert_eq!(of(&[&format!(" {one} ,{two}")], Weakly::Never), these(&[1, 2]));
+        assert_eq!(of(&[&one, &two], Weakly::Never), these(&[1, 2]));
+        assert_eq!(of(&[&format!("W/{one}, {two}")], Weakly::Never), these(&[2]));
+        assert_eq!(of(&[&format!("W/{one}, {two}")], Weakly::Compared), these(&[1, 2]));
+        // Others' tags, which may hold commas, name nothing.
+        assert_eq!(of(&[&format!("\"a,b\", \"\", {one}")], Weakly::Never), these(&[1]));
+        assert_eq!(of(&["\"xyz\""], Weakly::Never), these(&[]));
+        let many = [one.as_str(); TAGS_MAX + 1].join(",");
+        for bad in ["", "1", "\"1", "**", &format!("*, {one}"), &format!("{one} {two}"), &many] {
+            assert_eq!(of(&[bad], Weakly::Never), Err(()), "{bad}");
+        }
+        assert_eq!(of(&["*", &one], Weakly::Never), Err(()));
+    }
+}
