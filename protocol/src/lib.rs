@@ -11,6 +11,8 @@ pub mod plain;
 pub mod push;
 pub mod reply;
 pub mod request;
+#[cfg(feature = "service")]
+pub mod service;
 pub mod text;
 pub mod value;
 

@@ -43,6 +43,7 @@ mod rooms;
 mod rooms_elsewhere;
 mod routing;
 mod salvaged;
+mod service_client;
 mod sessions;
 mod shapes;
 mod sight;

@@ -1,0 +1,167 @@
+//! The Rust client of game services: calls of the service API with a key. Written to `protocol/README.md` section 11.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use protocol::service::{Change, Service};
+//!
+//! let shop = Service::at("http://127.0.0.1:7701", "secret")?;
+//! let lock = shop.lock("restock", Duration::from_secs(10), Duration::from_secs(5)).await?;
+//! // Renewed by itself. Ends early if the lock is lost; what is written carries the token.
+//! let restocked = lock.run(async { lock.token() }).await?;
+//! shop.count("swords", Change::by(-1).min(0)).await?;
+//! lock.release().await?;
+//! # Ok(()) }
+//! ```
+
+mod blobs;
+mod counters;
+mod locks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+pub use blobs::{Blob, Kept, When};
+pub use counters::{Change, Counter};
+pub use locks::{Lock, Loss};
+
+use crate::ErrorCode;
+
+/// How long a call may take, beside what it is asked to wait.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A game service, which calls one node of a server. Cheap to clone; its connections are shared.
+#[derive(Debug, Clone)]
+pub struct Service {
+    http: Client,
+    url: Arc<str>,
+    key: Arc<str>,
+}
+
+/// A refusal, as RFC 9457 has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The named error: one of [`ErrorCode`], or one that this version does not know.
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub detail: String,
+    /// Whether the same call may succeed later.
+    #[serde(default)]
+    pub temporary: bool,
+    /// When to try again at the earliest.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
+    /// `out_of_bounds`: where the counter stands.
+    #[serde(default)]
+    pub value: Option<i64>,
+    /// `precondition_failed`: the tag of what is stored.
+    #[serde(default)]
+    pub etag: Option<String>,
+}
+
+impl Problem {
+    /// Whether it is this error.
+    #[must_use]
+    pub fn is(&self, code: ErrorCode) -> bool {
+        self.code == code.name()
+    }
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No answer: what was asked may have been done, or may still be.
+    #[error("no answer: {0}")]
+    Unreachable(#[source] reqwest::Error),
+    /// The server says no; with [`ErrorCode::StoreUnavailable`] it does not know whether it was done.
+    #[error("{} ({})", .0.detail, .0.code)]
+    Refused(Box<Problem>),
+    /// An answer that this client cannot read.
+    #[error("an answer that cannot be read: {0}")]
+    Unfitting(String),
+}
+
+impl ServiceError {
+    /// Whether the server refused with this code.
+    #[must_use]
+    pub fn is(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Refused(problem) if problem.is(code))
+    }
+}
+
+impl Service {
+    /// A service that calls there (`http://HOST:PORT`) with this key.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unreachable`]: the HTTP client cannot be made.
+    pub fn at(url: &str, key: &str) -> Result<Self, ServiceError> {
+        let http = Client::builder().build().map_err(ServiceError::Unreachable)?;
+        Ok(Self { http, url: url.trim_end_matches('/').into(), key: key.into() })
+    }
+
+    fn request(&self, method: Method, parts: &[&str], patience: Duration) -> RequestBuilder {
+        let path = parts.iter().fold(String::new(), |path, part| path + "/" + &segment(part));
+        let request = self.http.request(method, [&*self.url, "/v1", &path].concat());
+        request.bearer_auth(&self.key).timeout(patience)
+    }
+}
+
+/// Sends a request; what was answered, if it is no refusal. A 304 is none.
+async fn sent(request: RequestBuilder) -> Result<Response, ServiceError> {
+    let response = request.send().await.map_err(ServiceError::Unreachable)?;
+    let status = response.status();
+    if status.is_success() || status.as_u16() == 304 {
+        return Ok(response);
+    }
+    let body = response.bytes().await.map_err(ServiceError::Unreachable)?;
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => Err(ServiceError::Refused(Box::new(problem))),
+        Err(_) => Err(ServiceError::Unfitting(format!("{status} without a problem"))),
+    }
+}
+
+async fn body_of<T: DeserializeOwned>(response: Response) -> Result<T, ServiceError> {
+    let body = response.bytes().await.map_err(ServiceError::Unreachable)?;
+    serde_json::from_slice(&body).map_err(|error| ServiceError::Unfitting(error.to_string()))
+}
+
+/// One part of a path, percent-encoded.
+fn segment(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut path, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+        path
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_part_of_a_path() {
+        assert_eq!(segment("save-1.bin"), "save-1.bin");
+        assert_eq!(segment("a/b {é}"), "a%2Fb%20%7B%C3%A9%7D");
+    }
+
+    #[test]
+    fn a_problem_of_a_later_server_is_read() {
+        let text = r#"{"type": "urn:x", "status": 409, "code": "brand_new", "detail": "d", "more": [1]}"#;
+        let problem: Problem = serde_json::from_str(text).unwrap();
+        assert_eq!((problem.status, problem.is(ErrorCode::LockHeld), problem.temporary), (409, false, false));
+    }
+}
