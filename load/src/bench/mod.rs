@@ -17,6 +17,7 @@ mod durable;
 mod fanout;
 mod flush;
 mod idle;
+mod locks;
 mod pusher;
 mod reconnect;
 
@@ -78,6 +79,7 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
         Name::Durable => durable::run(cores, options.rounds),
         Name::Reconnect => reconnect::run(cores, options.rounds),
         Name::Flush => flush::run(cores, options.rounds),
+        Name::Locks => locks::run(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());
     if let Some(path) = &options.json {

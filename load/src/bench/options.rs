@@ -34,4 +34,6 @@ pub enum Name {
     Durable,
     /// Redis's and our own CPU for a record that reaches Redis.
     Flush,
+    /// What a service's lock costs, and many who wait for one.
+    Locks,
 }
