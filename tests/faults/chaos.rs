@@ -101,6 +101,7 @@ async fn a_users_cluster_passes_with_a_process_stopped_and_a_link_broken() {
         let verdict = report.verdicts.iter().find(|verdict| verdict.checker == checker).unwrap();
         assert!(verdict.checks > 0, "{checker} checked nothing");
     }
+    assert!(report.findings.exercised["messages"] > 0 && report.left_broken.is_empty());
     report.write(stage.folder.path()).unwrap();
     for (file, holds) in [
         ("report.json", "\"is_passed\": true"),
@@ -127,6 +128,9 @@ async fn a_fault_that_is_not_mended_fails_the_run_and_is_named() {
     assert!(!report.passed());
     let why = report.broken_off.as_deref().unwrap_or_default();
     assert!(why.starts_with("waited in vain for 30 s") && why.ends_with("after: a stands still"), "{why}");
+    assert!(why.contains("a does not answer at http://"), "{why}");
+    let [left] = &report.left_broken[..] else { panic!("{:?}", report.left_broken) };
+    assert!(left.starts_with("a does not answer at"), "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -398,7 +398,10 @@ impl<'a> Run<'a> {
     }
 
     fn does_not_answer(&self, node: &str) -> String {
-        format!("{node} does not answer at {}", self.cluster.nodes.get(node).map_or("", String::as_str))
+        let url = self.cluster.nodes.get(node).map_or("", String::as_str);
+        let process = self.faults.iter().find(|fault| fault.name == node).and_then(Fault::pid);
+        let process = process.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        format!("{node}{process} does not answer at {url}")
     }
 
     /// What is still broken now that all is over; of nodes that only do not answer where the run came to no end.

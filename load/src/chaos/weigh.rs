@@ -15,6 +15,7 @@ use crate::history::{Drop, Notice, Operation, What};
 const LOSS_WINDOW_MS: u64 = 1_000;
 /// An answer shows a fault if it took half as long as that lasted, and so long at least.
 const SLOW_US_MIN: u64 = 250_000;
+const AT_WORK: &str = "bots at work again";
 /// What moves only when something is wrong, or changes hands: the metric, and the labels that are meant.
 const TELLING: [(&str, &str); 8] = [
     ("hearth_commits_total", "\"unknown\""),
@@ -67,8 +68,15 @@ pub(super) fn weigh(evidence: &Evidence<'_>, figures: &Figures, trials: &[Trial]
     for (what, done) in kinds {
         findings.exercised.insert(what.to_owned(), count(done.len()));
         let is_left = done.iter().all(|(_, incident)| incident.left_alone);
+        let was_served = done.iter().any(|(trial, _)| trial.served_ms.is_some());
         let mut told = |what: String, took_ms: Vec<u64>| {
-            let not_judged = (is_left && took_ms.is_empty()).then_some("the run was broken off");
+            let was_waited_for = was_served || !what.ends_with(AT_WORK);
+            let not_judged = match (is_left, was_waited_for) {
+                (true, _) => Some("the run was broken off"),
+                (false, false) => Some("shards were not served again"),
+                (false, true) => None,
+            };
+            let not_judged = not_judged.filter(|_| took_ms.is_empty());
             findings.recovery(&what, took_ms);
             if let Some(recovery) = findings.recoveries.last_mut() {
                 recovery.not_judged = not_judged;
@@ -77,7 +85,7 @@ pub(super) fn weigh(evidence: &Evidence<'_>, figures: &Figures, trials: &[Trial]
         let served = done.iter().filter_map(|(trial, _)| trial.served_ms);
         told(format!("{what}: shards served again"), served.collect());
         let at_work = done.iter().filter_map(|(trial, _)| trial.at_work_ms);
-        told(format!("{what}: bots at work again"), at_work.collect());
+        told(format!("{what}: {AT_WORK}"), at_work.collect());
         let waited = done.iter().filter(|(_, incident)| !incident.left_alone);
         let drained = waited.filter_map(|(_, incident)| backlog::drained_after_us(evidence.audit, incident));
         told(format!("{what}: backlog drained"), drained.map(|us| us / 1_000).collect());
@@ -299,6 +307,10 @@ mod tests {
         for recovery in &findings.recoveries {
             assert_eq!(crate::faults::report::took(recovery), "not judged: the run was broken off");
         }
+        let in_vain = [incident(10, false)];
+        let findings = weighed(log(), Vec::new(), &in_vain, std::slice::from_ref(&waited_for_nothing));
+        let told: Vec<_> = findings.recoveries.iter().map(crate::faults::report::took).collect();
+        assert_eq!(told[..2], ["never", "not judged: shards were not served again"]);
         let never = Trial { is_done: false, ..waited_for_nothing };
         let findings = weighed(log(), Vec::new(), &[left], &[never]);
         assert_eq!(findings.exercised.get("traces of: x"), None);

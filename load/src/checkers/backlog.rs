@@ -40,8 +40,11 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
             }
         });
     }
+    let is_left = evidence.incidents.iter().any(|incident| incident.left_alone);
+    if is_left && verdict.checks > 0 {
+        verdict.left_out = Some("the run was broken off after the last fault".to_owned());
+    }
     if verdict.checks == 0 {
-        let is_left = evidence.incidents.iter().any(|incident| incident.left_alone);
         let why = if is_left { "the run was broken off" } else { "no fault healed in time" };
         verdict.not_exercised = Some(why.to_owned());
     }
