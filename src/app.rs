@@ -278,6 +278,7 @@ impl House {
                 credentials_ttl: CREDENTIALS_TTL,
                 blobs: settings::blob_bounds(&settings),
                 lock_waiters: settings::lock_waiters(&settings),
+                event_consumers_max: settings.limits.event_consumers_max,
                 store_shortfalls: Box::new(move || shortfalls.now()),
                 shortfalls_now: shortfalls_of(outside.watched.clone()),
             },
@@ -294,7 +295,7 @@ impl House {
                 Arc::clone(&watchdog),
                 Arc::clone(&descriptors),
             ),
-            upper.clone(),
+            (upper.clone(), counter.clone()),
         );
         upper.spawn_vital("files", files::watch(outside.watched, upper.clone()));
         let mut rooms: Vec<(Topic, Arc<dyn Correspondent>)> =

@@ -539,6 +539,9 @@ section! {
         service_requests_per_s: NonZeroU32 = "service_requests_per_s" => 1_000, 1..=1_000_000;
         /// Requests at once with one service key, over all nodes together.
         service_requests_burst: NonZeroU32 = "service_requests_burst" => 2_000, 1..=1_000_000;
+        /// Services that may follow the events (`GET /v1/events`) of one node at a time; one more is refused as `overloaded`. Each
+        /// looks at the store some times a second.
+        event_consumers_max: usize = "event_consumers_max" => 16, 0..=1_000;
         /// Refusals within `abuse_window_ms` that close a link (4506); of several in a row each fourth counts.
         abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=60_000;
         /// The time in which refusals are counted together.

@@ -30,6 +30,8 @@ pub(super) struct Sent {
     filed_under: u64,
     /// When it was gathered (Unix ms).
     at: u64,
+    /// Whether it has something to tell.
+    tells: bool,
     counters: Vec<(SessionId, u64)>,
 }
 
@@ -111,6 +113,7 @@ impl Home {
             let told =
                 |id: SessionId| slot.told.iter().find(|(known, _)| *known == id).map_or(0, |(_, cseq)| *cseq);
             let counters = record.sessions.iter().filter(|session| session.cseq > told(session.id));
+            let entries = record.notes.entries(record.version, self.owner.node());
             let sent = Sent {
                 cell: Arc::clone(cell),
                 version: record.version,
@@ -118,6 +121,7 @@ impl Home {
                 keep,
                 filed_under,
                 at: now.unix_ms,
+                tells: !entries.is_empty(),
                 counters: counters.map(|session| (session.id, session.cseq)).collect(),
             };
             let record = CommitRecord {
@@ -131,7 +135,7 @@ impl Home {
                 p: record.encode_p(),
                 w,
                 ban: record.ban_mark(now.unix_ms, slot.restore),
-                entries: record.notes.entries(record.version, self.owner.node()),
+                entries,
             };
             Some((sent, record))
         })
@@ -170,8 +174,12 @@ impl Home {
                 shard.acknowledged(fence);
                 shard.takes_commits(true);
                 let mut outcome = Outcome::Done;
+                let tells = sent.iter().any(|one| one.tells);
                 for (one, status) in sent.into_iter().zip(statuses) {
                     outcome = outcome.max(self.settle_one(fence, one, status, now));
+                }
+                if tells {
+                    self.events_written.send_replace(());
                 }
                 return outcome;
             }

@@ -24,6 +24,7 @@ mod expiry;
 mod falling;
 mod faults;
 mod flush;
+mod following;
 mod handover;
 mod keeper;
 mod known;
@@ -53,7 +54,7 @@ mod yielding;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{self, Now};
 use crate::cluster::Members;
@@ -79,6 +80,7 @@ pub use whereabouts::{Sight, Whereabouts, Word};
 
 pub use crate::store::{Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, Precondition, Tags};
 pub use crate::store::{Bound, Counted, CounterRequest, LockAcquired, LockOwner, LockRequest, LockToken};
+pub use crate::store::{EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, ShardEvents, StoredEvent};
 pub use crate::store::{RateRequest, RateTaken, Shortfall, StoreError};
 
 use placement::Placement;
@@ -219,6 +221,8 @@ pub struct Home {
     /// Wakes those who wait for a link.
     linked: tokio::sync::Notify,
     reports: mpsc::Sender<(ShardId, lease::Event)>,
+    /// Told whenever a commit has written events.
+    events_written: watch::Sender<()>,
     meters: meters::Meters,
     faults: faults::Faults,
     losses: losses::Losses,
@@ -277,6 +281,7 @@ impl Home {
             pulls: pulling::Turns::new(),
             linked: tokio::sync::Notify::new(),
             reports,
+            events_written: watch::Sender::default(),
             meters: meters::Meters::new(),
             faults: faults::Faults::default(),
             losses: losses::Losses::default(),

@@ -116,6 +116,12 @@ impl Service {
         Err(Problem::new(ErrorCode::Unauthorized, detail))
     }
 
+    /// Whether the key that a call came with is still good, and opens this scope: for answers that have no end.
+    pub(super) fn still_opens(&self, headers: &HeaderMap, scope: Scope) -> bool {
+        let identity = bearer(headers).and_then(|presented| self.settings.keys.find(presented, clock::now()));
+        identity.is_some_and(|identity| identity.opens(scope))
+    }
+
     /// Counts a call that costs as much as so many.
     pub(super) async fn count(&self, key_id: &str, requests: usize) -> Result<(), Problem> {
         self.pace(key_id, requests).await.map_err(|limited| self.limited(limited))

@@ -6,9 +6,12 @@ mod bans;
 mod blobs;
 mod body;
 mod broadcast;
+mod checkpoint;
 mod cluster;
 mod counters;
 mod door;
+mod events;
+mod following;
 mod fresh;
 mod health;
 mod keys;
@@ -85,6 +88,8 @@ pub struct ServiceSettings {
     pub blobs: BlobBounds,
     /// How many calls may wait for locks.
     pub lock_waiters: LineBounds,
+    /// How many may follow the events of this node.
+    pub event_consumers_max: usize,
     /// What the store's settings fall short of, as last found.
     pub store_shortfalls: Box<dyn Fn() -> Vec<Shortfall> + Send + Sync>,
     /// What else falls short, now: files that cannot be read, a certificate that runs out.
@@ -134,6 +139,8 @@ pub struct Service {
     notice_stale: AtomicBool,
     /// Whom sessions watch by a service's word and could not be told of yet.
     looks_owed: Coalescing<SessionId, watches::LooksOwed>,
+    /// Who follows the events.
+    consumers: Arc<events::Consumers>,
     stats: Fresh<stats::Stats>,
     readiness: Fresh<health::Readiness>,
     probes: Arc<health::Probes>,
@@ -141,10 +148,13 @@ pub struct Service {
     lines: Arc<lines::Lines>,
     lock_releases: Arc<tokio::sync::Semaphore>,
     tasks: Tasks,
+    /// Those of answers that have no end of their own.
+    counter: Tasks,
 }
 
 impl Service {
-    /// Builds the room. `metrics` renders what `/metrics` answers, `condition` says how the process is.
+    /// Builds the room. `metrics` renders what `/metrics` answers, `condition` says how the process is; `counter` are the
+    /// tasks that end before answers do.
     #[must_use]
     #[allow(clippy::too_many_arguments, reason = "the composition root hands each room below, once")]
     pub fn new(
@@ -157,8 +167,9 @@ impl Service {
         maintenance: Arc<Maintenance>,
         metrics: Box<dyn Fn() -> String + Send + Sync>,
         condition: Box<dyn Fn() -> Condition + Send + Sync>,
-        tasks: Tasks,
+        (tasks, counter): (Tasks, Tasks),
     ) -> Arc<Self> {
+        let event_consumers_max = settings.event_consumers_max;
         Arc::new(Self {
             blob_turns: Arc::new(tokio::sync::Semaphore::new(settings.blobs.in_flight_max)),
             lines: lines::Lines::new(settings.lock_waiters),
@@ -180,10 +191,12 @@ impl Service {
             notice_owed: tokio::sync::Mutex::default(),
             notice_stale: AtomicBool::new(false),
             looks_owed: Coalescing::default(),
+            consumers: Arc::new(events::Consumers::new(event_consumers_max)),
             stats: Fresh::default(),
             readiness: Fresh::default(),
             probes: Arc::default(),
             tasks,
+            counter,
         })
     }
 
@@ -238,6 +251,7 @@ mod route {
     pub(super) const ROOM_MESSAGES: &str = "/v1/rooms/{room}/messages";
     pub(super) const QUERY: &str = "/v1/presence/query";
     pub(super) const BROADCAST: &str = "/v1/messages";
+    pub(super) const EVENTS: &str = "/v1/events";
     pub(super) const MAINTENANCE: &str = "/v1/maintenance";
     pub(super) const LOCK: &str = "/v1/locks/{name}";
     pub(super) const COUNTER: &str = "/v1/counters/{name}";
@@ -264,6 +278,7 @@ mod route {
         ROOM_MESSAGES,
         QUERY,
         BROADCAST,
+        EVENTS,
         MAINTENANCE,
         LOCK,
         COUNTER,
@@ -295,6 +310,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(route::ROOM_MESSAGES, post(rooms::say))
         .route(route::QUERY, post(query::query))
         .route(route::BROADCAST, post(broadcast::push))
+        .route(route::EVENTS, get(events::follow))
         .route(route::MAINTENANCE, get(maintenance::look).post(maintenance::begin).delete(maintenance::end))
         .route(route::LOCK, post(locks::acquire).put(locks::renew).delete(locks::release))
         .route(route::COUNTER, post(counters::count))

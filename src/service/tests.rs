@@ -31,6 +31,7 @@ mod blobs;
 mod counters;
 mod locks;
 mod many;
+mod slow;
 mod trouble;
 
 const KEY: &str = "s3cret-of-the-test";
@@ -414,6 +415,9 @@ impl House {
         let hub = Hub::start(hub_settings, &tasks);
         let presence =
             Presence::start(Arc::clone(&hub), Arc::clone(&events), room_settings(), ground(), None, &tasks);
+        // The door's tests read every answer to its end, and events have none.
+        let event_consumers_max =
+            limits.split_once("event_consumers_max = ").map_or(0, |(_, most)| most.parse().unwrap());
         let limits = Settings::from_toml(&format!("[limits]\n{limits}")).unwrap().limits;
         let condition = Arc::new(AtomicU8::new(0));
         let asked = Arc::clone(&condition);
@@ -431,6 +435,7 @@ impl House {
                 in_flight_max: 2,
             },
             lock_waiters: LineBounds { waiters_max: 3, lock_waiters_max: 2 },
+            event_consumers_max,
             store_shortfalls: Box::new(|| {
                 let message = "is no".to_owned();
                 vec![Shortfall { setting: "appendonly".to_owned(), message, fatal: false }]
@@ -457,7 +462,7 @@ impl House {
                     _ => Condition::Failed,
                 }
             }),
-            tasks.clone(),
+            (tasks.clone(), tasks.clone()),
         );
         Self { _dir: dir, store, events, home, hub, tasks, service, condition, admitted }
     }
@@ -559,6 +564,7 @@ const CALLS: &[(&str, &str, Scope)] = &[
     ("DELETE", "/v1/sessions/018f0000-0000-7000-8000-000000000000", Scope::Write),
     ("GET", "/v1/players/ann", Scope::Read),
     ("GET", "/v1/players/ann/timeline", Scope::Read),
+    ("GET", "/v1/events", Scope::Read),
     ("PATCH", "/v1/players/ann/state", Scope::Write),
     ("POST", "/v1/players/ann/messages", Scope::Push),
     ("POST", "/v1/players/ann/kick", Scope::Admin),

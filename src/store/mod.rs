@@ -41,6 +41,9 @@ use crate::ids::{Epoch, FlushSeq, Generation, KeyName, Owner, PlayerId, ShardId,
 pub const COMMIT_RECORDS_MAX: usize = 64;
 /// Most bytes of record bodies one commit may carry (one record alone may pass it).
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of bodies that cost Redis about what one entry beside a record does: a commit that ends a long outage must not block
+/// it for long.
+pub const ENTRY_BYTES: usize = 512;
 /// Most players one [`Store::load_players`] may name.
 pub const LOAD_PLAYERS_MAX: usize = 256;
 /// Most players in one [`LivePage`], whatever the caller's limit.
@@ -308,10 +311,10 @@ impl Commit {
 }
 
 impl CommitRecord {
-    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings and entries.
+    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings and entries, each of which costs what [`ENTRY_BYTES`] would.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let entries: usize = self.entries.iter().map(|entry| entry.body.len()).sum();
+        let entries: usize = self.entries.iter().map(|entry| entry.body.len() + ENTRY_BYTES).sum();
         self.p.len() + self.w.as_ref().map_or(0, Bytes::len) + entries
     }
 }

@@ -324,6 +324,14 @@ table! {
     SLOW_CLOSES: Counter "hearth_slow_closes_total", Count;
 
     // Service API.
+    /// Services that follow the events of this node.
+    EVENT_CONSUMERS: Gauge "hearth_event_consumers", Count;
+    /// How long ago what is told next to the one of them that is furthest behind happened; 0 when all has been told.
+    EVENTS_LAG_SECONDS: Gauge "hearth_events_lag_seconds", Seconds;
+    /// Events told, to all of them together.
+    EVENTS_TOLD: Counter "hearth_events_told_total", Count;
+    /// How often events were missing between where one of them stood and what came next, and that was said.
+    EVENT_GAPS: Counter "hearth_event_gaps_total", Count;
     /// Requests of services by `route` and `status`.
     SERVICE_REQUESTS: Counter "hearth_service_requests_total", Count;
     /// How long they took, by `route`.

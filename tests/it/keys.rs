@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
+use crate::harness::follower::Follower;
 use crate::harness::patience::until;
 use crate::harness::player::Player;
 use crate::harness::server::Server;
@@ -66,11 +67,14 @@ async fn service_keys_come_and_go_with_their_file() {
     let (status, problem) = ops.get("/v1/stats").await;
     assert_eq!((status, &problem["code"]), (401, &json!("unauthorized")));
 
+    let mut followed = Follower::at(server.service_url(), &shop_key, None).await;
+
     // A key that comes is good, one that goes is not, and the rest does not notice.
     replace(&path, &ops_entry);
     until("the change of keys", async || (shop.get("/v1/stats").await.0 == 401).then_some(())).await;
     assert_eq!(ops.post("/v1/sessions", json!({"player": "bea"})).await.0, 201);
     assert_eq!(bootstrap.get("/v1/stats").await.0, 200);
+    while followed.next().await.is_some() {}
 
     // A broken file changes nothing, and is told without what stands in it.
     replace(&path, "[[keys]]\nname = \"shop\"\nsecret = \"s3cret-s3cret-s3cret\"\n");

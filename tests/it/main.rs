@@ -21,6 +21,7 @@ mod crash;
 mod demo;
 mod elsewhere;
 mod erasure;
+mod events;
 mod expiry;
 mod founding;
 mod harness;

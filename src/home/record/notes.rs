@@ -245,6 +245,8 @@ impl Notes {
             let resync = Note { session: None, what: What::Resync, ..note.clone() };
             self.0.push(resync);
         }
+        // Most records have one at a time, and a push would make room for four.
+        self.0.reserve_exact(1);
         self.0.push(note);
     }
 

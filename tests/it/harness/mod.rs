@@ -6,6 +6,8 @@ pub(crate) mod bridge;
 pub(crate) mod certificates;
 pub(crate) mod detour;
 pub(crate) mod doors;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod follower;
 #[allow(dead_code, reason = "tests/faults and tests/hostile look, through this same file")]
 pub(crate) mod metrics;
 #[allow(dead_code, reason = "tests/it does, through this same file")]

@@ -1,0 +1,350 @@
+//! `GET /v1/events`: what happens to sessions and presences, of all shards, as server-sent events. One task a consumer
+//! reads the store on its behalf, never more than one answer ahead of what its socket takes: whoever is slow falls behind
+//! in the store, where players do not notice. A bounded number of consumers; what is said to one is `following`'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
+use protocol::ErrorCode;
+use protocol::reply::ErrorBody;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::door::Reader;
+use super::following::{Chunk, Follower};
+use super::problem::Problem;
+use super::{Condition, Scope, Service, checkpoint};
+use crate::clock;
+use crate::home::{EVENT_SHARDS_MAX, EventPlace, HomeError};
+use crate::telemetry::metrics as table;
+use crate::wire::RETRY_AFTER_MS;
+
+/// Where a consumer begins that wants all there is.
+const OLDEST: &str = "oldest";
+/// How often the store is looked at when nothing was there: what other nodes wrote is found so late at most.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What this node wrote is found sooner, but not more often than this.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// A look at all shards takes at most a part of the time as small as this: thousands of them are looked at less often.
+const LOOK_SHARE: u32 = 10;
+/// ... and never more rarely than this.
+const LOOK_RARELY: Duration = Duration::from_secs(2);
+/// How often a checkpoint is told while there is news.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often something is said at least, so that nobody between the two ends takes the connection for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often the key is looked at.
+const ADMIT_EVERY: Duration = Duration::from_secs(1);
+/// How long the store is left alone that did not answer.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// How often a consumer that takes nothing is counted as further behind.
+const STILL_WAITING: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    after: Option<String>,
+}
+
+/// Those who follow, as this node sees them.
+pub(super) struct Consumers {
+    most: usize,
+    /// How far behind each is, in ms, by its number.
+    lags: Mutex<BTreeMap<u64, u64>>,
+    consumers: Gauge,
+    lag: Gauge,
+    told: Counter,
+    gaps: Counter,
+}
+
+impl Consumers {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            lags: Mutex::default(),
+            consumers: table::EVENT_CONSUMERS.handle(),
+            lag: table::EVENTS_LAG_SECONDS.handle(),
+            told: table::EVENTS_TOLD.handle(),
+            gaps: table::EVENT_GAPS.handle(),
+        }
+    }
+
+    /// Takes a place, if there is one.
+    fn enter(self: &Arc<Self>) -> Option<Place> {
+        let mut lags = self.lags.lock();
+        if lags.len() >= self.most {
+            return None;
+        }
+        let number = lags.last_key_value().map_or(0, |(last, _)| last + 1);
+        lags.insert(number, 0);
+        self.show(&lags);
+        Some(Place { number, consumers: Arc::clone(self) })
+    }
+
+    /// How far behind the one is that is furthest behind, in ms.
+    #[cfg(test)]
+    pub(super) fn lag_ms(&self) -> u64 {
+        self.lags.lock().values().max().copied().unwrap_or(0)
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lags.lock().len()
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a metric")]
+    fn show(&self, lags: &BTreeMap<u64, u64>) {
+        self.consumers.set(lags.len() as f64);
+        self.lag.set(lags.values().max().copied().unwrap_or(0) as f64 / 1_000.0);
+    }
+}
+
+/// One consumer's place, given back when it goes.
+struct Place {
+    number: u64,
+    consumers: Arc<Consumers>,
+}
+
+impl Place {
+    fn lags(&self, lag_ms: u64) {
+        let mut lags = self.consumers.lags.lock();
+        if lags.insert(self.number, lag_ms) != Some(lag_ms) {
+            self.consumers.show(&lags);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut lags = self.consumers.lags.lock();
+        lags.remove(&self.number);
+        self.consumers.show(&lags);
+    }
+}
+
+/// `GET /v1/events`
+pub(super) async fn follow(
+    State(service): State<Arc<Service>>,
+    _: Reader,
+    asked_with: HeaderMap,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(asked) = asked.map_err(|refused| Problem::bad_request(refused.body_text()))?;
+    // What an EventSource says when it comes back is newer than the address that it was made with.
+    let last_heard =
+        asked_with.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let after = last_heard.or(asked.after.as_deref());
+    let shards = usize::from(service.home.placement().shards());
+    let claimed = match after {
+        None => None,
+        Some(OLDEST) => Some(vec![EventPlace::START; shards]),
+        Some(text) => Some(
+            checkpoint::read(text, shards).map_err(|refused| Problem::bad_request(refused.to_string()))?,
+        ),
+    };
+    let place = service.consumers.enter().ok_or_else(|| {
+        let told = "as many follow the events of this node as may";
+        Problem::from(ErrorBody::new(ErrorCode::Overloaded, told).after(RETRY_AFTER_MS))
+    })?;
+    let last = service.last_events(shards).await?;
+    let (mut follower, mut first) = (Follower::at(last.clone()), Chunk::default());
+    if let Some(claimed) = claimed {
+        follower = Follower::at(claimed);
+        first = follower.compare(&last);
+    }
+    let (said, heard) = mpsc::channel(1);
+    let now = Instant::now();
+    let following = Following {
+        service: Arc::clone(&service),
+        headers: asked_with,
+        follower,
+        place,
+        said,
+        told_at: now,
+        admitted_at: now,
+        took: Duration::ZERO,
+    };
+    service.counter.spawn("events", following.run(first));
+    let body = stream::unfold(heard, async |mut heard| {
+        let said: Option<Bytes> = heard.recv().await;
+        said.map(|said| (Ok::<_, std::convert::Infallible>(said), heard))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // A proxy that gathers answers would keep the events to itself.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+impl Service {
+    /// The last event's place in every shard.
+    async fn last_events(&self, shards: usize) -> Result<Vec<EventPlace>, HomeError> {
+        let all: Vec<_> = self.home.placement().all().collect();
+        let mut last = Vec::with_capacity(shards);
+        for part in all.chunks(EVENT_SHARDS_MAX) {
+            last.extend(self.home.events_last(part.to_vec()).await?);
+        }
+        Ok(last)
+    }
+}
+
+/// The task of one consumer.
+struct Following {
+    service: Arc<Service>,
+    /// Of the call, with its key.
+    headers: HeaderMap,
+    follower: Follower,
+    place: Place,
+    said: mpsc::Sender<Bytes>,
+    /// When a checkpoint was told.
+    told_at: Instant,
+    /// When the key was looked at.
+    admitted_at: Instant,
+    /// How long the store took for the last look.
+    took: Duration,
+}
+
+/// The consumer has gone, or the node goes.
+struct Over;
+
+impl Following {
+    async fn run(mut self, first: Chunk) {
+        let stop = self.service.counter.clone();
+        tokio::select! {
+            biased;
+            () = stop.stopping() => {}
+            _ = self.follow(first) => {}
+        }
+    }
+
+    async fn follow(&mut self, first: Chunk) -> Result<(), Over> {
+        let mut written = self.service.home.events_written();
+        self.say(first).await?;
+        self.tell_checkpoint(0, false).await?;
+        let mut news_untold = false;
+        loop {
+            written.mark_unchanged();
+            let Some((lag_ms, has_more, events)) = self.look().await? else {
+                self.comment("the store does not answer").await?;
+                self.pause(STORE_AGAIN).await?;
+                continue;
+            };
+            news_untold |= events;
+            if news_untold && self.told_at.elapsed() >= CHECKPOINT_EVERY
+                || self.told_at.elapsed() >= HEARTBEAT
+            {
+                self.tell_checkpoint(lag_ms, has_more).await?;
+                news_untold = false;
+            }
+            if has_more {
+                continue;
+            }
+            self.pause((self.took * LOOK_SHARE).clamp(LOOK_AGAIN, LOOK_RARELY)).await?;
+            // A checkpoint that is due is not waited for longer than that.
+            let due =
+                if news_untold { CHECKPOINT_EVERY.saturating_sub(self.told_at.elapsed()) } else { HEARTBEAT };
+            let rest = LOOK_EVERY.saturating_sub(LOOK_AGAIN).min(due);
+            tokio::select! {
+                biased;
+                () = self.said.closed() => return Err(Over),
+                _ = written.changed() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// Looks at all shards once and says what is there: how late it is, whether more is there, whether anything was.
+    /// `None` if the store did not answer.
+    async fn look(&mut self) -> Result<Option<(u64, bool, bool)>, Over> {
+        let (mut lag_ms, mut has_more, mut events) = (0, false, false);
+        self.took = Duration::ZERO;
+        for part in 0..self.follower.parts() {
+            if (self.service.condition)() == Condition::Failed {
+                return Err(Over);
+            }
+            self.admit()?;
+            let began = Instant::now();
+            let Ok(read) = self.service.home.events_after(self.follower.part(part)).await else {
+                return Ok(None);
+            };
+            // Not what the consumer takes: who reads slowly is not looked for less often for that.
+            self.took += began.elapsed();
+            let chunk = self.follower.take(read);
+            lag_ms = lag_ms.max(age_of(&chunk));
+            has_more |= chunk.has_more;
+            events |= !chunk.is_empty();
+            self.say(chunk).await?;
+        }
+        self.place.lags(lag_ms);
+        Ok(Some((lag_ms, has_more, events)))
+    }
+
+    /// A key that was taken away ends what it opened.
+    fn admit(&mut self) -> Result<(), Over> {
+        if self.admitted_at.elapsed() < ADMIT_EVERY {
+            return Ok(());
+        }
+        self.admitted_at = Instant::now();
+        if self.service.still_opens(&self.headers, Scope::Read) { Ok(()) } else { Err(Over) }
+    }
+
+    /// Says something that is for people, if nothing has been said for long.
+    async fn comment(&mut self, comment: &str) -> Result<(), Over> {
+        if self.told_at.elapsed() < HEARTBEAT {
+            return Ok(());
+        }
+        self.told_at = Instant::now();
+        self.say(Chunk { text: format!(": {comment}\n\n"), ..Chunk::default() }).await
+    }
+
+    async fn tell_checkpoint(&mut self, lag_ms: u64, behind: bool) -> Result<(), Over> {
+        self.told_at = Instant::now();
+        let text = self.follower.checkpoint(lag_ms, behind);
+        self.say(Chunk { text, ..Chunk::default() }).await
+    }
+
+    /// Says it when the consumer has taken what was said before, however long that takes.
+    async fn say(&mut self, chunk: Chunk) -> Result<(), Over> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        loop {
+            match tokio::time::timeout(STILL_WAITING, self.said.reserve()).await {
+                Ok(Ok(room)) => {
+                    let consumers = &self.place.consumers;
+                    consumers.told.increment(chunk.events as u64);
+                    consumers.gaps.increment(chunk.gaps as u64);
+                    room.send(chunk.text.into());
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(Over),
+                Err(_) => self.place.lags(age_of(&chunk)),
+            }
+        }
+    }
+
+    async fn pause(&self, pause: Duration) -> Result<(), Over> {
+        tokio::select! {
+            biased;
+            () = self.said.closed() => Err(Over),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+}
+
+/// How long ago the oldest of them happened.
+fn age_of(chunk: &Chunk) -> u64 {
+    chunk.oldest_at.map_or(0, |at| clock::now().unix_ms.saturating_sub(at))
+}
