@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::future::try_join_all;
 
-use super::asking::{Asker, runtime, store_reads};
+use super::asking::{Asker, runtime, store_reads, until_quiet};
 use super::cores::Cores;
 use super::figure::{Findings, Goal, Rounds};
 use super::process::{Hearth, Persistence, Redis};
@@ -34,6 +34,7 @@ pub(super) fn unknown(cores: Cores, rounds: u32) -> Result<Findings, BenchError>
         progress(&format!("unknown: {SEEN} players come"));
         let seen: Vec<String> = (0..SEEN).map(|number| format!("seen-{number}")).collect();
         asker.make_sessions(at, &seen).await?;
+        until_quiet(&redis).await?;
         for round in 0..rounds {
             progress(&format!("unknown, round {} of {rounds}", round + 1));
             let (stored, passed, mgets) = (
@@ -74,6 +75,7 @@ pub(super) fn one_flight(cores: Cores, rounds: u32) -> Result<Findings, BenchErr
     let server = Hearth::start(cores, &redis, &[])?;
     let (asker, at) = (Asker::new()?, server.services);
     runtime()?.block_on(async {
+        until_quiet(&redis).await?;
         for round in 1..=rounds {
             progress(&format!("one_flight, round {round} of {rounds}"));
             let player = [format!("popular-{round}")];

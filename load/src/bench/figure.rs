@@ -106,6 +106,12 @@ impl Rounds {
         self.ours.push(number);
     }
 
+    /// The smallest of ours so far.
+    #[must_use]
+    pub fn least(&self) -> f64 {
+        self.ours.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     /// The row.
     #[must_use]
     pub fn row(self) -> Row {

@@ -13,12 +13,16 @@ pub mod usage;
 pub mod words;
 
 mod ack;
+mod asking;
+mod cold;
 mod durable;
 mod fanout;
 mod flush;
 mod idle;
 mod locks;
+mod near;
 mod pusher;
+mod query;
 mod reconnect;
 
 use std::fs::File;
@@ -80,6 +84,11 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
         Name::Reconnect => reconnect::run(cores, options.rounds),
         Name::Flush => flush::run(cores, options.rounds),
         Name::Locks => locks::run(cores, options.rounds),
+        Name::Query => query::run(cores, options.rounds),
+        Name::Unknown => cold::unknown(cores, options.rounds),
+        Name::OneFlight => cold::one_flight(cores, options.rounds),
+        Name::Avalanche => near::avalanche(cores, options.rounds),
+        Name::Stale => near::stale(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());
     if let Some(path) = &options.json {

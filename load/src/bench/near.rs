@@ -135,6 +135,8 @@ struct Seen {
     overdue: Vec<f64>,
     /// Round trips to the homes (ms).
     trips: Vec<f64>,
+    /// Players of whom nobody could tell in time.
+    unknown: u64,
     /// Answers of the homes themselves that had been overtaken: there must be none.
     wrong: u64,
 }
@@ -155,6 +157,7 @@ pub(super) fn stale(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
     let mut typical = Rounds::of("a round trip to a home, median", "ms", "", Goal::None);
     let mut wrong = Rounds::of("answers of homes older than an acked write", "answers", "", Goal::Never(0.0));
     let mut reads = Rounds::of("reads", "players", "", Goal::None);
+    let mut unknown = Rounds::of("of these, who could not be told in time", "players", "", Goal::None);
     let mut writes = Rounds::of("writes", "changes", "", Goal::None);
     let redis = Redis::start(cores, Persistence::None)?;
     let servers = nodes(cores, &redis, 3)?;
@@ -174,6 +177,7 @@ pub(super) fn stale(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
             let acked = play.acked.iter().map(|acked| acked.0.lock().map_or(0, |acked| acked.len()));
             writes.ours(acked.sum::<usize>() as f64);
             reads.ours(seen.reads as f64);
+            unknown.ours(seen.unknown as f64);
             share.ours(seen.overdue.len() as f64 * 100.0 / seen.reads as f64);
             longest.ours(quantile(&mut seen.overdue, 1.0).max(0.0));
             longest.floor(quantile(&mut seen.trips, 1.0));
@@ -198,7 +202,7 @@ pub(super) fn stale(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
         bench: "stale",
         method: "three nodes, 150 players who change their activity up to 50 times a second, each answer of 100 of them from each node \
                  judged by what had been acked when it was asked for; 200,000 reads and writes a round (five rounds: a million)",
-        rows: [longest, share, typical, wrong, reads, writes].into_iter().map(Rounds::row).collect(),
+        rows: [longest, share, typical, wrong, reads, unknown, writes].into_iter().map(Rounds::row).collect(),
         notes,
     })
 }
@@ -243,6 +247,7 @@ async fn played(play: &Arc<Play>, servers: &[Hearth], asker: &Asker, round: u32)
     for seen in seen? {
         all.reads += seen.reads;
         all.wrong += seen.wrong;
+        all.unknown += seen.unknown;
         all.overdue.extend(seen.overdue);
         all.trips.extend(seen.trips);
     }
@@ -275,11 +280,14 @@ async fn read(play: &Play, node: &Hearth, asker: &Asker, mut rng: SmallRng) -> R
         let asked: Vec<usize> = (first..first + READ_AT_ONCE).map(|number| number % WRITERS).collect();
         let names: Vec<String> = asked.iter().filter_map(|number| play.names.get(*number).cloned()).collect();
         let asked_at = Instant::now();
-        let told = asker.query(node.services, &names, if from_home { 0 } else { ANY_AGE_MS }).await?;
+        let told = asker.query_some(node.services, &names, if from_home { 0 } else { ANY_AGE_MS }).await?;
         if from_home {
             seen.trips.push(asked_at.elapsed().as_secs_f64() * 1e3);
         }
-        for (number, item) in asked.iter().zip(&told.presences) {
+        seen.unknown += told.unknown.len() as u64;
+        let is_told =
+            |number: &&usize| play.names.get(**number).is_some_and(|name| !told.unknown.contains(name));
+        for (number, item) in asked.iter().filter(is_told).zip(&told.presences) {
             let shown = item.activity.as_ref().and_then(|activity| activity.get("n")?.as_u64()).unwrap_or(0);
             let Some((acked, name)) = play.acked.get(*number).zip(play.names.get(*number)) else { continue };
             if *name != item.player {

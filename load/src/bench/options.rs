@@ -36,4 +36,15 @@ pub enum Name {
     Flush,
     /// What a service's lock costs, and many who wait for one.
     Locks,
+    /// CPU of a player in a query of a thousand, and how long it takes.
+    Query,
+    /// Reads of the store for players who never were.
+    Unknown,
+    /// Reads of the store when a thousand ask at once for one player.
+    #[value(name = "one_flight")]
+    OneFlight,
+    /// How many of the entries that were kept together run out together.
+    Avalanche,
+    /// How old answers are that are kept near, after writes.
+    Stale,
 }
