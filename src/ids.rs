@@ -117,10 +117,11 @@ impl fmt::Debug for RoomName {
 
 /// Why a text names no lock and no counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the name of a lock or a counter has 1 to 64 bytes and no control characters")]
+#[error("the name of a lock or a counter has 1 to 64 bytes, no control characters, and is not all dots")]
 pub struct KeyNameError;
 
-/// What game services call a lock or a counter: UTF-8, 1 to 64 bytes, no control characters. Cheap to clone.
+/// What game services call a lock or a counter: UTF-8, 1 to 64 bytes, no control characters, not all dots, which stand for
+/// other places in a path. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyName(Arc<str>);
 
@@ -131,7 +132,8 @@ impl KeyName {
     /// [`KeyNameError`].
     pub fn parse(text: &str) -> Result<Self, KeyNameError> {
         let fits = (1..=KEY_NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-        if fits { Ok(Self(Arc::from(text))) } else { Err(KeyNameError) }
+        let is_plain = fits && text.chars().any(|c| c != '.');
+        if is_plain { Ok(Self(Arc::from(text))) } else { Err(KeyNameError) }
     }
 
     /// The name as it was given.

@@ -34,6 +34,11 @@ impl Known {
         Self { shards: (0..shards).map(|_| Mutex::default()).collect(), loaded: Notify::new() }
     }
 
+    /// A shard's has come with the shard: it is looked at soon.
+    pub(super) fn has_come(&self) {
+        self.loaded.notify_one();
+    }
+
     fn with<T>(&self, shard: ShardId, work: impl FnOnce(&mut StoredFilter) -> T) -> Option<T> {
         self.shards.get(usize::from(shard.number()))?.lock().as_mut().map(work)
     }
@@ -82,7 +87,6 @@ impl Home {
             return false;
         }
         self.known.put(shard.id(), Some(stored));
-        self.known.loaded.notify_one();
         true
     }
 
@@ -127,6 +131,7 @@ impl Home {
         match answered(shard, "rotate", asked) {
             None | Some(Rotated::Fenced) => {}
             // One that is young may be of a call that nobody heard the answer of.
+            // By the store's clock, and this node's may be ahead: then it is asked again at the next look.
             Some(Rotated::Rotated | Rotated::Young) if shard.is_under(fence.epoch) => {
                 self.records
                     .of_shard(shard)

@@ -102,6 +102,7 @@ impl Home {
         if records.is_empty() {
             return true;
         }
+        records.iter().for_each(|record| self.known.add(shard.id(), &record.player));
         let shrunk: Vec<_> = records.iter().map(|record| (record.player.clone(), record.version)).collect();
         let commit = self.batch(shard, &fence, records);
         let committed = answered(shard, "repair", self.store.commit(commit).await);

@@ -52,7 +52,7 @@ pub(super) async fn read(
     PathBlob(player, name): PathBlob,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let precondition = precondition(&headers, Weakly::Compared)?;
+    let precondition = precondition(&headers)?;
     let turn = service.blob_turn().await?;
     let blob = service.home.read_blob(player, name).await?.ok_or_else(no_such)?;
     let is_as_said = Precondition { is_not: None, ..precondition.clone() }.holds(Some(blob.tag));
@@ -86,8 +86,9 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let precondition = precondition(&headers, Weakly::Never)?;
+    let precondition = precondition(&headers)?;
     let content_type = content_type(&headers)?;
+    is_whole_and_plain(&headers)?;
     let BlobBounds { bytes_max, player_bytes_max, player_count_max, .. } = service.settings.blobs;
     let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if said.is_some_and(|said| usize::try_from(said).is_ok_and(|said| said > bytes_max)) {
@@ -131,7 +132,7 @@ pub(super) async fn remove(
     PathBlob(player, name): PathBlob,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let precondition = precondition(&headers, Weakly::Never)?;
+    let precondition = precondition(&headers)?;
     match service.home.remove_blob(player, name, precondition).await? {
         BlobRemoved::Removed => Ok(StatusCode::NO_CONTENT),
         BlobRemoved::Missing => Err(no_such()),
@@ -213,17 +214,33 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
         .ok_or_else(|| Problem::bad_request("Content-Type: at most 128 bytes, as in image/png"))
 }
 
-/// Whether a tag that somebody calls weak (`W/"…"`) may stand for ours: in If-None-Match of a look it does, nowhere else.
+/// A part is not stored as the whole, nor what is packed as what it is (RFC 9110, sections 14.5 and 8.4).
+fn is_whole_and_plain(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        return Err(Problem::bad_request("a blob is stored whole: no Content-Range"));
+    }
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        return Ok(());
+    }
+    Err(Problem::bad_request(
+        "a blob is stored as it is: no Content-Encoding, say what it is in Content-Type",
+    )
+    .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+/// Whether a tag that somebody calls weak (`W/"…"`) may stand for ours: in If-None-Match it does, in If-Match it does not
+/// (RFC 9110, section 13.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weakly {
     Compared,
     Never,
 }
 
-fn precondition(headers: &HeaderMap, weakly: Weakly) -> Result<Precondition, Problem> {
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     Ok(Precondition {
         is: tags(headers, &header::IF_MATCH, Weakly::Never)?,
-        is_not: tags(headers, &header::IF_NONE_MATCH, weakly)?,
+        is_not: tags(headers, &header::IF_NONE_MATCH, Weakly::Compared)?,
     })
 }
 
@@ -302,5 +319,29 @@ mod tests {
             assert_eq!(of(&[bad], Weakly::Never), Err(()), "{bad}");
         }
         assert_eq!(of(&["*", &one], Weakly::Never), Err(()));
+    }
+
+    fn with(fields: &[(HeaderName, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_tag_that_a_proxy_has_made_weak_protects_what_is_stored_and_replaces_nothing() {
+        let (tag, weak) = (BlobTag::of(1), format!("W/{}", etag_text(BlobTag::of(1))));
+        let is_not = precondition(&with(&[(header::IF_NONE_MATCH, &weak)])).unwrap();
+        assert!(!is_not.holds(Some(tag)) && is_not.holds(Some(BlobTag::of(2))));
+        let is = precondition(&with(&[(header::IF_MATCH, &weak)])).unwrap();
+        assert!(!is.holds(Some(tag)));
+    }
+
+    #[test]
+    fn a_part_or_what_is_packed_is_not_stored_as_the_whole() {
+        let status = |fields: &[(HeaderName, &str)]| {
+            is_whole_and_plain(&with(fields)).map_err(|problem| problem.into_response().status().as_u16())
+        };
+        assert_eq!(status(&[]), Ok(()));
+        assert_eq!(status(&[(header::CONTENT_ENCODING, "Identity")]), Ok(()));
+        assert_eq!(status(&[(header::CONTENT_ENCODING, "gzip")]), Err(415));
+        assert_eq!(status(&[(header::CONTENT_RANGE, "bytes 0-9/100")]), Err(400));
     }
 }

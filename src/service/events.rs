@@ -49,6 +49,8 @@ const ADMIT_EVERY: Duration = Duration::from_secs(1);
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// How often a consumer that takes nothing is counted as further behind.
 const STILL_WAITING: Duration = Duration::from_secs(1);
+/// How long it may take nothing before it loses its place: it can go on from its checkpoint.
+const WAITS_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -315,11 +317,12 @@ impl Following {
         self.say(Chunk { text, ..Chunk::default() }).await
     }
 
-    /// Says it when the consumer has taken what was said before, however long that takes.
+    /// Says it when the consumer has taken what was said before, if that comes before its patience or its key ends.
     async fn say(&mut self, chunk: Chunk) -> Result<(), Over> {
         if chunk.is_empty() {
             return Ok(());
         }
+        let since = Instant::now();
         loop {
             match tokio::time::timeout(STILL_WAITING, self.said.reserve()).await {
                 Ok(Ok(room)) => {
@@ -330,8 +333,11 @@ impl Following {
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Over),
-                Err(_) => self.place.lags(age_of(&chunk)),
+                Err(_) if since.elapsed() > WAITS_MAX => return Err(Over),
+                Err(_) => {}
             }
+            self.place.lags(age_of(&chunk));
+            self.admit()?;
         }
     }
 

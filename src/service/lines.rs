@@ -48,6 +48,8 @@ pub(super) enum Waited {
     Acquired(LockToken),
     /// It was somebody else's to the end; for about so long still.
     Held(Duration),
+    /// Nobody here has heard whose it is.
+    Unknown,
 }
 
 /// All lines of a node.
@@ -72,8 +74,8 @@ struct Line {
     turn: tokio::sync::Mutex<Pace>,
     /// Somebody here has given the lock back.
     freed: Notify,
-    /// Until when it was held, as last heard.
-    held_until: Mutex<Instant>,
+    /// Until when it was held, as last heard; `None` where the store has not said.
+    held_until: Mutex<Option<Instant>>,
     /// How many: changed under the crowd's lock alone.
     waiting: Mutex<usize>,
 }
@@ -141,13 +143,15 @@ impl Line {
         Self {
             turn: tokio::sync::Mutex::new(Pace { look_at: now, pause: LOOK_EVERY.0 }),
             freed: Notify::new(),
-            held_until: Mutex::new(now),
+            held_until: Mutex::new(None),
             waiting: Mutex::new(0),
         }
     }
 
-    fn held_for(&self) -> Duration {
-        self.held_until.lock().saturating_duration_since(Instant::now())
+    fn not_acquired(&self) -> Waited {
+        let held_until = *self.held_until.lock();
+        held_until
+            .map_or(Waited::Unknown, |until| Waited::Held(until.saturating_duration_since(Instant::now())))
     }
 }
 
@@ -166,37 +170,42 @@ impl Place {
         let first = async { timeout_at(deadline, line.turn.lock()).await.ok() };
         let mut pace = tokio::select! {
             biased;
-            () = self.lines.closing.cancelled() => return Ok(Waited::Held(line.held_for())),
+            () = self.lines.closing.cancelled() => return Ok(line.not_acquired()),
             first = first => match first {
                 Some(pace) => pace,
-                None => return Ok(Waited::Held(line.held_for())),
+                None => return Ok(line.not_acquired()),
             },
         };
         loop {
             tokio::select! {
                 biased;
-                () = self.lines.closing.cancelled() => return Ok(Waited::Held(line.held_for())),
+                () = self.lines.closing.cancelled() => return Ok(line.not_acquired()),
                 () = line.freed.notified() => {}
                 () = sleep_until(pace.look_at.min(deadline)) => {
                     if pace.look_at > deadline {
-                        return Ok(Waited::Held(line.held_for()));
+                        return Ok(line.not_acquired());
                     }
                 }
             }
             self.lines.looks.increment(1);
             let asked_at = Instant::now();
-            match asker.ask().await? {
+            let answer = asker.ask().await.inspect_err(|_| *line.held_until.lock() = None)?;
+            match answer {
                 LockAcquired::Acquired(token) => {
                     // Whoever is next has seen it change hands.
+                    *line.held_until.lock() = Some(asked_at);
                     *pace = Pace { look_at: asked_at + jittered(LOOK_EVERY.0), pause: LOOK_EVERY.0 };
                     return Ok(Waited::Acquired(token));
                 }
                 LockAcquired::Held { remaining } => {
-                    *line.held_until.lock() = asked_at + remaining;
+                    *line.held_until.lock() = Some(asked_at + remaining);
                     // Its end is known, if it is not renewed: just behind it is a good time, too.
                     let ends_in = remaining + Duration::from_millis(1);
                     pace.look_at = asked_at + jittered(pace.pause).min(ends_in);
                     pace.pause = (pace.pause * 2).min(LOOK_EVERY.1);
+                    if Instant::now() >= deadline {
+                        return Ok(line.not_acquired());
+                    }
                 }
             }
         }
@@ -338,6 +347,35 @@ mod tests {
         drop(waits);
         drop(first);
         assert_eq!(next.await.unwrap(), Waited::Acquired(LockToken::of(2)));
+    }
+
+    /// A store that does not answer.
+    struct Hangs;
+
+    impl Ask for Hangs {
+        type Error = Infallible;
+
+        fn ask(&mut self) -> impl Future<Output = Result<LockAcquired, Infallible>> + Send {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_one_who_is_not_answered_does_not_guess() {
+        let lines = lines(3, 3);
+        let places = [(); 3].map(|()| lines.enter(&name("shop")).unwrap());
+        let deadline = Instant::now() + MINUTE;
+        let mut hangs = Hangs;
+        let mut first = Box::pin(places[0].wait(deadline, &mut hangs));
+        assert!(poll!(&mut first).is_pending());
+        let mut at_once = Answers(|| held(600_000));
+        assert_eq!(places[1].wait(deadline, &mut at_once).await, Ok(Waited::Unknown));
+        drop(first);
+        // Nobody is before her any more; her last look comes late, and ends the wait.
+        let mut late = Answers(|| held(600_000));
+        let soon = Instant::now() + LOOK_EVERY.0;
+        let ended = places[2].wait(soon, &mut late).await;
+        assert!(matches!(ended, Ok(Waited::Held(_))), "{ended:?}");
     }
 
     #[test]

@@ -140,6 +140,11 @@ pub(super) async fn acquire(
             let body = ErrorBody::new(ErrorCode::LockHeld, "somebody else has the lock");
             Err(body.after(millis(remaining).max(1)).into())
         }
+        Waited::Unknown => {
+            let body =
+                ErrorBody::new(ErrorCode::StoreUnavailable, "the store has not said whose the lock is");
+            Err(body.after(RETRY_AFTER_MS).into())
+        }
     }
 }
 
@@ -166,8 +171,12 @@ pub(super) async fn release(
     Holder(owner): Holder,
 ) -> Result<StatusCode, Problem> {
     let released = service.home.release_lock(name.clone(), owner).await?;
-    service.lines.freed(&name);
-    if released { Ok(StatusCode::NO_CONTENT) } else { Err(lost()) }
+    if released {
+        service.lines.freed(&name);
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(lost())
+    }
 }
 
 fn lost() -> Problem {

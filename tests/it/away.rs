@@ -24,6 +24,7 @@ on_every_redis! {
         let mut server = starting.start();
         let mut ann = server.login("ann").await;
         let bea = server.login("bea").await;
+        server.login("dan").await.does("logout", json!({})).await;
         ann.patch_durably(json!({"set": {"n": 1}, "cseq": 1})).await;
         server.redis().pause();
         let told = ann.until_mode("local").await;
@@ -47,8 +48,9 @@ on_every_redis! {
             assert_eq!(player.patch(json!({"set": {"by": "memory"}})).await["prov"], true);
         }
         ann.sees("cem", "online").await;
-        let answer = ann.does("presence.get", json!({"players": ["nobody"]})).await;
-        assert_eq!(answer["unknown"], json!(["nobody"]), "the store would have to be asked");
+        let answer = ann.does("presence.get", json!({"players": ["dan", "nobody"]})).await;
+        assert_eq!(answer["unknown"], json!(["dan"]), "the store would have to be asked");
+        assert_eq!((&answer["presences"][0]["player"], &answer["presences"][0]["status"]), (&json!("nobody"), &json!("offline")));
         for url in server.service_urls() {
             let readiness = reqwest::get(format!("{url}/readyz")).await.unwrap();
             assert_eq!(readiness.status(), 200);

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::harness::patience::{PATIENCE, until};
 use crate::harness::player::Player;
@@ -14,6 +15,7 @@ use crate::harness::stages::Stage;
 const STATE: &str = "hearth_store_breaker_state";
 const TURNS: &str = "hearth_store_breaker_turns_total";
 const OPENED: &str = "state=\"open\"";
+const KEY: &str = "s3cret-of-the-stories";
 
 /// Changes of many players, all of them acked from memory.
 async fn change_all(players: &mut [Player], n: u64) {
@@ -32,8 +34,12 @@ async fn until_all_is_stored(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_stops_under_load_is_left_alone_and_all_is_stored_soon_after_it_goes_on() {
-    // The leases outlast the stop, so that the players play on.
-    let mut server = Server::on(Stage::Redis).with_lease(20_000).start();
+    // The leases outlast the stop, so that the players play on, as fast as this test goes.
+    let starting = Server::on(Stage::Redis).with_lease(20_000);
+    let fast = ["link_frames_per_s", "link_frames_burst", "state_per_s", "state_burst"];
+    let starting =
+        fast.iter().fold(starting, |starting, limit| starting.with(&format!("limits.{limit}"), 100_000));
+    let mut server = starting.start();
     let mut players = Vec::new();
     for number in 0..24 {
         players.push(server.login(&format!("p{number}")).await);
@@ -72,11 +78,17 @@ async fn a_redis_that_stops_under_load_is_left_alone_and_all_is_stored_soon_afte
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_redis_keeps_its_leases_and_takes_what_waited_when_it_has_room() {
-    let mut server = Server::on(Stage::Redis).with_lease(1_500).start();
+    let mut server = Server::on(Stage::Redis).with("service_key", KEY).with_lease(1_500).start();
     let mut players = Vec::new();
     for number in 0..8 {
         players.push(server.login(&format!("p{number}")).await);
     }
+    let (url, client) = (server.service_urls().remove(0).to_owned(), reqwest::Client::new());
+    let call = |method: Method, path: &str| client.request(method, format!("{url}{path}")).bearer_auth(KEY);
+    let (lock, blob) = ("/v1/locks/shop", "/v1/players/p0/blobs/save");
+    let taken = call(Method::POST, lock).json(&json!({"ttl_ms": 600_000})).send().await.unwrap();
+    let taken: Value = serde_json::from_str(&taken.text().await.unwrap()).unwrap();
+    assert_eq!(call(Method::PUT, blob).body("x").send().await.unwrap().status(), 201);
     let _: String = server.redis().query(&["CONFIG", "SET", "maxmemory", "1"]);
     change_all(&mut players, 2).await;
     server.until_metric(TURNS, OPENED, 1).await;
@@ -91,6 +103,12 @@ async fn a_full_redis_keeps_its_leases_and_takes_what_waited_when_it_has_room() 
     let refused =
         server.connect().await.is_refused("login", json!({"token": "dev:late"}), "store_unavailable").await;
     assert_eq!(refused["temporary"], true);
+    // Who holds a lock keeps it and may give it back, and what takes room may go.
+    let held = |method| call(method, lock).header("lock-secret", taken["secret"].as_str().unwrap());
+    let renewed = held(Method::PUT).json(&json!({"ttl_ms": 600_000})).send().await.unwrap();
+    assert_eq!(renewed.status(), 200);
+    assert_eq!(call(Method::DELETE, blob).send().await.unwrap().status(), 204);
+    assert_eq!(held(Method::DELETE).send().await.unwrap().status(), 204);
     let _: String = server.redis().query(&["CONFIG", "SET", "maxmemory", "0"]);
     until_all_is_stored(&server).await;
     players[0].patch_durably(json!({"set": {"after": true}})).await;

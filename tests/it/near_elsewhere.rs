@@ -138,12 +138,14 @@ async fn many_who_ask_at_once_for_one_cold_player_cause_one_read_of_the_store() 
         let stored = home.metric(COLD, "outcome=\"stored\"").await;
         let answers = join_all((0..200).map(|_| query(asked, &ann, max_age_ms))).await;
         for told in answers {
-            assert_eq!(
-                (&told["unknown"], told["presences"][0]["last_seen"].is_u64()),
-                (&json!([]), true),
-                "{told}"
-            );
+            // On a busy machine not all of them get a turn in time; nobody guesses.
+            let is_unknown = told["unknown"] == json!([ann]);
+            assert!(is_unknown || told["presences"][0]["last_seen"].is_u64(), "{told}");
         }
+        until("she is told of", async || {
+            query(asked, &ann, max_age_ms).await["presences"][0]["last_seen"].as_u64()
+        })
+        .await;
         assert_eq!(home.metric(COLD, "outcome=\"stored\"").await, stored + 1);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use reqwest::Method;
+use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -76,16 +77,13 @@ impl Service {
         let request = self.request(Method::POST, &["locks", name], wait + CALL_TIMEOUT).json(&body);
         let waits_since = Instant::now();
         let Acquired { token, secret } = body_of(sent(request).await?).await?;
-        // Where it did not have to wait its time counts from when it was asked for; else nobody here knows since when, and
-        // the first renewal, at once, says.
-        let has_waited = waits_since.elapsed() > ttl / RENEWAL;
-        let (until, first) = match has_waited {
-            false => (waits_since + ttl, waits_since + ttl / RENEWAL),
-            true => (Instant::now() + ttl, Instant::now()),
-        };
-        let (say, standing) = watch::channel(Standing { until, loss: None });
+        let (say, standing) = watch::channel(Standing { until: waits_since + ttl, loss: None });
         let (end, ended) = oneshot::channel();
         let keeper = Keeper { service: self.clone(), name: name.to_owned(), secret, ttl, say };
+        // Where it did not have to wait its time counts from when it was asked for; else nobody here knows since when, and
+        // a renewal says, before it is called held.
+        let has_waited = waits_since.elapsed() > ttl / RENEWAL;
+        let first = if has_waited { keeper.first_renewal().await? } else { waits_since + ttl / RENEWAL };
         #[allow(clippy::disallowed_methods, reason = "this crate stands outside the house and its tasks.rs")]
         tokio::spawn(keeper.keep(first, ended));
         Ok(Lock { token, standing, end: Some(end) })
@@ -134,9 +132,10 @@ impl Lock {
     /// Gives it back, and waits until that is done.
     ///
     /// # Errors
-    /// [`ServiceError`]; [`ErrorCode::LockLost`] where it was not held to the end.
+    /// [`ServiceError`]; one that [is](ServiceError::is) [`ErrorCode::LockLost`] where it was not held to the end.
     pub async fn release(mut self) -> Result<(), ServiceError> {
-        let lost = || ServiceError::Unfitting("the lock was lost before".to_owned());
+        let standing = self.standing.clone();
+        let lost = || ServiceError::Lost(standing.borrow().loss.unwrap_or(Loss::NotRenewed));
         let (say, said) = oneshot::channel();
         let asked = self.end.take().map(|end| end.send(Some(say)));
         match asked {
@@ -194,6 +193,28 @@ impl Keeper {
         }
     }
 
+    /// Renews it at once; when the next one is due. Else it is given back, in the background.
+    async fn first_renewal(&self) -> Result<Instant, ServiceError> {
+        let sent_at = Instant::now();
+        match self.renew().await {
+            Ok(()) => {
+                self.say.send_modify(|standing| standing.until = sent_at + self.ttl);
+                Ok(sent_at + self.ttl / RENEWAL)
+            }
+            Err(error) => {
+                if !error.is(ErrorCode::LockLost) {
+                    let release = self.release();
+                    #[allow(
+                        clippy::disallowed_methods,
+                        reason = "this crate stands outside the house and its tasks.rs"
+                    )]
+                    tokio::spawn(release);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Renews it when that is due; when the next one is.
     async fn renewal(&self, due: Instant, until: Instant) -> Result<Instant, Loss> {
         sleep_until(due).await;
@@ -213,13 +234,22 @@ impl Keeper {
         // One that is not answered leaves time for another.
         let patience = (self.ttl / RENEWAL).min(CALL_TIMEOUT);
         let request = self.service.request(Method::PUT, &["locks", &self.name], patience);
-        let request = request.header(SECRET, &self.secret).json(&json!({"ttl_ms": millis(self.ttl)}));
+        let request = request.header(SECRET, self.secret()).json(&json!({"ttl_ms": millis(self.ttl)}));
         sent(request).await.map(drop)
     }
 
-    async fn release(&self) -> Result<(), ServiceError> {
+    fn release(&self) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
         let request = self.service.request(Method::DELETE, &["locks", &self.name], CALL_TIMEOUT);
-        sent(request.header(SECRET, &self.secret)).await.map(drop)
+        let request = request.header(SECRET, self.secret());
+        async move { sent(request).await.map(drop) }
+    }
+
+    /// As a header that nobody logs.
+    fn secret(&self) -> HeaderValue {
+        // It is letters and digits; what is none of them nobody would accept.
+        let mut secret = HeaderValue::from_str(&self.secret).unwrap_or_else(|_| HeaderValue::from_static(""));
+        secret.set_sensitive(true);
+        secret
     }
 
     fn lose(&self, loss: Loss) {

@@ -35,7 +35,7 @@ use crate::ErrorCode;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A game service, which calls one node of a server. Cheap to clone; its connections are shared.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Service {
     http: Client,
     url: Arc<str>,
@@ -83,6 +83,9 @@ pub enum ServiceError {
     /// The server says no; with [`ErrorCode::StoreUnavailable`] it does not know whether it was done.
     #[error("{} ({})", .0.detail, .0.code)]
     Refused(Box<Problem>),
+    /// The lock was lost before.
+    #[error("{0}")]
+    Lost(Loss),
     /// An answer that this client cannot read.
     #[error("an answer that cannot be read: {0}")]
     Unfitting(String),
@@ -92,7 +95,18 @@ impl ServiceError {
     /// Whether the server refused with this code.
     #[must_use]
     pub fn is(&self, code: ErrorCode) -> bool {
-        matches!(self, Self::Refused(problem) if problem.is(code))
+        match self {
+            Self::Refused(problem) => problem.is(code),
+            Self::Lost(_) => code == ErrorCode::LockLost,
+            Self::Unreachable(_) | Self::Unfitting(_) => false,
+        }
+    }
+}
+
+/// Without its key.
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("url", &self.url).finish_non_exhaustive()
     }
 }
 

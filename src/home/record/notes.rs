@@ -240,8 +240,10 @@ impl Notes {
         }
         if self.0.len() >= NOTES_MAX {
             self.0.retain(|waiting| waiting.what != What::Resync);
-            let lost = self.0.iter().position(|waiting| waiting.what != What::Forget).unwrap_or(0);
-            self.0.drain(lost..(lost + 2).min(self.0.len()));
+            for _ in 0..2 {
+                let oldest = self.0.iter().position(|waiting| waiting.what != What::Forget).unwrap_or(0);
+                self.0.remove(oldest);
+            }
             let resync = Note { session: None, what: What::Resync, ..note.clone() };
             self.0.push(resync);
         }
@@ -426,6 +428,18 @@ mod tests {
         let entries = notes.entries(Version::of(3), "n");
         assert_eq!(entries.len(), 1);
         assert_eq!(Happened::read(&entries[0].body).unwrap().status, Some(Status::Playing));
+    }
+
+    #[test]
+    fn an_order_to_forget_outlives_all_that_is_too_many() {
+        let mut notes = Notes::default();
+        notes.push(note(1, What::Ended(EndReason::Logout)));
+        notes.push(note(1, What::Forget));
+        for version in 2..=200 {
+            notes.push(note(version, What::Resumed));
+        }
+        assert!(notes.iter().any(|note| note.what == What::Forget));
+        assert!(notes.0.len() <= NOTES_MAX, "{}", notes.0.len());
     }
 
     #[test]

@@ -32,6 +32,8 @@ async fn who_reads_no_events_falls_behind_and_slows_nobody() {
         comes_and_goes(name).await;
     }
     until("she is further behind", || house.service.consumers.lag_ms() > behind_ms).await;
+    let is_stored = || house.home.flush_stuck_for(std::time::Duration::ZERO, clock::now()).is_none();
+    until("all is stored", is_stored).await;
     // All of it is there for her when she reads; the stream ends with the server.
     let stops = async {
         until("she has caught up", || house.service.consumers.lag_ms() == 0).await;

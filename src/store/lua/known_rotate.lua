@@ -1,10 +1,11 @@
-#!lua
+#!lua flags=allow-oom
 -- PURPOSE    begin a new filter of the players ever seen in a shard; the present one stays as the old one until the next time
 -- KEYS       KEYS[1] the shard's meta, KEYS[2] the filter, KEYS[3] the old one
 -- ARGV       ARGV[1] owner, ARGV[2] epoch, ARGV[3] generation in 16 hex, ARGV[4] how old the present one must be (ms),
 --            ARGV[5] the new one: a bitmap with whom must be in it from the start
 -- RETURNS    'rotated', 'young' (nothing was changed, or it counts from now on) or 'fenced'
 -- WHY ATOMIC only the shard's holder may write, and a call that comes twice must not forget the one that was just begun
+-- It takes no more memory than the old one frees, and the mark is small: hence allow-oom.
 
 local call = redis.call
 local meta = call('HMGET', KEYS[1], 'epoch', 'holder', 'gen', 'known_at')

@@ -74,7 +74,7 @@ impl RedisStore {
             write_precondition(command, precondition);
         };
         let call = self.scripts.blob_remove.with(&sizes, 2, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::Stock, Repeat::Never, call).await?)?;
+        let mut reply = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Never, call).await?)?;
         match reply.word()?.as_str() {
             "removed" => Ok(BlobRemoved::Removed),
             "missing" => Ok(BlobRemoved::Missing),
@@ -111,7 +111,7 @@ impl RedisStore {
                 }
             };
             let call = self.scripts.blobs_erase.with(&sizes, 1 + names.len(), &arguments);
-            let mut left = Reply::of(self.routes.eval(Purpose::Stock, Repeat::Once, call).await?)?;
+            let mut left = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Once, call).await?)?;
             if left.number()? == 0 {
                 return Ok(());
             }

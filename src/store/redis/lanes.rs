@@ -20,9 +20,14 @@ pub(super) enum Purpose {
     Heartbeats,
     /// Batches, and what else is written.
     Commits,
+    /// Upkeep of what a shard stores, on the same connection: it frees as much memory as it takes, so a full server takes it,
+    /// and that says nothing of changes.
+    Upkeep,
     Reads,
     /// What services keep beside players: a large blob must hold up neither a batch nor a read.
     Stock,
+    /// The same, where it needs no memory: a full server must let go of it.
+    StockReleases,
     /// The same, only read.
     StockReads,
     /// What services follow: players' reads never wait behind it.
@@ -33,7 +38,7 @@ impl Purpose {
     /// What the server's breaker makes of such a call.
     pub(super) const fn call(self) -> Call {
         match self {
-            Self::Leases => Call::Lease,
+            Self::Leases | Self::Upkeep | Self::StockReleases => Call::Lease,
             Self::Renewals => Call::Renewal,
             Self::Heartbeats => Call::Heartbeat,
             Self::Commits | Self::Stock => Call::Change,
@@ -85,9 +90,9 @@ impl Lanes {
     pub(super) const fn of(&self, purpose: Purpose) -> &Lane {
         match purpose {
             Purpose::Leases | Purpose::Renewals | Purpose::Heartbeats => &self.leases,
-            Purpose::Commits => &self.commits,
+            Purpose::Commits | Purpose::Upkeep => &self.commits,
             Purpose::Reads => &self.reads,
-            Purpose::Stock | Purpose::StockReads => &self.stock,
+            Purpose::Stock | Purpose::StockReleases | Purpose::StockReads => &self.stock,
             Purpose::Streams => &self.streams,
         }
     }

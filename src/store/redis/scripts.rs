@@ -308,7 +308,7 @@ impl Scripts {
             command.arg(ttl_ms(min_age)).arg(&bitmap[..]);
         };
         let call = self.known_rotate.with(&meta, 3, &arguments);
-        let mut reply = Reply::of(routes.eval(Purpose::Commits, Repeat::Once, call).await?)?;
+        let mut reply = Reply::of(routes.eval(Purpose::Upkeep, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "rotated" => Ok(Rotated::Rotated),
             "young" => Ok(Rotated::Young),

@@ -54,7 +54,7 @@ impl RedisStore {
         let key = self.layout.lock(&request.name);
         let arguments = |command: &mut Cmd| write_lock(command, &key, request);
         let call = self.scripts.lock_renew.with(&key, 1, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::Stock, Repeat::Once, call).await?)?;
+        let mut reply = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "renewed" => Ok(Some(LockToken::of(reply.number()?))),
             "lost" => Ok(None),
@@ -69,7 +69,7 @@ impl RedisStore {
             command.arg(&key).arg(digits(owner)).arg(ttl_ms(TOKEN_REMEMBERED));
         };
         let call = self.scripts.lock_release.with(&key, 1, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::Stock, Repeat::Never, call).await?)?;
+        let mut reply = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Never, call).await?)?;
         match reply.word()?.as_str() {
             "released" => Ok(true),
             "lost" => Ok(false),

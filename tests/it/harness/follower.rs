@@ -24,7 +24,8 @@ impl Told {
     /// What tells it from all others, and the same if it is told again.
     pub(crate) fn id(&self) -> String {
         let data = &self.data;
-        format!("{} {} {} {}", data["player"], data["epoch"], data["version"], data["kind"])
+        let of = |field: &str| data[field].to_string();
+        ["player", "epoch", "version", "kind", "session"].map(of).join(" ")
     }
 
     /// What happened, in a word: the kind, or the status that others see.
