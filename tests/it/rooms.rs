@@ -517,8 +517,13 @@ on_every_stage! {
         let game = Service::of(&server, KEY);
         let bea = bea.resumes(&server).await;
         assert_eq!(bea.player.ready["rooms"], json!([ROOM]));
-        let (status, looked) = game.get(&format!("/v1/rooms/{ROOM}")).await;
-        assert_eq!((status, &looked["room"], &looked["count"]), (200, &json!(ROOM), &json!(2)));
+        // Ann's shard may be loaded later than bea's and the room's: until then the roster is partial.
+        until("both are members", async || {
+            let (status, looked) = game.get(&format!("/v1/rooms/{ROOM}")).await;
+            assert_eq!((status, &looked["room"]), (200, &json!(ROOM)), "{looked}");
+            (looked["count"] == 2).then_some(())
+        })
+        .await;
         assert_eq!(game.delete(&format!("/v1/rooms/{ROOM}/members/bea")).await.0, 204);
         assert_eq!(game.delete(&format!("/v1/rooms/{ROOM}/members/bea")).await.0, 404);
         let mut bea = bea.player;

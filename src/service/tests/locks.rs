@@ -99,7 +99,8 @@ async fn a_wait_ends_in_time_and_at_a_stop() {
     let problem = house.post(PATH, json!({"ttl_ms": 1_000, "wait_ms": 30})).await.problem(409, "lock_held");
     assert!(problem["retry_after_ms"].as_u64().unwrap() > 1_000, "{problem}");
     house.service.end_waits();
-    house.post(PATH, json!({"ttl_ms": 1_000, "wait_ms": 60_000})).await.problem(409, "lock_held");
+    // It has asked nobody whose it is, and does not guess.
+    house.post(PATH, json!({"ttl_ms": 1_000, "wait_ms": 60_000})).await.problem(503, "store_unavailable");
 }
 
 #[tokio::test]
