@@ -65,7 +65,9 @@ fn weigh_roll(told: &Told<'_>, findings: &mut Findings) {
     findings.must("moves told", figures.count("moves"));
     findings.must("resumes elsewhere", figures.count("resumes_elsewhere"));
     let pauses = findings.recovery("players had no link", pauses_ms(told.evidence.history));
-    findings.within("pause, p99", &pauses, 99, PAUSE_MS);
+    // A short run has some hundred pauses, of which the second longest would decide, on whatever machine.
+    let (what, percent) = if told.settings.is_short { ("pause, p95", 95) } else { ("pause, p99", 99) };
+    findings.within(what, &pauses, percent, PAUSE_MS);
     let exits = findings.recovery("nodes end", told.exits.iter().map(|exit| exit.took_ms).collect());
     findings.within("exit", &exits, 100, EXIT_MS);
     let failed = told.exits.iter().filter(|exit| exit.code != Some(0)).count();
