@@ -39,7 +39,9 @@ async fn a_player_is_seen_from_every_node() {
     there.login(&gone).await.does("logout", json!({})).await;
     let mut bob_there = there.connect().await;
     bob_there.login_with(json!({"token": format!("dev:{bob}"), "device": "pc"})).await;
-    bob_there.does("presence.set", json!({"status": "playing", "activity": {"map": "docks"}})).await;
+    // In the store when her node is killed below.
+    let playing = json!({"status": "playing", "activity": {"map": "docks"}, "ack": "durable"});
+    bob_there.does("presence.set", playing).await;
     let mut ann = here.login(&mine).await;
     let item = is_seen(&mut ann, &bob, "playing").await;
     assert_eq!((&item["activity"], &item["devices"]), (&json!({"map": "docks"}), &json!(["pc"])));
@@ -56,6 +58,10 @@ async fn a_player_is_seen_from_every_node() {
     assert_eq!(told["presences"].as_array().unwrap().len(), 3);
 
     // What is in the memory of her home is told without the store, and who was never seen; who is stored there is named.
+    until("who is gone is in the store alone", async || {
+        (there.metric("hearth_records_hot", "").await == 1).then_some(())
+    })
+    .await;
     redis.pause();
     assert_eq!(ann.looks_at(&bob).await, item);
     let answer = ann.ask("presence.get", json!({"players": [&bob, &gone, &never]})).await.unwrap();
