@@ -134,6 +134,12 @@ impl Report {
         self.is_passed
     }
 
+    /// Whether no checker found a promise broken. A run that failed all the same was too slow, or showed nothing.
+    #[must_use]
+    pub fn promises_held(&self) -> bool {
+        self.broken_verdicts().next().is_none()
+    }
+
     /// Everything that keeps it from passing.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
