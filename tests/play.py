@@ -2,7 +2,7 @@
 
 Stories wait for real servers more than they work, so several at a time fill two cores. What judges how quick something is
 plays alone. A story that fails beside others is played once more, alone, since a machine that is too busy can starve it:
-what holds then is named at the end, for somebody to look at, and does not fail the run, three stories in all at most.
+what holds then is named at the end, for somebody to look at, and does not fail the run, eight stories in all at most.
 """
 
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # How long one program may take, in seconds.
 PATIENCE = 1800
 # So many stories in all may hold at a second try.
-SECOND_TRIES = 3
+SECOND_TRIES = 8
 # Stories at a time, where it is not libtest's own number.
 THREADS = {"hearth/it": 4, "hearth/faults": 2, "hearth/hostile": 2}
 # Programs that play alone, one after the other, behind all others.

@@ -95,6 +95,7 @@ pub(crate) async fn lives(
         let close = if code == "not_home" { None } else { end_of(&mut socket).await };
         return Fate::Refused(code, close);
     }
+    assert_eq!(op, "ready", "{body}");
     let came = Instant::now();
     let session = body["session"].as_str().unwrap().to_owned();
     let stays = async {
