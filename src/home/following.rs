@@ -4,17 +4,14 @@ use tokio::sync::watch;
 
 use super::{Home, HomeError};
 use crate::ids::ShardId;
-use crate::store::{EventPlace, ShardEvents};
+use crate::store::{EventPlace, EventsRead};
 
 impl Home {
     /// Events behind a place in each of these shards, as [`crate::store::Store::events_after`].
     ///
     /// # Errors
     /// [`HomeError::Store`].
-    pub async fn events_after(
-        &self,
-        after: Vec<(ShardId, EventPlace)>,
-    ) -> Result<Vec<ShardEvents>, HomeError> {
+    pub async fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> Result<EventsRead, HomeError> {
         self.store.events_after(after).await.map_err(HomeError::Store)
     }
 
@@ -22,7 +19,7 @@ impl Home {
     ///
     /// # Errors
     /// [`HomeError::Store`].
-    pub async fn events_last(&self, shards: Vec<ShardId>) -> Result<Vec<EventPlace>, HomeError> {
+    pub async fn events_last(&self, shards: Vec<ShardId>) -> Result<Vec<Option<EventPlace>>, HomeError> {
         self.store.events_last(shards).await.map_err(HomeError::Store)
     }
 

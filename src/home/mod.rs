@@ -80,7 +80,9 @@ pub use whereabouts::{Sight, Whereabouts, Word};
 
 pub use crate::store::{Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, Precondition, Tags};
 pub use crate::store::{Bound, Counted, CounterRequest, LockAcquired, LockOwner, LockRequest, LockToken};
-pub use crate::store::{EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, ShardEvents, StoredEvent};
+pub use crate::store::{
+    EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, EventsRead, ShardEvents, StoredEvent,
+};
 pub use crate::store::{RateRequest, RateTaken, Shortfall, StoreError};
 
 use placement::Placement;

@@ -25,7 +25,8 @@ use super::following::{Chunk, Follower};
 use super::problem::Problem;
 use super::{Condition, Scope, Service, checkpoint};
 use crate::clock;
-use crate::home::{EVENT_SHARDS_MAX, EventPlace, HomeError};
+use crate::home::{EVENT_SHARDS_MAX, EventPlace, EventsRead, HomeError};
+use crate::ids::ShardId;
 use crate::telemetry::metrics as table;
 use crate::wire::RETRY_AFTER_MS;
 
@@ -159,11 +160,18 @@ pub(super) async fn follow(
         Problem::from(ErrorBody::new(ErrorCode::Overloaded, told).after(RETRY_AFTER_MS))
     })?;
     let last = service.last_events(shards).await?;
-    let (mut follower, mut first) = (Follower::at(last.clone()), Chunk::default());
-    if let Some(claimed) = claimed {
-        follower = Follower::at(claimed);
-        first = follower.compare(&last);
-    }
+    let (follower, first) = match claimed {
+        // Where the stream begins must be known of every shard: what happened before it is not told.
+        None => {
+            let places = last.into_iter().map(|(_, place)| place).collect::<Option<_>>();
+            (Follower::at(places.ok_or_else(unknown_beginning)?), Chunk::default())
+        }
+        Some(claimed) => {
+            let mut follower = Follower::at(claimed);
+            let first = follower.compare(last);
+            (follower, first)
+        }
+    };
     let (said, heard) = mpsc::channel(1);
     let now = Instant::now();
     let following = Following {
@@ -174,6 +182,7 @@ pub(super) async fn follow(
         said,
         told_at: now,
         admitted_at: now,
+        silent_asked_at: now,
         took: Duration::ZERO,
     };
     service.counter.spawn("events", following.run(first));
@@ -191,15 +200,21 @@ pub(super) async fn follow(
 }
 
 impl Service {
-    /// The last event's place in every shard.
-    async fn last_events(&self, shards: usize) -> Result<Vec<EventPlace>, HomeError> {
+    /// The last event's place in every shard whose server answers.
+    async fn last_events(&self, shards: usize) -> Result<Vec<(ShardId, Option<EventPlace>)>, HomeError> {
         let all: Vec<_> = self.home.placement().all().collect();
         let mut last = Vec::with_capacity(shards);
         for part in all.chunks(EVENT_SHARDS_MAX) {
-            last.extend(self.home.events_last(part.to_vec()).await?);
+            let places = self.home.events_last(part.to_vec()).await?;
+            last.extend(part.iter().copied().zip(places));
         }
         Ok(last)
     }
+}
+
+fn unknown_beginning() -> Problem {
+    let told = "a part of the store does not answer: it is not known where the events of its shards begin";
+    ErrorBody::new(ErrorCode::StoreUnavailable, told).after(RETRY_AFTER_MS).into()
 }
 
 /// The task of one consumer.
@@ -214,8 +229,21 @@ struct Following {
     told_at: Instant,
     /// When the key was looked at.
     admitted_at: Instant,
+    /// When the shards were asked again whose server had not answered.
+    silent_asked_at: Instant,
     /// How long the store took for the last look.
     took: Duration,
+}
+
+/// What one look at the shards came to.
+#[derive(Default)]
+struct Look {
+    /// How long ago the oldest event that it found had happened.
+    lag_ms: u64,
+    /// More is there already.
+    has_more: bool,
+    /// It found something, or the shards that answer are not those of the look before.
+    has_news: bool,
 }
 
 /// The consumer has gone, or the node goes.
@@ -238,12 +266,13 @@ impl Following {
         let mut news_untold = false;
         loop {
             written.mark_unchanged();
-            let Some((lag_ms, has_more, events)) = self.look().await? else {
+            let Look { lag_ms, has_more, has_news } = self.look().await?;
+            news_untold |= has_news;
+            if self.follower.is_silent() {
                 self.comment("the store does not answer").await?;
                 self.pause(STORE_AGAIN).await?;
                 continue;
-            };
-            news_untold |= events;
+            }
             if news_untold && self.told_at.elapsed() >= CHECKPOINT_EVERY
                 || self.told_at.elapsed() >= HEARTBEAT
             {
@@ -267,30 +296,55 @@ impl Following {
         }
     }
 
-    /// Looks at all shards once and says what is there: how late it is, whether more is there, whether anything was.
-    /// `None` if the store did not answer.
-    async fn look(&mut self) -> Result<Option<(u64, bool, bool)>, Over> {
-        let (mut lag_ms, mut has_more, mut events) = (0, false, false);
+    /// Looks at all shards once and says what is there. Those whose server did not answer are left alone for a while: nobody
+    /// waits for them.
+    async fn look(&mut self) -> Result<Look, Over> {
+        let mut look = Look::default();
+        let silent_before = self.follower.silent().clone();
+        let asks_silent = !silent_before.is_empty() && self.silent_asked_at.elapsed() >= STORE_AGAIN;
+        if asks_silent {
+            self.silent_asked_at = Instant::now();
+            self.compare_rest().await?;
+        }
         self.took = Duration::ZERO;
         for part in 0..self.follower.parts() {
             if (self.service.condition)() == Condition::Failed {
                 return Err(Over);
             }
             self.admit()?;
+            let asked = self.follower.part(part, asks_silent);
+            if asked.is_empty() {
+                continue;
+            }
             let began = Instant::now();
-            let Ok(read) = self.service.home.events_after(self.follower.part(part)).await else {
-                return Ok(None);
-            };
-            // Not what the consumer takes: who reads slowly is not looked for less often for that.
-            self.took += began.elapsed();
-            let chunk = self.follower.take(read);
-            lag_ms = lag_ms.max(age_of(&chunk));
-            has_more |= chunk.has_more;
-            events |= !chunk.is_empty();
+            let read = self.service.home.events_after(asked.clone()).await.unwrap_or_else(|_| {
+                let unanswered = asked.iter().map(|(shard, _)| *shard).collect();
+                EventsRead { unanswered, ..EventsRead::default() }
+            });
+            // Not what the consumer takes: who reads slowly is not looked for less often for that. Nor what a server took that
+            // does not answer.
+            if read.unanswered.is_empty() {
+                self.took += began.elapsed();
+            }
+            let chunk = self.follower.take(&asked, read);
+            look.lag_ms = look.lag_ms.max(age_of(&chunk));
+            look.has_more |= chunk.has_more;
+            look.has_news |= !chunk.is_empty();
             self.say(chunk).await?;
         }
-        self.place.lags(lag_ms);
-        Ok(Some((lag_ms, has_more, events)))
+        look.has_news |= *self.follower.silent() != silent_before;
+        self.place.lags(look.lag_ms);
+        Ok(look)
+    }
+
+    /// Compares the places of shards that did not answer when the consumer came.
+    async fn compare_rest(&mut self) -> Result<(), Over> {
+        for shards in self.follower.uncompared().chunks(EVENT_SHARDS_MAX) {
+            let Ok(places) = self.service.home.events_last(shards.to_vec()).await else { continue };
+            let chunk = self.follower.compare(shards.iter().copied().zip(places));
+            self.say(chunk).await?;
+        }
+        Ok(())
     }
 
     /// A key that was taken away ends what it opened.

@@ -1,6 +1,7 @@
 //! Somebody who follows the events of all shards: where she stands in each, what is missing between there and what comes
 //! next, and how all of it is said as server-sent events. Pure; `events` reads the store for it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::checkpoint;
 use super::timeline::HappenedView;
 use crate::home::record::notes::Happened;
-use crate::home::{EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, ShardEvents};
+use crate::home::{EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, EventsRead, ShardEvents};
 use crate::ids::ShardId;
 
 /// One who follows.
@@ -16,6 +17,10 @@ use crate::ids::ShardId;
 pub(super) struct Follower {
     /// By shard.
     places: Vec<EventPlace>,
+    /// Shards of which nothing is known now: their server did not answer. They are caught up with when it does.
+    silent: BTreeSet<ShardId>,
+    /// Those of them whose place has not been compared with what there is: they are not read before.
+    uncompared: BTreeSet<ShardId>,
 }
 
 /// What is said at once, and what it says of how far behind it is.
@@ -50,12 +55,15 @@ struct CheckpointView<'a> {
     checkpoint: &'a str,
     lag_ms: u64,
     behind: bool,
+    /// Shards that could not be looked at, as players are named whose home cannot be reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<u16>,
 }
 
 impl Follower {
     /// One who stands at these places.
     pub(super) const fn at(places: Vec<EventPlace>) -> Self {
-        Self { places }
+        Self { places, silent: BTreeSet::new(), uncompared: BTreeSet::new() }
     }
 
     /// All shards with the places in them, in as many parts as it takes calls to read behind them.
@@ -63,29 +71,58 @@ impl Follower {
         self.places.len().div_ceil(EVENT_SHARDS_MAX)
     }
 
-    /// One of the parts.
-    pub(super) fn part(&self, part: usize) -> Vec<(ShardId, EventPlace)> {
+    /// One of the parts; without the silent ones, unless they are to be asked again.
+    pub(super) fn part(&self, part: usize, asks_silent: bool) -> Vec<(ShardId, EventPlace)> {
         let numbered = (0_u16..).zip(&self.places).skip(part * EVENT_SHARDS_MAX).take(EVENT_SHARDS_MAX);
-        numbered.filter_map(|(shard, place)| Some((ShardId::numbered(shard)?, *place))).collect()
+        let all = numbered.filter_map(|(shard, place)| Some((ShardId::numbered(shard)?, *place)));
+        let left_out = if asks_silent { &self.uncompared } else { &self.silent };
+        all.filter(|(shard, _)| !left_out.contains(shard)).collect()
+    }
+
+    /// Those that must be compared before they are read.
+    pub(super) fn uncompared(&self) -> Vec<ShardId> {
+        self.uncompared.iter().copied().collect()
+    }
+
+    /// Shards of which nothing is known now.
+    pub(super) const fn silent(&self) -> &BTreeSet<ShardId> {
+        &self.silent
+    }
+
+    /// Whether nothing is known of any.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.len() >= self.places.len()
     }
 
     /// Compares where she stands with the last events that there are. A place ahead of its shard is of events that the
-    /// store has lost: she goes on from what there is.
-    pub(super) fn compare(&mut self, last: &[EventPlace]) -> Chunk {
+    /// store has lost: she goes on from what there is. Those without an answer are to be compared before they are read.
+    pub(super) fn compare(&mut self, last: impl IntoIterator<Item = (ShardId, Option<EventPlace>)>) -> Chunk {
         let mut chunk = Chunk::default();
-        for ((shard, place), last) in (0_u16..).zip(&mut self.places).zip(last) {
-            if last < place {
-                *place = *last;
-                chunk.lost(shard);
+        for (shard, last) in last {
+            let Some(place) = self.places.get_mut(usize::from(shard.number())) else { continue };
+            let Some(last) = last else {
+                self.silent.insert(shard);
+                self.uncompared.insert(shard);
+                continue;
+            };
+            self.silent.remove(&shard);
+            self.uncompared.remove(&shard);
+            if last < *place {
+                *place = last;
+                chunk.lost(shard.number());
             }
         }
         chunk
     }
 
-    /// Takes in what was read behind her places.
-    pub(super) fn take(&mut self, read: Vec<ShardEvents>) -> Chunk {
+    /// Takes in what was read behind her places in the shards that were asked for.
+    pub(super) fn take(&mut self, asked: &[(ShardId, EventPlace)], read: EventsRead) -> Chunk {
+        for (shard, _) in asked {
+            self.silent.remove(shard);
+        }
+        self.silent.extend(read.unanswered);
         let mut chunk = Chunk::default();
-        for ShardEvents { shard, events } in read {
+        for ShardEvents { shard, events } in read.found {
             let Some(place) = self.places.get_mut(usize::from(shard.number())) else { continue };
             chunk.has_more |= events.len() >= EVENTS_PER_SHARD_MAX;
             for event in events {
@@ -105,7 +142,8 @@ impl Follower {
     /// Where she stands now, as a checkpoint.
     pub(super) fn checkpoint(&self, lag_ms: u64, behind: bool) -> String {
         let checkpoint = checkpoint::write(&self.places);
-        let data = CheckpointView { checkpoint: &checkpoint, lag_ms, behind };
+        let unknown = self.silent.iter().map(|shard| shard.number()).collect();
+        let data = CheckpointView { checkpoint: &checkpoint, lag_ms, behind, unknown };
         let data = serde_json::to_string(&data).unwrap_or_default();
         format!("event: checkpoint\nid: {checkpoint}\ndata: {data}\n\n")
     }
@@ -159,16 +197,27 @@ mod tests {
         EventPlace { epoch, number }
     }
 
-    fn events(shard: u16, places: impl IntoIterator<Item = (u64, u64)>) -> ShardEvents {
+    fn shard(number: u16) -> ShardId {
+        ShardId::numbered(number).unwrap()
+    }
+
+    fn read<const N: usize>(found: [ShardEvents; N]) -> EventsRead {
+        EventsRead { found: found.into(), unanswered: Vec::new() }
+    }
+
+    fn last<const N: usize>(
+        places: [Option<EventPlace>; N],
+    ) -> impl Iterator<Item = (ShardId, Option<EventPlace>)> {
+        (0..).map(shard).zip(places)
+    }
+
+    fn events(number: u16, places: impl IntoIterator<Item = (u64, u64)>) -> ShardEvents {
         let event = |(epoch, number)| StoredEvent {
             place: at(epoch, number),
             player: PlayerId::parse("ann").unwrap(),
             body: Bytes::from_static(b"of a later version"),
         };
-        ShardEvents {
-            shard: ShardId::numbered(shard).unwrap(),
-            events: places.into_iter().map(event).collect(),
-        }
+        ShardEvents { shard: shard(number), events: places.into_iter().map(event).collect() }
     }
 
     /// The events of a chunk: name and data.
@@ -183,9 +232,9 @@ mod tests {
     #[test]
     fn what_follows_is_told_and_what_is_missing_between_is_said() {
         let mut follower = Follower::at(vec![at(5, 10), EventPlace::START]);
-        let chunk = follower.take(vec![events(0, [(5, 11), (7, 12)]), events(1, [(5, 1)])]);
+        let chunk = follower.take(&[], read([events(0, [(5, 11), (7, 12)]), events(1, [(5, 1)])]));
         assert_eq!((chunk.events, chunk.gaps, chunk.has_more), (3, 0, false));
-        let chunk = follower.take(vec![events(0, [(7, 20), (7, 21)]), events(1, [(9, 400)])]);
+        let chunk = follower.take(&[], read([events(0, [(7, 20), (7, 21)]), events(1, [(9, 400)])]));
         assert_eq!((chunk.events, chunk.gaps), (3, 2));
         let names: Vec<_> = said(&chunk).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["gap", "resync", "resync", "gap", "resync"]);
@@ -199,20 +248,20 @@ mod tests {
     fn a_store_that_counts_anew_is_told_as_that() {
         let mut follower = Follower::at(vec![at(5, 10)]);
         for places in [(9, 1), (11, 1), (12, 0)] {
-            let chunk = follower.take(vec![events(0, [places])]);
+            let chunk = follower.take(&[], read([events(0, [places])]));
             assert_eq!((chunk.events, chunk.gaps), (1, 1), "{places:?}");
             assert_eq!(said(&chunk)[0], ("resync".to_owned(), json!({"shard": 0})), "{places:?}");
         }
-        assert_eq!(follower.part(0), [(ShardId::FIRST, at(12, 0))]);
+        assert_eq!(follower.part(0, false), [(ShardId::FIRST, at(12, 0))]);
     }
 
     #[test]
     fn a_place_ahead_of_its_shard_goes_back_and_says_so() {
         let mut follower = Follower::at(vec![at(5, 10), at(5, 10), at(5, 10), at(5, 10)]);
-        let chunk = follower.compare(&[at(5, 10), at(5, 9), at(6, 1), EventPlace::START]);
+        let chunk = follower.compare(last([at(5, 10), at(5, 9), at(6, 1), EventPlace::START].map(Some)));
         let shards: Vec<_> = said(&chunk).into_iter().map(|(_, data)| data["shard"].clone()).collect();
         assert_eq!((shards, chunk.gaps), (vec![json!(1), json!(3)], 2));
-        let places: Vec<_> = follower.part(0).into_iter().map(|(_, place)| place).collect();
+        let places: Vec<_> = follower.part(0, false).into_iter().map(|(_, place)| place).collect();
         assert_eq!(places, [at(5, 10), at(5, 9), at(5, 10), EventPlace::START]);
     }
 
@@ -220,11 +269,40 @@ mod tests {
     fn shards_are_read_in_parts_and_none_is_left_out() {
         for shards in [1, 63, 64, 65, 256, 4_096] {
             let follower = Follower::at(vec![EventPlace::START; shards]);
-            let read: Vec<_> = (0..follower.parts()).flat_map(|part| follower.part(part)).collect();
+            let read: Vec<_> = (0..follower.parts()).flat_map(|part| follower.part(part, false)).collect();
             let numbers: Vec<_> = read.iter().map(|(shard, _)| usize::from(shard.number())).collect();
             assert_eq!(numbers, (0..shards).collect::<Vec<_>>());
         }
         let full = events(0, (1..=EVENTS_PER_SHARD_MAX as u64).map(|number| (5, number)));
-        assert!(Follower::at(vec![EventPlace::START]).take(vec![full]).has_more);
+        assert!(Follower::at(vec![EventPlace::START]).take(&[], read([full])).has_more);
+    }
+
+    #[test]
+    fn a_shard_that_does_not_answer_is_named_and_left_alone_and_caught_up_with() {
+        let mut follower = Follower::at(vec![at(5, 10), at(5, 20)]);
+        let asked = follower.part(0, false);
+        let chunk = follower
+            .take(&asked, EventsRead { found: vec![events(1, [(5, 21)])], unanswered: vec![shard(0)] });
+        assert_eq!((chunk.events, chunk.gaps), (1, 0));
+        assert_eq!(follower.part(0, false), [(shard(1), at(5, 21))]);
+        assert!(follower.checkpoint(0, false).contains(r#""unknown":[0]"#));
+        assert!(!follower.is_silent());
+        let asked = follower.part(0, true);
+        assert_eq!(asked, [(shard(0), at(5, 10)), (shard(1), at(5, 21))]);
+        let chunk = follower.take(&asked, read([events(0, [(5, 11)])]));
+        assert_eq!((chunk.events, chunk.gaps), (1, 0));
+        assert!(!follower.checkpoint(0, false).contains("unknown"));
+    }
+
+    #[test]
+    fn a_place_is_compared_before_its_shard_is_read_however_late_that_answers() {
+        let mut follower = Follower::at(vec![at(5, 10), at(5, 20)]);
+        assert!(follower.compare(last([None, Some(at(5, 20))])).is_empty());
+        assert_eq!(follower.uncompared(), [shard(0)]);
+        assert_eq!(follower.part(0, true), [(shard(1), at(5, 20))]);
+        let chunk = follower.compare([(shard(0), Some(at(5, 7)))]);
+        assert_eq!(said(&chunk), [("resync".to_owned(), json!({"shard": 0}))]);
+        assert_eq!(follower.part(0, false), [(shard(0), at(5, 7)), (shard(1), at(5, 20))]);
+        assert!(follower.uncompared().is_empty() && follower.silent().is_empty());
     }
 }

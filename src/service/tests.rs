@@ -160,14 +160,11 @@ impl Store for Sick {
         let well = self.gives_records.load(Ordering::Relaxed);
         if well { self.store.timeline(shard, player) } else { silent() }
     }
-    fn events_after(
-        &self,
-        after: Vec<(ShardId, store::EventPlace)>,
-    ) -> StoreFuture<'_, Vec<store::ShardEvents>> {
+    fn events_after(&self, after: Vec<(ShardId, store::EventPlace)>) -> StoreFuture<'_, store::EventsRead> {
         let well = self.gives_records.load(Ordering::Relaxed);
         if well { self.store.events_after(after) } else { silent() }
     }
-    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<store::EventPlace>> {
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<store::EventPlace>>> {
         let well = self.gives_records.load(Ordering::Relaxed);
         if well { self.store.events_last(shards) } else { silent() }
     }

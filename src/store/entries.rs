@@ -95,6 +95,15 @@ pub struct ShardEvents {
     pub events: Vec<StoredEvent>,
 }
 
+/// What was read of the events of shards.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventsRead {
+    /// Those that there are.
+    pub found: Vec<ShardEvents>,
+    /// Of these shards nothing is known: their server did not answer.
+    pub unanswered: Vec<ShardId>,
+}
+
 /// Refuses to read the events of more shards than a call may name.
 pub(super) fn check_count(shards: usize) -> Result<(), StoreError> {
     if shards > EVENT_SHARDS_MAX {

@@ -28,8 +28,8 @@ pub use self::blobs::{
 };
 pub use self::counters::{Bound, Counted, CounterRequest};
 pub use self::entries::{
-    EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, Goes, ShardEvents, StoredEvent,
-    TIMELINE_MAX,
+    EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, EventsRead, Goes, ShardEvents,
+    StoredEvent, TIMELINE_MAX,
 };
 pub use self::known::{Bits, Filter, Rotated, StoredFilter};
 pub use self::locks::{LockAcquired, LockOwner, LockRequest, LockToken};
@@ -635,11 +635,12 @@ pub trait Store: Send + Sync + 'static {
     /// The timeline of a player, the oldest entry first, at most [`TIMELINE_MAX`].
     fn timeline(&self, shard: ShardId, player: PlayerId) -> StoreFuture<'_, Vec<Bytes>>;
     /// The events of shards behind a place in each, at most [`EVENTS_PER_SHARD_MAX`] of each of at most
-    /// [`EVENT_SHARDS_MAX`] shards; those that have none are left out. Never in the way of a player's calls.
-    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, Vec<ShardEvents>>;
+    /// [`EVENT_SHARDS_MAX`] shards; those that have none are left out. Never in the way of a player's calls. An error only
+    /// where no shard's server answered.
+    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, EventsRead>;
     /// The place of the last event of each of at most [`EVENT_SHARDS_MAX`] shards, in their order;
-    /// [`EventPlace::START`] for one without.
-    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<EventPlace>>;
+    /// [`EventPlace::START`] for one without, `None` for one whose server did not answer. An error only where none did.
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<EventPlace>>>;
     /// Writes `proposal` if the cluster has no configuration yet, or none that is settled and the node insists; returns
     /// the one in force. Where there was none, the cluster is being founded for `founding` from now on: long enough for
     /// any node that lives to find its leases gone and to take them again.

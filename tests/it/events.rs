@@ -2,13 +2,16 @@
 //! over crashes of homes and of the node that tells it; what is missing is said.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
+use hearth::rig::ClusterPlan;
 use serde_json::{Value, json};
 
 use crate::harness::follower::{Follower, Told};
 use crate::harness::nodes::{KEY as OPERATOR, nodes, players_of};
-use crate::harness::patience::until;
+use crate::harness::patience::{PATIENCE, until};
 use crate::harness::redis_server::RedisServer;
+use crate::harness::redis_sets::{common, start_cluster};
 use crate::harness::server::Server;
 use crate::harness::service::Service;
 use crate::harness::stages::{Stage, on_every_stage};
@@ -222,5 +225,66 @@ async fn what_a_killed_home_had_written_is_told_at_least_once() {
             assert_eq!(words(&sessions, name), ["opened", "moved", "resumed"], "{name}: {told:?}");
         }
         assert!(told.iter().all(|one| matches!(one.event.as_str(), "session" | "presence")), "{told:?}");
+    }
+}
+
+/// The next checkpoint that names these shards as unknown, or none.
+async fn checkpoint_without(follower: &mut Follower, unknown: Option<&Value>) {
+    let names = |told: &Told| match (unknown, told.data["unknown"].as_array()) {
+        (Some(shard), Some(named)) => named.contains(shard),
+        (None, named) => named.is_none(),
+        _ => false,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let told = follower.next().await.expect("a checkpoint");
+        if told.event == "checkpoint" && names(&told) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{unknown:?} is not what checkpoints name: {told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_the_store_that_does_not_answer_keeps_nobody_from_the_events_of_the_others() {
+    let set = start_cluster(ClusterPlan { common: common(), replicas_each: 0, ..ClusterPlan::default() });
+    for node in set.nodes() {
+        node.query::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).unwrap();
+    }
+    let server = Server::on_url(&set.url()).with("service_key", KEY).start();
+    let mut follower = Follower::at(server.service_url(), KEY, None).await;
+    let (mut players, mut homes) = (Vec::new(), Vec::new());
+    for number in 0..12 {
+        let name = format!("ann-{number}");
+        players.push(server.login(&name).await);
+        let told = follower.until(is_of(&name, "online")).await;
+        let shard = told.last().unwrap().data["shard"].clone();
+        let streams = format!("*.s{shard}}}:ev");
+        let has =
+            |node: &hearth::rig::Server| !node.query::<Vec<String>>(&["KEYS", &streams]).unwrap().is_empty();
+        homes.push((shard, set.nodes().iter().position(has).expect("its stream lies somewhere")));
+    }
+    let (silent, dead) = homes[0].clone();
+    let other = homes.iter().position(|(_, at)| *at != dead).expect("not all of them lie on one node");
+    set.nodes()[dead].pause().unwrap();
+    // What others do is told meanwhile, and who is missing is said.
+    players[other].shows("busy").await;
+    follower.until(is_of(&format!("ann-{other}"), "busy")).await;
+    checkpoint_without(&mut follower, Some(&silent)).await;
+    let checkpoint = follower.checkpoint.clone();
+    // Whoever comes with a checkpoint goes on from there; where a new stream would begin is not known.
+    let mut late = Follower::at(server.service_url(), KEY, Some(&checkpoint)).await;
+    checkpoint_without(&mut late, Some(&silent)).await;
+    let (status, problem) = Follower::try_at(server.service_url(), KEY, None).await.err().expect("refused");
+    assert_eq!((status, &problem["code"]), (503, &json!("store_unavailable")), "{problem}");
+    set.nodes()[dead].go_on().unwrap();
+    let busy = json!({"status": "busy"});
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(refused) = players[0].ask("presence.set", busy.clone()).await {
+        assert!(Instant::now() < deadline, "she is not heard: {refused}");
+    }
+    for follower in [&mut follower, &mut late] {
+        follower.until(is_of("ann-0", "busy")).await;
+        checkpoint_without(follower, None).await;
     }
 }

@@ -29,10 +29,10 @@ use self::writer::{Answer, Ask, Op, QUEUE_OPS_MAX, Shared, Writer};
 use super::blobs::BLOB_BYTES_MAX;
 use super::{
     AcquireRequest, Acquired, Agreed, Bits, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
-    Commit, Committed, Counted, CounterRequest, EventPlace, Filter, Held, Holder, LIVE_PAGE_MAX,
+    Commit, Committed, Counted, CounterRequest, EventPlace, EventsRead, Filter, Held, Holder, LIVE_PAGE_MAX,
     LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken, OpenError,
-    Precondition, QueueAdded, QueuedMessage, Released, Renewed, Rotated, ShardEvents, Shortfall, Stance,
-    Store, StoreError, StoreFuture, StoredFilter, StoredRecord, Which, entries::check_count, judge,
+    Precondition, QueueAdded, QueuedMessage, Released, Renewed, Rotated, Shortfall, Stance, Store,
+    StoreError, StoreFuture, StoredFilter, StoredRecord, Which, entries::check_count, judge,
 };
 use crate::clock;
 use crate::ids::{Epoch, KeyName, Owner, PlayerId, ShardId};
@@ -397,17 +397,19 @@ impl Store for EmbeddedStore {
         Box::pin(self.read(move |txn| read_timeline(txn, shard, &player, now_ms)))
     }
 
-    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, Vec<ShardEvents>> {
+    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, EventsRead> {
         Box::pin(async move {
             check_count(after.len())?;
-            self.read(move |txn| read_events(txn, &after)).await
+            let found = self.read(move |txn| read_events(txn, &after)).await?;
+            Ok(EventsRead { found, unanswered: Vec::new() })
         })
     }
 
-    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<EventPlace>> {
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<EventPlace>>> {
         Box::pin(async move {
             check_count(shards.len())?;
-            self.read(move |txn| last_events(txn, &shards)).await
+            let last = self.read(move |txn| last_events(txn, &shards)).await?;
+            Ok(last.into_iter().map(Some).collect())
         })
     }
 

@@ -13,7 +13,8 @@ use super::reply::{Reply, corrupt};
 use crate::ids::{PlayerId, ShardId};
 use crate::store::entries::check_count;
 use crate::store::{
-    EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, ShardEvents, StoreError, StoredEvent, TIMELINE_MAX,
+    EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, EventsRead, ShardEvents, StoreError, StoredEvent,
+    TIMELINE_MAX,
 };
 
 impl RedisStore {
@@ -34,11 +35,12 @@ impl RedisStore {
         Ok(bodies)
     }
 
-    /// One command where one server has all shards, else one a shard, all at a time.
+    /// One command where one server has all shards, else one a shard, all at a time: what one of them does not answer keeps
+    /// nobody from what the others did.
     pub(super) async fn read_events(
         &self,
         after: &[(ShardId, EventPlace)],
-    ) -> Result<Vec<ShardEvents>, StoreError> {
+    ) -> Result<EventsRead, StoreError> {
         check_count(after.len())?;
         let keys: Vec<String> = after.iter().map(|(shard, _)| self.keys(*shard).events()).collect();
         let named: Vec<(&str, EventPlace)> =
@@ -50,25 +52,23 @@ impl RedisStore {
         });
         let shards: HashMap<&str, ShardId> =
             keys.iter().zip(after).map(|(key, (shard, _))| (key.as_str(), *shard)).collect();
-        let mut found = Vec::new();
-        for answer in join_all(asked).await {
-            let Value::Array(streams) = answer? else { continue };
-            for stream in streams {
-                let mut stream = Reply::of(stream)?;
-                let key = stream.word()?;
-                let shard = *shards.get(key.as_str()).ok_or_else(|| corrupt(&key))?;
-                let mut entries = stream.nested()?;
-                let mut events = Vec::with_capacity(entries.len());
-                while entries.len() > 0 {
-                    events.push(Entry::read(&mut entries)?.into_event()?);
+        let (mut read, mut refused) = (EventsRead::default(), None);
+        for (answer, asked) in join_all(asked).await.into_iter().zip(after.chunks(each)) {
+            match answer.and_then(|answer| events_of(answer, &shards)) {
+                Ok(found) => read.found.extend(found),
+                Err(error) => {
+                    read.unanswered.extend(asked.iter().map(|(shard, _)| *shard));
+                    refused = Some(error);
                 }
-                found.push(ShardEvents { shard, events });
             }
         }
-        Ok(found)
+        refused.filter(|_| read.unanswered.len() == after.len()).map_or(Ok(read), Err)
     }
 
-    pub(super) async fn last_events(&self, shards: &[ShardId]) -> Result<Vec<EventPlace>, StoreError> {
+    pub(super) async fn last_events(
+        &self,
+        shards: &[ShardId],
+    ) -> Result<Vec<Option<EventPlace>>, StoreError> {
         check_count(shards.len())?;
         let asked = shards.iter().map(async |shard| {
             let key = self.keys(*shard).events();
@@ -80,8 +80,30 @@ impl RedisStore {
             }
             Ok(Entry::read(&mut reply)?.into_event()?.place)
         });
-        join_all(asked).await.into_iter().collect()
+        let answers = join_all(asked).await;
+        if answers.iter().any(Result::is_ok) {
+            return Ok(answers.into_iter().map(Result::ok).collect());
+        }
+        answers.into_iter().map(|answer| answer.map(Some)).collect()
     }
+}
+
+/// What one XREAD found.
+fn events_of(answer: Value, shards: &HashMap<&str, ShardId>) -> Result<Vec<ShardEvents>, StoreError> {
+    let Value::Array(streams) = answer else { return Ok(Vec::new()) };
+    let mut found = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let mut stream = Reply::of(stream)?;
+        let key = stream.word()?;
+        let shard = *shards.get(key.as_str()).ok_or_else(|| corrupt(&key))?;
+        let mut entries = stream.nested()?;
+        let mut events = Vec::with_capacity(entries.len());
+        while entries.len() > 0 {
+            events.push(Entry::read(&mut entries)?.into_event()?);
+        }
+        found.push(ShardEvents { shard, events });
+    }
+    Ok(found)
 }
 
 fn read_behind(streams: &[(&str, EventPlace)]) -> Cmd {

@@ -43,11 +43,10 @@ use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
     AcquireRequest, Acquired, Agreed, Bits, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
-    Commit, Committed, CommittedUpTo, Counted, CounterRequest, EventPlace, Filter, Held, Holder,
+    Commit, Committed, CommittedUpTo, Counted, CounterRequest, EventPlace, EventsRead, Filter, Held, Holder,
     LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken,
     OpenError, OpenOptions, Precondition, QueueAdded, QueuedMessage, RateRequest, RateTaken, Reach, Released,
-    Renewed, Rotated, ShardEvents, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter,
-    StoredRecord, Which,
+    Renewed, Rotated, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter, StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, KeyName, Owner, PlayerId, SHARDS_MAX, ShardId};
@@ -425,11 +424,11 @@ impl Store for RedisStore {
         Box::pin(async move { self.read_timeline(shard, &player).await })
     }
 
-    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, Vec<ShardEvents>> {
+    fn events_after(&self, after: Vec<(ShardId, EventPlace)>) -> StoreFuture<'_, EventsRead> {
         Box::pin(async move { self.read_events(&after).await })
     }
 
-    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<EventPlace>> {
+    fn events_last(&self, shards: Vec<ShardId>) -> StoreFuture<'_, Vec<Option<EventPlace>>> {
         Box::pin(async move { self.last_events(&shards).await })
     }
 

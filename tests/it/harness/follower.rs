@@ -1,7 +1,7 @@
 //! A service of a test that follows the events of a server.
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::patience::PATIENCE;
 
@@ -60,6 +60,8 @@ impl Follower {
 
     /// What is told next; `None` if the server ends it.
     pub(crate) async fn next(&mut self) -> Option<Told> {
+        // Comments say nothing: a stream of them alone is waited for no longer.
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some((event, rest)) = self.unread.split_once("\n\n") {
                 let told = told(event);
@@ -74,7 +76,7 @@ impl Follower {
                     None => continue,
                 }
             }
-            let chunk = timeout(PATIENCE, self.answer.chunk()).await.expect("nothing is told");
+            let chunk = timeout_at(deadline, self.answer.chunk()).await.expect("nothing is told");
             self.unread.push_str(std::str::from_utf8(&chunk.ok()??).unwrap());
         }
     }

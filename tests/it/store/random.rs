@@ -325,11 +325,11 @@ async fn compare(fixture: &Fixture, model: &Model, place: &str) {
         assert_eq!(found, expected, "{place}: {name}");
     }
     let last = model.events.last().map_or(EventPlace::START, |event| event.place);
-    assert_eq!(fixture.store.events_last(vec![shard(7)]).await.unwrap(), [last], "{place}");
+    assert_eq!(fixture.store.events_last(vec![shard(7)]).await.unwrap(), [Some(last)], "{place}");
     let from = model.events.len().saturating_sub(10);
     let place_before = from.checked_sub(1).map_or(EventPlace::START, |before| model.events[before].place);
     let found = fixture.store.events_after(vec![(shard(7), place_before)]).await.unwrap();
-    let found: Vec<_> = found.into_iter().flat_map(|found| found.events).collect();
+    let found: Vec<_> = found.found.into_iter().flat_map(|found| found.events).collect();
     assert_eq!(found, model.events[from..], "{place}");
     let mut banned = Vec::new();
     let mut after = None;
