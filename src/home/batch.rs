@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Home;
 use super::lease::Event;
+use super::record::notes::NOTES_MAX;
 use super::record::{Record, millis};
 use super::records::{Cell, Durability, Slot};
 use super::shard::{Fence, Shard};
@@ -13,9 +14,12 @@ use crate::clock::Now;
 use crate::events::DurableUpTo;
 use crate::ids::{PlayerId, SessionId, Stamp, Version};
 use crate::store::{
-    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, Keep, Reach, RecordStatus,
-    StoreError, StoredRecord,
+    COMMIT_BYTES_MAX, COMMIT_RECORDS_MAX, Commit, CommitRecord, Committed, EVENTS_PER_BATCH_MAX, Keep, Reach,
+    RecordStatus, StoreError, StoredRecord,
 };
+
+/// What may be lost with a batch is known: the store leaves out as many numbers.
+const _: () = assert!((COMMIT_RECORDS_MAX * NOTES_MAX) as u64 <= EVENTS_PER_BATCH_MAX);
 
 /// Kept by the store beyond every logical expiry.
 const SLACK: Duration = Duration::from_secs(60);

@@ -126,11 +126,12 @@ impl Follower {
             let Some(place) = self.places.get_mut(usize::from(shard.number())) else { continue };
             chunk.has_more |= events.len() >= EVENTS_PER_SHARD_MAX;
             for event in events {
-                match event.place.number.checked_sub(place.number) {
+                let after = event.after.unwrap_or(event.place.number.saturating_sub(1));
+                if event.place.number <= place.number {
                     // Counted anew, or from further back: the store has lost what was told.
-                    None | Some(0) => chunk.lost(shard.number()),
-                    Some(1) => {}
-                    Some(ahead) => chunk.cut_off(shard.number(), ahead - 1),
+                    chunk.lost(shard.number());
+                } else if after > place.number {
+                    chunk.cut_off(shard.number(), after - place.number);
                 }
                 *place = event.place;
                 chunk.tell(shard.number(), event.player.as_str(), Happened::read(&event.body));
@@ -216,6 +217,7 @@ mod tests {
             place: at(epoch, number),
             player: PlayerId::parse("ann").unwrap(),
             body: Bytes::from_static(b"of a later version"),
+            after: None,
         };
         ShardEvents { shard: shard(number), events: places.into_iter().map(event).collect() }
     }
@@ -242,6 +244,21 @@ mod tests {
         assert_eq!(said[0].1, json!({"shard": 0, "missed": 7}));
         assert_eq!(said[1].1, json!({"shard": 0, "player": "ann"}));
         assert_eq!(said[3].1, json!({"shard": 1, "missed": 398}));
+    }
+
+    #[test]
+    fn numbers_that_were_left_out_are_no_gap_and_what_is_cut_off_before_them_is() {
+        for (from, missed) in [(7, Some(3)), (9, Some(1)), (10, None), (12, None)] {
+            let mut follower = Follower::at(vec![at(5, from)]);
+            let mut found = events(0, [(5, 4_107), (5, 4_108)]);
+            // The last before the jump was the tenth; what came behind it, and was read by somebody, the store has lost.
+            found.events[0].after = Some(10);
+            let chunk = follower.take(&[], read([found]));
+            assert_eq!((chunk.events, chunk.gaps), (2, usize::from(missed.is_some())), "{from}");
+            if let Some(missed) = missed {
+                assert_eq!(said(&chunk)[0].1, json!({"shard": 0, "missed": missed}), "{from}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::StoreError;
-use crate::ids::{Epoch, PlayerId, ShardId, Version};
+use crate::ids::{Epoch, FlushSeq, PlayerId, ShardId, Version};
 
 /// Events that a shard's stream keeps, about: older ones are cut off.
 pub const EVENTS_MAX: u64 = 10_000;
@@ -54,8 +54,12 @@ pub struct Entry {
     pub body: Bytes,
 }
 
-/// A place in a shard's events: those behind it are above it. The number counts the shard's events from 1 and never
-/// leaves one out, so that a gap shows; what a store has lost is counted anew, under a higher epoch.
+/// Most events that one batch tells.
+pub const EVENTS_PER_BATCH_MAX: u64 = 4_096;
+
+/// A place in a shard's events: those behind it are above it. The number counts the shard's events from 1, so that a gap
+/// shows; where it leaves some out, the next event says so ([`StoredEvent::after`]). What a store has lost is counted anew,
+/// under a higher epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EventPlace {
     /// The epoch of the home that wrote it.
@@ -84,6 +88,39 @@ pub struct StoredEvent {
     pub player: PlayerId,
     /// What it says.
     pub body: Bytes,
+    /// The number of the event that it comes after, where the numbers between were left out.
+    pub after: Option<u64>,
+}
+
+/// How many events a shard has told, by number. The rule of `commit_entries.lua`, for whoever compares: where batches were
+/// lost, or may have been, somebody may have read their events before, so their numbers are not given out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EventCount {
+    /// The last number that is used up.
+    pub number: u64,
+    /// The last event, if numbers behind it were left out and none came since.
+    pub last: Option<u64>,
+}
+
+impl EventCount {
+    /// What a batch of this number finds, where the last one that is stored has that number.
+    #[must_use]
+    pub fn of_batch(self, stored: FlushSeq, batch: FlushSeq) -> Self {
+        match batch.number().saturating_sub(stored.number() + 1) {
+            0 => self,
+            lost => Self {
+                number: self.number + EVENTS_PER_BATCH_MAX * lost,
+                last: self.last.or(Some(self.number)),
+            },
+        }
+    }
+
+    /// Counts one event: its number, and [`StoredEvent::after`].
+    #[must_use]
+    pub fn count(&mut self) -> (u64, Option<u64>) {
+        self.number += 1;
+        (self.number, self.last.take())
+    }
 }
 
 /// Events of one shard, the oldest first.

@@ -28,8 +28,8 @@ pub use self::blobs::{
 };
 pub use self::counters::{Bound, Counted, CounterRequest};
 pub use self::entries::{
-    EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_SHARD_MAX, Entry, EventPlace, EventsRead, Goes, ShardEvents,
-    StoredEvent, TIMELINE_MAX,
+    EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_BATCH_MAX, EVENTS_PER_SHARD_MAX, Entry, EventCount, EventPlace,
+    EventsRead, Goes, ShardEvents, StoredEvent, TIMELINE_MAX,
 };
 pub use self::known::{Bits, Filter, Rotated, StoredFilter};
 pub use self::locks::{LockAcquired, LockOwner, LockRequest, LockToken};

@@ -16,9 +16,9 @@ use hearth::store::locks::{self, Lock};
 use hearth::store::{
     AcquireRequest, Acquired, BanMark, Beat, Blob, BlobKey, BlobPut, BlobQuota, BlobRemoved, BlobTag,
     BlobUse, BlobWritten, Bound, ClusterConfig, Commit, CommitRecord, Committed, Counted, CounterRequest,
-    Entry, Goes, Heartbeat, Holder, Keep, LockAcquired, LockOwner, LockRequest, Member, OpenOptions,
-    Precondition, QueueAdded, QueuedMessage, RecordStatus, Says, Stance, Store, StoredRecord, Tags, Which,
-    open,
+    Entry, EventCount, Goes, Heartbeat, Holder, Keep, LockAcquired, LockOwner, LockRequest, Member,
+    OpenOptions, Precondition, QueueAdded, QueuedMessage, RecordStatus, Says, Stance, Store, StoredRecord,
+    Tags, Which, open,
 };
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -235,8 +235,9 @@ struct Model {
     players: [ModelRecord; 3],
     /// The bits of the filter.
     known: BTreeSet<u64>,
-    /// Each with the epoch of its home.
-    events: Vec<(Epoch, Bytes)>,
+    /// Each with its place, its body, and the one that it comes after where numbers were left out.
+    events: Vec<(String, Bytes, Option<u64>)>,
+    count: EventCount,
     kept: Vec<Commit>,
     config: Option<(ClusterConfig, bool)>,
     nodes: BTreeMap<usize, Owner>,
@@ -356,7 +357,10 @@ impl Model {
 
     fn commit(&mut self, commit: &Commit) -> Committed {
         let mut meta = match judge::fence(self.meta.as_ref(), commit) {
-            Ok(meta) => Meta { flush_seq: commit.flush_seq, ..meta.clone() },
+            Ok(meta) => {
+                self.count = self.count.of_batch(meta.flush_seq, commit.flush_seq);
+                Meta { flush_seq: commit.flush_seq, ..meta.clone() }
+            }
             Err(refusal) => return refusal,
         };
         let mut statuses = Vec::new();
@@ -396,7 +400,8 @@ impl Model {
             Goes::Events => {}
         }
         if entry.goes.is_event() {
-            self.events.push((epoch, entry.body.clone()));
+            let (number, after) = self.count.count();
+            self.events.push((format!("{}-{number}", epoch.number()), entry.body.clone(), after));
         }
     }
 
@@ -776,8 +781,9 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
             ("vmax", hex(meta.version_max.number())),
         ]);
         fields.extend(name(&meta.holder).map(|holder| ("holder", holder)));
-        let told = model.events.len().to_string();
-        fields.extend((!model.events.is_empty()).then_some(("ev", told)));
+        let EventCount { number, last } = model.count;
+        fields.extend((number > 0).then(|| ("ev", number.to_string())));
+        fields.extend(last.map(|last| ("ev_last", last.to_string())));
         let mut found: BTreeMap<_, _> =
             stored.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         let until = found.remove("until").unwrap_or_default();
@@ -818,12 +824,13 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
         expected.extend((!all.is_empty()).then_some(key));
     }
     let events: Entries = redis::cmd("XRANGE").arg(keys.events()).arg(&["-", "+"]).query(redis).unwrap();
-    let told = (1..)
-        .zip(&model.events)
-        .map(|(number, (epoch, body))| (format!("{}-{number}", epoch.number()), body.clone()));
+    let after = |fields: &[Vec<u8>]| {
+        let at = fields.iter().position(|field| field == b"a").filter(|at| *at == 4)?;
+        std::str::from_utf8(&fields[at + 1]).ok()?.parse().ok()
+    };
     let events: Vec<_> =
-        events.into_iter().map(|(id, fields)| (id, Bytes::from(fields[1].clone()))).collect();
-    prop_assert_eq!(&events, &told.collect::<Vec<_>>());
+        events.into_iter().map(|(id, fields)| (id, Bytes::from(fields[1].clone()), after(&fields))).collect();
+    prop_assert_eq!(&events, &model.events);
     expected.extend((!events.is_empty()).then(|| keys.events()));
     let bits: usize = redis::cmd("BITCOUNT").arg(keys.known()).query(redis).unwrap();
     prop_assert_eq!(bits, model.known.len());

@@ -180,7 +180,8 @@ pub(super) fn read_events(
             let player = PlayerId::parse(player)
                 .map_err(|_| redb::Error::Corrupted("an event of nobody".to_owned()))?;
             let body = Bytes::copy_from_slice(body);
-            events.push(StoredEvent { place: place_of(key.value()), player, body });
+            // What is committed here is not lost any more, so no number is left out.
+            events.push(StoredEvent { place: place_of(key.value()), player, body, after: None });
         }
         if !events.is_empty() {
             found.push(ShardEvents { shard: *shard, events });

@@ -22,7 +22,7 @@
 
 local call, sub = redis.call, string.sub
 local owner, epoch, ours, generation, f = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local meta = call('HMGET', KEYS[1], 'epoch', 'holder', 'gen', 'f', 'vmax', 'ev')
+local meta = call('HMGET', KEYS[1], 'epoch', 'holder', 'gen', 'f', 'vmax', 'ev', 'ev_last')
 if meta[3] ~= generation then return {'lost'} end
 if tonumber(meta[1]) > tonumber(epoch) then return {'fenced', meta[1]} end
 if meta[1] ~= epoch then return {'rolled_back'} end

@@ -118,11 +118,12 @@ fn read_behind(streams: &[(&str, EventPlace)]) -> Cmd {
     command
 }
 
-/// One entry of a stream: its id, and its fields `e` and, of an event, `p`.
+/// One entry of a stream: its id, and its fields `e` and, of an event, `p` and perhaps `a`.
 struct Entry {
     id: String,
     body: Bytes,
     player: Option<String>,
+    after: Option<u64>,
 }
 
 impl Entry {
@@ -130,17 +131,18 @@ impl Entry {
         let mut entry = entries.nested()?;
         let id = entry.word()?;
         let mut fields = entry.nested()?;
-        let (mut body, mut player) = (None, None);
+        let (mut body, mut player, mut after) = (None, None, None);
         while fields.len() > 0 {
             match fields.word()?.as_str() {
                 "e" => body = fields.bytes()?,
                 "p" => player = Some(fields.word()?),
+                "a" => after = Some(fields.number()?),
                 // A later version's.
                 _ => drop(fields.bytes()?),
             }
         }
         let body = body.ok_or_else(|| corrupt("an entry without a body"))?;
-        Ok(Self { id, body, player })
+        Ok(Self { id, body, player, after })
     }
 
     fn into_event(self) -> Result<StoredEvent, StoreError> {
@@ -150,6 +152,6 @@ impl Entry {
         let place = place.ok_or_else(|| corrupt(&self.id))?;
         let player = self.player.as_deref().unwrap_or_default();
         let player = PlayerId::parse(player).map_err(|_| corrupt(player))?;
-        Ok(StoredEvent { place, player, body: self.body })
+        Ok(StoredEvent { place, player, body: self.body, after: self.after })
     }
 }

@@ -7,12 +7,16 @@ use bytes::Bytes;
 use hearth::clock;
 use hearth::ids::Version;
 use hearth::store::layout::{KNOWN_BITS, known_bits};
-use hearth::store::{CommitRecord, EVENTS_MAX, Entry, Goes, Keep, RecordStatus, Stance, open};
+use hearth::store::{
+    CommitRecord, EVENTS_MAX, EVENTS_PER_BATCH_MAX, Entry, EventPlace, Goes, Keep, RecordStatus, Stance, open,
+};
 
 use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 
-use super::fixture::{Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring, telling};
+use super::fixture::{
+    Fixture, Home, LONG, in_cluster, live, player, remainder, request, restoring, shard, telling,
+};
 
 /// All keys of the cluster of this name: a test's server has others founded beside it.
 fn keys_of(server: &RedisServer, cluster: &str) -> Vec<String> {
@@ -257,4 +261,38 @@ async fn a_record_of_a_later_epoch_is_never_written_over() {
         }
     }
     assert_eq!(fixture.server().query::<String>(&["GET", "{c.s7}:p:ann"]), later);
+}
+
+#[tokio::test]
+async fn numbers_of_events_that_were_lost_with_their_batch_are_not_given_out_again() {
+    let fixture = Fixture::redis().await;
+    let mut home = Home::take(&fixture, "a#1").await;
+    let told = |base, version| telling(live("ann", base, version), Goes::Events, &version.to_string());
+    let read = async |after| {
+        let mut found = fixture.store.events_after(vec![(shard(7), after)]).await.unwrap().found;
+        found.pop().map_or(Vec::new(), |found| found.events)
+    };
+    home.commit_one(told(0, 1)).await;
+    let keys = ["{c.s7}:m", "{c.s7}:ev", "{c.s7}:p:ann"];
+    let kept = keys.map(|key| format!("{key}.kept"));
+    for (key, kept) in keys.iter().zip(&kept) {
+        fixture.server().query::<()>(&["COPY", key, kept]);
+    }
+    // Its answer is lost, its event is read, and then a failover loses it, too.
+    fixture.store.commit(home.batch(vec![told(1, 2)])).await.unwrap();
+    let reached = read(EventPlace::START).await.pop().unwrap().place;
+    assert_eq!(reached.number, 2);
+    for (key, kept) in keys.iter().zip(&kept) {
+        fixture.server().query::<()>(&["RENAME", kept, key]);
+    }
+    // Others come before it does again: one that tells nothing, and one that does.
+    home.commit_one(live("bob", 0, 1)).await;
+    home.commit_one(telling(live("bob", 1, 2), Goes::Events, "bob")).await;
+    home.commit_one(told(1, 3)).await;
+    let all = read(EventPlace::START).await;
+    let numbers: Vec<_> = all.iter().map(|event| (event.place.number, event.after)).collect();
+    let jumped = EVENTS_PER_BATCH_MAX + 2;
+    assert_eq!(numbers, [(1, None), (jumped, Some(1)), (jumped + 1, None)]);
+    assert_eq!(read(reached).await, all[1..], "nothing is kept from whoever had read what was lost");
+    assert_eq!(fixture.server().query::<u8>(&["HEXISTS", "{c.s7}:m", "ev_last"]), 0);
 }
