@@ -6,8 +6,8 @@ use protocol::reply::ErrorBody;
 use protocol::{Stamp as WireStamp, Value};
 
 use crate::events::EndReason;
-use crate::home::HomeError;
 use crate::home::record::Refusal;
+use crate::home::{HomeError, StoreError};
 use crate::ids::{Epoch, Stamp, Version};
 
 /// When to try again after a refusal that names no time of its own, in ms.
@@ -92,6 +92,7 @@ const fn code_of(error: &HomeError) -> ErrorCode {
             Refusal::TooMuchTalk => ErrorCode::Overloaded,
         },
         HomeError::NotHome { .. } => ErrorCode::NotHome,
+        HomeError::Store(StoreError::Crowded) => ErrorCode::Overloaded,
         HomeError::Store(_) | HomeError::NotDurable | HomeError::NotReplicated => ErrorCode::StoreUnavailable,
         HomeError::Overloaded => ErrorCode::Overloaded,
         HomeError::Corrupt => ErrorCode::Internal,

@@ -44,7 +44,8 @@ impl Home {
     /// Writes a blob of a player, whether she is here or was ever seen. When this returns, the store has it.
     ///
     /// # Errors
-    /// [`StoreError`]: but for [`StoreError::HeldBack`] and [`StoreError::Refused`] it may be written, or may still be.
+    /// [`StoreError`]: but for [`StoreError::HeldBack`], [`StoreError::Crowded`] and [`StoreError::Refused`] it may be written,
+    /// or may still be.
     pub async fn put_blob(
         &self,
         (player, name): (PlayerId, BlobName),

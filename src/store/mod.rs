@@ -79,6 +79,9 @@ pub enum StoreError {
         /// What its last calls came to.
         cause: Arc<str>,
     },
+    /// Nothing was sent: as many bytes of blobs are under way to the server as may be.
+    #[error("as many bytes of blobs are under way to the store as may be")]
+    Crowded,
 }
 
 impl StoreError {
@@ -95,6 +98,7 @@ impl StoreError {
             }
             Self::HeldBack { reach: Reach::Away, .. } => "the store is away",
             Self::HeldBack { reach: Reach::Full, .. } => "the store is full, and takes no changes",
+            Self::Crowded => "as many bytes of blobs are under way to the store as may be",
         }
     }
 }

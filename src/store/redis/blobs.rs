@@ -18,6 +18,10 @@ use crate::store::{
 /// Before the content type: 32 hex digits of tag, two of its length.
 const HEAD_BYTES: usize = 34;
 const TAG_BYTES: usize = 32;
+/// A blob of which nobody knows yet how large it is.
+const ANY_BLOB: Purpose = Purpose::Blobs { bytes: BLOB_BYTES_MAX };
+/// None, but on the same way: what is removed must not come back with a write that was sent before.
+const NO_BLOB: Purpose = Purpose::Blobs { bytes: 0 };
 /// How often what a player has is looked at while she is erased: others may write meanwhile.
 const ERASE_ROUNDS: usize = 8;
 
@@ -40,7 +44,9 @@ impl RedisStore {
             command.arg(quota.bytes_max).arg(quota.count_max);
         };
         let call = self.scripts.blob_put.with(&sizes, 2, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::Stock, Repeat::Never, call).await?)?;
+        let mut reply = Reply::of(
+            self.routes.eval(Purpose::Blobs { bytes: blob.body.len() }, Repeat::Never, call).await?,
+        )?;
         match reply.word()?.as_str() {
             "made" => Ok(BlobWritten::Made),
             "replaced" => Ok(BlobWritten::Replaced),
@@ -55,7 +61,7 @@ impl RedisStore {
         // A whole list, so that nothing there is a reply, too.
         let mut command = redis::cmd("MGET");
         command.arg(&string);
-        let mut reply = Reply::of(self.routes.query(Purpose::StockReads, &string, &command).await?)?;
+        let mut reply = Reply::of(self.routes.query(ANY_BLOB, &string, &command).await?)?;
         let read = |stored: &Bytes| {
             blob_of(stored).ok_or_else(|| StoreError::Corrupt("a blob without tag and type".into()))
         };
@@ -74,7 +80,7 @@ impl RedisStore {
             write_precondition(command, precondition);
         };
         let call = self.scripts.blob_remove.with(&sizes, 2, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Never, call).await?)?;
+        let mut reply = Reply::of(self.routes.eval(NO_BLOB, Repeat::Never, call).await?)?;
         match reply.word()?.as_str() {
             "removed" => Ok(BlobRemoved::Removed),
             "missing" => Ok(BlobRemoved::Missing),
@@ -92,7 +98,7 @@ impl RedisStore {
         for _ in 0..ERASE_ROUNDS {
             let mut command = redis::cmd("HKEYS");
             command.arg(&sizes);
-            let mut reply = Reply::of(self.routes.query(Purpose::StockReads, &sizes, &command).await?)?;
+            let mut reply = Reply::of(self.routes.query(NO_BLOB, &sizes, &command).await?)?;
             let mut names = Vec::with_capacity(reply.len());
             while reply.len() > 0 {
                 let name = reply.word()?;
@@ -111,7 +117,7 @@ impl RedisStore {
                 }
             };
             let call = self.scripts.blobs_erase.with(&sizes, 1 + names.len(), &arguments);
-            let mut left = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Once, call).await?)?;
+            let mut left = Reply::of(self.routes.eval(NO_BLOB, Repeat::Once, call).await?)?;
             if left.number()? == 0 {
                 return Ok(());
             }

@@ -96,12 +96,7 @@ impl Cluster {
     ) -> Result<Value, StoreError> {
         let mut hop = self.hop(slot_of(key))?;
         for _ in 0..HOPS_MAX {
-            let lane = hop.lanes.of(purpose);
-            let answer = if hop.is_asking {
-                lane.call_asking(purpose.call(), request).await
-            } else {
-                lane.call(purpose.call(), repeat, request).await
-            };
+            let answer = hop.lanes.call(purpose, (repeat, hop.is_asking), request).await;
             match answer {
                 Ok(value) => return Ok(value),
                 Err(failure) => hop = self.follow(&hop, failure)?,

@@ -299,6 +299,7 @@ mod tests {
             StoreError::Refused(_) => "refused",
             StoreError::Corrupt(_) => "corrupt",
             StoreError::HeldBack { .. } => "held back",
+            StoreError::Crowded => "crowded",
         }
     }
 

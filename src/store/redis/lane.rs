@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
+use tokio::sync::Semaphore;
 
 use super::breaker::{Breaker, Call, Going};
 use super::endpoint::Endpoint;
@@ -19,6 +20,11 @@ use crate::store::{Reach, StoreError};
 const TIMEOUTS_MAX: u32 = 2;
 /// A probe that was answered within this time is sent again at once: three in a row need not wait for three renewals.
 const PROBE_ON: Duration = Duration::from_millis(100);
+
+/// What is large has so many times as long for its way.
+const BULK_TIMES: u32 = 5;
+/// Bytes of what is large that are under way at a time: more wait behind one another for longer than that.
+const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What a broken connection means for a call: whether it reached the server is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub(super) struct Lane {
     slot: Mutex<Slot>,
     /// Held while connecting: a thousand callers make one connection.
     connecting: tokio::sync::Mutex<()>,
+    /// A permit a byte of what is large.
+    bulk: Semaphore,
 }
 
 #[derive(Default)]
@@ -156,7 +164,8 @@ impl Lane {
         deadlines: Deadlines,
     ) -> Self {
         let (slot, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { name, endpoint, breaker, deadlines, slot, connecting }
+        let bulk = Semaphore::new(BULK_BYTES_MAX);
+        Self { name, endpoint, breaker, deadlines, slot, connecting, bulk }
     }
 
     /// Connects now, to find out at start rather than at the first call.
@@ -200,6 +209,38 @@ impl Lane {
             self.heard(held.serial, answer)
         };
         told(going, answer.await)
+    }
+
+    /// Sends one request that is large, or whose answer is, when there is room for so many bytes. It may take its time: what
+    /// becomes of it says nothing to the server's breaker, which still holds it back where the server is away.
+    pub(super) async fn call_bulk(
+        &self,
+        bytes: usize,
+        (repeat, is_asking): (Repeat, bool),
+        request: Request<'_>,
+    ) -> Result<Value, Failure> {
+        let bytes = u32::try_from(bytes.min(BULK_BYTES_MAX)).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(self.deadlines.response, self.bulk.acquire_many(bytes));
+        let Ok(Ok(_room)) = room.await else { return Err(Failure::of_ours(StoreError::Crowded)) };
+        match self.exchange_bulk(is_asking, request).await {
+            Err(failure) if repeat == Repeat::Once && failure.is_broken_connection() => {
+                self.exchange_bulk(is_asking, request).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn exchange_bulk(&self, is_asking: bool, request: Request<'_>) -> Result<Value, Failure> {
+        self.breaker.permits().map_err(|error| self.is_held_back(error))?;
+        let mut held = self.hold().await?;
+        let exchange = async {
+            if is_asking {
+                return exchange_asking(&mut held.connection, request).await;
+            }
+            request.exchange(&mut held.connection).await
+        };
+        let answer = tokio::time::timeout(self.deadlines.response * BULK_TIMES, exchange).await;
+        self.heard(held.serial, answer)
     }
 
     /// Runs scripts that are independent of each other, sent together and never twice (a batch's number is used once); an

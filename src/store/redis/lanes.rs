@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use redis::Value;
+
 use super::breaker::{Breaker, Call};
 use super::endpoint::Endpoint;
+use super::errors::Failure;
 use super::lane::{Deadlines, Lane, Repeat, Request};
 use super::replication::Replication;
 use super::scripts::Script;
@@ -24,12 +27,15 @@ pub(super) enum Purpose {
     /// and that says nothing of changes.
     Upkeep,
     Reads,
-    /// What services keep beside players: a large blob must hold up neither a batch nor a read.
+    /// What services keep beside players, but for blobs.
     Stock,
     /// The same, where it needs no memory: a full server must let go of it.
     StockReleases,
-    /// The same, only read.
-    StockReads,
+    /// Blobs: a large one holds up nobody but others, and how long it takes says nothing about the server.
+    Blobs {
+        /// How many bytes go either way, at most.
+        bytes: usize,
+    },
     /// What services follow: players' reads never wait behind it.
     Streams,
 }
@@ -42,7 +48,8 @@ impl Purpose {
             Self::Renewals => Call::Renewal,
             Self::Heartbeats => Call::Heartbeat,
             Self::Commits | Self::Stock => Call::Change,
-            Self::Reads | Self::StockReads | Self::Streams => Call::Read,
+            // Blobs are counted by nobody: see `Lanes::call`.
+            Self::Reads | Self::Blobs { .. } | Self::Streams => Call::Read,
         }
     }
 }
@@ -53,6 +60,7 @@ pub(super) struct Lanes {
     commits: Lane,
     reads: Lane,
     stock: Lane,
+    blobs: Lane,
     streams: Lane,
     replication: Replication,
     breaker: Arc<Breaker>,
@@ -65,8 +73,8 @@ impl Lanes {
         let lane = |name| Lane::new(name, Arc::clone(&endpoint), Arc::clone(&breaker), deadlines);
         let replication = Replication::new(lane("replicas"));
         let (leases, commits, reads) = (lane("leases"), lane("commits"), lane("reads"));
-        let (streams, stock) = (lane("streams"), lane("stock"));
-        Self { leases, commits, reads, streams, stock, replication, breaker }
+        let (streams, stock, blobs) = (lane("streams"), lane("stock"), lane("blobs"));
+        Self { leases, commits, reads, streams, stock, blobs, replication, breaker }
     }
 
     /// What holds calls back while the server is in trouble.
@@ -87,12 +95,28 @@ impl Lanes {
         &self.replication
     }
 
+    /// Sends one request and waits for its answer; to the node to which its slot is moving, where it is to.
+    pub(super) async fn call(
+        &self,
+        purpose: Purpose,
+        (repeat, is_asking): (Repeat, bool),
+        request: Request<'_>,
+    ) -> Result<Value, Failure> {
+        let lane = self.of(purpose);
+        match purpose {
+            Purpose::Blobs { bytes } => lane.call_bulk(bytes, (repeat, is_asking), request).await,
+            _ if is_asking => lane.call_asking(purpose.call(), request).await,
+            _ => lane.call(purpose.call(), repeat, request).await,
+        }
+    }
+
     pub(super) const fn of(&self, purpose: Purpose) -> &Lane {
         match purpose {
             Purpose::Leases | Purpose::Renewals | Purpose::Heartbeats => &self.leases,
             Purpose::Commits | Purpose::Upkeep => &self.commits,
             Purpose::Reads => &self.reads,
-            Purpose::Stock | Purpose::StockReleases | Purpose::StockReads => &self.stock,
+            Purpose::Stock | Purpose::StockReleases => &self.stock,
+            Purpose::Blobs { .. } => &self.blobs,
             Purpose::Streams => &self.streams,
         }
     }
@@ -107,7 +131,7 @@ impl Lanes {
 
     /// Lets go of the connections; later calls are refused.
     pub(super) fn close(&self) {
-        let lanes = [&self.leases, &self.commits, &self.reads, &self.streams, &self.stock];
+        let lanes = [&self.leases, &self.commits, &self.reads, &self.streams, &self.stock, &self.blobs];
         lanes.into_iter().for_each(Lane::close);
         self.replication.close();
     }

@@ -174,7 +174,7 @@ impl Routes {
     ) -> Result<Value, StoreError> {
         match &self.shape {
             Routed::One(lanes) => {
-                let answer = lanes.of(purpose).call(purpose.call(), repeat, request).await;
+                let answer = lanes.call(purpose, (repeat, false), request).await;
                 answer.map_err(|failure| failure.error)
             }
             Routed::Cluster(cluster) => cluster.call(purpose, repeat, key, request).await,

@@ -1,15 +1,20 @@
 //! The contract of a store, continued: blobs. Each is kept byte for byte, changes only in the place of what its writer knows,
 //! and a player has no more of them than she may, whoever writes at once.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hearth::ids::BlobName;
 use hearth::store::blobs::BLOB_BYTES_MAX;
 use hearth::store::{
-    Blob, BlobKey, BlobPut, BlobQuota, BlobRemoved, BlobUse, BlobWritten, Precondition, StoreError, Tags,
+    Blob, BlobKey, BlobPut, BlobQuota, BlobRemoved, BlobTag, BlobUse, BlobWritten, Precondition, Reach,
+    StoreError, Tags, open,
 };
 
-use super::fixture::{Fixture, for_each_store, player, shard};
+use super::fixture::{Fixture, for_each_store, in_cluster, player, shard};
+use crate::harness::redis_server::RedisServer;
+use crate::harness::slow_road::SlowRoad;
 
 for_each_store! {
     a_blob_is_kept_byte_for_byte
@@ -207,4 +212,29 @@ async fn a_full_redis_lets_blobs_go() {
     fixture.store.blobs_erase(shard(7), player("ann")).await.unwrap();
     server.query::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(reads(&fixture, key("ann", "b")).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_long_blobs_take_their_server_is_well_and_no_more_are_under_way_than_may_be() {
+    let redis = RedisServer::builder().on_tcp().start();
+    let road = SlowRoad::to(redis.address()).await;
+    let store = open(&format!("redis://{}", road.address()), in_cluster("c")).await.unwrap();
+    let body = Bytes::from(vec![b'b'; BLOB_BYTES_MAX]);
+    let large = |n: usize| {
+        let blob = Blob { tag: BlobTag::of(n as u128), content_type: "a/b".into(), body: body.clone() };
+        let quota = BlobQuota { bytes_max: 1 << 40, count_max: 100 };
+        BlobPut { quota, ..put(&format!("save-{n}"), blob) }
+    };
+    // Their connection stands before the way takes longer than any other call may.
+    store.blob_put(put("small", blob(b"hi"))).await.unwrap();
+    road.takes(Duration::from_millis(1_500));
+    let answers = join_all((0..40).map(|n| store.blob_put(large(n)))).await;
+    let (written, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(written.len(), 16, "16 MiB: {refused:?}");
+    assert!(refused.iter().all(|refused| matches!(refused, Err(StoreError::Crowded))), "{refused:?}");
+    // Enough for a breaker, each of them slow.
+    assert_eq!(store.reach(shard(7)), Reach::Well);
+    let reads = join_all((0..12).map(|n| store.blob_read(key("ann", &format!("save-{n}"))))).await;
+    assert!(reads.iter().all(Result::is_ok), "{reads:?}");
+    assert_eq!(store.reach(shard(7)), Reach::Well);
 }
