@@ -41,6 +41,15 @@ impl Home {
         self.store.lock_release(name, owner).await
     }
 
+    /// Gives back a lock that may be the owner's, or may become hers by what she asked before: it does not any more. Whether
+    /// it was.
+    ///
+    /// # Errors
+    /// [`StoreError`]: to be called again.
+    pub async fn cancel_lock(&self, name: KeyName, owner: LockOwner) -> Result<bool, StoreError> {
+        self.store.lock_cancel(name, owner).await
+    }
+
     /// Writes a blob of a player, whether she is here or was ever seen. When this returns, the store has it.
     ///
     /// # Errors

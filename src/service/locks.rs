@@ -220,7 +220,7 @@ impl Drop for Claim<'_> {
         self.service.tasks.spawn("lock.release", async move {
             let _turn = turn;
             let until = Instant::now() + ttl;
-            while service.home.release_lock(name.clone(), owner).await.is_err() && Instant::now() < until {
+            while service.home.cancel_lock(name.clone(), owner).await.is_err() && Instant::now() < until {
                 tokio::select! {
                     biased;
                     () = service.tasks.stopping() => return,

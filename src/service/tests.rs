@@ -197,6 +197,9 @@ impl Store for Sick {
     fn lock_renew(&self, request: store::LockRequest) -> StoreFuture<'_, Option<store::LockToken>> {
         if self.takes_writes.load(Ordering::Relaxed) { self.store.lock_renew(request) } else { silent() }
     }
+    fn lock_cancel(&self, name: crate::ids::KeyName, owner: store::LockOwner) -> StoreFuture<'_, bool> {
+        if self.takes_writes.load(Ordering::Relaxed) { self.store.lock_cancel(name, owner) } else { silent() }
+    }
     fn lock_release(&self, name: crate::ids::KeyName, owner: store::LockOwner) -> StoreFuture<'_, bool> {
         if self.takes_writes.load(Ordering::Relaxed) {
             self.store.lock_release(name, owner)

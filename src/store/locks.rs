@@ -1,6 +1,7 @@
 //! Locks of game services: what is asked and answered, and the rules as pure functions. The embedded store runs on them;
 //! `lock_acquire.lua`, `lock_renew.lua` and `lock_release.lua` say the same and are compared with them. Never reads a
-//! clock and never writes.
+//! clock and never writes. Only Redis may carry out what was asked after what was asked later: who has given up is
+//! remembered there alone (`lock_cancel.lua`).
 //!
 //! A fencing token is above every token that was given out for the name before, so that what a lock protects can refuse
 //! whoever comes late. It is the store's clock in microseconds, or one more than the last token where that is higher: the
@@ -15,6 +16,9 @@ use crate::ids::KeyName;
 
 /// How long the last token of a lock that nobody holds is remembered.
 pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(60 * 60);
+
+/// How many askers that have given up are remembered of a lock, the last ones: what they asked may still arrive.
+pub const GONE_MAX: usize = 64;
 
 /// Who holds a lock, or wants it: a digest of a secret. Whoever knows the secret is the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -673,6 +673,9 @@ pub trait Store: Send + Sync + 'static {
     fn lock_renew(&self, request: LockRequest) -> StoreFuture<'_, Option<LockToken>>;
     /// Gives a lock back. `false`: it is not hers, or not any more; nothing was changed.
     fn lock_release(&self, name: KeyName, owner: LockOwner) -> StoreFuture<'_, bool>;
+    /// Gives back a lock of which its asker has not heard whether it is hers. After that it never is: what she asked comes
+    /// to nothing also where it is still on its way. Says whether it was hers.
+    fn lock_cancel(&self, name: KeyName, owner: LockOwner) -> StoreFuture<'_, bool>;
     /// Writes a blob of a player, if its precondition holds and her quota has room.
     fn blob_put(&self, put: BlobPut) -> StoreFuture<'_, BlobWritten>;
     /// A blob of a player.

@@ -125,6 +125,10 @@ enum Op {
     Unlock {
         owner: u128,
     },
+    /// Gives up what may still arrive.
+    CancelLock {
+        owner: u128,
+    },
     PutBlob {
         name: usize,
         bytes: usize,
@@ -212,6 +216,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (1..4u128).prop_map(|owner| Op::Lock { owner }),
         1 => (1..4u128).prop_map(|owner| Op::RenewLock { owner }),
         2 => (1..4u128).prop_map(|owner| Op::Unlock { owner }),
+        1 => (3..5u128).prop_map(|owner| Op::CancelLock { owner }),
         5 => (0..BLOBS.len(), 0..60usize, 0..5u8).prop_map(|(name, bytes, knows)| Op::PutBlob { name, bytes, knows }),
         2 => (0..BLOBS.len(), 0..5u8).prop_map(|(name, knows)| Op::RemoveBlob { name, knows }),
         1 => Just(Op::EraseBlobs),
@@ -243,6 +248,8 @@ struct Model {
     nodes: BTreeMap<usize, Owner>,
     counters: [Option<Count>; 2],
     lock: Option<Lock>,
+    /// Who has given up, in the order in which they did.
+    gone: Vec<u128>,
     blobs: [Option<Blob>; 4],
 }
 
@@ -652,6 +659,10 @@ async fn goes_as_the_model(stage: &Stage, ops: &[Op]) -> Result<Model, TestCaseE
                     model.nodes.remove(node);
                 }
             }
+            Op::Lock { owner } if model.gone.contains(owner) => {
+                let answer = store.lock_acquire(lock_of(*owner)).await.unwrap();
+                prop_assert_eq!(answer, LockAcquired::Held { remaining: Duration::ZERO }, "{}", place);
+            }
             Op::Lock { owner } => {
                 let answer = store.lock_acquire(lock_of(*owner)).await.unwrap();
                 let before = model.lock.map_or(0, |lock| lock.token.number());
@@ -682,6 +693,15 @@ async fn goes_as_the_model(stage: &Stage, ops: &[Op]) -> Result<Model, TestCaseE
                 let (expected, lock) = locks::release(model.lock.as_ref(), lock_of(*owner).owner, now_ms);
                 prop_assert_eq!(answer, expected, "{}", place);
                 model.lock = lock.or(model.lock);
+            }
+            Op::CancelLock { owner } => {
+                let answer = store.lock_cancel(lock_of(*owner).name, lock_of(*owner).owner).await.unwrap();
+                let (expected, lock) = locks::release(model.lock.as_ref(), lock_of(*owner).owner, now_ms);
+                prop_assert_eq!(answer, expected, "{}", place);
+                model.lock = lock.or(model.lock);
+                if !model.gone.contains(owner) {
+                    model.gone.push(*owner);
+                }
             }
             Op::PutBlob { name: at, bytes, knows } => {
                 let stored = model.blobs[*at].clone();
@@ -854,11 +874,14 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
         redis::cmd("HGETALL").arg(keys.blob_sizes(&player(1))).query(redis).unwrap();
     prop_assert_eq!(&found, &sizes);
     expected.extend((!sizes.is_empty()).then(|| keys.blob_sizes(&player(1))));
-    if let Some(lock) = model.lock {
+    if model.lock.is_some() || !model.gone.is_empty() {
         let key = layout.lock(&lock_of(1).name);
         let found: BTreeMap<String, String> = redis::cmd("HGETALL").arg(&key).query(redis).unwrap();
-        let mut fields = BTreeMap::from([("token".to_owned(), lock.token.number().to_string())]);
-        if let Some(hold) = lock.hold {
+        let mut fields = BTreeMap::new();
+        let gone: String = model.gone.iter().map(|owner| format!("{owner:032x}")).collect();
+        fields.extend((!gone.is_empty()).then(|| ("gone".to_owned(), gone)));
+        fields.extend(model.lock.map(|lock| ("token".to_owned(), lock.token.number().to_string())));
+        if let Some(hold) = model.lock.and_then(|lock| lock.hold) {
             fields.insert("owner".to_owned(), format!("{:032x}", hold.owner.digest()));
             fields.insert("ttl".to_owned(), hold.ttl_ms.to_string());
             let until = found.get("until").cloned().unwrap_or_default();

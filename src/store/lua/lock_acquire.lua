@@ -1,6 +1,7 @@
 #!lua
 -- PURPOSE    take a lock of game services that is free or has run out, under a token above all before
--- KEYS       KEYS[1] the lock, a hash: token, and while it is held owner, until (Unix ms) and ttl
+-- KEYS       KEYS[1] the lock, a hash: token, and while it is held owner, until (Unix ms) and ttl; and gone, as in
+--            lock_cancel.lua
 -- ARGV       ARGV[1] owner in 32 hex, ARGV[2] ttl in ms, ARGV[3] for how long a token is remembered after the end, in ms
 -- RETURNS    {'acquired', token} or {'held', ms that remain}
 -- WHY ATOMIC two askers would both find it free
@@ -10,8 +11,10 @@ local call, whole = redis.call, function(number) return string.format('%.0f', nu
 local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now, ttl = math.floor(now_us / 1000), tonumber(ARGV[2])
-local lock = call('HMGET', KEYS[1], 'token', 'owner', 'until', 'ttl')
+local lock = call('HMGET', KEYS[1], 'token', 'owner', 'until', 'ttl', 'gone')
 local token, owner = lock[1], lock[2]
+-- She has given up, and this comes late: it is nobody's.
+if lock[5] and string.find(lock[5], ARGV[1], 1, true) then return {'held', 0} end
 
 if owner then
   -- One that seems to run longer than it was asked for is the work of a clock that was set back.

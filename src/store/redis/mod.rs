@@ -454,6 +454,10 @@ impl Store for RedisStore {
         Box::pin(async move { self.release_lock(&name, owner).await })
     }
 
+    fn lock_cancel(&self, name: KeyName, owner: LockOwner) -> StoreFuture<'_, bool> {
+        Box::pin(async move { self.cancel_lock(&name, owner).await })
+    }
+
     fn blob_put(&self, put: BlobPut) -> StoreFuture<'_, BlobWritten> {
         Box::pin(async move { self.put_blob(&put).await })
     }

@@ -11,7 +11,7 @@ use super::lanes::Purpose;
 use super::reply::{Reply, corrupt};
 use super::scripts::ttl_ms;
 use crate::ids::KeyName;
-use crate::store::locks::TOKEN_REMEMBERED;
+use crate::store::locks::{GONE_MAX, TOKEN_REMEMBERED};
 use crate::store::{Counted, CounterRequest, LockAcquired, LockOwner, LockRequest, LockToken, StoreError};
 
 impl RedisStore {
@@ -70,6 +70,21 @@ impl RedisStore {
         };
         let call = self.scripts.lock_release.with(&key, 1, &arguments);
         let mut reply = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Never, call).await?)?;
+        match reply.word()?.as_str() {
+            "released" => Ok(true),
+            "lost" => Ok(false),
+            other => Err(corrupt(other)),
+        }
+    }
+
+    /// May be sent twice: it does the same again, and who asked only wants it to be done.
+    pub(super) async fn cancel_lock(&self, name: &KeyName, owner: LockOwner) -> Result<bool, StoreError> {
+        let key = self.layout.lock(name);
+        let arguments = |command: &mut Cmd| {
+            command.arg(&key).arg(digits(owner)).arg(ttl_ms(TOKEN_REMEMBERED)).arg(GONE_MAX);
+        };
+        let call = self.scripts.lock_cancel.with(&key, 1, &arguments);
+        let mut reply = Reply::of(self.routes.eval(Purpose::StockReleases, Repeat::Once, call).await?)?;
         match reply.word()?.as_str() {
             "released" => Ok(true),
             "lost" => Ok(false),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use hearth::clock;
 use hearth::ids::KeyName;
+use hearth::store::locks::GONE_MAX;
 use hearth::store::{LockAcquired, LockOwner, LockRequest, LockToken};
 
 use super::fixture::{Fixture, LONG, SHORT, for_each_store};
@@ -19,6 +20,7 @@ for_each_store! {
     a_renewal_keeps_it_beyond_its_first_time
     only_its_holder_renews_it_and_gives_it_back
     tokens_rise_over_ends_and_releases
+    who_gives_up_gives_it_back_if_she_has_it
     locks_share_nothing
 }
 
@@ -45,6 +47,20 @@ async fn takes(fixture: &Fixture, request: LockRequest) -> LockToken {
 async fn releases(fixture: &Fixture, owner: u128) -> bool {
     let name = KeyName::parse("shop").unwrap();
     fixture.store.lock_release(name, LockOwner::of(owner)).await.unwrap()
+}
+
+async fn gives_up(fixture: &Fixture, owner: u128) -> bool {
+    let name = KeyName::parse("shop").unwrap();
+    fixture.store.lock_cancel(name, LockOwner::of(owner)).await.unwrap()
+}
+
+async fn who_gives_up_gives_it_back_if_she_has_it(fixture: &Fixture) {
+    let first = takes(fixture, by(1, LONG)).await;
+    assert!(!gives_up(fixture, 2).await);
+    assert!(matches!(asks(fixture, by(3, LONG)).await, LockAcquired::Held { .. }), "it is the first one's");
+    assert!(gives_up(fixture, 1).await);
+    assert!(!gives_up(fixture, 1).await);
+    assert!(takes(fixture, by(3, LONG)).await > first);
 }
 
 async fn a_lock_has_one_holder(fixture: &Fixture) {
@@ -199,4 +215,26 @@ async fn a_full_redis_renews_locks_and_takes_them_back() {
     assert!(releases(&fixture, 1).await);
     server.query::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     assert!(takes(&fixture, by(2, LONG)).await > token);
+}
+
+#[tokio::test]
+async fn who_has_given_up_never_gets_it_however_late_what_she_asked_arrives() {
+    let fixture = Fixture::redis().await;
+    let nobodys = LockAcquired::Held { remaining: Duration::ZERO };
+    // Given back before it was asked for: the call lay in a connection that was given up.
+    assert!(!gives_up(&fixture, 1).await);
+    assert_eq!(asks(&fixture, by(1, LONG)).await, nobodys);
+    let token = takes(&fixture, by(2, LONG)).await;
+    assert_eq!(asks(&fixture, by(1, LONG)).await, nobodys);
+    // Sent twice, and the second copy comes when all is over.
+    assert!(gives_up(&fixture, 2).await);
+    assert_eq!(asks(&fixture, by(2, LONG)).await, nobodys);
+    assert!(takes(&fixture, by(3, LONG)).await > token);
+    for owner in 0..GONE_MAX as u128 + 9 {
+        assert!(!gives_up(&fixture, 100 + owner).await);
+    }
+    let gone: String = fixture.server().query(&["HGET", "c:lock:{shop}", "gone"]);
+    assert_eq!(gone.len(), 32 * GONE_MAX, "the last ones");
+    assert!(gone.starts_with(&format!("{:032x}", 109)), "{gone}");
+    assert!(fixture.server().query::<u64>(&["PTTL", "c:lock:{shop}"]) > 3_600_000, "who has it keeps it");
 }
