@@ -1,6 +1,7 @@
 //! Who changed what, one line a change: a log event of the target `audit`. `door` begins a line for every call that may
 //! change something, so that no call can forget it: its path says what was asked and whom it concerns, also when it is
-//! refused, and a call whose body says more tells that. Never a payload, a key or a ticket.
+//! refused, and a call whose body says more tells that. A renewal of a lock changes nothing while it goes well, and leaves
+//! no line. Never a payload, a key or a ticket.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -147,8 +148,20 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Whether it says nothing that a line before does not: a holder who goes on as she did, some times a minute. That she
+    /// took the lock, gave it back, or had lost it, is written.
+    fn is_idle(&self) -> bool {
+        let goes_on = self.route == route::LOCK && self.method == Method::PUT;
+        goes_on && self.status.is_some_and(|status| status.is_success())
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
+        if self.is_idle() {
+            return;
+        }
         let told = std::mem::take(&mut *self.passage.told.lock());
         let status = match self.status {
             // Whoever asked has gone; what was done is done.

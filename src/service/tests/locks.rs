@@ -134,3 +134,29 @@ async fn a_lock_of_which_nobody_heard_is_given_back() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn who_takes_a_lock_gives_it_back_or_has_lost_it_is_on_record_and_not_that_she_goes_on() {
+    let (lines, _here) = Lines::listen();
+    let house = House::new().await;
+    let (_, secret) = house.locks().await;
+    for _ in 0..5 {
+        house.with_secret(Method::PUT, &secret, json!({"ttl_ms": 30_000})).await.ok();
+    }
+    house
+        .with_secret(Method::PUT, &"0".repeat(32), json!({"ttl_ms": 30_000}))
+        .await
+        .problem(409, "lock_lost");
+    assert_eq!(house.with_secret(Method::DELETE, &secret, Value::Null).await.status, 204);
+    let audit = lines.audit();
+    let says = |line: &String, operation: &str, status: &str| {
+        let quoted = [format!(" operation=\"{operation}\""), format!(" status=\"{status}\"")];
+        quoted.iter().all(|part| line.contains(part.as_str()))
+    };
+    assert_eq!(audit.len(), 3, "{audit:?}");
+    for (line, (operation, status)) in
+        audit.iter().zip([("lock", "ok"), ("lock.renew", "refused"), ("lock.release", "ok")])
+    {
+        assert!(says(line, operation, status), "{operation} {status}: {line}");
+    }
+}
