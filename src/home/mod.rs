@@ -78,6 +78,7 @@ pub use shard::Serving;
 pub use timeline::Timeline;
 pub use whereabouts::{Sight, Whereabouts, Word};
 
+pub use crate::store::blobs::CONTENT_TYPE_BYTES_MAX;
 pub use crate::store::{Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, Precondition, Tags};
 pub use crate::store::{Bound, Counted, CounterRequest, LockAcquired, LockOwner, LockRequest, LockToken};
 pub use crate::store::{

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 use protocol::ErrorCode;
 use protocol::reply::ErrorBody;
 use tokio::sync::OwnedSemaphorePermit;
@@ -18,13 +19,13 @@ use super::Service;
 use super::body::{BODY_DEADLINE, PathBlob};
 use super::door::{Reader, Writer};
 use super::problem::Problem;
-use crate::home::{Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, Precondition, Tags};
+use crate::home::{
+    Blob, BlobQuota, BlobRemoved, BlobTag, BlobWritten, CONTENT_TYPE_BYTES_MAX, Precondition, Tags,
+};
 use crate::wire::RETRY_AFTER_MS;
 
 /// Of what nobody says what it is.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
-/// Most bytes of a content type that is kept.
-const CONTENT_TYPE_BYTES_MAX: usize = 128;
 /// Most tags that a call may name.
 const TAGS_MAX: usize = 32;
 /// How long a call waits until another one has made room for it.
@@ -95,10 +96,10 @@ pub(super) async fn put(
         return Err(too_large(bytes_max));
     }
     let _turn = service.blob_turn().await?;
-    let body = match tokio::time::timeout(BODY_DEADLINE, to_bytes(body, bytes_max)).await {
+    let body = match tokio::time::timeout(BODY_DEADLINE, gathered(body, bytes_max)).await {
         Ok(Ok(body)) => body,
-        Ok(Err(broken)) if is_over_its_limit(&broken) => return Err(too_large(bytes_max)),
-        Ok(Err(_)) => return Err(Problem::bad_request("the body did not arrive whole")),
+        Ok(Err(NotGathered::TooLarge)) => return Err(too_large(bytes_max)),
+        Ok(Err(NotGathered::Broken)) => return Err(Problem::bad_request("the body did not arrive whole")),
         Err(_) => {
             return Err(Problem::bad_request("the body took too long to arrive")
                 .with_status(StatusCode::REQUEST_TIMEOUT));
@@ -186,16 +187,26 @@ fn unmet(stored: Option<BlobTag>) -> Problem {
     Problem::new(ErrorCode::PreconditionFailed, told).with_etag(stored.map(etag_text))
 }
 
-/// Whether a body was longer than it may be; else its connection broke.
-fn is_over_its_limit(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.to_string() == "length limit exceeded" {
-            return true;
+/// Why there is no whole body.
+#[derive(Debug, PartialEq, Eq)]
+enum NotGathered {
+    /// It is longer than it may be: the rest is not read.
+    TooLarge,
+    /// Its connection broke.
+    Broken,
+}
+
+/// A body of at most so many bytes.
+async fn gathered(body: Body, bytes_max: usize) -> Result<Bytes, NotGathered> {
+    let (mut pieces, mut whole) = (body.into_data_stream(), BytesMut::new());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| NotGathered::Broken)?;
+        if whole.len() + piece.len() > bytes_max {
+            return Err(NotGathered::TooLarge);
         }
-        cause = error.source();
+        whole.extend_from_slice(&piece);
     }
-    false
+    Ok(whole.freeze())
 }
 
 fn etag_text(tag: BlobTag) -> String {
@@ -210,8 +221,9 @@ fn etag(tag: BlobTag) -> HeaderValue {
 fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(UNKNOWN_TYPE.to_owned()) };
     let text = value.to_str().ok().filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX && text.contains('/'));
-    text.map(str::to_owned)
-        .ok_or_else(|| Problem::bad_request("Content-Type: at most 128 bytes, as in image/png"))
+    text.map(str::to_owned).ok_or_else(|| {
+        Problem::bad_request(format!("Content-Type: at most {CONTENT_TYPE_BYTES_MAX} bytes, as in image/png"))
+    })
 }
 
 /// A part is not stored as the whole, nor what is packed as what it is (RFC 9110, sections 14.5 and 8.4).
@@ -332,6 +344,29 @@ mod tests {
         assert!(!is_not.holds(Some(tag)) && is_not.holds(Some(BlobTag::of(2))));
         let is = precondition(&with(&[(header::IF_MATCH, &weak)])).unwrap();
         assert!(!is.holds(Some(tag)));
+    }
+
+    #[test]
+    fn a_content_type_is_as_long_as_the_store_takes_it() {
+        let of = |bytes: usize| {
+            let text = format!("a/{}", "b".repeat(bytes - 2));
+            content_type(&with(&[(header::CONTENT_TYPE, &text)])).map(|text| text.len())
+        };
+        assert_eq!(of(CONTENT_TYPE_BYTES_MAX).ok(), Some(CONTENT_TYPE_BYTES_MAX));
+        assert!(of(CONTENT_TYPE_BYTES_MAX + 1).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_told_from_one_that_breaks_off() {
+        let of = |pieces: &[Result<&'static str, std::io::ErrorKind>]| {
+            let pieces = pieces.iter().map(|piece| piece.map_err(std::io::Error::from)).collect::<Vec<_>>();
+            gathered(Body::from_stream(futures_util::stream::iter(pieces)), 5)
+        };
+        let broken = std::io::ErrorKind::ConnectionReset;
+        assert_eq!(of(&[Ok("abc"), Ok("de")]).await, Ok(Bytes::from("abcde")));
+        assert_eq!(of(&[Ok("abc"), Ok("def"), Err(broken)]).await, Err(NotGathered::TooLarge));
+        assert_eq!(of(&[Ok("abc"), Err(broken)]).await, Err(NotGathered::Broken));
+        assert_eq!(of(&[]).await, Ok(Bytes::new()));
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub async fn blob(&self, player: &str, name: &str, known: Option<&str>) -> Result<Kept, ServiceError> {
-        let request = self.request(Method::GET, &["players", player, "blobs", name], CALL_TIMEOUT);
+        let request = self.request(Method::GET, &["players", player, "blobs", name], CALL_TIMEOUT)?;
         let request = match known {
             Some(tag) => request.header(IF_NONE_MATCH, tag),
             None => request,
@@ -84,7 +84,7 @@ impl Service {
         body: Bytes,
         when: When<'_>,
     ) -> Result<String, ServiceError> {
-        let request = self.request(Method::PUT, &["players", player, "blobs", name], CALL_TIMEOUT);
+        let request = self.request(Method::PUT, &["players", player, "blobs", name], CALL_TIMEOUT)?;
         let request = when.on(request.header(CONTENT_TYPE, content_type).body(body));
         tag_of(sent(request).await?.headers())
     }
@@ -94,7 +94,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`]; [`ErrorCode::NotFound`] where there is none.
     pub async fn delete_blob(&self, player: &str, name: &str, when: When<'_>) -> Result<(), ServiceError> {
-        let request = self.request(Method::DELETE, &["players", player, "blobs", name], CALL_TIMEOUT);
+        let request = self.request(Method::DELETE, &["players", player, "blobs", name], CALL_TIMEOUT)?;
         sent(when.on(request)).await.map(drop)
     }
 }

@@ -62,7 +62,7 @@ impl Service {
     /// [`ServiceError::Refused`] with [`crate::ErrorCode::OutOfBounds`] and the `value`, which stays; [`ServiceError`] else: it
     /// may have been changed.
     pub async fn count(&self, name: &str, change: Change) -> Result<Counter, ServiceError> {
-        let request = self.request(Method::POST, &["counters", name], CALL_TIMEOUT).json(&change);
+        let request = self.request(Method::POST, &["counters", name], CALL_TIMEOUT)?.json(&change);
         body_of(sent(request).await?).await
     }
 }

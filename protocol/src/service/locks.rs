@@ -74,7 +74,7 @@ impl Service {
     /// `ttl`.
     pub async fn lock(&self, name: &str, ttl: Duration, wait: Duration) -> Result<Lock, ServiceError> {
         let body = json!({"ttl_ms": millis(ttl), "wait_ms": millis(wait)});
-        let request = self.request(Method::POST, &["locks", name], wait + CALL_TIMEOUT).json(&body);
+        let request = self.request(Method::POST, &["locks", name], wait + CALL_TIMEOUT)?.json(&body);
         let waits_since = Instant::now();
         let Acquired { token, secret } = body_of(sent(request).await?).await?;
         let (say, standing) = watch::channel(Standing { until: waits_since + ttl, loss: None });
@@ -233,15 +233,15 @@ impl Keeper {
     async fn renew(&self) -> Result<(), ServiceError> {
         // One that is not answered leaves time for another.
         let patience = (self.ttl / RENEWAL).min(CALL_TIMEOUT);
-        let request = self.service.request(Method::PUT, &["locks", &self.name], patience);
+        let request = self.service.request(Method::PUT, &["locks", &self.name], patience)?;
         let request = request.header(SECRET, self.secret()).json(&json!({"ttl_ms": millis(self.ttl)}));
         sent(request).await.map(drop)
     }
 
     fn release(&self) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
         let request = self.service.request(Method::DELETE, &["locks", &self.name], CALL_TIMEOUT);
-        let request = request.header(SECRET, self.secret());
-        async move { sent(request).await.map(drop) }
+        let request = request.map(|request| request.header(SECRET, self.secret()));
+        async move { sent(request?).await.map(drop) }
     }
 
     /// As a header that nobody logs.

@@ -86,6 +86,9 @@ pub enum ServiceError {
     /// The lock was lost before.
     #[error("{0}")]
     Lost(Loss),
+    /// Nothing, or nothing but dots: in an address that names another place, so nothing was sent.
+    #[error("{0:?} names nothing")]
+    Nameless(String),
     /// An answer that this client cannot read.
     #[error("an answer that cannot be read: {0}")]
     Unfitting(String),
@@ -98,6 +101,7 @@ impl ServiceError {
         match self {
             Self::Refused(problem) => problem.is(code),
             Self::Lost(_) => code == ErrorCode::LockLost,
+            Self::Nameless(_) => code == ErrorCode::BadRequest,
             Self::Unreachable(_) | Self::Unfitting(_) => false,
         }
     }
@@ -120,10 +124,22 @@ impl Service {
         Ok(Self { http, url: url.trim_end_matches('/').into(), key: key.into() })
     }
 
-    fn request(&self, method: Method, parts: &[&str], patience: Duration) -> RequestBuilder {
+    /// # Errors
+    /// [`ServiceError::Nameless`]: it would be another address.
+    fn request(
+        &self,
+        method: Method,
+        parts: &[&str],
+        patience: Duration,
+    ) -> Result<RequestBuilder, ServiceError> {
+        let is_elsewhere = |part: &&&str| matches!(**part, "" | "." | "..");
+        let is_dots = |name: &&&str| name.chars().all(|c| c == '.');
+        if let Some(part) = parts.iter().find(is_elsewhere).or(parts.last().filter(is_dots)) {
+            return Err(ServiceError::Nameless((*part).to_owned()));
+        }
         let path = parts.iter().fold(String::new(), |path, part| path + "/" + &segment(part));
         let request = self.http.request(method, [&*self.url, "/v1", &path].concat());
-        request.bearer_auth(&self.key).timeout(patience)
+        Ok(request.bearer_auth(&self.key).timeout(patience))
     }
 }
 
@@ -170,6 +186,30 @@ mod tests {
     fn a_name_is_one_part_of_a_path() {
         assert_eq!(segment("save-1.bin"), "save-1.bin");
         assert_eq!(segment("a/b {é}"), "a%2Fb%20%7B%C3%A9%7D");
+    }
+
+    #[tokio::test]
+    async fn a_name_of_dots_is_refused_before_anything_is_sent() {
+        // Nobody listens there.
+        let shop = Service::at("http://127.0.0.1:9", "k").unwrap();
+        for name in ["", ".", "..", "..."] {
+            let said = [
+                shop.count(name, Change::by(1)).await.err(),
+                shop.lock(name, CALL_TIMEOUT, Duration::ZERO).await.err(),
+                shop.blob("ann", name, None).await.err(),
+                shop.delete_blob("ann", name, When::Always).await.err(),
+                shop.put_blob(("ann", name), "a/b", bytes::Bytes::new(), When::Always).await.err(),
+            ];
+            for said in said {
+                assert!(
+                    matches!(&said, Some(ServiceError::Nameless(told)) if told == name),
+                    "{name:?}: {said:?}"
+                );
+            }
+        }
+        assert!(matches!(shop.blob("..", "save", None).await, Err(ServiceError::Nameless(_))));
+        assert!(matches!(shop.blob("...", "save", None).await, Err(ServiceError::Unreachable(_))));
+        assert!(matches!(shop.count("a.", Change::by(1)).await, Err(ServiceError::Unreachable(_))));
     }
 
     #[test]
