@@ -12,7 +12,8 @@ impl Home {
     /// Changes a counter within its bounds, or looks at it.
     ///
     /// # Errors
-    /// [`StoreError`]: but for [`StoreError::HeldBack`] and [`StoreError::Refused`] it is not known whether it was changed.
+    /// [`StoreError`]: but for [`StoreError::HeldBack`] and [`StoreError::Refused`] it is not known whether it was changed;
+    /// a change that has a name may be asked for again.
     pub async fn count(&self, request: CounterRequest) -> Result<Counted, StoreError> {
         self.store.counter(request).await
     }

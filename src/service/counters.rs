@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use protocol::ErrorCode;
 use protocol::reply::ErrorBody;
+use protocol::{ErrorCode, Text};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::{JsonBody, PathKey};
 use super::door::Writer;
+use super::messages::checked_key;
 use super::problem::Problem;
+use super::repeats::message_id;
 use crate::clock::millis;
 use crate::home::{Bound, Counted, CounterRequest};
 
@@ -21,7 +23,7 @@ use crate::home::{Bound, Counted, CounterRequest};
 const TTL_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
 
 #[derive(Deserialize)]
-struct Asked {
+struct Asked<'a> {
     by: i64,
     #[serde(default)]
     ttl_ms: Option<u64>,
@@ -29,6 +31,8 @@ struct Asked {
     max: Option<i64>,
     #[serde(default)]
     min: Option<i64>,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Text<'a>>,
 }
 
 #[derive(Serialize)]
@@ -41,11 +45,11 @@ pub(super) struct CounterView {
 /// `POST /v1/counters/{name}`
 pub(super) async fn count(
     State(service): State<Arc<Service>>,
-    _: Writer,
+    caller: Writer,
     PathKey(name): PathKey,
     JsonBody(body): JsonBody,
 ) -> Result<Json<CounterView>, Problem> {
-    let asked: Asked = body.read()?;
+    let asked: Asked<'_> = body.read()?;
     let ttl = match asked.ttl_ms {
         None => None,
         Some(ttl_ms @ 1..=TTL_MS_MAX) => Some(Duration::from_millis(ttl_ms)),
@@ -56,7 +60,10 @@ pub(super) async fn count(
     {
         return Err(Problem::bad_request("min: must not be above max"));
     }
-    let request = CounterRequest { name, by: asked.by, min: asked.min, max: asked.max, ttl };
+    let key = checked_key(asked.idempotency_key.as_ref())?;
+    // A service's own, as of its messages: two services that count under the same key count twice.
+    let once = key.map(|key| message_id(caller.name(), name.as_str(), key));
+    let request = CounterRequest { name, by: asked.by, min: asked.min, max: asked.max, ttl, once };
     match service.home.count(request).await? {
         Counted::At { value, expires_in } => {
             Ok(Json(CounterView { value, expires_in_ms: expires_in.map(millis) }))

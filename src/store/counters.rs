@@ -19,7 +19,13 @@ pub struct CounterRequest {
     pub max: Option<i64>,
     /// How long the counter lives, if this change makes it. Of one that is there it changes nothing.
     pub ttl: Option<Duration>,
+    /// Names the change: one that comes again within [`CHANGE_REMEMBERED`] is not made again, and answered as the first one was.
+    /// One that was refused may be tried anew, and a look is never remembered.
+    pub once: Option<u128>,
 }
+
+/// How long a change that has a name is remembered, once it was made.
+pub const CHANGE_REMEMBERED: Duration = Duration::from_secs(5 * 60);
 
 /// What a change ran into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +92,12 @@ impl CounterRequest {
         }
     }
 
+    /// The name under which this is remembered, if it changes anything.
+    #[must_use]
+    pub const fn remembered_as(&self) -> Option<u128> {
+        if self.by == 0 { None } else { self.once }
+    }
+
     /// Why a change from this value was refused.
     #[must_use]
     pub const fn bound(&self) -> Bound {
@@ -97,11 +109,20 @@ impl CounterRequest {
     }
 }
 
-/// Carries out a change on what is stored and has not run out.
+/// Carries out a change on what is stored and has not run out; `first` is what the same change made of it before.
 #[must_use]
-pub fn count(stored: Option<Count>, request: &CounterRequest, now_ms: u64) -> (Counted, CountChange) {
+pub fn count(
+    stored: Option<Count>,
+    first: Option<i64>,
+    request: &CounterRequest,
+    now_ms: u64,
+) -> (Counted, CountChange) {
     let value = stored.map_or(0, |count| count.value);
     let left = |at: Option<u64>| at.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
+    if let Some(value) = first {
+        let expires_in = left(stored.and_then(|count| count.expires_at_ms));
+        return (Counted::At { value, expires_in }, CountChange::Keep);
+    }
     let (lowest, highest) = request.from_within();
     let after = value.checked_add(request.by);
     let after = after.filter(|_| (lowest..=highest).contains(&i128::from(value)));
@@ -127,7 +148,7 @@ mod tests {
     use super::*;
 
     fn request(by: i64, min: Option<i64>, max: Option<i64>) -> CounterRequest {
-        CounterRequest { name: KeyName::parse("stock").unwrap(), by, min, max, ttl: None }
+        CounterRequest { name: KeyName::parse("stock").unwrap(), by, min, max, ttl: None, once: None }
     }
 
     fn at(value: i64) -> Option<Count> {
@@ -153,7 +174,7 @@ mod tests {
             (0, i64::MIN, None, None, Ok(i64::MIN)),
             (i64::MIN, i64::MAX, None, None, Ok(-1)),
         ] {
-            let (counted, change) = count(at(from), &request(by, min, max), 7);
+            let (counted, change) = count(at(from), None, &request(by, min, max), 7);
             match expected {
                 Ok(value) => assert_eq!(counted, Counted::At { value, expires_in: None }, "{from} {by}"),
                 Err(bound) => {
@@ -172,20 +193,29 @@ mod tests {
     fn a_counter_lives_from_its_first_change_and_a_look_makes_none() {
         let ttl = |by| CounterRequest { ttl: Some(Duration::from_millis(10)), ..request(by, None, None) };
         assert_eq!(
-            count(None, &ttl(0), 100),
+            count(None, None, &ttl(0), 100),
             (Counted::At { value: 0, expires_in: None }, CountChange::Keep)
         );
         let made = Count { value: 1, expires_at_ms: Some(110) };
         let ten = Some(Duration::from_millis(10));
         assert_eq!(
-            count(None, &ttl(1), 100),
+            count(None, None, &ttl(1), 100),
             (Counted::At { value: 1, expires_in: ten }, CountChange::Put(made))
         );
-        let (_, change) = count(Some(made), &ttl(1), 105);
+        let (_, change) = count(Some(made), None, &ttl(1), 105);
         assert_eq!(change, CountChange::Put(Count { value: 2, expires_at_ms: Some(110) }));
         // At zero it stays until its end, and without one it is gone.
-        let (_, change) = count(Some(made), &ttl(-1), 105);
+        let (_, change) = count(Some(made), None, &ttl(-1), 105);
         assert_eq!(change, CountChange::Put(Count { value: 0, expires_at_ms: Some(110) }));
-        assert_eq!(count(at(1), &ttl(-1), 105).1, CountChange::Remove);
+        assert_eq!(count(at(1), None, &ttl(-1), 105).1, CountChange::Remove);
+    }
+
+    #[test]
+    fn a_change_that_comes_again_says_what_it_made_and_makes_nothing() {
+        let taken = request(-1, Some(0), None);
+        let (again, change) = count(at(0), Some(4), &taken, 7);
+        assert_eq!((again, change), (Counted::At { value: 4, expires_in: None }, CountChange::Keep));
+        let (gone, _) = count(None, Some(4), &taken, 7);
+        assert_eq!(gone, Counted::At { value: 4, expires_in: None });
     }
 }

@@ -68,11 +68,23 @@ impl Layout {
         format!("{}:rl:{subject:016x}", self.cluster)
     }
 
-    /// `<cluster>:cnt:{<name>}`, a string: a counter of game services. One key a script, so a name that breaks the tag
-    /// breaks nothing.
+    /// `<cluster>:cnt:{<name>}`, a string: a counter of game services. A name that would break the tag stands behind one.
     #[must_use]
     pub fn counter(&self, name: &KeyName) -> String {
-        format!("{}:cnt:{{{name}}}", self.cluster)
+        self.tagged("cnt", name)
+    }
+
+    /// `<cluster>:once:{<name>}:<id>`, a string: what a change of this counter made of it, for when it comes again.
+    #[must_use]
+    pub fn counted(&self, name: &KeyName, id: u128) -> String {
+        format!("{}:{id:032x}", self.tagged("once", name))
+    }
+
+    fn tagged(&self, kind: &str, name: &KeyName) -> String {
+        if name.as_str().starts_with('}') {
+            return format!("{}:{kind}:}}:{{_}}:{name}", self.cluster);
+        }
+        format!("{}:{kind}:{{{name}}}", self.cluster)
     }
 
     /// `<cluster>:lock:{<name>}`, a hash: a lock of game services (`token`, and while it is held `owner until ttl`).
@@ -270,7 +282,12 @@ mod tests {
         assert_eq!(layout.nodes(), "hearth:nodes");
         assert_eq!(layout.probe(), "hearth:probe");
         assert_eq!(layout.lock(&KeyName::parse("shop").unwrap()), "hearth:lock:{shop}");
-        assert_eq!(layout.counter(&KeyName::parse("swords").unwrap()), "hearth:cnt:{swords}");
+        let swords = KeyName::parse("swords").unwrap();
+        assert_eq!(layout.counter(&swords), "hearth:cnt:{swords}");
+        assert_eq!(layout.counted(&swords, 255), format!("hearth:once:{{swords}}:{:032x}", 255));
+        let broken = KeyName::parse("}{").unwrap();
+        assert_eq!(layout.counter(&broken), "hearth:cnt:}:{_}:}{");
+        assert_eq!(layout.counted(&broken, 0), format!("hearth:once:}}:{{_}}:}}{{:{:032x}", 0));
     }
 
     #[test]

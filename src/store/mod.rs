@@ -664,8 +664,8 @@ pub trait Store: Send + Sync + 'static {
         let alone = "a store of one node keeps no limits of a cluster".to_owned();
         Box::pin(std::future::ready(Err(StoreError::Refused(alone))))
     }
-    /// Changes a counter of game services within its bounds, or looks at it. Not repeated by itself: after an error a
-    /// change may have been made, or still be.
+    /// Changes a counter of game services within its bounds, or looks at it. After an error a change may have been made, or
+    /// still be: one that has a name may be asked for again.
     fn counter(&self, request: CounterRequest) -> StoreFuture<'_, Counted>;
     /// Takes a lock of game services, if it is free or has run out. The same owner may ask again.
     fn lock_acquire(&self, request: LockRequest) -> StoreFuture<'_, LockAcquired>;

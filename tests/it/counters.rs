@@ -24,6 +24,23 @@ fn everywhere(server: &Server) -> Vec<Service> {
 }
 
 on_every_stage! {
+    async fn a_change_under_a_key_counts_once_however_often_it_comes(stage) {
+        let server = with_key(stage).start();
+        let shops = everywhere(&server);
+        let asked = json!({"by": 3, "max": 10, "idempotency_key": "order-7"});
+        let answers = join_all((0..8).map(|n| shops[n % shops.len()].post(PATH, asked.clone()))).await;
+        assert_eq!(answers, vec![(200, json!({"value": 3})); 8]);
+        assert_eq!(shops[0].post(PATH, json!({"by": 4, "idempotency_key": "order-8"})).await.1["value"], 7);
+        assert_eq!(shops[0].post(PATH, asked.clone()).await, (200, json!({"value": 3})));
+        assert_eq!(shops[0].post(PATH, json!({"by": 0})).await.1["value"], 7);
+        // Another counter's keys are its own.
+        assert_eq!(shops[0].post("/v1/counters/bows", asked).await.1["value"], 3);
+        for key in [json!(""), json!("k".repeat(65)), json!(7)] {
+            let (status, problem) = shops[0].post(PATH, json!({"by": 1, "idempotency_key": key})).await;
+            assert_eq!((status, &problem["code"]), (400, &json!("bad_request")), "{problem}");
+        }
+    }
+
     async fn no_more_is_taken_than_there_is_whichever_nodes_are_asked(stage) {
         let server = with_key(stage).start();
         let shops = everywhere(&server);

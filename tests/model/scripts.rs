@@ -115,6 +115,7 @@ enum Op {
         min: Option<i64>,
         max: Option<i64>,
         ends: bool,
+        once: Option<u128>,
     },
     Lock {
         owner: u128,
@@ -211,8 +212,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(shards, insists, goes_on)| Op::Agree { shards, insists, goes_on }),
         3 => (node(), any::<bool>()).prop_map(|((node, boot), joins)| Op::Beat { node, boot, joins }),
         1 => node().prop_map(|(node, boot)| Op::Leave { node, boot }),
-        5 => (0..COUNTERS.len(), number(), prop::option::of(number()), prop::option::of(number()), any::<bool>())
-            .prop_map(|(name, by, min, max, ends)| Op::Count { name, by, min, max, ends }),
+        5 => (
+            (0..COUNTERS.len(), number(), prop::option::of(number()), prop::option::of(number()), any::<bool>()),
+            prop::option::of(0..4u128),
+        )
+            .prop_map(|((name, by, min, max, ends), once)| Op::Count { name, by, min, max, ends, once }),
         3 => (1..4u128).prop_map(|owner| Op::Lock { owner }),
         1 => (1..4u128).prop_map(|owner| Op::RenewLock { owner }),
         2 => (1..4u128).prop_map(|owner| Op::Unlock { owner }),
@@ -247,6 +251,8 @@ struct Model {
     config: Option<(ClusterConfig, bool)>,
     nodes: BTreeMap<usize, Owner>,
     counters: [Option<Count>; 2],
+    /// What changes that have a name made.
+    counted: BTreeMap<(usize, u128), i64>,
     lock: Option<Lock>,
     /// Who has given up, in the order in which they did.
     gone: Vec<u128>,
@@ -745,11 +751,18 @@ async fn goes_as_the_model(stage: &Stage, ops: &[Op]) -> Result<Model, TestCaseE
                 store.blobs_erase(shard(), player(1)).await.unwrap();
                 model.blobs = Default::default();
             }
-            Op::Count { name: at, by, min, max, ends } => {
-                let (by, min, max, ttl) = (*by, *min, *max, ends.then_some(LONG));
-                let request = CounterRequest { name: counter(*at), by, min, max, ttl };
+            Op::Count { name: at, by, min, max, ends, once } => {
+                let (by, min, max, ttl, once) = (*by, *min, *max, ends.then_some(LONG), *once);
+                let request = CounterRequest { name: counter(*at), by, min, max, ttl, once };
                 let answer = store.counter(request.clone()).await.unwrap();
-                let (expected, change) = counters::count(model.counters[*at], &request, now_ms);
+                let once = request.remembered_as().map(|id| (*at, id));
+                let first = once.and_then(|once| model.counted.get(&once).copied());
+                let (expected, change) = counters::count(model.counters[*at], first, &request, now_ms);
+                if let (Some(once), Counted::At { value, .. }, true) =
+                    (once, expected, change != CountChange::Keep)
+                {
+                    model.counted.insert(once, value);
+                }
                 prop_assert_eq!(whole(answer), whole(expected), "{}", place);
                 match change {
                     CountChange::Keep => {}
@@ -895,6 +908,13 @@ fn all_keys_are_the_models(redis: &mut redis::Connection, model: &Model) -> Resu
         let stored: i64 = redis::cmd("GET").arg(&key).query(redis).unwrap();
         let left_ms: i64 = redis::cmd("PTTL").arg(&key).query(redis).unwrap();
         prop_assert_eq!((stored, left_ms > 0), (count.value, count.expires_at_ms.is_some()), "{}", key);
+        expected.insert(key);
+    }
+    for ((at, id), value) in &model.counted {
+        let key = layout.counted(&counter(*at), *id);
+        prop_assert_eq!(redis::cmd("GET").arg(&key).query::<i64>(redis).unwrap(), *value, "{}", key);
+        let left_ms: i64 = redis::cmd("PTTL").arg(&key).query(redis).unwrap();
+        prop_assert!((1..=300_000).contains(&left_ms), "{key}: {left_ms}");
         expected.insert(key);
     }
     let found: BTreeSet<String> = redis::cmd("KEYS").arg("*").query(redis).unwrap();

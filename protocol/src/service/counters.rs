@@ -45,6 +45,14 @@ impl Change {
     }
 }
 
+#[derive(Serialize)]
+struct Asked<'a> {
+    #[serde(flatten)]
+    change: Change,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+}
+
 /// A counter after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Counter {
@@ -62,7 +70,25 @@ impl Service {
     /// [`ServiceError::Refused`] with [`crate::ErrorCode::OutOfBounds`] and the `value`, which stays; [`ServiceError`] else: it
     /// may have been changed.
     pub async fn count(&self, name: &str, change: Change) -> Result<Counter, ServiceError> {
-        let request = self.request(Method::POST, &["counters", name], CALL_TIMEOUT)?.json(&change);
+        self.counted(name, &Asked { change, idempotency_key: None }).await
+    }
+
+    /// Changes a counter once, however often it is called with this key (1 to 64 bytes) within 5 minutes: where an error does
+    /// not say whether it was changed, the same call again does. Each answer is the first one's.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub async fn count_once(
+        &self,
+        name: &str,
+        change: Change,
+        idempotency_key: &str,
+    ) -> Result<Counter, ServiceError> {
+        self.counted(name, &Asked { change, idempotency_key: Some(idempotency_key) }).await
+    }
+
+    async fn counted(&self, name: &str, asked: &Asked<'_>) -> Result<Counter, ServiceError> {
+        let request = self.request(Method::POST, &["counters", name], CALL_TIMEOUT)?.json(asked);
         body_of(sent(request).await?).await
     }
 }

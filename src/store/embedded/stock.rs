@@ -7,8 +7,9 @@ use std::ops::Bound::{Excluded, Unbounded};
 use redb::{ReadableTable, Table, TableDefinition, Value, WriteTransaction};
 
 use super::blobs;
+use crate::clock::millis;
 use crate::ids::{KeyName, PlayerId, ShardId};
-use crate::store::counters::{self, Count, CountChange};
+use crate::store::counters::{self, CHANGE_REMEMBERED, Count, CountChange};
 use crate::store::locks::{self, Hold, Lock};
 use crate::store::{
     BlobKey, BlobPut, BlobRemoved, BlobWritten, Counted, CounterRequest, LockAcquired, LockOwner,
@@ -17,6 +18,9 @@ use crate::store::{
 
 /// Name to value and when it is forgotten (Unix ms), if ever.
 const COUNTERS: TableDefinition<'static, &str, (i64, Option<u64>)> = TableDefinition::new("counters");
+
+/// Name and the change's own to what it made of the counter, and when that may be forgotten (Unix ms).
+const COUNTED: TableDefinition<'static, &str, (i64, u64)> = TableDefinition::new("counted");
 
 /// Name to token; owner, until (Unix ms) and ttl (ms) while it is held; and when the token may be forgotten (Unix ms).
 const LOCKS: TableDefinition<'static, &str, LockRow> = TableDefinition::new("locks");
@@ -50,6 +54,7 @@ pub(super) enum StockAnswer {
 /// Makes the tables that a file does not have yet.
 pub(super) fn make(txn: &WriteTransaction) -> Result<(), redb::Error> {
     txn.open_table(COUNTERS)?;
+    txn.open_table(COUNTED)?;
     txn.open_table(LOCKS)?;
     blobs::make(txn)
 }
@@ -104,7 +109,19 @@ fn count(
     let stored = table.get(name)?.map(|row| row.value());
     let stored = stored.map(|(value, expires_at_ms)| Count { value, expires_at_ms });
     let is_live = |count: &Count| count.expires_at_ms.is_none_or(|at| at > now_ms);
-    let (counted, change) = counters::count(stored.filter(is_live), request, now_ms);
+    // No name holds a NUL.
+    let once = request.remembered_as().map(|id| format!("{name}\0{id:032x}"));
+    let mut remembered = txn.open_table(COUNTED)?;
+    let first = match &once {
+        Some(once) => remembered.get(once.as_str())?.map(|row| row.value()),
+        None => None,
+    };
+    let first = first.filter(|(_, forget_at_ms)| *forget_at_ms > now_ms).map(|(value, _)| value);
+    let (counted, change) = counters::count(stored.filter(is_live), first, request, now_ms);
+    if let (Some(once), Counted::At { value, .. }, true) = (&once, counted, change != CountChange::Keep) {
+        let forget_at_ms = now_ms.saturating_add(millis(CHANGE_REMEMBERED));
+        remembered.insert(once.as_str(), (value, forget_at_ms))?;
+    }
     match change {
         CountChange::Keep => return Ok((counted, false)),
         CountChange::Put(count) => drop(table.insert(name, (count.value, count.expires_at_ms))?),
@@ -140,6 +157,7 @@ fn lock_of((token, hold, forget_at_ms): LockRow) -> Lock {
 #[derive(Debug, Clone, Default)]
 pub(super) struct StockSweep {
     counters: Option<String>,
+    counted: Option<String>,
     locks: Option<String>,
 }
 
@@ -152,6 +170,8 @@ pub(super) fn sweep(
 ) -> Result<(), redb::Error> {
     let has_ended = |(_, expires_at_ms): (i64, Option<u64>)| expires_at_ms.is_some_and(|at| at <= now_ms);
     cursor.counters = sweep_one(&mut txn.open_table(COUNTERS)?, cursor.counters.take(), rows_max, has_ended)?;
+    let is_past = |(_, forget_at_ms): (i64, u64)| forget_at_ms <= now_ms;
+    cursor.counted = sweep_one(&mut txn.open_table(COUNTED)?, cursor.counted.take(), rows_max, is_past)?;
     let is_old = |(_, _, forget_at_ms): LockRow| forget_at_ms <= now_ms;
     cursor.locks = sweep_one(&mut txn.open_table(LOCKS)?, cursor.locks.take(), rows_max, is_old)?;
     Ok(())
@@ -200,8 +220,14 @@ mod tests {
             let name = KeyName::parse(&format!("n{n}")).unwrap();
             let ttl = Duration::from_millis(if n % 4 == 0 { 10 } else { 1_000_000 });
             let ttl_of_counter = (n % 2 == 0).then_some(ttl);
-            let count =
-                CounterRequest { name: name.clone(), by: 1, min: None, max: None, ttl: ttl_of_counter };
+            let count = CounterRequest {
+                name: name.clone(),
+                by: 1,
+                min: None,
+                max: None,
+                ttl: ttl_of_counter,
+                once: Some(7),
+            };
             carry_out(&txn, &StockAsk::Count(count), NOW_MS).unwrap();
             let take = LockRequest { name, owner: LockOwner::of(n.into()), ttl };
             carry_out(&txn, &StockAsk::Acquire(take), NOW_MS).unwrap();
@@ -210,13 +236,14 @@ mod tests {
         let mut sweeps = |now_ms| (0..4).for_each(|_| sweep(&txn, &mut cursor, now_ms, 7).unwrap());
         let left = || {
             let counters = txn.open_table(COUNTERS).unwrap().len().unwrap();
-            (counters, txn.open_table(LOCKS).unwrap().len().unwrap())
+            let counted = txn.open_table(COUNTED).unwrap().len().unwrap();
+            (counters, counted, txn.open_table(LOCKS).unwrap().len().unwrap())
         };
         sweeps(NOW_MS + 9);
-        assert_eq!(left(), (20, 20));
+        assert_eq!(left(), (20, 20, 20));
         sweeps(NOW_MS + 10);
-        assert_eq!(left(), (15, 20), "a token is remembered for longer than its lock lasts");
+        assert_eq!(left(), (15, 20, 20), "a token is remembered for longer than its lock lasts");
         sweeps(NOW_MS + 10 + 3_600_000);
-        assert_eq!(left(), (10, 15));
+        assert_eq!(left(), (10, 0, 15));
     }
 }

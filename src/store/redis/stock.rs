@@ -11,23 +11,31 @@ use super::lanes::Purpose;
 use super::reply::{Reply, corrupt};
 use super::scripts::ttl_ms;
 use crate::ids::KeyName;
+use crate::store::counters::CHANGE_REMEMBERED;
 use crate::store::locks::{GONE_MAX, TOKEN_REMEMBERED};
 use crate::store::{Counted, CounterRequest, LockAcquired, LockOwner, LockRequest, LockToken, StoreError};
 
 impl RedisStore {
-    /// Not sent twice: what was added would be added again.
+    /// Not sent twice, unless it has a name: what was added would be added again.
     pub(super) async fn count(&self, request: &CounterRequest) -> Result<Counted, StoreError> {
         let key = self.layout.counter(&request.name);
         let (lowest, highest) = request.from_within();
+        let once = request.remembered_as().map(|id| self.layout.counted(&request.name, id));
         let arguments = |command: &mut Cmd| {
-            command.arg(&key).arg(request.by).arg(lowest.to_string()).arg(highest.to_string());
+            command.arg(&key);
+            if let Some(once) = &once {
+                command.arg(once);
+            }
+            command.arg(request.by).arg(lowest.to_string()).arg(highest.to_string());
             match request.ttl {
                 Some(ttl) => command.arg(ttl_ms(ttl)),
                 None => command.arg(""),
             };
+            command.arg(ttl_ms(CHANGE_REMEMBERED));
         };
-        let call = self.scripts.counter.with(&key, 1, &arguments);
-        let mut reply = Reply::of(self.routes.eval(Purpose::Stock, Repeat::Never, call).await?)?;
+        let repeat = if once.is_some() { Repeat::Once } else { Repeat::Never };
+        let call = self.scripts.counter.with(&key, 1 + usize::from(once.is_some()), &arguments);
+        let mut reply = Reply::of(self.routes.eval(Purpose::Stock, repeat, call).await?)?;
         let (word, value, left_ms) = (reply.word()?, reply.signed()?, reply.signed()?);
         let expires_in = u64::try_from(left_ms).ok().map(Duration::from_millis);
         match word.as_str() {

@@ -20,10 +20,18 @@ for_each_store! {
     a_counter_is_forgotten_after_its_time_counted_from_its_first_change
     a_counter_without_an_end_is_forgotten_at_zero
     counters_share_nothing
+    a_change_that_comes_again_counts_once
 }
 
 fn by(by: i64) -> CounterRequest {
-    CounterRequest { name: KeyName::parse("swords").unwrap(), by, min: None, max: None, ttl: None }
+    CounterRequest {
+        name: KeyName::parse("swords").unwrap(),
+        by,
+        min: None,
+        max: None,
+        ttl: None,
+        once: None,
+    }
 }
 
 fn within(change: i64, min: Option<i64>, max: Option<i64>) -> CounterRequest {
@@ -135,4 +143,27 @@ async fn counters_share_nothing(fixture: &Fixture) {
         assert_eq!(at(fixture, named(name)).await, 1, "{name}");
     }
     assert_eq!(at(fixture, named("}")).await, 2);
+}
+
+async fn a_change_that_comes_again_counts_once(fixture: &Fixture) {
+    // The second name would break a hash tag: what is remembered lies beside the counter all the same.
+    for name in ["swords", "}{"] {
+        let change = |amount, id| CounterRequest {
+            name: KeyName::parse(name).unwrap(),
+            once: Some(id),
+            max: Some(9),
+            ..by(amount)
+        };
+        let at = |value| Counted::At { value, expires_in: None };
+        assert_eq!(counted(fixture, change(5, 1)).await, at(5));
+        assert_eq!(counted(fixture, change(2, 2)).await, at(7));
+        for _ in 0..2 {
+            assert_eq!(counted(fixture, change(5, 1)).await, at(5), "what the first one was told");
+        }
+        // What was refused was not made: it is tried anew.
+        assert!(matches!(counted(fixture, change(5, 3)).await, Counted::Refused { value: 7, .. }));
+        assert_eq!(counted(fixture, change(-5, 4)).await, at(2));
+        assert_eq!(counted(fixture, change(5, 3)).await, at(7));
+        assert_eq!(counted(fixture, change(0, 1)).await, at(7), "a look");
+    }
 }
