@@ -19,4 +19,5 @@ mod frames;
 mod raw;
 mod secrets;
 mod siege;
+mod stock;
 mod words;

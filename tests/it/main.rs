@@ -50,6 +50,7 @@ mod shapes;
 mod sight;
 mod start;
 mod state;
+mod stock_faults;
 mod store;
 mod store_faults;
 mod timeline;
