@@ -3,6 +3,8 @@
 //! no wire, no link and no watcher: what concerns them travels up as [`Events`].
 
 pub mod history;
+#[cfg(test)]
+pub(crate) mod houses;
 pub mod lease;
 pub mod placement;
 pub mod record;

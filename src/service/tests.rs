@@ -15,15 +15,13 @@ use crate::cluster::{Links, Members};
 use crate::config::{Secret, Settings};
 use crate::events::{EndReason, Events, Status};
 use crate::home::record::presence::PresenceChange;
-use crate::home::record::{LoginPolicy, Rules};
-use crate::home::{HomeSettings, Login, Opened, Resume};
+use crate::home::{HomeSettings, Login, Opened, Resume, houses};
 use crate::hub::{HubSettings, PushKind};
 use crate::ids::{Epoch, Owner, PlayerId, ShardId};
 use crate::presence::{Ground, RoomSettings};
 use crate::store::{
     self, AcquireRequest, Acquired, ClusterConfig, Commit, Committed, Holder, LiveCursor, LivePage,
-    OpenOptions, QueueAdded, QueuedMessage, Reach, Released, Renewed, Store, StoreError, StoreFuture,
-    StoredRecord,
+    QueueAdded, QueuedMessage, Reach, Released, Renewed, Store, StoreError, StoreFuture, StoredRecord,
 };
 use crate::tasks::Tasks;
 
@@ -143,7 +141,7 @@ impl Store for Sick {
         first: store::Bits,
         min_age: Duration,
     ) -> StoreFuture<'_, store::Rotated> {
-        self.store.rotate_known(shard, holder, first, min_age)
+        self.store.rotate_known(shard, holder, next)
     }
     fn queue_add(
         &self,
@@ -313,40 +311,6 @@ impl Answer {
     }
 }
 
-fn home_settings() -> HomeSettings {
-    HomeSettings {
-        rules: Rules {
-            session_ttl: Duration::from_secs(60),
-            login_policy: LoginPolicy::Replace,
-            presence_grace: Duration::from_secs(15),
-            away_after: Duration::ZERO,
-            state_bytes_max: 4_096,
-            watches_max: 500,
-            rooms_max: 3,
-            room_grants: Vec::new(),
-            cseq_unchecked: false,
-        },
-        flush_interval: Duration::from_millis(20),
-        lease_ttl: Duration::from_secs(6),
-        hold: Duration::from_millis(50),
-        durable_wait: Duration::from_secs(2),
-        pending: Duration::from_secs(60),
-        hot_records_max: 10_000,
-        bans_max: 100,
-        messages_keep: Duration::from_secs(3_600),
-        remember: Duration::from_secs(3_600),
-        cold: crate::near_cache::Terms {
-            entries_max: 1_000,
-            ttl_ms: 30_000,
-            negative_ttl_ms: 5_000,
-            stale_ms: 30_000,
-            jitter_percent: 50,
-        },
-        commits_in_flight_max: 8,
-        lost_writes_unchecked: false,
-    }
-}
-
 fn room_settings() -> RoomSettings {
     RoomSettings {
         tick: Duration::from_millis(50),
@@ -371,14 +335,12 @@ impl House {
     }
 
     async fn with_keys(keys: Keys, limits: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("embedded:{}", dir.path().display());
-        let store = store::open(&url, OpenOptions::default()).await.unwrap();
+        let (store, dir) = houses::folder().await;
         Self::on(Arc::new(Sick::of(store)), Some(dir), keys, limits).await
     }
 
     async fn on(store: Arc<Sick>, dir: Option<TempDir>, keys: Keys, limits: &str) -> Self {
-        Self::with_home(home_settings(), store, dir, keys, limits).await
+        Self::with_home(houses::settings(), store, dir, keys, limits).await
     }
 
     async fn with_home(
@@ -389,12 +351,10 @@ impl House {
         limits: &str,
     ) -> Self {
         let (events, tasks) = (Arc::new(Events::default()), Tasks::new());
-        let cluster =
-            ClusterConfig { shards: SHARDS, format_min: 1, format_max: 1, ticket_secret: vec![7; 32] };
         let members = Members::alone(Owner::boot("node-1"), Arc::clone(&store) as Arc<dyn Store>);
         let home = Home::start(
             home,
-            cluster,
+            houses::cluster(SHARDS),
             Arc::clone(&members),
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&events),

@@ -10,17 +10,16 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::pass::ClusterKey;
 use crate::cluster::{Links, Members};
-use crate::events::{EndReason, Events, LinkEnd, Status};
+use crate::events::{EndReason, Events, LinkEnd};
 use crate::home::Durability;
 use crate::home::history::Verdict;
 use crate::home::lease::State;
+use crate::home::record::Context;
 use crate::home::record::state::Patch;
-use crate::home::record::{Context, LoginPolicy, Rules};
 use crate::home::salvage::Salvaged;
 use crate::home::store_time::AHEAD_MS_MAX;
-use crate::home::{HomeSettings, Login, Mailboxes, Neighbours, Opened, Parcel};
+use crate::home::{Mailboxes, Neighbours, Opened, Parcel, houses};
 use crate::ids::PlayerId;
-use crate::store::{self, ClusterConfig, OpenOptions};
 use crate::tasks::Tasks;
 
 /// Mailboxes that hold nothing but what tells them apart.
@@ -59,54 +58,24 @@ struct Node {
     _dir: TempDir,
 }
 
-fn settings() -> HomeSettings {
-    HomeSettings {
-        rules: Rules {
-            session_ttl: Duration::from_secs(60),
-            login_policy: LoginPolicy::Replace,
-            presence_grace: Duration::from_secs(15),
-            away_after: Duration::ZERO,
-            state_bytes_max: 4_096,
-            watches_max: 500,
-            rooms_max: 3,
-            room_grants: Vec::new(),
-            cseq_unchecked: false,
-        },
-        flush_interval: Duration::from_millis(20),
-        lease_ttl: Duration::from_secs(6),
-        hold: Duration::from_millis(50),
-        durable_wait: Duration::from_secs(2),
-        pending: Duration::from_secs(60),
-        hot_records_max: 100,
-        bans_max: 100,
-        messages_keep: Duration::from_secs(3_600),
-        remember: Duration::from_secs(3_600),
-        cold: crate::near_cache::Terms {
-            entries_max: 1_000,
-            ttl_ms: 30_000,
-            negative_ttl_ms: 5_000,
-            stale_ms: 30_000,
-            jitter_percent: 50,
-        },
-        commits_in_flight_max: 8,
-        lost_writes_unchecked: false,
-    }
-}
-
 async fn node() -> Node {
-    let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
-    let url = format!("embedded:{}", dir.path().display());
-    let store = store::open(&url, OpenOptions::default()).await.unwrap();
-    let secret = vec![7; 32];
-    let key = ClusterKey::from_secret(&secret).unwrap();
-    let cluster = ClusterConfig { shards: 1, format_min: 1, format_max: 1, ticket_secret: secret };
+    let ((store, dir), cluster, tasks) = (houses::folder().await, houses::cluster(1), Tasks::new());
+    let key = ClusterKey::from_secret(&cluster.ticket_secret).unwrap();
     let members = Members::alone(Owner::boot("node-1"), Arc::clone(&store));
     let (events, boxes) = (Arc::new(Events::default()), Arc::new(Boxes::default()));
     let neighbours = Neighbours {
         links: Links::new(key, Arc::clone(&members), &tasks),
         mailboxes: Arc::clone(&boxes) as Arc<dyn Mailboxes>,
     };
-    let home = Home::start(settings(), cluster, members, store, Arc::clone(&events), Some(neighbours), tasks);
+    let home = Home::start(
+        houses::settings(),
+        cluster,
+        members,
+        store,
+        Arc::clone(&events),
+        Some(neighbours),
+        tasks,
+    );
     let home = home.unwrap();
     assert_eq!(home.wait_owned(Duration::from_secs(10)).await, 0);
     Node { home, boxes, events, _dir: dir }
@@ -115,16 +84,7 @@ async fn node() -> Node {
 impl Node {
     /// Somebody with a session, in whose mailbox lies a text.
     async fn login(&self, player: &str, text: &'static str) -> Opened {
-        let login = Login {
-            player: PlayerId::parse(player).unwrap(),
-            device: "pc".into(),
-            status: Status::Online,
-            token_expires_at_unix_ms: u64::MAX,
-            token_issued_at_unix_ms: 0,
-            grants: Box::default(),
-            pending: false,
-        };
-        let opened = self.home.login(login).await.unwrap();
+        let opened = self.home.login(houses::login(player)).await.unwrap();
         self.boxes.open.lock().insert(opened.session, Bytes::from(text));
         opened
     }

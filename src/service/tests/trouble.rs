@@ -75,10 +75,9 @@ async fn of_sessions_made_at_once_no_more_wait_than_may() {
 
 #[tokio::test]
 async fn a_full_house_still_bans_revokes_and_erases() {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("embedded:{}", dir.path().display());
-    let store = Arc::new(Sick::of(store::open(&url, OpenOptions::default()).await.unwrap()));
-    let settings = HomeSettings { hot_records_max: 1, ..home_settings() };
+    let (store, dir) = houses::folder().await;
+    let store = Arc::new(Sick::of(store));
+    let settings = HomeSettings { hot_records_max: 1, ..houses::settings() };
     let keys = Keys::bootstrap(Some(&Secret::new(KEY)));
     let house = House::with_home(settings, store, Some(dir), keys, "").await;
     house.log_in("ann", "pc").await;
