@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::meters::ColdMeters;
+use super::placement::Placement;
 use crate::ids::{Epoch, PlayerId, ShardId, Version};
 use crate::near_cache::{Fill, Flight, NearCache, Terms};
 use crate::store::{LOAD_PLAYERS_MAX, Store, StoreError, StoredRecord};
@@ -32,9 +33,9 @@ pub(super) struct Cold {
 }
 
 impl Cold {
-    pub(super) fn new(terms: Terms, store: Arc<dyn Store>, tasks: &Tasks) -> Arc<Self> {
+    pub(super) fn new(terms: Terms, placement: Placement, store: Arc<dyn Store>, tasks: &Tasks) -> Arc<Self> {
         Arc::new(Self {
-            near: NearCache::new(terms),
+            near: NearCache::new(terms, move |player| placement.shard_of(player)),
             store,
             calls: Semaphore::new(CALLS_MAX),
             failed: Mutex::default(),
@@ -95,8 +96,8 @@ impl Cold {
         self.near.invalidate(player, (epoch, version));
     }
 
-    /// Whoever is so may be changed by others from now on, or was.
-    pub(super) fn forget(&self, is_so: impl Fn(&PlayerId) -> bool) {
-        self.near.forget(is_so);
+    /// Whoever is a shard's may be changed by others from now on, or was.
+    pub(super) fn forget(&self, shard: ShardId) {
+        self.near.forget(shard);
     }
 }

@@ -48,7 +48,7 @@ impl Home {
             && self.load_known(shard, grant.epoch).await;
         if is_complete {
             // What was read while another home had it may be older than what that one wrote.
-            self.cold.forget(|player| self.placement.shard_of(player) == shard.id());
+            self.cold.forget(shard.id());
             self.known.has_come();
             // Not before: a ban that was lifted there is not to be found here after its record has left with its commit.
             self.commit_salvaged(&load);

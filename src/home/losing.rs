@@ -60,7 +60,7 @@ impl Home {
         shard.forget_dirty();
         shard.forget_blind();
         self.known.forget(shard.id());
-        self.cold.forget(|player| self.placement.shard_of(player) == shard.id());
+        self.cold.forget(shard.id());
         self.bans.forget_shard(shard.id());
         self.revocations.forget_shard(shard.id());
         for cell in cells {

@@ -20,7 +20,7 @@ impl Home {
         tracing::debug!(operation = "repair", shard = shard.id().number(), epoch = %grant.epoch, "the store lost writes");
         shard.set_fence(Some(Fence::of(grant)));
         shard.forget_dirty();
-        self.cold.forget(|player| self.placement.shard_of(player) == shard.id());
+        self.cold.forget(shard.id());
         let now = clock::now();
         let now_ms = now.mono_ms;
         for cell in self.records.of_shard(shard) {

@@ -263,7 +263,7 @@ impl Home {
             bans: bans::Bans::new(settings.bans_max),
             revocations: revocations::Revocations::new(settings.bans_max),
             known: known::Known::nothing(cluster.shards),
-            cold: cold::Cold::new(settings.cold, Arc::clone(&store), &tasks),
+            cold: cold::Cold::new(settings.cold, placement, Arc::clone(&store), &tasks),
             entering: Arc::default(),
             sightings: whereabouts::Sightings::of(cluster.shards),
             whispers: whispers::Whispers::of(usize::from(cluster.shards)),

@@ -5,10 +5,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use crate::ids::{Epoch, Version};
+use crate::ids::{Epoch, ShardId, Version};
 
 /// Where what is cached stood: the higher one is the newer one.
 pub type Ver = (Epoch, Version);
+
+/// Which shard's a key is: all that is kept of a shard is forgotten together.
+pub(super) type ShardOf<K> = Box<dyn Fn(&K) -> ShardId + Send + Sync>;
+
+/// The place of a key among those that are forgotten together, and how often they were when it was loaded.
+type Life = (ShardId, u64);
 
 /// Entries that are passed over, at most, in the search for one that was not asked for.
 const SECOND_CHANCES_MAX: usize = 16;
@@ -71,6 +77,7 @@ pub struct Cached<V> {
 #[derive(Debug, Clone)]
 struct Entry<V> {
     fill: Fill<V>,
+    life: Life,
     begun_at_ms: u64,
     stale_at_ms: u64,
     gone_at_ms: u64,
@@ -96,8 +103,8 @@ struct Loading {
     number: u64,
     /// What is older than this was invalidated meanwhile.
     floor: Ver,
-    /// Whatever it brings is not to be used.
-    is_void: bool,
+    /// If its shard was forgotten since, whatever it brings is not to be used.
+    life: Life,
 }
 
 /// What a look for one key comes to.
@@ -114,9 +121,12 @@ pub(super) enum Look<V> {
 }
 
 /// The entries and the loads under way.
-#[derive(Debug)]
 pub(super) struct Cache<K, V> {
     terms: Terms,
+    shard_of: ShardOf<K>,
+    /// How often each shard was forgotten. What was loaded before is not there any more, though it may still have its place: to
+    /// forget a shard costs the same whatever it holds.
+    forgotten: HashMap<ShardId, u64, ahash::RandomState>,
     entries: HashMap<K, Entry<V>, ahash::RandomState>,
     /// Every key of `entries`, once, and keys that are not there any more.
     order: VecDeque<K>,
@@ -125,11 +135,18 @@ pub(super) struct Cache<K, V> {
 
 impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// Nothing yet.
-    pub(super) fn new(terms: Terms) -> Self {
-        Self { terms, entries: HashMap::default(), order: VecDeque::new(), loading: HashMap::default() }
+    pub(super) fn new(terms: Terms, shard_of: ShardOf<K>) -> Self {
+        Self {
+            terms,
+            shard_of,
+            forgotten: HashMap::default(),
+            entries: HashMap::default(),
+            order: VecDeque::new(),
+            loading: HashMap::default(),
+        }
     }
 
-    /// How many entries there are.
+    /// How many entries there are: those of forgotten shards among them, until their places are needed.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -143,10 +160,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// load of this number.
     pub(super) fn look(&mut self, key: &K, not_before_ms: u64, now_ms: u64, number: u64) -> Look<V> {
         let loading = self.loading.get(key).map(|loading| loading.number);
-        let known = self
-            .entries
-            .get_mut(key)
-            .filter(|entry| now_ms < entry.gone_at_ms && entry.begun_at_ms >= not_before_ms);
+        let known = self.entries.get_mut(key).filter(|entry| {
+            now_ms < entry.gone_at_ms
+                && entry.begun_at_ms >= not_before_ms
+                && is_now(&self.forgotten, entry.life)
+        });
         let Some(entry) = known else {
             if let Some(loading) = loading {
                 return Look::Wait(loading);
@@ -165,13 +183,16 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// What is known of a key, without loading it.
     pub(super) fn peek(&mut self, key: &K, not_before_ms: u64, now_ms: u64) -> Option<Cached<V>> {
         let entry = self.entries.get_mut(key)?;
-        let is_good = now_ms < entry.gone_at_ms && entry.begun_at_ms >= not_before_ms;
+        let is_good = now_ms < entry.gone_at_ms
+            && entry.begun_at_ms >= not_before_ms
+            && is_now(&self.forgotten, entry.life);
         is_good.then(|| entry.asked_for(now_ms))
     }
 
     fn begin(&mut self, key: &K, number: u64) {
-        let floor = (Epoch::ZERO, Version::ZERO);
-        self.loading.insert(key.clone(), Loading { number, floor, is_void: false });
+        let (floor, shard) = ((Epoch::ZERO, Version::ZERO), (self.shard_of)(key));
+        let life = (shard, self.forgotten.get(&shard).copied().unwrap_or(0));
+        self.loading.insert(key.clone(), Loading { number, floor, life });
     }
 
     /// A load is over that was begun then; whether what it brought may be used.
@@ -184,12 +205,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         chance: f64,
     ) -> bool {
         let Some(loading) = self.end(key, number) else { return false };
-        let is_good = |fill: &Fill<V>| !loading.is_void && fill.ver >= loading.floor;
+        let is_good = |fill: &Fill<V>| is_now(&self.forgotten, loading.life) && fill.ver >= loading.floor;
         let Some(fill) = fill.filter(is_good) else { return false };
         let Terms { ttl_ms, negative_ttl_ms, stale_ms, .. } = self.terms;
         let fresh_ms = if fill.is_negative { negative_ttl_ms } else { ttl_ms };
         let entry = Entry {
             fill,
+            life: loading.life,
             begun_at_ms,
             stale_at_ms: begun_at_ms + self.terms.jittered(fresh_ms, chance),
             gone_at_ms: begun_at_ms + self.terms.jittered(fresh_ms + stale_ms, chance),
@@ -219,14 +241,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
             loading.floor = loading.floor.max(ver);
         }
         let is_old = self.entries.get(key).is_some_and(|entry| entry.fill.ver < ver);
-        is_old && self.entries.remove(key).is_some()
+        let old = if is_old { self.entries.remove(key) } else { None };
+        old.is_some_and(|entry| is_now(&self.forgotten, entry.life))
     }
 
-    /// Forgets all keys that are so, and whatever loads of them will bring. Walks everything: for what happens seldom.
-    pub(super) fn forget(&mut self, is_so: impl Fn(&K) -> bool) {
-        self.entries.retain(|key, _| !is_so(key));
-        self.loading.iter_mut().filter(|(key, _)| is_so(key)).for_each(|(_, loading)| loading.is_void = true);
-        self.order.retain(|key| self.entries.contains_key(key));
+    /// Forgets all that is kept of a shard, and whatever loads of it will bring.
+    pub(super) fn forget(&mut self, shard: ShardId) {
+        *self.forgotten.entry(shard).or_default() += 1;
     }
 
     fn make_room(&mut self) {
@@ -234,7 +255,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         while self.entries.len() > self.terms.entries_max {
             let Some(key) = self.order.pop_front() else { return };
             match self.entries.get_mut(&key) {
-                Some(entry) if entry.is_asked_for && chances > 0 => {
+                Some(entry) if entry.is_asked_for && chances > 0 && is_now(&self.forgotten, entry.life) => {
                     entry.is_asked_for = false;
                     chances -= 1;
                     self.order.push_back(key);
@@ -249,6 +270,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
             self.order.retain(|key| entries.contains_key(key) && seen.insert(key.clone()));
         }
     }
+}
+
+/// Whether a shard was not forgotten since.
+fn is_now(forgotten: &HashMap<ShardId, u64, ahash::RandomState>, (shard, times): Life) -> bool {
+    forgotten.get(&shard).copied().unwrap_or(0) == times
 }
 
 #[cfg(test)]

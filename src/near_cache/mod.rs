@@ -14,6 +14,7 @@ use tokio::sync::watch;
 pub use cache::{Cached, Fill, Terms, Ver};
 
 use crate::clock;
+use crate::ids::ShardId;
 use cache::{Cache, Look};
 
 /// Keys whose loads are under way at a time. Above it a key is not known.
@@ -64,10 +65,11 @@ pub struct Flight<K: Hash + Eq + Clone, V: Clone> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> NearCache<K, V> {
-    /// Nothing yet.
+    /// Nothing yet, of keys of which it is known which shard's they are.
     #[must_use]
-    pub fn new(terms: Terms) -> Arc<Self> {
-        let inner = Inner { cache: Cache::new(terms), flights: HashMap::default(), next: 0 };
+    pub fn new(terms: Terms, shard_of: impl Fn(&K) -> ShardId + Send + Sync + 'static) -> Arc<Self> {
+        let inner =
+            Inner { cache: Cache::new(terms, Box::new(shard_of)), flights: HashMap::default(), next: 0 };
         Arc::new(Self { inner: Mutex::new(inner), terms })
     }
 
@@ -77,7 +79,7 @@ impl<K: Hash + Eq + Clone, V: Clone> NearCache<K, V> {
         self.terms
     }
 
-    /// How many entries there are.
+    /// How many entries there are: those of forgotten shards among them, until their places are needed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.lock().cache.len()
@@ -94,9 +96,9 @@ impl<K: Hash + Eq + Clone, V: Clone> NearCache<K, V> {
         self.inner.lock().cache.invalidate(key, ver)
     }
 
-    /// Forgets all keys that are so. Walks everything: for what happens seldom.
-    pub fn forget(&self, is_so: impl Fn(&K) -> bool) {
-        self.inner.lock().cache.forget(is_so);
+    /// Forgets all that is kept of a shard; costs the same whatever that is.
+    pub fn forget(&self, shard: ShardId) {
+        self.inner.lock().cache.forget(shard);
     }
 
     /// Looks for keys; nothing that was loaded before `not_before_ms` is good enough. What is not there is loaded: `load`

@@ -16,6 +16,10 @@ const TERMS: Terms = Terms {
     jitter_percent: 50,
 };
 
+fn one_shard(_: &u8) -> ShardId {
+    ShardId::FIRST
+}
+
 fn fill(number: u64) -> Fill<u64> {
     Fill { value: number, ver: (Epoch::ZERO, Version::of(number)), is_negative: false }
 }
@@ -37,7 +41,7 @@ fn loader(number: u64, go: &Arc<Notify>, loads: &Arc<AtomicUsize>) -> impl Fn(Fl
 
 #[tokio::test]
 async fn a_thousand_who_ask_at_once_cause_one_load() {
-    let near = NearCache::new(TERMS);
+    let near = NearCache::new(TERMS, one_shard);
     let (go, loads) = (Arc::<Notify>::default(), Arc::<AtomicUsize>::default());
     let load = loader(5, &go, &loads);
     let asked: Vec<_> = (0..1_000).map(|_| near.get(&[7], 0, &load)).collect();
@@ -55,7 +59,7 @@ async fn a_thousand_who_ask_at_once_cause_one_load() {
 
 #[tokio::test]
 async fn a_load_that_an_invalidation_overtook_is_followed_by_another() {
-    let near = NearCache::new(TERMS);
+    let near = NearCache::new(TERMS, one_shard);
     let (go, loads) = (Arc::<Notify>::default(), Arc::<AtomicUsize>::default());
     let (number, near_too) = (AtomicUsize::new(5), Arc::clone(&near));
     let load = |flight: Flight<u8, u64>| {
@@ -73,7 +77,7 @@ async fn a_load_that_an_invalidation_overtook_is_followed_by_another() {
 
 #[tokio::test]
 async fn what_is_not_loaded_is_not_known_and_whoever_asks_next_tries_again() {
-    let near = NearCache::<u8, u64>::new(TERMS);
+    let near = NearCache::<u8, u64>::new(TERMS, one_shard);
     let got = near.get(&[7, 8], 0, drop).await;
     assert!(got.known.is_empty() && near.is_empty());
     let got = near

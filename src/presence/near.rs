@@ -170,9 +170,7 @@ impl Peers {
 
     /// Shards whose home has moved, or cannot be reached: it does not tell any more what changes.
     pub(super) fn forget_near(&self, shards: &BTreeSet<u16>) {
-        if !shards.is_empty() {
-            self.near.forget(|player| shards.contains(&self.homes.shard_of(player).number()));
-        }
+        shards.iter().filter_map(|shard| ShardId::numbered(*shard)).for_each(|shard| self.near.forget(shard));
     }
 
     /// The shards of a node, as this one has heard.

@@ -78,7 +78,7 @@ pub(super) struct Upon {
 impl Peers {
     pub(super) fn new(upon: Upon) -> Arc<Self> {
         let Upon { links, homes, watches, rooms, hub, events, near, tasks } = upon;
-        let shards = homes.shards();
+        let (shards, placed) = (homes.shards(), Arc::clone(&homes));
         Arc::new(Self {
             links,
             watches,
@@ -91,7 +91,7 @@ impl Peers {
             untold: Coalescing::default(),
             arrived: Coalescing::default(),
             owed: Coalescing::default(),
-            near: NearCache::new(near.views),
+            near: NearCache::new(near.views, move |player| placed.shard_of(player)),
             readers: Mutex::new(Readers::none(near.readers_max, millis(near.invalidate_again))),
             events,
             asking: Mutex::default(),

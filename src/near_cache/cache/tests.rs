@@ -18,9 +18,14 @@ fn fill(number: u64) -> Fill<u64> {
     Fill { value: number, ver: ver(number), is_negative: number == 0 }
 }
 
+/// Nothing yet, of keys that are all one shard's.
+fn empty<K: Hash + Eq + Clone>(terms: Terms) -> Cache<K, u64> {
+    Cache::new(terms, Box::new(|_| ShardId::FIRST))
+}
+
 /// A cache with one key that was loaded at 10,000 ms, by chance in the middle.
 fn filled(number: u64) -> Cache<u8, u64> {
-    let mut cache = Cache::new(TERMS);
+    let mut cache = empty(TERMS);
     assert_eq!(cache.look(&7, 0, 10_000, 1), Look::Load);
     assert!(cache.land(&7, 1, Some(fill(number)), 10_000, 0.5));
     cache
@@ -83,9 +88,36 @@ fn a_load_that_an_invalidation_overtook_brings_nothing_older() {
 fn what_is_forgotten_is_not_brought_back_by_a_load_from_before() {
     let mut cache = filled(5);
     assert_eq!(cache.look(&8, 0, 10_000, 2), Look::Load);
-    cache.forget(|_| true);
+    cache.forget(ShardId::FIRST);
     assert!(!cache.land(&8, 2, Some(fill(99)), 10_000, 0.5));
-    assert_eq!(cache.len() + cache.loads(), 0);
+    assert_eq!((cache.peek(&7, 0, 10_000), cache.loads()), (None, 0));
+    assert!(!cache.invalidate(&7, ver(8)), "it was not served any more");
+    assert_eq!(cache.look(&8, 0, 10_000, 3), Look::Load);
+    assert!(cache.land(&8, 3, Some(fill(5)), 10_000, 0.5));
+    known(cache.look(&8, 0, 10_000, 4), 5, false);
+}
+
+#[test]
+fn a_shard_is_forgotten_alone_and_its_places_are_the_first_to_be_taken() {
+    let shard = |number: u8| ShardId::numbered(number.into()).unwrap();
+    let mut cache = Cache::new(TERMS, Box::new(move |key: &u8| shard(key % 2)));
+    let load = |cache: &mut Cache<u8, u64>, key: u8| {
+        assert_eq!(cache.look(&key, 0, 10_000, 1), Look::Load, "{key}");
+        assert!(cache.land(&key, 1, Some(fill(5)), 10_000, 0.5));
+        known(cache.look(&key, 0, 10_000, 2), 5, false);
+    };
+    (0..4).for_each(|key| load(&mut cache, key));
+    cache.forget(shard(1));
+    for key in [0, 2] {
+        known(cache.look(&key, 0, 10_000, 2), 5, false);
+    }
+    assert_eq!((cache.peek(&1, 0, 10_000), cache.peek(&3, 0, 10_000)), (None, None));
+    // All were asked for alike.
+    [4, 6].into_iter().for_each(|key| load(&mut cache, key));
+    for key in [0, 2, 4, 6] {
+        known(cache.look(&key, 0, 10_000, 2), 5, false);
+    }
+    assert_eq!(cache.len(), 4);
 }
 
 #[test]
@@ -108,7 +140,7 @@ fn what_is_asked_for_stays_and_what_is_not_makes_room() {
 
 #[test]
 fn what_came_together_does_not_go_together() {
-    let mut cache = Cache::new(Terms { entries_max: 10_000, ..TERMS });
+    let mut cache = empty(Terms { entries_max: 10_000, ..TERMS });
     for key in 0..10_000 {
         assert_eq!(cache.look(&key, 0, 0, 1), Look::Load);
         let chance = (f64::from(key) * 0.618_033_988_7).fract();
@@ -143,6 +175,8 @@ enum Step {
     Read(u8),
     Land(u8, f64),
     GiveUp(u8),
+    /// All keys change, and nobody tells of each.
+    Forget,
     Pass(u64),
 }
 
@@ -155,6 +189,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => key.clone().prop_map(Step::Read),
         3 => (key.clone(), 0.0..1.0).prop_map(|(key, chance)| Step::Land(key, chance)),
         1 => key.prop_map(Step::GiveUp),
+        1 => Just(Step::Forget),
         2 => (0..2_000_u64).prop_map(Step::Pass),
     ]
 }
@@ -169,7 +204,7 @@ struct Load {
 proptest! {
     #[test]
     fn nothing_is_served_that_is_older_than_the_news_or_than_it_may_be(steps in vec(step(), 0..400)) {
-        let mut cache = Cache::new(TERMS);
+        let mut cache = empty(TERMS);
         let (mut now_ms, mut number) = (10_000_u64, 0);
         let (mut truth, mut heard) = (HashMap::<u8, u64>::new(), HashMap::<u8, u64>::new());
         let mut loads = HashMap::<u8, Load>::new();
@@ -213,6 +248,14 @@ proptest! {
                     if let Some(load) = loads.remove(&key) {
                         cache.give_up(&key, load.number);
                     }
+                }
+                Step::Forget => {
+                    for key in 0..6 {
+                        let news = truth.entry(key).or_default();
+                        *news += 1;
+                        heard.insert(key, *news);
+                    }
+                    cache.forget(ShardId::FIRST);
                 }
                 Step::Pass(ms) => now_ms += ms,
             }
