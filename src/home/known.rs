@@ -1,5 +1,6 @@
 //! The filter of players ever seen, of each shard that is at home here: read at take-over, grown with every first commit,
-//! given a new generation as soon as nobody whom the store remembers is in the old one alone. It answers looks at players
+//! given a new generation as soon as nobody whom the store remembers is in the old one alone, and put back where the store
+//! has lost it. It answers looks at players
 //! whom nobody ever saw, so that the store is not asked for them; it decides nothing that is written.
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::keeper::answered;
 use super::shard::Shard;
 use crate::clock;
 use crate::ids::{Epoch, PlayerId, ShardId};
-use crate::store::{Bits, Rotated, StoredFilter};
+use crate::store::{Bits, NextGeneration, Rotated, StoredFilter};
 use crate::tasks;
 
 /// Kept by a generation beyond all that the store keeps: its clock and this node's may differ.
@@ -56,7 +57,12 @@ impl Known {
 
     /// Whether a player was never seen, for sure.
     pub(super) fn denies(&self, shard: ShardId, player: &PlayerId) -> bool {
-        self.with(shard, |stored| !stored.filter.may_know(player)).unwrap_or(false)
+        self.with(shard, |stored| stored.is_whole && !stored.filter.may_know(player)).unwrap_or(false)
+    }
+
+    /// The store may have lost it: what is here is put back with the next look.
+    pub(super) fn may_be_lost(&self, shard: ShardId) {
+        self.with(shard, |stored| stored.is_begun = false);
     }
 
     /// The shard is not at home here any more.
@@ -73,8 +79,21 @@ impl Known {
 }
 
 impl Home {
-    /// Reads a shard's filter; says whether it is there. Nothing of the shard may be on its way to the store.
+    /// Reads a shard's filter, and has the store know for how long those are kept who are committed from now on: before
+    /// anybody is, for whoever reads it next goes by that. Says whether it is there. Nothing of the shard may be on its way
+    /// to the store.
     pub(super) async fn load_known(&self, shard: &Arc<Shard>, epoch: Epoch) -> bool {
+        if !self.read_known(shard, epoch).await {
+            return false;
+        }
+        if self.known.with(shard.id(), |stored| self.owes(stored)) != Some(true) {
+            return true;
+        }
+        let asked = self.next_generation(shard).await;
+        matches!(asked, Some(Rotated::Rotated | Rotated::Young)) && self.read_known(shard, epoch).await
+    }
+
+    async fn read_known(&self, shard: &Arc<Shard>, epoch: Epoch) -> bool {
         let stored = match self.store.load_known(shard.id()).await {
             Ok(stored) => stored,
             Err(error) => {
@@ -97,6 +116,11 @@ impl Home {
         self.settings.remember.max(live).saturating_add(MARGIN)
     }
 
+    /// Whether the store does not know all that the next to read a filter goes by.
+    fn owes(&self, stored: &StoredFilter) -> bool {
+        !stored.is_begun || stored.keeps_ms < clock::millis(self.generation_ttl())
+    }
+
     /// The task that begins new generations.
     pub(super) async fn run_known(self: Arc<Self>) {
         loop {
@@ -111,7 +135,9 @@ impl Home {
             let ttl_ms = clock::millis(self.generation_ttl());
             for shard in &self.shards {
                 let is_due = self.known.with(shard.id(), |stored| {
-                    stored.since_unix_ms.is_none_or(|since| since + ttl_ms <= clock::now().unix_ms)
+                    let ttl_ms = ttl_ms.max(stored.old_keeps_ms);
+                    let is_over = |since: u64| since.saturating_add(ttl_ms) <= clock::now().unix_ms;
+                    self.owes(stored) || stored.since_unix_ms.is_none_or(is_over)
                 });
                 if is_due == Some(true) && shard.serves(clock::now().mono_ms) {
                     self.rotate_known(shard).await;
@@ -125,10 +151,8 @@ impl Home {
     async fn rotate_known(&self, shard: &Arc<Shard>) {
         // No batch is under way meanwhile: whoever is committed is in the one generation or in the other.
         let turn = shard.commit_turn.lock().await;
-        let Some((fence, holder)) = shard.fence().zip(self.holder(shard)) else { return };
-        let Some(first) = self.bits_of_barred(shard).await else { return };
-        let asked = self.store.rotate_known(shard.id(), holder, first, self.generation_ttl()).await;
-        match answered(shard, "rotate", asked) {
+        let Some(fence) = shard.fence() else { return };
+        match self.next_generation(shard).await {
             None | Some(Rotated::Fenced) => {}
             // One that is young may be of a call that nobody heard the answer of.
             // By the store's clock, and this node's may be ahead: then it is asked again at the next look.
@@ -137,13 +161,20 @@ impl Home {
                     .of_shard(shard)
                     .iter()
                     .for_each(|cell| cell.with_slot(|slot| slot.known = false));
-                self.load_known(shard, fence.epoch).await;
+                self.read_known(shard, fence.epoch).await;
             }
             Some(_) => {}
         }
         drop(turn);
         // A batch that fell due meanwhile was turned away.
         shard.plan_rest(clock::now().mono_ms);
+    }
+
+    async fn next_generation(&self, shard: &Arc<Shard>) -> Option<Rotated> {
+        let (holder, first) = (self.holder(shard)?, self.bits_of_barred(shard).await?);
+        let all = self.known.with(shard.id(), |stored| stored.is_whole.then(|| stored.filter.all()));
+        let next = NextGeneration { first, all: all.flatten(), keeps: self.generation_ttl() };
+        answered(shard, "rotate", self.store.rotate_known(shard.id(), holder, next).await)
     }
 
     /// Whoever is barred is kept for as long as that lasts, whatever else the store forgets.

@@ -32,6 +32,7 @@ impl Home {
             cell.requeue(now_ms);
         }
         shard.hurry(now_ms);
+        self.known.may_be_lost(shard.id());
         self.meters.repaired();
         self.losses.repaired(now_ms);
     }
@@ -44,6 +45,7 @@ impl Home {
             ghosts_ended = ghosts_ended || self.end_ghosts(shard, epoch).await;
             barred = self.put_back_bars(shard, barred).await;
             if ghosts_ended && barred.is_empty() {
+                self.known.has_come();
                 return;
             }
             tokio::time::sleep(MEND_AGAIN).await;

@@ -138,8 +138,7 @@ impl Store for Sick {
         &self,
         shard: ShardId,
         holder: Holder,
-        first: store::Bits,
-        min_age: Duration,
+        next: store::NextGeneration,
     ) -> StoreFuture<'_, store::Rotated> {
         self.store.rotate_known(shard, holder, next)
     }

@@ -17,6 +17,9 @@ pub const RECORD_HEADER_BYTES: usize = 32;
 pub const KNOWN_BITS: u64 = 1 << 19;
 /// Bits that one player sets in the filter.
 pub const KNOWN_BITS_PER_PLAYER: usize = 4;
+/// Bits that a filter which was begun as one has set from the start, the first of all: no filter that was lost and grows again
+/// player by player ever has all of them. They tell nothing of players.
+pub const KNOWN_MARK_BITS: u64 = 64;
 /// Not zero: the hash with seed zero names the shard, so within a shard its remainder is the same for everybody.
 const KNOWN_SEED: u64 = 1;
 
@@ -107,8 +110,9 @@ pub struct ShardKeys {
 }
 
 impl ShardKeys {
-    /// `…:m`, a hash: the shard's meta (`epoch holder until owner prev f gen vmax known_at`, and `ev`: how many events
-    /// there were).
+    /// `…:m`, a hash: the shard's meta (`epoch holder until owner prev f gen vmax`; `known_at known_ttl known_ttl_old`: since
+    /// when the filter's generation counts, and how long those in it and in the former one are kept at most; `ev`: how
+    /// many events there were).
     #[must_use]
     pub fn meta(&self) -> String {
         self.named("m")
@@ -120,7 +124,8 @@ impl ShardKeys {
         self.named("x")
     }
 
-    /// `…:known`, a bitmap of [`KNOWN_BITS`]: the filter of players ever seen.
+    /// `…:known`, a bitmap of [`KNOWN_BITS`]: the filter of players ever seen. Its first [`KNOWN_MARK_BITS`] are all set,
+    /// unless it was lost and grew again.
     #[must_use]
     pub fn known(&self) -> String {
         self.named("known")

@@ -31,7 +31,7 @@ pub use self::entries::{
     EVENT_SHARDS_MAX, EVENTS_MAX, EVENTS_PER_BATCH_MAX, EVENTS_PER_SHARD_MAX, Entry, EventCount, EventPlace,
     EventsRead, Goes, ShardEvents, StoredEvent, TIMELINE_MAX,
 };
-pub use self::known::{Bits, Filter, Rotated, StoredFilter};
+pub use self::known::{Bits, Filter, NextGeneration, Rotated, StoredFilter};
 pub use self::locks::{LockAcquired, LockOwner, LockRequest, LockToken};
 pub use self::members::{Beat, Formats, Heartbeat, Held, Holds, Member, Says, Seen};
 pub use self::open::{OpenError, OpenOptions, check, judge_authority, open};
@@ -604,18 +604,12 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> StoreFuture<'_, LivePage>;
     /// The filter of players ever seen of a shard: everybody is in it who was committed as `known` since the rotation
-    /// before the last, as far as the store has not lost her.
+    /// before the last, and whether the store has lost something of it.
     fn load_known(&self, shard: ShardId) -> StoreFuture<'_, StoredFilter>;
-    /// Begins a new generation of the filter with these in it, if the current one is at least this old: that one becomes
-    /// the old one, and the one before is forgotten. Everybody who is to be remembered beyond that is in `first`, or
-    /// committed as `known` again.
-    fn rotate_known(
-        &self,
-        shard: ShardId,
-        holder: Holder,
-        first: Bits,
-        min_age: Duration,
-    ) -> StoreFuture<'_, Rotated>;
+    /// Begins a new generation of the filter, if the store has forgotten all of the old one who were not seen since: the
+    /// current one becomes the old one. Everybody who is to be remembered beyond that is in `next.first`, or committed as
+    /// `known` again. Where the current one is lost, another one begins at once.
+    fn rotate_known(&self, shard: ShardId, holder: Holder, next: NextGeneration) -> StoreFuture<'_, Rotated>;
     /// Keeps a message for a player, behind those that wait, if fewer than `most` do, [`QUEUE_BYTES_MAX`] is not
     /// passed, and it is not among them.
     fn queue_add(

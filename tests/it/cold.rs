@@ -7,7 +7,7 @@ use crate::harness::patience::until;
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::Server;
 use crate::harness::service::Service;
-use crate::harness::stages::{on_both_stores, on_every_stage};
+use crate::harness::stages::{Stage, on_both_stores, on_every_stage};
 
 /// The metric of looks at players who are not in memory.
 const READS: &str = "hearth_cold_reads_total";
@@ -95,4 +95,92 @@ fn grow_old(server: &mut Server) {
 fn all_are_new(redis: &RedisServer) -> bool {
     let metas: Vec<String> = redis.query(&["KEYS", "{test.s*}:m"]);
     metas.iter().all(|meta| redis.query::<u64>(&["HGET", meta, "known_at"]) > 1_000)
+}
+
+fn metas(redis: &RedisServer) -> Vec<String> {
+    redis.query(&["KEYS", "{test.s*}:m"])
+}
+
+/// A filter's age that is over whatever setting is below it.
+const SIXTY_DAYS_MS: u64 = 60 * 24 * 3_600_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_remembered_for_long_is_found_after_the_setting_is_lowered() {
+    let redis = RedisServer::start();
+    let start = |days: u32| {
+        Server::on_url(&redis.url()).with("service_key", KEY).with("home.remember_days", days).start()
+    };
+    let players: Vec<_> = (0..20).map(|number| format!("player-{number}")).collect();
+    let mut server = start(3_000);
+    for player in &players {
+        server.login(player).await.does("logout", json!({})).await;
+    }
+    server.stop_gracefully();
+    // The last shard that is looked at shows that all were: nobody is kept for long there.
+    let last = "{test.s15}:m";
+    for round in 0..2 {
+        let begun = hearth::clock::now().unix_ms - SIXTY_DAYS_MS;
+        for meta in metas(&redis) {
+            redis.query::<()>(&["HSET", &meta, "known_at", &begun.to_string()]);
+        }
+        redis.query::<()>(&["HSET", last, "known_ttl_old", "1"]);
+        let mut server = start(1);
+        until("the filters were looked at", async || {
+            (redis.query::<u64>(&["HGET", last, "known_at"]) > begun).then_some(())
+        })
+        .await;
+        let told = query(&server, &players).await;
+        for item in told["presences"].as_array().unwrap() {
+            let key = format!("{{test.s15}}:p:{}", item["player"].as_str().unwrap());
+            let is_last = redis.query::<u64>(&["EXISTS", &key]) == 1;
+            assert!(is_last || item["last_seen"].is_u64(), "round {round}: {item}");
+        }
+        assert_eq!(told["presences"].as_array().unwrap().len(), players.len());
+        server.stop_gracefully();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_here_is_found_though_redis_has_lost_the_filters() {
+    let mut server = Server::on(Stage::Redis).with("service_key", KEY).start();
+    let mut players: Vec<_> = (0..20).map(|number| format!("player-{number}")).collect();
+    for player in &players {
+        server.login(player).await.does("logout", json!({})).await;
+    }
+    let filters: Vec<String> = server.redis().query(&["KEYS", "{test.s*}:known"]);
+    for filter in &filters {
+        server.redis().query::<()>(&["DEL", filter]);
+    }
+    // They grow again, and hold those alone who come from now on.
+    for number in 0..20 {
+        let player = format!("late-{number}");
+        server.login(&player).await.does("logout", json!({})).await;
+        players.push(player);
+    }
+    server.stop_gracefully();
+    server.restart();
+    let told = query(&server, &players).await;
+    assert_eq!(told["presences"].as_array().unwrap().len(), players.len(), "{told}");
+    assert!(told["presences"].as_array().unwrap().iter().all(|item| item["last_seen"].is_u64()), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_filters_of_a_store_that_was_emptied_are_put_back_by_their_homes() {
+    let mut server = Server::on(Stage::Redis).with("service_key", KEY).start();
+    let _ann = server.login("ann").await;
+    server.redis().query::<()>(&["FLUSHALL"]);
+    let redis = server.redis();
+    let mark = hearth::store::layout::KNOWN_MARK_BITS;
+    until("each shard has its filter", async || {
+        let filters: Vec<String> = redis.query(&["KEYS", "{test.s*}:known"]);
+        let is_marked = |filter: &String| redis.query::<u64>(&["BITCOUNT", filter, "0", "7"]) == mark;
+        (filters.len() == 16 && filters.iter().all(is_marked)).then_some(())
+    })
+    .await;
+    server.stop_gracefully();
+    server.restart();
+    let filtered = reads(&server, "filtered").await;
+    let strangers: Vec<_> = (0..100).map(|number| format!("stranger-{number}")).collect();
+    query(&server, &strangers).await;
+    assert!(reads(&server, "filtered").await >= filtered + 90);
 }

@@ -30,8 +30,8 @@ use super::blobs::BLOB_BYTES_MAX;
 use super::{
     AcquireRequest, Acquired, Agreed, Bits, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
     Commit, Committed, Counted, CounterRequest, EventPlace, EventsRead, Filter, Held, Holder, LIVE_PAGE_MAX,
-    LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken, OpenError,
-    Precondition, QueueAdded, QueuedMessage, Released, Renewed, Rotated, Shortfall, Stance, Store,
+    LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken, NextGeneration,
+    OpenError, Precondition, QueueAdded, QueuedMessage, Released, Renewed, Rotated, Shortfall, Stance, Store,
     StoreError, StoreFuture, StoredFilter, StoredRecord, Which, entries::check_count, judge,
 };
 use crate::clock;
@@ -277,12 +277,20 @@ impl Store for EmbeddedStore {
         let now_ms = clock::now().unix_ms;
         Box::pin(self.read(move |txn| {
             let known = ReadTables::open(txn)?.known(shard, now_ms)?;
-            Ok(StoredFilter { filter: Filter::of(known, Bits::default()), since_unix_ms: Some(now_ms) })
+            Ok(StoredFilter {
+                filter: Filter::of(known, Bits::default()),
+                is_whole: true,
+                is_begun: true,
+                since_unix_ms: Some(now_ms),
+                // It looks at what is remembered, and for how long that was said to be.
+                keeps_ms: u64::MAX,
+                old_keeps_ms: 0,
+            })
         }))
     }
 
     /// There is nothing to rotate: the next look finds who is remembered then.
-    fn rotate_known(&self, _: ShardId, _: Holder, _: Bits, _: Duration) -> StoreFuture<'_, Rotated> {
+    fn rotate_known(&self, _: ShardId, _: Holder, _: NextGeneration) -> StoreFuture<'_, Rotated> {
         Box::pin(std::future::ready(Ok(Rotated::Rotated)))
     }
 

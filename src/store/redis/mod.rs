@@ -7,6 +7,7 @@ mod cluster;
 mod endpoint;
 mod entries;
 mod errors;
+mod known;
 mod lane;
 mod lanes;
 mod leases;
@@ -42,11 +43,12 @@ use self::slots::slot_of;
 use super::layout::{Layout, ShardKeys};
 use super::members::{Beat, Heartbeat};
 use super::{
-    AcquireRequest, Acquired, Agreed, Bits, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
-    Commit, Committed, CommittedUpTo, Counted, CounterRequest, EventPlace, EventsRead, Filter, Held, Holder,
+    AcquireRequest, Acquired, Agreed, Blob, BlobKey, BlobPut, BlobRemoved, BlobWritten, ClusterConfig,
+    Commit, Committed, CommittedUpTo, Counted, CounterRequest, EventPlace, EventsRead, Held, Holder,
     LIVE_PAGE_MAX, LOAD_PLAYERS_MAX, LiveCursor, LivePage, LockAcquired, LockOwner, LockRequest, LockToken,
-    OpenError, OpenOptions, Precondition, QueueAdded, QueuedMessage, RateRequest, RateTaken, Reach, Released,
-    Renewed, Rotated, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter, StoredRecord, Which,
+    NextGeneration, OpenError, OpenOptions, Precondition, QueueAdded, QueuedMessage, RateRequest, RateTaken,
+    Reach, Released, Renewed, Rotated, Shortfall, Stance, Store, StoreError, StoreFuture, StoredFilter,
+    StoredRecord, Which,
 };
 use crate::clock;
 use crate::ids::{Epoch, KeyName, Owner, PlayerId, SHARDS_MAX, ShardId};
@@ -340,35 +342,13 @@ impl Store for RedisStore {
     }
 
     fn load_known(&self, shard: ShardId) -> StoreFuture<'_, StoredFilter> {
-        Box::pin(async move {
-            let keys = self.keys(shard);
-            // First when it was begun: should it be rotated in between, that one is taken for older than it is, and the
-            // store knows better.
-            let (meta, mut begun) = (keys.meta(), redis::cmd("HMGET"));
-            begun.arg(&meta).arg("known_at");
-            let since = self.read(&meta, &begun).await?.bytes()?;
-            let mut bitmaps = redis::cmd("MGET");
-            bitmaps.arg(keys.known()).arg(keys.known_old());
-            let mut reply = self.read(&meta, &bitmaps).await?;
-            let mut bits = || Ok::<_, StoreError>(Bits::of_bitmap(&reply.bytes()?.unwrap_or_default()));
-            Ok(StoredFilter {
-                filter: Filter::of(bits()?, bits()?),
-                since_unix_ms: since
-                    .and_then(|since| std::str::from_utf8(&since).ok().and_then(|since| since.parse().ok())),
-            })
-        })
+        Box::pin(self.filter(shard))
     }
 
-    fn rotate_known(
-        &self,
-        shard: ShardId,
-        holder: Holder,
-        first: Bits,
-        min_age: Duration,
-    ) -> StoreFuture<'_, Rotated> {
+    fn rotate_known(&self, shard: ShardId, holder: Holder, next: NextGeneration) -> StoreFuture<'_, Rotated> {
         Box::pin(async move {
             let keys = self.keys(shard);
-            self.scripts.known_rotate(&self.routes, &keys, &holder, &first, min_age).await
+            self.scripts.known_rotate(&self.routes, &keys, &holder, &next).await
         })
     }
 

@@ -15,8 +15,8 @@ use crate::ids::{Epoch, FlushSeq, Generation, Owner, Version};
 use crate::store::layout::{self, Layout, ShardKeys};
 use crate::store::{
     AcquireRequest, Acquired, BAN_END_MAX, BanMark, Bits, Commit, CommitRecord, Committed, EVENTS_MAX, Goes,
-    Grant, Holder, Keep, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RateRequest, RateTaken, RecordStatus,
-    Released, Renewed, Rotated, Stance, StoreError, StoredRecord, TIMELINE_MAX, Which,
+    Grant, Holder, Keep, NextGeneration, QUEUE_BYTES_MAX, QueueAdded, QueuedMessage, RateRequest, RateTaken,
+    RecordStatus, Released, Renewed, Rotated, Stance, StoreError, StoredRecord, TIMELINE_MAX, Which,
 };
 
 /// One script in two files: the records and what is listed of them, then the entries that go with them.
@@ -300,14 +300,14 @@ impl Scripts {
         routes: &Routes,
         keys: &ShardKeys,
         holder: &Holder,
-        first: &Bits,
-        min_age: Duration,
+        next: &NextGeneration,
     ) -> Result<Rotated, StoreError> {
-        let (meta, known, old, bitmap) = (keys.meta(), keys.known(), keys.known_old(), first.to_bitmap());
+        let (meta, known, old) = (keys.meta(), keys.known(), keys.known_old());
+        let (first, all) = (next.first.to_bitmap(), next.all.as_ref().map(Bits::to_bitmap));
         let arguments = |command: &mut Cmd| {
             command.arg(&meta).arg(&known).arg(&old);
             write_owner(command, holder);
-            command.arg(ttl_ms(min_age)).arg(&bitmap[..]);
+            command.arg(ttl_ms(next.keeps)).arg(&first[..]).arg(all.as_deref().unwrap_or_default());
         };
         let call = self.known_rotate.with(&meta, 3, &arguments);
         let mut reply = Reply::of(routes.eval(Purpose::Upkeep, Repeat::Once, call).await?)?;
