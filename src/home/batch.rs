@@ -285,22 +285,26 @@ impl Home {
 
     /// A record meets what the store holds under `version`.
     pub(super) fn merge_into(&self, cell: &Arc<Cell>, before: Record, version: Version, now: Now) {
-        let ended = cell.with_slot(|slot| {
+        let (ended, shown) = cell.with_slot(|slot| {
             slot.base = version;
             // Our own record, whose answer was lost: nobody is a stranger.
             if slot.record.shares_a_session_with(&before) {
                 slot.record.version = slot.record.version.max(version).next();
-                return Vec::new();
+                return (Vec::new(), None);
             }
-            let rooms = slot.record.rooms_version;
+            let (rooms, ver) = (slot.record.rooms_version, slot.record.view.ver);
             let ended = slot.record.merge(before, self.context(now));
             self.hold_bars(cell.shard(), cell.player(), &slot.record, now);
             // Sessions of the stored record that stay can be taken up again here.
             slot.record.sessions.iter().for_each(|session| self.records.index(session.id, cell));
             cell.tell_rooms_moved(slot, rooms, &self.events);
-            ended
+            let is_moved = slot.record.view.ver != ver;
+            (ended, is_moved.then(|| slot.record.view.clone()))
         });
         self.ended(cell, ended);
+        if let Some(view) = shown {
+            self.events.shows(cell.player(), view);
+        }
         self.arm(cell, now);
     }
 
@@ -361,5 +365,51 @@ fn release_waiters(slot: &mut Slot, version: Version) {
         } else {
             slot.waiters.push((wanted, waiter));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock;
+    use crate::events::EndReason;
+    use crate::home::houses::{House, named};
+    use crate::home::record::Record;
+    use crate::ids::{Epoch, Version};
+
+    #[tokio::test]
+    async fn who_keeps_a_player_near_hears_when_her_record_meets_another() {
+        let house = House::new().await;
+        let (ann, bea) = (house.login("ann").await, house.login("bea").await);
+        house.events.are_kept_near(true);
+        // Another home has told of her, under a higher counter than this one, and forgot her since.
+        let mut before = Record::first(Epoch::of(1), Version::of(50));
+        before.view.ver = crate::ids::Stamp::new(Epoch::of(1), Version::of(50));
+        let now = clock::now();
+        house.home.merge_into(&ann.cell, before, Version::of(50), now);
+        let ver = ann.cell.read(|record| record.view.ver).unwrap();
+        assert_eq!(house.events.kept_near.take(), [(named("ann"), ver)]);
+        // Her own record, whose answer was lost, says nothing new of how she looks.
+        let own = bea.cell.read(Record::clone).unwrap();
+        house.home.merge_into(&bea.cell, own, Version::of(1), now);
+        assert!(house.events.kept_near.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_keeps_a_player_near_hears_that_she_is_erased_though_she_is_not_here() {
+        let house = House::new().await;
+        let ann = house.login("ann").await;
+        house.home.end(&ann.cell, ann.session, EndReason::Logout, clock::now()).unwrap();
+        house.is_stored().await;
+        let seen = house.home.look(&named("ann")).await.unwrap().unwrap().view;
+        assert!(house.home.find(&named("ann")).is_none() && seen.last_seen_unix_ms > 0);
+        house.events.are_kept_near(true);
+        let lift = crate::home::BanAtErasure::Lift;
+        house.home.erase(&named("ann"), EndReason::Logout, lift).await.unwrap();
+        let told = house.events.kept_near.take();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            (told[0].1.epoch, told[0].1.version) > (seen.ver.epoch, seen.ver.version),
+            "{told:?} {seen:?}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::notes::What;
 use super::{Context, Ended, Record, Refusal};
-use crate::events::{EndReason, PresenceView};
+use crate::events::EndReason;
 use crate::home::history::History;
 use crate::ids::{SessionId, Version};
 use crate::store::{BAN_END_MAX, BanMark};
@@ -182,7 +182,7 @@ impl Record {
         let ended = self.remove_all(ctx, self.session_ids(), reason);
         self.show(ctx);
         self.history = History::default();
-        self.view = PresenceView { ver: self.view.ver, ..PresenceView::default() };
+        self.forget_view();
         let keeps_ban = keeps_ban && self.ban_now(ctx.now.unix_ms).is_some();
         let bars = self.bars_mut();
         let unlisted = bars.unlisted || bars.revoked_before > 0 || (bars.ban.is_some() && !keeps_ban);

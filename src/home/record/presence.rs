@@ -67,6 +67,15 @@ impl Record {
         };
     }
 
+    /// Nothing is to be seen of the player any more, nor that she was ever seen: whoever keeps near how she looks hears of it.
+    pub(super) fn forget_view(&mut self) {
+        let before = self.view.ver.version;
+        if before > Version::ZERO {
+            self.view =
+                PresenceView { ver: Stamp::new(self.epoch, before.next()), ..PresenceView::default() };
+        }
+    }
+
     /// Whether the view shows what is over: a grace ran out while no home let time do its work.
     #[must_use]
     pub fn is_shown_late(&self, ctx: Context<'_>) -> bool {

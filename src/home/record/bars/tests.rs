@@ -6,7 +6,7 @@ use super::super::sessions::Login;
 use super::super::{LoginPolicy, Rules};
 use super::*;
 use crate::clock::Now;
-use crate::events::Status;
+use crate::events::{PresenceView, Status};
 use crate::ids::{Epoch, ShardId, Version};
 use crate::store::StoredRecord;
 
@@ -187,6 +187,13 @@ fn an_erased_player_leaves_counters_and_nothing_else() {
     assert!(record.version > version && record.view.ver.version > seen.version, "nothing runs backwards");
     assert_eq!(record.view, PresenceView { ver: record.view.ver, ..PresenceView::default() });
     assert!(record.is_erased() && record.state.is_empty() && record.session(session).is_none());
+    let mut record = stored_and_read(&record);
+    record.view.last_seen_unix_ms = 7;
+    let seen = record.view.ver;
+    record.erase(ctx, &EndReason::Logout, false);
+    assert_eq!(record.view.last_seen_unix_ms, 0);
+    assert!(record.view.ver.version > seen.version, "whoever keeps near that she was here hears of it");
+    assert!(record.view.ver.version <= record.version);
     // Who comes back before the commit is remembered again.
     login(&mut record, &rules, at(3_000), 0).unwrap();
     assert!(!record.is_erased());
