@@ -20,7 +20,7 @@ use crate::near_cache::{Cached, Fill, Flight, Terms};
 use crate::tasks::{self, Tasks};
 
 /// Players in one letter.
-const LETTER_PLAYERS: usize = 512;
+pub(super) const LETTER_PLAYERS: usize = 512;
 /// How long a look waits in all: one question to a home, and another if the first was overtaken by a change.
 const WITHIN: Duration = Duration::from_millis(800);
 
@@ -101,10 +101,13 @@ impl Peers {
         let dropped = {
             let (mut readers, now_ms) = (self.readers.lock(), clock::now().mono_ms);
             self.events.are_kept_near(true);
-            let dropped = players.iter().map(|Name(player)| readers.reads(&from, player, life_ms, now_ms));
-            dropped.filter(|dropped| !dropped.is_empty()).collect::<Vec<_>>()
+            let mut dropped = News::new();
+            players.iter().for_each(|Name(player)| {
+                readers.reads(&from, player, life_ms, now_ms, &mut dropped);
+            });
+            dropped
         };
-        dropped.into_iter().for_each(|dropped| self.tell_moved(dropped, "room"));
+        self.tell_moved(dropped, "room");
         if !self.links.stands(&from) {
             // It could not be told, and drops everything by itself.
             self.readers.lock().forget_node(&from);
