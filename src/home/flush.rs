@@ -16,6 +16,7 @@ use super::Home;
 use super::agenda::Who;
 use super::batch::{Outcome, Sent};
 use super::lease::State;
+use super::records::Cell;
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
 use crate::ids::ShardId;
@@ -194,9 +195,16 @@ impl Home {
         records
     }
 
+    /// What was noted of players in memory and would have waited for their next change goes out: there is none here.
+    pub(super) fn tell_ahead(&self, cells: &[Arc<Cell>], now: Now) {
+        let ahead = cells.iter().filter(|cell| cell.with_slot(|slot| !slot.gone && slot.record.tell_ahead()));
+        ahead.for_each(|cell| cell.requeue(now.mono_ms));
+    }
+
     /// Commits all that is dirty, for a stop; says whether nothing was left.
     pub async fn flush_all(&self, deadline: Duration) -> bool {
         let until = tokio::time::Instant::now() + deadline;
+        self.tell_ahead(&self.records.all(), clock::now());
         while !self.is_all_stored() {
             if tokio::time::Instant::now() >= until {
                 return false;

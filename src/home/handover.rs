@@ -39,6 +39,7 @@ impl Home {
         let Ok(turn) = tokio::time::timeout_at(until, shard.commit_turn.lock()).await else {
             return ended(false);
         };
+        self.tell_ahead(&self.records.of_shard(shard), clock::now());
         let mut committing = std::pin::pin!(self.commit_rest(shard, &fence, until));
         let committed = match tokio::time::timeout_at(until, &mut committing).await {
             Ok(committed) => committed,

@@ -253,6 +253,10 @@ impl Keeper {
         let (Some(turn), Some(shard)) = (self.turns.get_mut(at), self.home.shards.get(at)) else {
             return false;
         };
+        if turn.tidy_ticks == 0 {
+            let home = &self.home;
+            home.tell_ahead(&home.records.of_shard(shard), clock::now());
+        }
         if shard.dirty_records() > COMMIT_RECORDS_MAX && turn.tidy_ticks < TIDY_TICKS_MAX {
             turn.tidy_ticks += 1;
             shard.hurry(now_ms);

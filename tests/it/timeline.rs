@@ -148,3 +148,69 @@ async fn who_was_moved_by_a_crash_is_told_from_which_node() {
     assert!(moved["node"] != dead && resumed["node"] == moved["node"], "{told}");
     assert!(moved["epoch"].as_u64() > told["entries"][0]["epoch"].as_u64(), "{told}");
 }
+
+async fn name_of(node: &Server) -> Value {
+    let (_, told) = Service::of(node, OPERATOR).get("/v1/cluster").await;
+    told["node"].clone()
+}
+
+/// The timeline once it says this, as a node tells it that is asked while homes move.
+async fn until_kinds(node: &Server, player: &str, expected: &[&str]) -> Value {
+    let shop = Service::of(node, OPERATOR);
+    until(&format!("{expected:?} of {player}"), async || {
+        let (status, told) = shop.get(&format!("/v1/players/{player}/timeline")).await;
+        (status == 200 && kinds(&told) == expected).then_some(told)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_planned_move_of_a_player_who_does_nothing_is_told() {
+    let redis = RedisServer::start();
+    let mut nodes: Vec<_> = nodes::<3>(&redis, |node| node).await.into();
+    let mut home = nodes.remove(2);
+    let name = players_of(&home).await.next().unwrap();
+    home.login(&name).await.closes(1001).await;
+    let mut expected = vec!["opened", "link_lost"];
+    until_kinds(&nodes[0], &name, &expected).await;
+    while !nodes.is_empty() {
+        let from = name_of(&home).await;
+        assert!(home.stop_gracefully().success());
+        expected.push("moved");
+        let told = until_kinds(&nodes[0], &name, &expected).await;
+        let last = told["entries"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["from"], from, "{told}");
+        let mut at = 0;
+        while name_of(&nodes[at]).await != last["node"] {
+            at += 1;
+        }
+        home = nodes.remove(at);
+    }
+    // The last one goes by itself, and whoever comes next reads what it had noted.
+    home.stop_gracefully();
+    home.restart();
+    let told = until("she is told of", async || {
+        let (status, told) = Service::of(&home, OPERATOR).get(&format!("/v1/players/{name}/timeline")).await;
+        (status == 200).then_some(told)
+    })
+    .await;
+    assert_eq!(kinds(&told)[..4], ["opened", "link_lost", "moved", "moved"], "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resume_over_a_link_that_was_still_up_is_told_by_the_next_home() {
+    let redis = RedisServer::start();
+    let [here, mut there] = nodes(&redis, |node| node).await;
+    let name = players_of(&there).await.next().unwrap();
+    let first = there.login(&name).await;
+    let second = there.resume(&first.credentials()).await;
+    until_kinds(&there, &name, &["opened", "resumed"]).await;
+    assert!(there.stop_gracefully().success());
+    let told = until("her home is here", async || {
+        let (status, told) = Service::of(&here, OPERATOR).get(&format!("/v1/players/{name}/timeline")).await;
+        (status == 200 && kinds(&told).contains(&"moved")).then_some(told)
+    })
+    .await;
+    assert_eq!(kinds(&told), ["opened", "resumed", "moved"], "{told}");
+    drop((first, second));
+}

@@ -340,6 +340,15 @@ impl Record {
         }
     }
 
+    /// What was noted ahead comes with a version of its own, for there may be no other one here. Says whether there was any.
+    pub fn tell_ahead(&mut self) -> bool {
+        let is_ahead = self.notes.iter().any(|note| note.version > self.version);
+        if is_ahead {
+            self.version = self.version.next();
+        }
+        is_ahead
+    }
+
     /// The store has lost what it had: whoever follows the events is to look anew.
     pub fn note_loss(&mut self, at: u64) {
         self.note(at, None, What::Resync);
@@ -417,6 +426,19 @@ mod tests {
         assert_eq!(kinds(&notes.entries(Version::of(6), "n")), [shown, both("link_lost")]);
         notes.stored(Version::of(6));
         assert!(notes.entries(Version::of(9), "n").is_empty() && notes.0.capacity() == 0);
+    }
+
+    #[test]
+    fn what_was_noted_ahead_can_be_told_without_another_change() {
+        let mut record = Record::first(Epoch::of(7), Version::of(3));
+        assert!(!record.tell_ahead(), "nothing to tell");
+        record.note_ahead(1, None, What::Resumed);
+        assert!(record.notes.entries(record.version, "n").is_empty());
+        let before = record.version;
+        assert!(record.tell_ahead());
+        assert_eq!(record.version, before.next());
+        assert_eq!(record.notes.entries(record.version, "n").len(), 1);
+        assert!(!record.tell_ahead(), "it goes with the next commit");
     }
 
     #[test]
