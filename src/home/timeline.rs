@@ -29,6 +29,10 @@ impl Home {
         let hot = self.records.player(player);
         let hot = hot.and_then(|cell| cell.read(|record: &Record| record.notes.timeline(here)));
         let is_hot = hot.is_some();
+        if !is_hot && self.known.denies(shard.id(), player) {
+            self.cold.meters.filtered(1);
+            return Ok(None);
+        }
         let (waiting, forgets) = hot.unwrap_or_default();
         let stored =
             if forgets { Ok(Vec::new()) } else { self.store.timeline(shard.id(), player.clone()).await };

@@ -250,3 +250,17 @@ async fn readiness_waits_for_no_store_that_stands_still() {
         assert!(std::time::Instant::now() < deadline, "{after}");
     }
 }
+
+#[tokio::test]
+async fn the_timeline_of_a_stranger_is_told_without_the_store() {
+    let house = House::new().await;
+    has_left(&house, "ann").await;
+    house.store.gives_records.store(false, Ordering::Relaxed);
+    let timeline = async |player: &str| {
+        house.call(Method::GET, &format!("/v1/players/{player}/timeline"), Value::Null).await
+    };
+    timeline("nobody").await.problem(404, "not_found");
+    timeline("ann").await.problem(503, "store_unavailable");
+    house.store.gives_records.store(true, Ordering::Relaxed);
+    assert_eq!(timeline("ann").await.ok()["entries"].as_array().unwrap().len(), 2);
+}
