@@ -39,11 +39,17 @@ use crate::ids::{Epoch, FlushSeq, Generation, KeyName, Owner, PlayerId, ShardId,
 
 /// Most records one commit may carry: 64 of 300 B cost Redis 2 to 3.5 ms; more gains nothing and blocks it longer.
 pub const COMMIT_RECORDS_MAX: usize = 64;
-/// Most bytes of record bodies one commit may carry (one record alone may pass it).
+/// Most bytes one commit may carry (one record alone may pass it).
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of bodies that cost Redis about what one entry beside a record does: a commit that ends a long outage must not block
 /// it for long.
 pub const ENTRY_BYTES: usize = 512;
+/// Keys that are sent with a record, at most: its two strings, its timeline.
+const RECORD_KEYS: usize = 3;
+/// Bytes of one beside its player's id: the shard's tag with the name of a cluster, and how it is framed.
+const KEY_BYTES: usize = 64;
+/// Bytes of what else goes with a record: headers, times, the bits of the filter, all of it framed.
+const RECORD_BYTES: usize = 256;
 /// Most players one [`Store::load_players`] may name.
 pub const LOAD_PLAYERS_MAX: usize = 256;
 /// Most players in one [`LivePage`], whatever the caller's limit.
@@ -315,11 +321,13 @@ impl Commit {
 }
 
 impl CommitRecord {
-    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings and entries, each of which costs what [`ENTRY_BYTES`] would.
+    /// What the record adds to [`COMMIT_BYTES_MAX`]: its strings, its entries, each of which costs what [`ENTRY_BYTES`] would,
+    /// and what is sent along.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let entries: usize = self.entries.iter().map(|entry| entry.body.len() + ENTRY_BYTES).sum();
-        self.p.len() + self.w.as_ref().map_or(0, Bytes::len) + entries
+        let keys = RECORD_KEYS * (KEY_BYTES + self.player.as_str().len());
+        self.p.len() + self.w.as_ref().map_or(0, Bytes::len) + entries + keys + RECORD_BYTES
     }
 }
 

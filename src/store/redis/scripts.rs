@@ -588,3 +588,6 @@ pub(super) fn queued_message(stored: &Bytes) -> Option<QueuedMessage> {
 pub(super) fn ttl_ms(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(TTL_MS_MIN, TTL_MS_MAX)
 }
+
+#[cfg(test)]
+mod tests;
