@@ -277,3 +277,44 @@ impl Home {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::home::houses::{House, named};
+    use crate::home::reading::COLD_WITHIN;
+    use crate::home::record::Record;
+    use crate::store::Grant;
+
+    #[tokio::test]
+    async fn what_was_read_before_a_shard_came_is_read_anew() {
+        let house = House::new().await;
+        let (home, shard, ann) = (&house.home, house.shard(), named("ann"));
+        let read = async || home.cold.read(shard.id(), std::slice::from_ref(&ann), COLD_WITHIN).await;
+        assert_eq!(read().await.get(&ann), Some(&None));
+        // Another home writes her meanwhile, and tells nobody here.
+        let turn = shard.commit_turn.lock().await;
+        let fence = shard.next_batch().unwrap();
+        let mut record = Record::first(fence.epoch, fence.version_max);
+        record.note_loss(1);
+        let stored = crate::store::StoredRecord {
+            epoch: fence.epoch,
+            version: record.version,
+            p: record.encode_p(),
+            w: None,
+        };
+        let hers = home.remainder_of(ann.clone(), &stored, fence.epoch, crate::clock::now()).unwrap();
+        home.store.commit(home.batch(shard, &fence, vec![hers])).await.unwrap();
+        shard.acknowledged(&fence);
+        drop(turn);
+        assert_eq!(read().await.get(&ann), Some(&None), "it is kept");
+        let grant = Grant {
+            epoch: fence.epoch,
+            flush_seq: fence.flush_seq,
+            generation: fence.generation,
+            version_max: fence.version_max,
+            previous_owner: None,
+        };
+        assert!(home.load(shard, &grant).await);
+        assert!(read().await.get(&ann).is_some_and(Option::is_some));
+    }
+}

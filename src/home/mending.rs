@@ -113,3 +113,24 @@ impl Home {
         matches!(committed, Some(Committed::Done(_)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::home::houses::{House, named};
+    use crate::home::record::Record;
+    use crate::ids::{Epoch, Version};
+    use crate::store::{LivePage, StoredRecord};
+
+    #[tokio::test]
+    async fn whoever_the_store_brings_back_is_not_denied_when_her_end_is_written() {
+        let house = House::new().await;
+        let (ghost, shard) = (named("ghost"), house.shard());
+        assert!(house.home.known.denies(shard.id(), &ghost));
+        let record = Record::first(Epoch::of(1), Version::of(7));
+        let (epoch, version, p) = (record.epoch, record.version, record.encode_p());
+        let records = vec![(ghost.clone(), StoredRecord { epoch, version, p, w: None })];
+        assert!(house.home.shrink_ghosts(shard, LivePage { records, ..LivePage::default() }).await);
+        assert!(!house.home.known.denies(shard.id(), &ghost), "she is stored");
+        assert!(house.home.look(&ghost).await.unwrap().is_some());
+    }
+}

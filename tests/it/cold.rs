@@ -184,3 +184,33 @@ async fn the_filters_of_a_store_that_was_emptied_are_put_back_by_their_homes() {
     query(&server, &strangers).await;
     assert!(reads(&server, "filtered").await >= filtered + 90);
 }
+
+/// How often Redis was called so since its statistics were reset.
+fn calls(redis: &RedisServer, command: &str) -> u64 {
+    let told: String = redis.query(&["INFO", "commandstats"]);
+    let line = told.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|line| line.split(',').next()).map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_generation_that_the_store_finds_too_early_is_not_asked_for_again_at_once() {
+    let mut server = Server::on(Stage::Redis).with("service_key", KEY).with_lease(1_200).start();
+    server.stop_gracefully();
+    for meta in metas(server.redis()) {
+        // It lasts for ever by the store's reckoning, and this number no node can read.
+        let old = ["HSET", &meta, "known_at", "1000", "known_ttl_old", "1e18"];
+        server.redis().query::<()>(&old);
+    }
+    server.redis().query::<()>(&["CONFIG", "RESETSTAT"]);
+    server.restart();
+    let redis = server.redis();
+    // Nothing else reads a part of a string while nobody is here.
+    let asked = || calls(redis, "getrange");
+    until("each was asked for", async || (asked() >= 16).then_some(())).await;
+    until("nobody asks", async || {
+        let (before, renewed) = (asked(), calls(redis, "hset"));
+        until("a round of renewals", async || (calls(redis, "hset") >= renewed + 32).then_some(())).await;
+        (asked() == before).then_some(())
+    })
+    .await;
+}
