@@ -9,9 +9,9 @@ use bytes::Bytes;
 use protocol::push::PresenceItem;
 use protocol::request::Status as WireStatus;
 use protocol::{Encoding, Stamp as WireStamp, Value};
-use tokio::time::{Instant, sleep_until};
 
 use super::Presence;
+use super::tick::Tick;
 use crate::events::{PresenceView, Status};
 use crate::hub::{Push, PushKind, Wakes};
 use crate::ids::PlayerId;
@@ -24,29 +24,21 @@ const WAKES_MAX: usize = 16_384;
 
 impl Presence {
     pub(super) async fn run(self: Arc<Self>, stop: &Tasks) {
-        let mut tick_at = None::<Instant>;
+        let mut tick = Tick::default();
         loop {
-            let tick = async {
-                match tick_at {
-                    Some(at) => sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
             tasks::rest();
             tokio::select! {
                 biased;
                 () = stop.stopping() => return,
-                () = tick => {
+                () = tick.end() => {
                     tasks::beat();
-                    tick_at = None;
+                    tick.has_ended();
                     let changes = self.events.presence.take();
                     // Other nodes first: they have watchers of their own to tell.
                     self.peers.iter().for_each(|peers| peers.tell(&changes));
                     self.tell_all(changes).await;
                 }
-                () = self.events.presence.filled(), if tick_at.is_none() => {
-                    tick_at = Some(Instant::now() + self.tick);
-                }
+                () = self.events.presence.filled(), if !tick.is_under_way() => tick.begins(self.tick),
                 // They have waited for a tick where they come from.
                 arrived = self.arrived() => {
                     tasks::beat();

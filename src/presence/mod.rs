@@ -15,6 +15,7 @@ mod rooms;
 pub mod roster;
 mod seat;
 mod telling;
+mod tick;
 mod wants;
 mod watch;
 mod watching;

@@ -3,19 +3,18 @@
 //! in a room in one order. Like `fanout` one of the doors where wire types stop.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use protocol::push::Room as RoomBody;
 use protocol::reply::{Member as WireMember, Roster as WireRoster};
 use protocol::{Encoding, Text, Value};
-use tokio::time::{Instant, sleep_until};
 
 use super::listeners::{Audience, Tenure, Words};
 use super::rooms::{NoHome, Rooms, Seated};
 use super::roster::{Diff, Member, Page};
 use super::seat::Seat;
+use super::tick::Tick;
 use crate::hub::{Mailbox, Push, PushKind, RoomWord};
 use crate::ids::{PlayerId, RoomName, SessionId, Stamp};
 use crate::tasks::{self, Tasks};
@@ -27,14 +26,8 @@ const TURN: usize = 2_000;
 
 impl Rooms {
     pub(super) async fn run(self: Arc<Self>, stop: &Tasks) {
-        let mut tick_at = None::<Instant>;
+        let mut tick = Tick::default();
         loop {
-            let tick = async {
-                match tick_at {
-                    Some(at) => sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
             tasks::rest();
             tokio::select! {
                 biased;
@@ -45,22 +38,18 @@ impl Rooms {
                         self.tell(&room).await;
                     }
                 }
-                () = tick => {}
-                () = self.changed(), if tick_at.is_none() => {}
+                () = tick.end() => {}
+                () = self.changed(), if !tick.is_under_way() => {}
             }
             tasks::beat();
             // After talk, too: who talks without a pause must not hold back what has changed.
-            let now = Instant::now();
-            match tick_at {
-                None => tick_at = self.changed().now_or_never().map(|()| now + self.settings.tick),
-                Some(at) if at <= now => {
-                    tick_at = None;
-                    self.catch_up();
-                    for (room, ()) in self.owing.take() {
-                        self.tell(&room).await;
-                    }
+            if tick.has_ended() {
+                self.catch_up();
+                for (room, ()) in self.owing.take() {
+                    self.tell(&room).await;
                 }
-                Some(_) => {}
+            } else if !tick.is_under_way() && self.changed().now_or_never().is_some() {
+                tick.begins(self.settings.tick);
             }
         }
     }
