@@ -73,6 +73,8 @@ enum Command {
     Token(TokenFlags),
     /// Make a service key: print its entry for service.keys_file, and the key itself on standard error
     ServiceKey(ServiceKeyFlags),
+    /// Print the service API as an OpenAPI document, as a server shows it at /v1/openapi.json
+    Openapi,
 }
 
 /// Each setting is also HEARTH_… in the environment; config/hearth.toml explains all.
@@ -220,6 +222,7 @@ pub fn run(
         Command::Shards(flags) => print_shards(&sources, flags, out),
         Command::Token(flags) => print_token(&sources, flags, out),
         Command::ServiceKey(flags) => make_service_key(&flags, out, err),
+        Command::Openapi => write!(out, "{}", service::openapi()).map_err(cannot_print),
     };
     let Err(failure) = outcome else { return 0 };
     for line in failure.lines {
@@ -432,6 +435,12 @@ mod tests {
     fn the_command_line_is_well_made() {
         use clap::CommandFactory as _;
         Line::command().debug_assert();
+    }
+
+    #[test]
+    fn the_document_of_the_service_api_is_printed_without_a_server() {
+        let ran = hearth(&["openapi"], &[]);
+        assert_eq!((ran.exit_code, ran.out.as_str(), ran.err.as_str()), (0, service::openapi(), ""));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! The public specification is `protocol/README.md`; the golden vectors in `protocol/vectors` pin every frame's bytes.
 //! Never holds state or policy.
 
+pub mod calls;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
@@ -11,6 +12,8 @@ pub mod plain;
 pub mod push;
 pub mod reply;
 pub mod request;
+#[cfg(feature = "schema")]
+pub mod schema;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod text;

@@ -11,6 +11,7 @@ use crate::{Stamp, Value};
 
 /// Presence of one player.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PresenceItem {
     /// Who.
     pub player: String,

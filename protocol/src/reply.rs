@@ -43,6 +43,7 @@ pub struct StateGot {
 
 /// `ok` to `state.patch`, `presence.set` and other changes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Changed {
     /// Where the record stands after the change.
     pub stamp: Stamp,
@@ -90,6 +91,7 @@ pub struct Sent {
 
 /// One member of a room.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Member {
     /// Who.
     pub player: String,
@@ -103,6 +105,7 @@ pub struct Member {
 
 /// `ok` to `room.join` and `room.members`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Roster {
     /// The roster's own counter.
     pub ver: Stamp,

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+#[cfg(feature = "schema")]
+use crate::limits::STATE_KEY_BYTES_MAX;
 use crate::{Stamp, Text, Value};
 
 /// The ops from here on are the server's.
@@ -117,6 +119,7 @@ ops! {
 
 /// How much an ack promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ack {
     /// Visible to every later read.
@@ -130,6 +133,7 @@ pub enum Ack {
 
 /// What a player is doing. In order of activity, the least active first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Not here; only the server says so.
@@ -247,15 +251,18 @@ pub struct StateGet<'a> {
 
 /// Op 11. Within one patch `set` goes first, then `unset`, then `incr`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatePatch<'a> {
     /// Keys to write.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"minLength": 1, "maxLength": STATE_KEY_BYTES_MAX})))]
     pub set: Option<BTreeMap<Text<'a>, Value>>,
     /// Keys to remove.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub unset: Option<Vec<Text<'a>>>,
     /// Keys to add to; a missing one counts as 0.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"minLength": 1, "maxLength": STATE_KEY_BYTES_MAX})))]
     pub incr: Option<BTreeMap<Text<'a>, i64>>,
     /// Only if the state still stands at this `state_stamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

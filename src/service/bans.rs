@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use protocol::{Stamp as WireStamp, Text};
-use serde::{Deserialize, Serialize};
+use protocol::calls::{Ban as Asked, BanView, Banned};
 
 use super::Service;
 use super::body::{JsonBody, PathPlayer};
@@ -17,33 +16,9 @@ use crate::clock;
 use crate::home::record::bars::Ban;
 use crate::wire::wire_stamp;
 
-#[derive(Deserialize)]
-pub(super) struct Asked<'a> {
-    #[serde(borrow)]
-    reason: Text<'a>,
-    #[serde(default)]
-    until: Option<u64>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Banned {
-    sessions: usize,
-    stamp: WireStamp,
-}
-
 /// A ban, as services see it.
-#[derive(Serialize)]
-pub(super) struct BanView {
-    reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<u64>,
-    since: u64,
-}
-
-impl BanView {
-    pub(super) fn of(ban: &Ban) -> Self {
-        Self { reason: ban.reason.as_ref().to_owned(), until: ban.until, since: ban.since }
-    }
+pub(super) fn ban_view(ban: &Ban) -> BanView {
+    BanView { reason: ban.reason.as_ref().to_owned(), until: ban.until, since: ban.since }
 }
 
 /// `PUT /v1/players/{player}/ban`

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use protocol::calls::{Given, PushToMany};
 use protocol::request::Ack;
-use protocol::{Text, Value};
-use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::{JsonBody, players_of};
@@ -25,46 +24,13 @@ const RECEIVERS_PER_REQUEST: usize = 10;
 /// Stands for the player in the id of a message to many: no player's id begins so.
 const TO_MANY: &str = "\u{1}many";
 
-#[derive(Deserialize)]
-struct Asked<'a> {
-    #[serde(borrow, default)]
-    players: Option<Vec<Text<'a>>>,
-    #[serde(default)]
-    all: bool,
-    data: Value,
-    #[serde(borrow, default)]
-    idempotency_key: Option<Text<'a>>,
-    #[serde(default)]
-    ack: Option<Ack>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Pushed {
-    id: String,
-    delivered: u32,
-    /// Whose home cannot be reached now.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown: Vec<String>,
-    /// Which nodes could not be told, of a message to all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown_nodes: Vec<String>,
-    /// For how many shards nobody has answered, of a message to all.
-    #[serde(skip_serializing_if = "is_none")]
-    unknown_shards: usize,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_none(count: &usize) -> bool {
-    *count == 0
-}
-
 /// `POST /v1/messages`
 pub(super) async fn push(
     State(service): State<Arc<Service>>,
     caller: Pusher,
     JsonBody(body): JsonBody,
-) -> Result<Json<Pushed>, Problem> {
-    let asked: Asked<'_> = body.read()?;
+) -> Result<Json<Given>, Problem> {
+    let asked: PushToMany<'_> = body.read()?;
     if asked.all {
         caller.is_for("message.all");
     }
@@ -80,7 +46,7 @@ pub(super) async fn push(
     let push = message(id, asked.data, caller.name())?;
     let receivers = match &players {
         Some(players) => players.len(),
-        None => service.stats().await.sessions(),
+        None => service.stats().await.sessions,
     };
     let cost = receivers / RECEIVERS_PER_REQUEST;
     if cost > 0 {
@@ -98,11 +64,11 @@ pub(super) async fn push(
         service.repeats.once(id, clock::now(), || reach.delivered);
     }
     let Reach { delivered, unknown, unknown_nodes, unknown_shards } = reach;
-    Ok(Json(Pushed { id: text_of(id), delivered, unknown, unknown_nodes, unknown_shards }))
+    Ok(Json(Given { id: text_of(id), delivered, unknown, unknown_nodes, unknown_shards }))
 }
 
 /// Whom it is for; `None` for all.
-fn receivers(asked: &Asked<'_>) -> Result<Option<BTreeSet<PlayerId>>, Problem> {
+fn receivers(asked: &PushToMany<'_>) -> Result<Option<BTreeSet<PlayerId>>, Problem> {
     match (&asked.players, asked.all) {
         (None, true) => Ok(None),
         (Some(players), false) => {

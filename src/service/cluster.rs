@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
+use protocol::calls::{
+    Cluster as ClusterView, Held, Node as NodeView, Shard as ShardView, Shortfall as ShortfallView,
+    Store as StoreView,
+};
 
 use super::Service;
 use super::door::Reader;
@@ -16,96 +19,24 @@ use crate::home::record::millis;
 use crate::home::shard::Shard;
 use crate::home::{Shortfall, Sight, Word};
 
-#[derive(Serialize)]
-pub(super) struct ClusterView {
-    node: String,
-    nodes: Vec<NodeView>,
-    store: StoreView,
-    records_hot: usize,
-    shards: Vec<ShardView>,
-}
-
-#[derive(Serialize)]
-struct NodeView {
-    node: String,
-    boot: String,
-    url: String,
-    /// Where other nodes connect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<String>,
-    /// It hands its shards over and stops.
-    draining: bool,
-    /// Whether the link to it from the node that answers stands; absent for that one itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link: Option<&'static str>,
-    /// Why not, once that has lasted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link_fault: Option<String>,
-    /// How long ago it was heard of.
-    age_ms: u64,
-    /// The storage formats that it reads: the oldest, the newest; and the one that it writes.
-    formats: [u32; 3],
-    /// What it held at its last heartbeat.
-    holds: Holds,
-    /// Of the node that answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uptime_ms: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct StoreView {
-    kind: &'static str,
-    shortfalls: Vec<ShortfallView>,
-}
-
 /// What the store's settings fall short of.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct ShortfallView {
-    setting: String,
-    message: String,
-    fatal: bool,
+pub(super) fn shortfall_view(shortfall: &Shortfall) -> ShortfallView {
+    let Shortfall { setting, message, fatal } = shortfall.clone();
+    ShortfallView { setting, message, fatal }
 }
 
-impl ShortfallView {
-    pub(super) fn of(shortfall: &Shortfall) -> Self {
-        let Shortfall { setting, message, fatal } = shortfall.clone();
-        Self { setting, message, fatal }
-    }
-
-    /// What the store's being away means for now.
-    pub(super) fn of_store(message: String) -> Self {
-        Self { setting: "store".to_owned(), message, fatal: false }
-    }
-
-    /// For whoever asks without a key: where and why are in the log, and in `GET /v1/cluster`.
-    pub(super) fn of_unreached(unreached: &Unreached) -> Self {
-        let message = format!(
-            "the live node {} cannot be reached; set peer_addr and peer_public_addr to what other nodes can connect to",
-            unreached.node
-        );
-        Self { setting: "peer_public_addr".to_owned(), message, fatal: false }
-    }
+/// What the store's being away means for now.
+pub(super) fn shortfall_of_store(message: String) -> ShortfallView {
+    ShortfallView { setting: "store".to_owned(), message, fatal: false }
 }
 
-#[derive(Serialize)]
-struct ShardView {
-    shard: u16,
-    /// The node that holds it; absent while none is known to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    home: Option<String>,
-    /// Who says so, or that nobody does; absent while nobody can say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    home_by: Option<&'static str>,
-    /// How long ago, where that is not now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    home_age_ms: Option<u64>,
-    epoch: u64,
-    state: &'static str,
-    serving: bool,
-    /// Its store is away or takes no changes: what is acked is provisional. Of shards of the node that answers.
-    provisional: bool,
-    dirty: usize,
-    flush_lag_ms: u64,
+/// For whoever asks without a key: where and why are in the log, and in `GET /v1/cluster`.
+pub(super) fn shortfall_of_unreached(unreached: &Unreached) -> ShortfallView {
+    let message = format!(
+        "the live node {} cannot be reached; set peer_addr and peer_public_addr to what other nodes can connect to",
+        unreached.node
+    );
+    ShortfallView { setting: "peer_public_addr".to_owned(), message, fatal: false }
 }
 
 /// `GET /v1/cluster`
@@ -118,8 +49,8 @@ pub(super) async fn cluster(State(service): State<Arc<Service>>, _: Reader) -> J
         node: node.clone(),
         nodes: nodes(&service, now_ms),
         store: StoreView {
-            kind: service.home.store_kind(),
-            shortfalls: (service.settings.store_shortfalls)().iter().map(ShortfallView::of).collect(),
+            kind: service.home.store_kind().to_owned(),
+            shortfalls: (service.settings.store_shortfalls)().iter().map(shortfall_view).collect(),
         },
         records_hot: service.home.records().len(),
         shards: shards.map(|(shard, sight)| shard_view(shard, &sight, node, now_ms)).collect(),
@@ -141,15 +72,20 @@ fn nodes(service: &Service, now_ms: u64) -> Vec<NodeView> {
             url: if is_me { service.settings.client_url.clone() } else { says.url.clone() },
             peer: says.peer.clone(),
             draining: says.drains,
-            link: (!is_me).then(|| if service.peers.stands(owner) { "up" } else { "down" }),
+            link: (!is_me).then(|| if service.peers.stands(owner) { "up" } else { "down" }.to_owned()),
             link_fault: fault(owner.node()).filter(|_| !is_me).map(|unreached| unreached.reason.clone()),
             age_ms: millis(*age).saturating_add(since_ms),
             formats: [says.formats.min, says.formats.max, says.formats.writes],
-            holds: says.holds,
+            holds: held(says.holds),
             uptime_ms: is_me.then(|| now_ms.saturating_sub(service.started_at_ms)),
         }
     };
     cluster.seen().iter().map(view).collect()
+}
+
+const fn held(holds: Holds) -> Held {
+    let Holds { shards, epochs, records_hot, records_dirty, flush_lag_ms } = holds;
+    Held { shards, epochs, records_hot, records_dirty, flush_lag_ms }
 }
 
 fn shard_view(shard: &Shard, sight: &Sight, node: &str, now_ms: u64) -> ShardView {
@@ -174,10 +110,10 @@ fn shard_view(shard: &Shard, sight: &Sight, node: &str, now_ms: u64) -> ShardVie
     ShardView {
         shard: shard.id().number(),
         home: home.map(str::to_owned),
-        home_by,
+        home_by: home_by.map(str::to_owned),
         home_age_ms,
         epoch: epoch.number(),
-        state: state.name(),
+        state: state.name().to_owned(),
         serving: shard.serves(now_ms),
         provisional: is_ours && shard.is_held_back(),
         dirty: shard.dirty_records(),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use protocol::ErrorCode;
+use protocol::calls::{Change as Asked, Counter as CounterView};
 use protocol::reply::ErrorBody;
-use protocol::{ErrorCode, Text};
-use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::{JsonBody, PathKey};
@@ -21,26 +21,6 @@ use crate::home::{Bound, Counted, CounterRequest};
 
 /// The longest life of a counter: a year.
 const TTL_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
-
-#[derive(Deserialize)]
-struct Asked<'a> {
-    by: i64,
-    #[serde(default)]
-    ttl_ms: Option<u64>,
-    #[serde(default)]
-    max: Option<i64>,
-    #[serde(default)]
-    min: Option<i64>,
-    #[serde(borrow, default)]
-    idempotency_key: Option<Text<'a>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct CounterView {
-    value: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_in_ms: Option<u64>,
-}
 
 /// `POST /v1/counters/{name}`
 pub(super) async fn count(

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use protocol::calls::Happened as HappenedView;
 use serde::Serialize;
 
 use super::checkpoint;
-use super::timeline::HappenedView;
+use super::timeline;
 use crate::home::record::notes::Happened;
 use crate::home::{EVENT_SHARDS_MAX, EVENTS_PER_SHARD_MAX, EventPlace, EventsRead, ShardEvents};
 use crate::ids::ShardId;
@@ -169,7 +170,7 @@ impl Chunk {
         self.events += 1;
         let at = happened.as_ref().map(|happened| happened.at);
         self.oldest_at = self.oldest_at.into_iter().chain(at).min();
-        let happened = happened.map(HappenedView::of);
+        let happened = happened.map(timeline::view);
         // What cannot be read is not kept from anybody: she is to be looked at.
         let name = match happened.as_ref().map_or("resync", |happened| &happened.kind) {
             "presence" => "presence",

@@ -9,13 +9,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
-use serde::Serialize;
-use serde_json::json;
+use protocol::calls::{Health, MaintenanceView, Readiness, ShardsReadiness, StoreReadiness};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cluster::ShortfallView;
-use super::maintenance::View;
+use super::cluster::{shortfall_of_store, shortfall_of_unreached, shortfall_view};
 use super::problem::Problem;
 use super::{Condition, Service};
 use crate::clock::{self, millis};
@@ -29,36 +27,6 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 const PROBE_PATIENCE: Duration = Duration::from_millis(300);
 /// How long changes may wait for a store that is there before the node is not ready.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Whether the node can do its work, and why not.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Readiness {
-    ready: bool,
-    /// What stands in the way; empty when ready.
-    reasons: Vec<String>,
-    store: StoreReadiness,
-    shards: ShardsReadiness,
-    /// What makes `durable` mean less than it says, and what should be looked at; the node serves nevertheless.
-    shortfalls: Vec<ShortfallView>,
-}
-
-#[derive(Serialize)]
-struct WithMaintenance {
-    #[serde(flatten)]
-    readiness: Readiness,
-    maintenance: View,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct StoreReadiness {
-    kind: &'static str,
-    /// How long a write and a read took; absent when they failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probe_ms: Option<u64>,
-    /// How long ago that was; absent while the store was never probed to the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probe_age_ms: Option<u64>,
-}
 
 /// Probes of the store: one at a time, which goes on when nobody waits for it any more.
 #[derive(Debug, Default)]
@@ -74,17 +42,11 @@ struct Probed {
     outcome: Result<Duration, StoreError>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct ShardsReadiness {
-    serving: usize,
-    of: usize,
-}
-
 /// `GET /healthz`
 pub(super) async fn healthz(State(service): State<Arc<Service>>) -> Response {
     match (service.condition)() {
         Condition::Well | Condition::Stopping | Condition::Full | Condition::Late { .. } => {
-            Json(json!({ "status": "ok" })).into_response()
+            Json(Health { status: "ok".to_owned() }).into_response()
         }
         Condition::Failed => failed().into_response(),
     }
@@ -110,8 +72,8 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
     readiness.ready = readiness.reasons.is_empty();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // Players not let in are no reason: services are answered, and the node is where it should be.
-    let answer = WithMaintenance { readiness, maintenance: service.maintenance_view() };
-    (status, Json(answer)).into_response()
+    readiness.maintenance = service.maintenance_view();
+    (status, Json(readiness)).into_response()
 }
 
 impl Service {
@@ -156,7 +118,7 @@ impl Service {
             ready: reasons.is_empty(),
             reasons,
             store: StoreReadiness {
-                kind: self.home.store_kind(),
+                kind: self.home.store_kind().to_owned(),
                 probe_ms: outcome.ok().map(millis),
                 probe_age_ms: age_ms,
             },
@@ -164,11 +126,13 @@ impl Service {
             shortfalls: (self.settings.store_shortfalls)()
                 .iter()
                 .chain(&shortfalls_now)
-                .map(ShortfallView::of)
-                .chain(self.peers.unreached().iter().map(ShortfallView::of_unreached))
-                .chain(shards.shortfalls().into_iter().chain(waits).map(ShortfallView::of_store))
-                .chain(self.home.store_lost(now).map(lost).map(ShortfallView::of_store))
+                .map(shortfall_view)
+                .chain(self.peers.unreached().iter().map(shortfall_of_unreached))
+                .chain(shards.shortfalls().into_iter().chain(waits).map(shortfall_of_store))
+                .chain(self.home.store_lost(now).map(lost).map(shortfall_of_store))
                 .collect(),
+            // Told as it is when somebody asks.
+            maintenance: MaintenanceView::default(),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use protocol::{CloseCode, Text};
-use serde::{Deserialize, Serialize};
+use protocol::CloseCode;
+use protocol::calls::{Kick, Kicked};
 
 use super::Service;
 use super::body::{JsonBody, PathPlayer};
@@ -22,21 +22,6 @@ const AHEAD_MS_MAX: u64 = 60_000;
 /// A time below this was meant in seconds: it would revoke nothing.
 const UNIX_MS_MIN: u64 = 1_000_000_000_000;
 
-#[derive(Deserialize)]
-pub(super) struct Asked<'a> {
-    #[serde(borrow)]
-    reason: Text<'a>,
-    #[serde(default)]
-    code: Option<u16>,
-    #[serde(default)]
-    revoke_before: Option<u64>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Kicked {
-    sessions: usize,
-}
-
 /// `POST /v1/players/{player}/kick`
 pub(super) async fn kick(
     State(service): State<Arc<Service>>,
@@ -44,7 +29,7 @@ pub(super) async fn kick(
     PathPlayer(player): PathPlayer,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Kicked>, Problem> {
-    let asked: Asked<'_> = body.read()?;
+    let asked: Kick<'_> = body.read()?;
     let reason = checked_reason(asked.reason.as_str())?;
     let code = asked.code.unwrap_or(CloseCode::Kicked.number());
     match CloseCode::numbered(code) {

@@ -9,8 +9,10 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use protocol::ErrorCode;
+use protocol::calls::{
+    LockAcquired as LockView, LockAsk as Asked, LockRenewal as Renewing, LockRenewed as RenewedView,
+};
 use protocol::reply::ErrorBody;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -35,31 +37,6 @@ const SECRET: &str = "lock-secret";
 pub(super) const RELEASES_MAX: usize = 1_024;
 /// Between two tries to give one back.
 const RELEASE_AGAIN: Duration = Duration::from_millis(500);
-
-#[derive(Deserialize)]
-struct Asked {
-    ttl_ms: u64,
-    #[serde(default)]
-    wait_ms: u64,
-}
-
-#[derive(Deserialize)]
-struct Renewing {
-    ttl_ms: u64,
-}
-
-#[derive(Serialize)]
-pub(super) struct LockView {
-    token: u64,
-    secret: String,
-    ttl_ms: u64,
-}
-
-#[derive(Serialize)]
-pub(super) struct RenewedView {
-    token: u64,
-    ttl_ms: u64,
-}
 
 /// Who holds a lock: the secret that the answer carried.
 pub(super) struct Holder(LockOwner);

@@ -9,8 +9,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use protocol::{CloseCode, Text};
-use serde::{Deserialize, Serialize};
+use protocol::CloseCode;
+use protocol::calls::{Close, MaintenanceView as View};
 use tokio::time::MissedTickBehavior;
 
 use super::Service;
@@ -36,22 +36,6 @@ const CLOCKS_APART_MS: u64 = 60_000;
 const BATCH: usize = 100;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
-#[derive(Deserialize)]
-struct Asked<'a> {
-    #[serde(default)]
-    until: Option<u64>,
-    #[serde(borrow)]
-    reason: Text<'a>,
-}
-
-/// What is in force, as services and operators see it.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct View {
-    closed: bool,
-    #[serde(flatten)]
-    how: Option<Closed>,
-}
-
 /// `GET /v1/maintenance`
 pub(super) async fn look(State(service): State<Arc<Service>>, _: Reader) -> Json<View> {
     Json(service.maintenance_view())
@@ -63,7 +47,7 @@ pub(super) async fn begin(
     _: Admin,
     JsonBody(body): JsonBody,
 ) -> Result<Json<View>, Problem> {
-    let asked: Asked<'_> = body.read()?;
+    let asked: Close<'_> = body.read()?;
     let now = clock::now();
     if asked.until.is_some_and(|until| until <= now.unix_ms) {
         return Err(Problem::bad_request("until: a time to come, in milliseconds since 1970"));
@@ -77,7 +61,7 @@ pub(super) async fn begin(
         until: asked.until,
         reason: reason.into(),
         // Of all nodes: all of them come back at the same time.
-        links: u64::try_from(service.stats().await.links()).unwrap_or(u64::MAX),
+        links: u64::try_from(service.stats().await.links).unwrap_or(u64::MAX),
     };
     let closed = service.maintenance.close(closed, now);
     tracing::info!(
@@ -88,7 +72,7 @@ pub(super) async fn begin(
     );
     service.tell_maintenance();
     service.store_maintenance().await?;
-    Ok(Json(View { closed: true, how: Some(closed) }))
+    Ok(Json(view(Some(closed))))
 }
 
 /// `DELETE /v1/maintenance`
@@ -101,14 +85,24 @@ pub(super) async fn end(State(service): State<Arc<Service>>, _: Admin) -> Result
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What is in force, as services and operators see it.
+fn view(closed: Option<Closed>) -> View {
+    closed.map_or_else(View::default, |Closed { since, until, reason, links }| View {
+        closed: true,
+        since: Some(since),
+        until,
+        reason: Some(reason.into()),
+        links: Some(links),
+    })
+}
+
 fn not_stored() -> Problem {
     Problem::not_stored("in force on this node, but the store does not have it yet; it is tried again")
 }
 
 impl Service {
     pub(super) fn maintenance_view(&self) -> View {
-        let how = self.maintenance.closed(clock::now());
-        View { closed: how.is_some(), how }
+        view(self.maintenance.closed(clock::now()))
     }
 
     /// Tells every node to which a link stands; the others hear it when one does.

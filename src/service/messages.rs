@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
+use protocol::calls::{Push as Asked, Pushed};
 use protocol::limits::FRAME_BYTES_MAX;
 use protocol::push::Message;
 use protocol::request::Ack;
 use protocol::{Encoding, ErrorCode, Text, Value};
-use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::{JsonBody, PathPlayer};
@@ -28,23 +28,6 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 /// bounds what a slow reader can cost.
 pub(super) const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
-#[derive(Deserialize)]
-pub(super) struct Asked<'a> {
-    data: Value,
-    #[serde(borrow, default)]
-    idempotency_key: Option<Text<'a>>,
-    #[serde(default)]
-    ack: Option<Ack>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Pushed {
-    id: String,
-    delivered: u32,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    kept: bool,
-}
-
 /// `POST /v1/players/{player}/messages`
 pub(super) async fn push(
     State(service): State<Arc<Service>>,
@@ -57,10 +40,8 @@ pub(super) async fn push(
         Ack::Applied => false,
         Ack::Durable => true,
         Ack::Replicated => {
-            return Err(Problem::new(
-                ErrorCode::StoreUnavailable,
-                "this store has no replica to wait for; nothing was sent",
-            ));
+            // No store keeps messages so that it could be waited for: it would never succeed.
+            return Err(Problem::bad_request("ack: applied or durable; nothing was sent"));
         }
     };
     let idempotency_key = checked_key(asked.idempotency_key.as_ref())?;

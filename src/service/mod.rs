@@ -6,6 +6,7 @@ mod bans;
 mod blobs;
 mod body;
 mod broadcast;
+mod calls;
 mod checkpoint;
 mod cluster;
 mod counters;
@@ -21,6 +22,7 @@ mod locks;
 mod maintenance;
 mod messages;
 mod onward;
+mod openapi;
 mod others;
 mod pace;
 mod players;
@@ -45,13 +47,14 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{get, patch, post, put};
 use protocol::ErrorCode;
+use protocol::calls::{Readiness, Stats};
 
 pub use blobs::BlobBounds;
 pub use keys::{GeneratedKey, Key, Keys, Scope, generate as generate_key};
 pub use lines::LineBounds;
 pub use onward::Counter;
+pub use openapi::openapi;
 pub use serve::serve;
 
 use crate::clock;
@@ -141,8 +144,8 @@ pub struct Service {
     looks_owed: Coalescing<SessionId, watches::LooksOwed>,
     /// Who follows the events.
     consumers: Arc<events::Consumers>,
-    stats: Fresh<stats::Stats>,
-    readiness: Fresh<health::Readiness>,
+    stats: Fresh<Stats>,
+    readiness: Fresh<Readiness>,
     probes: Arc<health::Probes>,
     blob_turns: Arc<tokio::sync::Semaphore>,
     lines: Arc<lines::Lines>,
@@ -260,6 +263,8 @@ mod route {
     pub(super) const HEALTHZ: &str = "/healthz";
     pub(super) const READYZ: &str = "/readyz";
     pub(super) const METRICS: &str = "/metrics";
+    pub(super) const OPENAPI: &str = "/v1/openapi.json";
+    pub(super) const OPENAPI_ROOT: &str = "/openapi.json";
 
     /// All of them.
     pub(super) const ALL: &[&str] = &[
@@ -287,38 +292,16 @@ mod route {
         HEALTHZ,
         READYZ,
         METRICS,
+        OPENAPI,
+        OPENAPI_ROOT,
     ];
-    /// Those that need no key: what probes and scrapers ask.
-    pub(super) const OPEN: &[&str] = &[HEALTHZ, READYZ, METRICS];
+    /// Those that need no key: what probes, scrapers and generators of clients ask.
+    pub(super) const OPEN: &[&str] = &[HEALTHZ, READYZ, METRICS, OPENAPI, OPENAPI_ROOT];
 }
 
 /// The API as a router, without a socket.
 pub fn router(service: Arc<Service>) -> Router {
-    Router::new()
-        .route(route::SESSIONS, post(sessions::open))
-        .route(route::SESSION, get(sessions::look).delete(sessions::log_out))
-        .route(route::PLAYER, get(players::look).delete(players::erase))
-        .route(route::TIMELINE, get(timeline::look))
-        .route(route::STATE, patch(state::change))
-        .route(route::MESSAGES, post(messages::push))
-        .route(route::KICK, post(kick::kick))
-        .route(route::BAN, put(bans::ban).delete(bans::lift))
-        .route(route::WATCHES, put(watches::list))
-        .route(route::BLOB, get(blobs::read).put(blobs::put).delete(blobs::remove))
-        .route(route::ROOM, get(rooms::look))
-        .route(route::ROOM_MEMBER, put(rooms::put_in).delete(rooms::take_out))
-        .route(route::ROOM_MESSAGES, post(rooms::say))
-        .route(route::QUERY, post(query::query))
-        .route(route::BROADCAST, post(broadcast::push))
-        .route(route::EVENTS, get(events::follow))
-        .route(route::MAINTENANCE, get(maintenance::look).post(maintenance::begin).delete(maintenance::end))
-        .route(route::LOCK, post(locks::acquire).put(locks::renew).delete(locks::release))
-        .route(route::COUNTER, post(counters::count))
-        .route(route::STATS, get(stats::stats))
-        .route(route::CLUSTER, get(cluster::cluster))
-        .route(route::HEALTHZ, get(health::healthz))
-        .route(route::READYZ, get(health::readyz))
-        .route(route::METRICS, get(health::metrics))
+    calls::router()
         .method_not_allowed_fallback(async || {
             Problem::bad_request("this path does not take this method")
                 .with_status(StatusCode::METHOD_NOT_ALLOWED)

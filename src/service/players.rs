@@ -1,7 +1,6 @@
 //! `GET /v1/players/{player}`: all that is known of one player, hot or cold, and not older than the caller knows.
 //! `DELETE`: forgets it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +8,18 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use protocol::push::PresenceItem;
+use protocol::calls::{HomeView, PlayerView};
 use protocol::reply::ErrorBody;
-use protocol::{CloseCode, ErrorCode, Stamp as WireStamp, Value};
-use serde::{Deserialize, Serialize};
+use protocol::{CloseCode, ErrorCode};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Service;
-use super::bans::BanView;
+use super::bans::ban_view;
 use super::body::PathPlayer;
 use super::door::{Admin, Reader};
 use super::problem::Problem;
-use super::sessions::SessionView;
+use super::sessions::session_view;
 use super::words::{stamp_of_text, state_of};
 use crate::clock;
 use crate::events::EndReason;
@@ -39,29 +38,6 @@ const LOOK_EVERY_MS: (u64, u64) = (5, 50);
 pub(super) struct Asked {
     min_stamp: Option<String>,
     wait_ms: Option<String>,
-}
-
-#[derive(Serialize)]
-pub(super) struct PlayerView {
-    player: String,
-    presence: PresenceItem,
-    sessions: Vec<SessionView>,
-    state: BTreeMap<String, Value>,
-    state_stamp: WireStamp,
-    stamp: WireStamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen: Option<u64>,
-    home: HomeView,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ban: Option<BanView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revoked_before: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct HomeView {
-    node: String,
-    shard: u16,
 }
 
 /// `GET /v1/players/{player}`
@@ -149,7 +125,7 @@ impl Service {
             player: player.as_str().to_owned(),
             last_seen: presence.last_seen,
             presence,
-            sessions: record.sessions.iter().map(|session| SessionView::of(session, ctx)).collect(),
+            sessions: record.sessions.iter().map(|session| session_view(session, ctx)).collect(),
             state: state_of(&record.state),
             state_stamp: wire_stamp(record.state_stamp),
             stamp: wire_stamp(record.stamp()),
@@ -157,7 +133,7 @@ impl Service {
                 node: self.settings.node_id.clone(),
                 shard: self.home.placement().shard_of(player).number(),
             },
-            ban: record.ban_now(ctx.now.unix_ms).map(BanView::of),
+            ban: record.ban_now(ctx.now.unix_ms).map(ban_view),
             revoked_before: Some(record.revoked_before()).filter(|before| *before > 0),
         }
     }

@@ -3,9 +3,9 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use protocol::calls::Problem as Details;
 use protocol::reply::ErrorBody;
 use protocol::{ErrorCode, Stamp as WireStamp};
-use serde::Serialize;
 
 use super::audit::InForce;
 use crate::home::record::Refusal;
@@ -135,7 +135,7 @@ impl From<RateLimited> for Problem {
 }
 
 /// What HTTP calls a code; `protocol/README.md` section 11 has the same table.
-const fn status_of(code: ErrorCode) -> StatusCode {
+pub(super) const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest | ErrorCode::BadFrame => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized | ErrorCode::TokenExpired | ErrorCode::NotLoggedIn => {
@@ -195,67 +195,40 @@ const fn title_of(code: ErrorCode) -> &'static str {
     }
 }
 
-/// RFC 9457's members, then the code's own as extensions.
-#[derive(Serialize)]
-struct Details<'a> {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: ErrorCode,
-    temporary: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expected: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state_stamp: Option<WireStamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    applied: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stamp: Option<WireStamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<Option<WireStamp>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<&'a str>,
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, error, value, etag } = self;
+        let is_in_force = error.applied == Some(true);
+        let retry_after_ms = error.retry_after_ms;
         let details = Details {
-            r#type: format!("urn:hearth:problem:{}", error.code.name()),
-            title: title_of(error.code),
+            r#type: format!("urn:hearth:problem:{}", error.code.name()).into(),
+            title: title_of(error.code).into(),
             status: status.as_u16(),
-            detail: &error.message,
-            code: error.code,
+            detail: error.message.into(),
+            code: error.code.name().into(),
             temporary: error.temporary,
-            retry_after_ms: error.retry_after_ms,
+            retry_after_ms,
             expected: error.expected,
             state_stamp: error.state_stamp,
             applied: error.applied,
             stamp: error.stamp,
             to: error.to,
-            reason: error.reason.as_deref(),
+            reason: error.reason,
             value,
-            etag: etag.as_deref(),
+            etag,
         };
         // Texts and numbers always serialise.
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if error.applied == Some(true) {
+        if is_in_force {
             response.extensions_mut().insert(InForce);
         }
         let headers = response.headers_mut();
-        if let Some(Ok(etag)) = etag.map(HeaderValue::try_from) {
+        if let Some(Ok(etag)) = details.etag.map(HeaderValue::try_from) {
             headers.insert(header::ETAG, etag);
         }
-        if let Some(retry_after_ms) = error.retry_after_ms {
+        if let Some(retry_after_ms) = retry_after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1_000).max(1)));
         }
         if status == StatusCode::UNAUTHORIZED {

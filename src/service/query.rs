@@ -8,8 +8,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use protocol::calls::Query;
 use protocol::{Encoding, Text, codec};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Service;
 use super::body::{AnyBody, answer_encoding, players_of};
@@ -33,17 +34,6 @@ type Aged<'a> = (&'a PresenceView, Option<u64>);
 /// An activity without a key, as MessagePack.
 const EMPTY_MAP: &[u8] = &[0x80];
 
-#[derive(Deserialize)]
-pub(super) struct Asked<'a> {
-    #[serde(borrow)]
-    players: Vec<Text<'a>>,
-    #[serde(borrow, default)]
-    fields: Option<Vec<Text<'a>>>,
-    /// How old what is told of a player may be; without it all comes from the players' homes.
-    #[serde(default)]
-    max_age_ms: u64,
-}
-
 /// `POST /v1/presence/query`
 pub(super) async fn query(
     State(service): State<Arc<Service>>,
@@ -52,7 +42,7 @@ pub(super) async fn query(
     AnyBody(body): AnyBody,
 ) -> Result<Response, Problem> {
     let encoding = answer_encoding(&headers, body.encoding);
-    let asked: Asked<'_> = body.read()?;
+    let asked: Query<'_> = body.read()?;
     let fields = asked.fields.as_deref().map_or(Ok(Fields::ALL), Fields::named)?;
     let players = players_of("players", &asked.players)?;
     let wants = Wants { fields, encoding, max_age_ms: asked.max_age_ms };

@@ -1,17 +1,16 @@
 //! Rooms for other backends: who is in one, by page; put a player in, take her out; speak to all. A member is a
 //! player: a service puts in all the sessions that she has.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use protocol::calls::{Join, PutIn, RoomView, Said, Say};
 use protocol::push::Message;
-use protocol::reply::Roster;
-use protocol::{Encoding, ErrorCode, Stamp as WireStamp, Text, Value};
-use serde::{Deserialize, Serialize};
+use protocol::{Encoding, ErrorCode, Value};
+use serde::Deserialize;
 
 use super::Service;
 use super::body::{JsonBody, OptionalBody, PathMember, PathRoom};
@@ -38,13 +37,6 @@ pub(super) struct Asked {
     count_only: Option<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct RoomView {
-    room: String,
-    #[serde(flatten)]
-    roster: Roster,
-}
-
 /// `GET /v1/rooms/{room}`
 pub(super) async fn look(
     State(service): State<Arc<Service>>,
@@ -53,12 +45,16 @@ pub(super) async fn look(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<RoomView>, Problem> {
     let Query(asked) = asked.map_err(|refused| Problem::bad_request(refused.body_text()))?;
-    let is_count = asked.count_only.is_some_and(|told| told != "false");
+    let is_count = match asked.count_only.as_deref() {
+        None | Some("false") => false,
+        Some("" | "true") => true,
+        Some(_) => return Err(Problem::bad_request("count_only: true or false")),
+    };
     let limit = match asked.limit.as_deref().map(str::parse) {
+        Some(Err(_)) => return Err(Problem::bad_request("limit: a number")),
         _ if is_count => Some(0),
         None => None,
         Some(Ok(limit)) => Some(limit),
-        Some(Err(_)) => return Err(Problem::bad_request("limit: a number")),
     };
     let rooms = service.presence.rooms();
     let roster = rooms.look_at(&room, asked.cursor.as_deref(), limit).await.map_err(|NoHome| no_home())?;
@@ -68,19 +64,6 @@ pub(super) async fn look(
     Ok(Json(RoomView { room: room.as_str().to_owned(), roster }))
 }
 
-#[derive(Deserialize)]
-struct Joining<'a> {
-    #[serde(borrow, default)]
-    meta: Option<BTreeMap<Text<'a>, Value>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct PutIn {
-    stamp: WireStamp,
-    /// How many sessions of hers are in.
-    sessions: usize,
-}
-
 /// `PUT /v1/rooms/{room}/members/{player}`
 pub(super) async fn put_in(
     State(service): State<Arc<Service>>,
@@ -88,7 +71,7 @@ pub(super) async fn put_in(
     PathMember(room, player): PathMember,
     OptionalBody(body): OptionalBody,
 ) -> Result<Json<PutIn>, Problem> {
-    let joining: Joining<'_> = body.read()?;
+    let joining: Join<'_> = body.read()?;
     let meta = match joining.meta.as_ref().map(|meta| service.presence.rooms().packed_meta(meta)).transpose()
     {
         Ok(meta) => meta,
@@ -121,19 +104,6 @@ pub(super) async fn take_out(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
-struct Saying<'a> {
-    data: Value,
-    #[serde(borrow, default)]
-    idempotency_key: Option<Text<'a>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Said {
-    id: String,
-    delivered: u32,
-}
-
 /// `POST /v1/rooms/{room}/messages`
 pub(super) async fn say(
     State(service): State<Arc<Service>>,
@@ -141,7 +111,7 @@ pub(super) async fn say(
     PathRoom(room): PathRoom,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Said>, Problem> {
-    let saying: Saying<'_> = body.read()?;
+    let saying: Say<'_> = body.read()?;
     let key = checked_key(saying.idempotency_key.as_ref())?;
     let to = [TO_ROOM, room.as_str()].concat();
     let id = key.map_or_else(rand::random, |key| message_id(caller.name(), &to, key));

@@ -7,11 +7,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use protocol::calls::{Made, Open, SessionView};
 use protocol::limits::DEVICE_BYTES_MAX;
 use protocol::reply::ErrorBody;
-use protocol::request::Status as WireStatus;
 use protocol::{ErrorCode, Text, Value};
-use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::{JsonBody, PathSession, player_of};
@@ -27,27 +26,6 @@ use crate::wire::{RETRY_AFTER_MS, write_value};
 
 /// The device of a session whose maker names none.
 const DEVICE: &str = "other";
-
-#[derive(Deserialize)]
-pub(super) struct Open<'a> {
-    #[serde(borrow)]
-    player: Text<'a>,
-    #[serde(borrow, default)]
-    device: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    state: Option<BTreeMap<Text<'a>, Value>>,
-}
-
-#[derive(Serialize)]
-struct Made<'a> {
-    session: String,
-    ticket: String,
-    pending_ms: u64,
-    url: &'a str,
-    /// The store does not have it yet.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    prov: bool,
-}
 
 /// `POST /v1/sessions`
 pub(super) async fn open(
@@ -89,7 +67,7 @@ pub(super) async fn open(
         session: opened.session.to_string(),
         ticket: opened.ticket,
         pending_ms: millis(service.home.settings().pending),
-        url: &service.settings.client_url,
+        url: service.settings.client_url.clone(),
         prov,
     };
     let headers = [
@@ -132,33 +110,16 @@ impl Service {
 }
 
 /// One session, as services see it.
-#[derive(Debug, Serialize)]
-pub(super) struct SessionView {
-    session: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    player: Option<String>,
-    device: String,
-    status: WireStatus,
-    attached: bool,
-    /// Made by a service, and its client has not come yet.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pending: bool,
-    cseq: u64,
-    expires_in_ms: u64,
-}
-
-impl SessionView {
-    pub(super) fn of(session: &Session, ctx: Context<'_>) -> Self {
-        Self {
-            session: session.id.to_string(),
-            player: None,
-            device: session.device.as_ref().to_owned(),
-            status: status_of(session),
-            attached: session.link == LinkState::Attached,
-            pending: matches!(session.link, LinkState::Pending { .. }),
-            cseq: session.cseq,
-            expires_in_ms: session.expires_at(ctx).saturating_sub(ctx.now.unix_ms),
-        }
+pub(super) fn session_view(session: &Session, ctx: Context<'_>) -> SessionView {
+    SessionView {
+        session: session.id.to_string(),
+        player: None,
+        device: session.device.as_ref().to_owned(),
+        status: status_of(session),
+        attached: session.link == LinkState::Attached,
+        pending: matches!(session.link, LinkState::Pending { .. }),
+        cseq: session.cseq,
+        expires_in_ms: session.expires_at(ctx).saturating_sub(ctx.now.unix_ms),
     }
 }
 
@@ -170,7 +131,7 @@ pub(super) async fn look(
 ) -> Result<Json<SessionView>, Problem> {
     let cell = service.home.find_session(session).await?.ok_or_else(no_session)?;
     let ctx = service.home.context(clock::now());
-    let seen = cell.read(|record| record.session(session).map(|session| SessionView::of(session, ctx)));
+    let seen = cell.read(|record| record.session(session).map(|session| session_view(session, ctx)));
     let mut view = seen.flatten().ok_or_else(no_session)?;
     view.player = Some(cell.player().as_str().to_owned());
     service.home.may_answer(cell.player())?;

@@ -1,7 +1,7 @@
 //! `GET /v1/stats`: how many players, sessions and links there are in the cluster. Every node walks over its own memory,
 //! at most once a second for each that asks; who does not answer is named.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
+use protocol::calls::{MaintenanceView, OnlinePlayers as Players, Stats};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::door::Reader;
-use super::maintenance::View;
 use super::others::Question;
 use crate::clock;
 use crate::events::{PresenceView, Status};
@@ -29,40 +29,6 @@ const OTHER_DEVICES: &str = "other";
 /// How long another node may take to count.
 const COUNTED_WITHIN: Duration = Duration::from_millis(500);
 
-/// How many there are.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Stats {
-    players: Players,
-    sessions: usize,
-    links: usize,
-    rooms: usize,
-    /// The nodes that did not answer: what they hold is not counted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown_nodes: Vec<String>,
-    /// For how many shards nobody has answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown_shards: Option<usize>,
-    as_of: u64,
-}
-
-/// What is answered: whether players are let in is told as it is now.
-#[derive(Serialize)]
-struct Answer<'a> {
-    #[serde(flatten)]
-    stats: &'a Stats,
-    maintenance: View,
-}
-
-impl Stats {
-    pub(super) const fn sessions(&self) -> usize {
-        self.sessions
-    }
-
-    pub(super) const fn links(&self) -> usize {
-        self.links
-    }
-}
-
 /// How many a node holds, or several.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Count {
@@ -74,62 +40,46 @@ pub(super) struct Count {
     shards: BTreeSet<u16>,
 }
 
-/// Players whom others see as here.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Players {
-    online: usize,
-    by_status: ByStatus,
-    by_device: BTreeMap<Box<str>, usize>,
+/// Counts one more.
+fn count(players: &mut Players, view: &PresenceView) {
+    let of_status = match view.status {
+        Status::Offline | Status::Invisible => return,
+        Status::Online => &mut players.by_status.online,
+        Status::Away => &mut players.by_status.away,
+        Status::Busy => &mut players.by_status.busy,
+        Status::Playing => &mut players.by_status.playing,
+    };
+    *of_status += 1;
+    players.online += 1;
+    for device in &view.devices {
+        count_device(players, device, 1);
+    }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct ByStatus {
-    online: usize,
-    away: usize,
-    busy: usize,
-    playing: usize,
+fn count_device(all: &mut Players, device: &str, players: usize) {
+    if let Some(count) = all.by_device.get_mut(device) {
+        *count += players;
+    } else {
+        let has_room = all.by_device.len() < DEVICES_MAX;
+        let name = if has_room { device } else { OTHER_DEVICES };
+        *all.by_device.entry(name.into()).or_default() += players;
+    }
 }
 
-impl Players {
-    fn count(&mut self, view: &PresenceView) {
-        let of_status = match view.status {
-            Status::Offline | Status::Invisible => return,
-            Status::Online => &mut self.by_status.online,
-            Status::Away => &mut self.by_status.away,
-            Status::Busy => &mut self.by_status.busy,
-            Status::Playing => &mut self.by_status.playing,
-        };
-        *of_status += 1;
-        self.online += 1;
-        for device in &view.devices {
-            self.count_device(device, 1);
-        }
-    }
-
-    fn count_device(&mut self, device: &str, players: usize) {
-        if let Some(count) = self.by_device.get_mut(device) {
-            *count += players;
-        } else {
-            let has_room = self.by_device.len() < DEVICES_MAX;
-            let name = if has_room { device } else { OTHER_DEVICES };
-            *self.by_device.entry(name.into()).or_default() += players;
-        }
-    }
-
-    fn add(&mut self, others: &Self) {
-        self.online += others.online;
-        let (mine, theirs) = (&mut self.by_status, &others.by_status);
-        mine.online += theirs.online;
-        mine.away += theirs.away;
-        mine.busy += theirs.busy;
-        mine.playing += theirs.playing;
-        others.by_device.iter().for_each(|(device, players)| self.count_device(device, *players));
-    }
+/// Counts others' as well.
+fn add(players: &mut Players, others: &Players) {
+    players.online += others.online;
+    let (mine, theirs) = (&mut players.by_status, &others.by_status);
+    mine.online += theirs.online;
+    mine.away += theirs.away;
+    mine.busy += theirs.busy;
+    mine.playing += theirs.playing;
+    others.by_device.iter().for_each(|(device, count)| count_device(players, device, *count));
 }
 
 impl Count {
     fn add(&mut self, others: Self) {
-        self.players.add(&others.players);
+        add(&mut self.players, &others.players);
         self.sessions += others.sessions;
         self.links += others.links;
         self.rooms += others.rooms;
@@ -140,7 +90,8 @@ impl Count {
 /// `GET /v1/stats`
 pub(super) async fn stats(State(service): State<Arc<Service>>, _: Reader) -> Response {
     let stats = service.stats().await;
-    let answer = Answer { stats: &stats, maintenance: service.maintenance_view() };
+    // Whether players are let in is told as it is now.
+    let answer = Stats { maintenance: service.maintenance_view(), ..Stats::clone(&stats) };
     let body = serde_json::to_vec(&answer).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
@@ -172,6 +123,7 @@ impl Service {
             unknown_nodes,
             unknown_shards: (unknown_shards > 0).then_some(unknown_shards),
             as_of: clock::now().unix_ms,
+            maintenance: MaintenanceView::default(),
         }
     }
 
@@ -180,7 +132,7 @@ impl Service {
         let mut players = Players::default();
         for turn in self.home.records().all().chunks(TURN) {
             for cell in turn {
-                cell.read(|record| players.count(&record.view));
+                cell.read(|record| count(&mut players, &record.view));
             }
             tokio::task::yield_now().await;
         }
@@ -212,7 +164,7 @@ mod tests {
             view(Status::Away, "web"),
             view(Status::Offline, "pc"),
         ] {
-            players.count(&view);
+            count(&mut players, &view);
         }
         assert_eq!((players.online, players.by_status.playing, players.by_status.busy), (3, 1, 0));
         assert_eq!(players.by_device, [("pc".into(), 2), ("web".into(), 1)].into());
@@ -224,9 +176,9 @@ mod tests {
         let (mut one, mut other, mut both) = (Count::default(), Count::default(), Count::default());
         (one.sessions, other.sessions, both.sessions) = (2, 1, 3);
         (one.shards, other.shards, both.shards) = ([1].into(), [0, 2].into(), [0, 1, 2].into());
-        all.iter().for_each(|view| both.players.count(view));
-        all.iter().take(2).for_each(|view| one.players.count(view));
-        all.iter().skip(2).for_each(|view| other.players.count(view));
+        all.iter().for_each(|view| count(&mut both.players, view));
+        all.iter().take(2).for_each(|view| count(&mut one.players, view));
+        all.iter().skip(2).for_each(|view| count(&mut other.players, view));
         let told = rmp_serde::to_vec_named(&other).unwrap();
         one.add(rmp_serde::from_slice(&told).unwrap());
         assert_eq!(format!("{one:?}"), format!("{both:?}"));
@@ -235,7 +187,7 @@ mod tests {
     #[test]
     fn device_names_that_clients_invent_do_not_pile_up() {
         let mut players = Players::default();
-        (0..1_000).for_each(|n| players.count(&view(Status::Online, &format!("d{n}"))));
+        (0..1_000).for_each(|n| count(&mut players, &view(Status::Online, &format!("d{n}"))));
         assert_eq!(players.by_device.len(), DEVICES_MAX + 1);
         assert_eq!(players.by_device[OTHER_DEVICES], 1_000 - DEVICES_MAX);
     }

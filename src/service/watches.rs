@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use protocol::{Stamp as WireStamp, Text};
-use serde::{Deserialize, Serialize};
+use protocol::Text;
+use protocol::calls::{WatchList as Asked, WatchesListed};
 
 use super::Service;
 use super::body::{JsonBody, PathPlayer, players_of};
@@ -35,30 +35,13 @@ pub(super) struct LooksOwed {
     tries: u32,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Asked<'a> {
-    #[serde(borrow, default)]
-    set: Option<Vec<Text<'a>>>,
-    #[serde(borrow, default)]
-    add: Option<Vec<Text<'a>>>,
-    #[serde(borrow, default)]
-    remove: Option<Vec<Text<'a>>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Listed {
-    stamp: WireStamp,
-    sessions: usize,
-    unknown: Vec<String>,
-}
-
 /// `PUT /v1/players/{player}/watches`
 pub(super) async fn list(
     State(service): State<Arc<Service>>,
     _: Writer,
     PathPlayer(player): PathPlayer,
     JsonBody(body): JsonBody,
-) -> Result<Json<Listed>, Problem> {
+) -> Result<Json<WatchesListed>, Problem> {
     let asked: Asked<'_> = body.read()?;
     let (set, add, remove) = (ids("set", asked.set)?, ids("add", asked.add)?, ids("remove", asked.remove)?);
     let (add, remove) = match (&set, add, remove) {
@@ -82,7 +65,7 @@ pub(super) async fn list(
     service.durable(&cell, applied.stamp).await?;
     service.home.may_answer(&player)?;
     let sessions = cell.read(|record| record.sessions.len()).unwrap_or_default();
-    Ok(Json(Listed { stamp: wire_stamp(applied.stamp), sessions, unknown }))
+    Ok(Json(WatchesListed { stamp: wire_stamp(applied.stamp), sessions, unknown }))
 }
 
 fn ids(field: &str, players: Option<Vec<Text<'_>>>) -> Result<Option<Vec<PlayerId>>, Problem> {

@@ -5,6 +5,7 @@ pub(crate) mod bridge;
 #[allow(dead_code, reason = "tests/it does, through this same file")]
 pub(crate) mod certificates;
 pub(crate) mod detour;
+pub(crate) mod document;
 pub(crate) mod doors;
 #[allow(dead_code, reason = "tests/it does, through this same file")]
 pub(crate) mod follower;

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::Value;
 
+use super::document::is_told;
 use super::doors::Doors;
 use super::server::Server;
 
@@ -33,7 +34,7 @@ impl Service {
     /// One call.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let url = format!("{}{path}", self.url_for(path, body.as_ref()));
-        let request = self.client.request(method, url).bearer_auth(&self.key);
+        let request = self.client.request(method.clone(), url).bearer_auth(&self.key);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
@@ -41,7 +42,9 @@ impl Service {
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        is_told(method.as_str(), path, status, &body);
+        (status, body)
     }
 
     fn url_for(&self, path: &str, body: Option<&Value>) -> &str {
