@@ -35,6 +35,7 @@ mod maintenance;
 mod messages;
 mod moved;
 mod near_elsewhere;
+mod openapi;
 mod policies;
 mod presence;
 mod readme;
