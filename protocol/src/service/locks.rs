@@ -7,12 +7,10 @@ use std::time::Duration;
 use rand::Rng as _;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
-use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{CALL_TIMEOUT, Service, ServiceError, body_of, millis, sent};
+use super::{CALL_TIMEOUT, LockAcquired, LockAsk, LockRenewal, Service, ServiceError, body_of, millis, sent};
 use crate::ErrorCode;
 
 /// Carries the secret of the holder.
@@ -59,12 +57,6 @@ pub struct Lock {
     end: Option<oneshot::Sender<End>>,
 }
 
-#[derive(Deserialize)]
-struct Acquired {
-    token: u64,
-    secret: String,
-}
-
 impl Service {
     /// Takes a lock for `ttl` (100 ms to an hour), waiting for it up to `wait` (a minute at most), and renews it from then on.
     /// Dropped while it waits, it waits no longer. Needs a tokio runtime.
@@ -73,10 +65,10 @@ impl Service {
     /// [`ServiceError::Refused`] with [`ErrorCode::LockHeld`]; [`ServiceError`] else. A lock whose answer was lost ends after
     /// `ttl`.
     pub async fn lock(&self, name: &str, ttl: Duration, wait: Duration) -> Result<Lock, ServiceError> {
-        let body = json!({"ttl_ms": millis(ttl), "wait_ms": millis(wait)});
+        let body = LockAsk { ttl_ms: millis(ttl), wait_ms: millis(wait) };
         let request = self.request(Method::POST, &["locks", name], wait + CALL_TIMEOUT)?.json(&body);
         let waits_since = Instant::now();
-        let Acquired { token, secret } = body_of(sent(request).await?).await?;
+        let LockAcquired { token, secret, .. } = body_of(sent(request).await?).await?;
         let (say, standing) = watch::channel(Standing { until: waits_since + ttl, loss: None });
         let (end, ended) = oneshot::channel();
         let keeper = Keeper { service: self.clone(), name: name.to_owned(), secret, ttl, say };
@@ -234,12 +226,12 @@ impl Keeper {
         // One that is not answered leaves time for another.
         let patience = (self.ttl / RENEWAL).min(CALL_TIMEOUT);
         let request = self.service.request(Method::PUT, &["locks", &self.name], patience)?;
-        let request = request.header(SECRET, self.secret()).json(&json!({"ttl_ms": millis(self.ttl)}));
+        let request = request.header(SECRET, self.secret()).json(&LockRenewal { ttl_ms: millis(self.ttl) });
         sent(request).await.map(drop)
     }
 
     fn release(&self) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
-        let request = self.service.request(Method::DELETE, &["locks", &self.name], CALL_TIMEOUT);
+        let request = self.service.request(Method::DELETE, &["locks", &self.name], CALL_TIMEOUT)?;
         let request = request.map(|request| request.header(SECRET, self.secret()));
         async move { sent(request?).await.map(drop) }
     }

@@ -16,20 +16,27 @@
 
 mod blobs;
 mod counters;
+mod events;
 mod locks;
+mod messages;
+mod operators;
+mod players;
+mod rooms;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use blobs::{Blob, Kept, When};
-pub use counters::{Change, Counter};
+pub use events::{After, Events, Told};
 pub use locks::{Lock, Loss};
+pub use players::AtErasure;
 
 use crate::ErrorCode;
+/// What is asked and answered: the same types as the server's.
+pub use crate::calls::*;
 
 /// How long a call may take, beside what it is asked to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,38 +47,6 @@ pub struct Service {
     http: Client,
     url: Arc<str>,
     key: Arc<str>,
-}
-
-/// A refusal, as RFC 9457 has it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Problem {
-    /// The HTTP status.
-    pub status: u16,
-    /// The named error: one of [`ErrorCode`], or one that this version does not know.
-    pub code: String,
-    /// For people.
-    #[serde(default)]
-    pub detail: String,
-    /// Whether the same call may succeed later.
-    #[serde(default)]
-    pub temporary: bool,
-    /// When to try again at the earliest.
-    #[serde(default)]
-    pub retry_after_ms: Option<u64>,
-    /// `out_of_bounds`: where the counter stands.
-    #[serde(default)]
-    pub value: Option<i64>,
-    /// `precondition_failed`: the tag of what is stored.
-    #[serde(default)]
-    pub etag: Option<String>,
-}
-
-impl Problem {
-    /// Whether it is this error.
-    #[must_use]
-    pub fn is(&self, code: ErrorCode) -> bool {
-        self.code == code.name()
-    }
 }
 
 /// Why a call came to nothing.
@@ -122,6 +97,16 @@ impl Service {
     pub fn at(url: &str, key: &str) -> Result<Self, ServiceError> {
         let http = Client::builder().build().map_err(ServiceError::Unreachable)?;
         Ok(Self { http, url: url.trim_end_matches('/').into(), key: key.into() })
+    }
+
+    /// A call that is asked to wait for nothing.
+    fn call(&self, method: Method, parts: &[&str]) -> Result<RequestBuilder, ServiceError> {
+        self.request(method, parts, CALL_TIMEOUT)
+    }
+
+    /// What stands beside `/v1`.
+    fn outside(&self, path: &str) -> RequestBuilder {
+        self.http.get([&*self.url, path].concat()).timeout(CALL_TIMEOUT)
     }
 
     /// # Errors
@@ -210,12 +195,5 @@ mod tests {
         assert!(matches!(shop.blob("..", "save", None).await, Err(ServiceError::Nameless(_))));
         assert!(matches!(shop.blob("...", "save", None).await, Err(ServiceError::Unreachable(_))));
         assert!(matches!(shop.count("a.", Change::by(1)).await, Err(ServiceError::Unreachable(_))));
-    }
-
-    #[test]
-    fn a_problem_of_a_later_server_is_read() {
-        let text = r#"{"type": "urn:x", "status": 409, "code": "brand_new", "detail": "d", "more": [1]}"#;
-        let problem: Problem = serde_json::from_str(text).unwrap();
-        assert_eq!((problem.status, problem.is(ErrorCode::LockHeld), problem.temporary), (409, false, false));
     }
 }
