@@ -335,4 +335,7 @@ pub struct Checkpoint {
     pub lag_ms: u64,
     /// More is there already.
     pub behind: bool,
+    /// Shards that could not be looked at; their events come when they can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<u16>,
 }

@@ -231,7 +231,7 @@ impl Keeper {
     }
 
     fn release(&self) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
-        let request = self.service.request(Method::DELETE, &["locks", &self.name], CALL_TIMEOUT)?;
+        let request = self.service.request(Method::DELETE, &["locks", &self.name], CALL_TIMEOUT);
         let request = request.map(|request| request.header(SECRET, self.secret()));
         async move { sent(request?).await.map(drop) }
     }

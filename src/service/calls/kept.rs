@@ -56,7 +56,7 @@ fn of_blobs() -> Vec<Call> {
             .refuses(&[ErrorCode::Overloaded]),
         Call::put(route::BLOB, blobs::put, ("putBlob", "Writes a blob of a player"))
             .more(
-                "Bytes of any kind, up to 1 MiB, stored with their `Content-Type` (at most 128 bytes). Of one player there \
+                "Bytes of any kind, up to 1 MiB, stored with their `Content-Type` (at most 255 bytes). Of one player there \
                  are at most 32 with 8 MiB, if nothing else is configured. The tag says content and type, not time.",
             )
             .needs(Scope::Write)
