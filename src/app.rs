@@ -30,6 +30,7 @@ use crate::config::Settings;
 use crate::events::Events;
 use crate::files;
 use crate::gate::auth::{AuthError, Authenticator};
+use crate::gate::inside::Inside;
 use crate::gate::listener::Gate;
 use crate::gate::origin::OriginPolicy;
 use crate::gate::peers::Peers;
@@ -86,7 +87,9 @@ pub struct Addresses {
 }
 
 /// What lives beside the server in the same process, and goes before it.
-pub type Company = Box<dyn FnOnce(&Addresses, &Tasks) + Send>;
+///
+/// It is told where the server listens, and where to come in without a socket.
+pub type Company = Box<dyn FnOnce(&Addresses, Arc<Inside>, &Tasks) + Send>;
 
 /// Everything that would stop [`serve`] and can be told without listening anywhere or asking anybody: what is wrong with
 /// files of keys and certificates, and with how the store is named. A line each.
@@ -108,7 +111,7 @@ pub fn faults(settings: &Settings) -> Vec<String> {
 /// # Errors
 /// [`ServeError`] says what to do, in one line.
 pub fn serve(settings: Settings) -> Result<(), ServeError> {
-    serve_with(settings, Box::new(|_, _| {}))
+    serve_with(settings, Box::new(|_, _, _| {}))
 }
 
 /// The same, with company.
@@ -126,7 +129,7 @@ pub fn serve_with(settings: Settings, company: Company) -> Result<(), ServeError
         let house = House::build(settings).await?;
         let begun = || {
             house.announce();
-            company(&house.addresses(), &house.company);
+            company(&house.addresses(), Arc::clone(&house.inside), &house.company);
         };
         let node = house.node.clone();
         let why = house.live(asked_to_stop, begun).await;
@@ -168,6 +171,8 @@ struct House {
     peer_addr: Option<String>,
     /// Shards that were not ours yet when the start had waited long enough.
     waiting: usize,
+    /// Where company comes in.
+    inside: Arc<Inside>,
     /// What is not the server's own.
     company: Tasks,
     /// The service API.
@@ -266,6 +271,7 @@ impl House {
             peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
         };
         let gate = Arc::new(gate);
+        let inside = Arc::new(Inside::new(Arc::clone(&gate), door.clone()));
         door.spawn_vital("accept", Arc::clone(&gate).run(outside.clients, door.clone()));
         upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         let shortfalls = Shortfalls::found(shortfalls);
@@ -322,6 +328,7 @@ impl House {
             service_addr: outside.service_addr,
             peer_addr,
             waiting,
+            inside,
             company: Tasks::new(),
             counter,
             door,

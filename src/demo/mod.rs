@@ -42,7 +42,7 @@ impl Demo {
     /// The players, as company of a server.
     #[must_use]
     pub fn company(self) -> Company {
-        Box::new(move |addresses, tasks| {
+        Box::new(move |addresses, _, tasks| {
             // Who closed our standard output does not want to know.
             let _ = writeln!(std::io::stdout(), "{}", self.where_to_look(addresses));
             self.start(addresses, tasks);

@@ -146,7 +146,7 @@ impl Gate {
         });
     }
 
-    async fn shake<S: LinkSocket>(
+    pub(super) async fn shake<S: LinkSocket>(
         self: &Arc<Self>,
         stream: S,
         ip: IpAddr,

@@ -4,6 +4,7 @@
 pub mod auth;
 mod crowd;
 pub mod handshake;
+pub mod inside;
 pub mod listener;
 pub mod origin;
 pub mod peers;

@@ -31,23 +31,23 @@ impl Cores {
     }
 }
 
-/// From now on this thread, and what it starts, runs on this core alone.
+/// From now on this thread, and what it starts, runs on these cores alone.
 ///
 /// # Errors
 /// The system's.
-pub fn pin(core: usize) -> Result<(), BenchError> {
+pub fn pin(cores: &[usize]) -> Result<(), BenchError> {
     let mut set = CpuSet::new();
-    set.set(core);
+    cores.iter().for_each(|core| set.set(*core));
     Ok(sched_setaffinity(None, &set).map_err(std::io::Error::from)?)
 }
 
-/// Does something on another core, then goes back to where this thread may run now.
+/// Does something on other cores, then goes back to where this thread may run now.
 ///
 /// # Errors
 /// The system's, or that of what was done.
-pub fn on<T>(core: usize, act: impl FnOnce() -> Result<T, BenchError>) -> Result<T, BenchError> {
+pub fn on<T>(cores: &[usize], act: impl FnOnce() -> Result<T, BenchError>) -> Result<T, BenchError> {
     let before = sched_getaffinity(None).map_err(std::io::Error::from)?;
-    pin(core)?;
+    pin(cores)?;
     let done = act();
     sched_setaffinity(None, &before).map_err(std::io::Error::from)?;
     done

@@ -36,7 +36,7 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
         progress(&format!("durable, round {round} of {rounds}"));
         let (mut trips, mut pings, mut acks) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..if round == 0 { WARM_UP } else { EXCHANGES } {
-            trips.push(cores::on(cores.server, || round_trip(&mut resp))?);
+            trips.push(cores::on(&[cores.server], || round_trip(&mut resp))?);
             pings.push(link.ping()?);
             acks.push(link.durable()?);
         }

@@ -100,11 +100,11 @@ impl Side {
         let record_bytes = self.record_bytes;
         let idle = self.redis_idle()?;
         let plain = self.redis_used(idle, |side| {
-            cores::on(cores.server, || set_plainly(&side.redis, record_bytes))?;
+            cores::on(&[cores.server], || set_plainly(&side.redis, record_bytes))?;
             Ok(FLOOR_RECORDS)
         })?;
         let fenced = self.redis_used(idle, |side| {
-            cores::on(cores.server, || set_fenced(&side.redis, record_bytes))?;
+            cores::on(&[cores.server], || set_fenced(&side.redis, record_bytes))?;
             Ok(FLOOR_RECORDS)
         })?;
         let (mut own_ns, mut records) = (0, 0);

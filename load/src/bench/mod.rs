@@ -24,6 +24,9 @@ mod near;
 mod pusher;
 mod query;
 mod reconnect;
+mod rooms;
+mod throng;
+mod watch;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -75,7 +78,7 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
     process::build_workspace()?;
     let cores = Cores::choose()?;
     let machine = Machine::here();
-    cores::pin(cores.client)?;
+    cores::pin(&[cores.client])?;
     let findings = match options.bench {
         Name::Idle => idle::run(cores, options.rounds),
         Name::Ack => ack::run(cores, options.rounds),
@@ -89,6 +92,8 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
         Name::OneFlight => cold::one_flight(cores, options.rounds),
         Name::Avalanche => near::avalanche(cores, options.rounds),
         Name::Stale => near::stale(cores, options.rounds),
+        Name::Rooms => rooms::run(cores, options.rounds),
+        Name::Watch => watch::run(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());
     if let Some(path) = &options.json {

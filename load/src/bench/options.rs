@@ -47,4 +47,8 @@ pub enum Name {
     Avalanche,
     /// How old answers are that are kept near, after writes.
     Stale,
+    /// A room of 20,000 on three nodes: joins, pages, what members are told, a home that ends.
+    Rooms,
+    /// Memory of an edge, and 100,000 watchers of one player on three nodes.
+    Watch,
 }

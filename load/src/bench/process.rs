@@ -27,16 +27,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program on a core, in an empty folder of its own.
+    /// Starts a program on these cores, in an empty folder of its own.
     fn start(
         name: &'static str,
-        core: usize,
+        cores: &[usize],
         program: &Path,
         arguments: &[String],
     ) -> Result<Self, BenchError> {
         let folder = tempfile::Builder::new().prefix("hearth-bench-").tempdir()?;
         let log = std::fs::File::create(folder.path().join("stderr"))?;
-        let mut child = cores::on(core, || {
+        let mut child = cores::on(cores, || {
             let mut command = Command::new(program);
             command.args(arguments).current_dir(folder.path());
             // Settings of whoever starts the bench are not the bench's.
@@ -159,20 +159,51 @@ impl Hearth {
     /// # Errors
     /// It does not start.
     pub fn start(cores: Cores, redis: &Redis, settings: &[(&str, &str)]) -> Result<Self, BenchError> {
-        let words = "--client-addr 127.0.0.1:0 --service-addr 127.0.0.1:0 --set cluster.name=bench";
-        let mut arguments: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        arguments.extend(["--store".to_owned(), format!("redis://{}", redis.addr)]);
-        let far = ["link_frames", "state", "presence", "watch", "query", "send", "service_requests"];
-        for kind in far {
-            for bound in ["per_s", "burst"] {
-                arguments.extend(["--set".to_owned(), format!("limits.{kind}_{bound}=1000000")]);
-            }
-        }
-        let given = [("redis.ignore_shortfalls", "true"), ("service_key", SERVICE_KEY)];
-        for (name, value) in given.iter().chain(settings) {
-            arguments.extend(["--set".to_owned(), format!("{name}={value}")]);
-        }
-        let mut process = Process::start("hearth", cores.server, &workspace_binary("hearth")?, &arguments)?;
+        Self::of("hearth", &[cores.server], redis, settings)
+    }
+
+    /// The same on both cores, as one of several.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_anywhere(
+        cores: Cores,
+        redis: &Redis,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, BenchError> {
+        Self::of("hearth", &[cores.server, cores.client], redis, settings)
+    }
+
+    /// The same with a crowd of players in its own process: an example of this package.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_crowd(cores: Cores, redis: &Redis, settings: &[(&str, &str)]) -> Result<Self, BenchError> {
+        Self::of("examples/crowd", &[cores.server, cores.client], redis, settings)
+    }
+
+    fn of(
+        program: &'static str,
+        cores: &[usize],
+        redis: &Redis,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, BenchError> {
+        let store = format!("redis://{}", redis.addr);
+        let given = [
+            ("client_addr", "127.0.0.1:0"),
+            ("service_addr", "127.0.0.1:0"),
+            ("cluster.name", "bench"),
+            ("store", &store),
+            ("redis.ignore_shortfalls", "true"),
+            ("service_key", SERVICE_KEY),
+        ];
+        let far = ["link_frames", "state", "presence", "watch", "query", "send", "room", "service_requests"];
+        let far = far
+            .iter()
+            .flat_map(|kind| ["per_s", "burst"].map(|bound| format!("limits.{kind}_{bound}=1000000")));
+        let given = given.iter().chain(settings).map(|(name, value)| format!("{name}={value}"));
+        let arguments: Vec<String> = far.chain(given).flat_map(|set| ["--set".to_owned(), set]).collect();
+        let mut process = Process::start(program, cores, &workspace_binary(program)?, &arguments)?;
         let clients = address(&process.announced("clients")?)?;
         let services = address(&process.announced("services")?)?;
         Ok(Self { process, clients, services })
@@ -196,7 +227,7 @@ impl Floor {
     pub fn start(cores: Cores, name: &str) -> Result<Self, BenchError> {
         let arguments = ["floor".to_owned(), name.to_owned()];
         let program = std::env::current_exe()?;
-        let mut process = Process::start("the floor", cores.server, &program, &arguments)?;
+        let mut process = Process::start("the floor", &[cores.server], &program, &arguments)?;
         let addr = address(&process.announced("listening on")?)?;
         Ok(Self { process, addr })
     }
@@ -207,7 +238,7 @@ impl Floor {
 /// # Errors
 /// It does not start.
 pub fn start_driver(cores: Cores, arguments: &[String]) -> Result<Process, BenchError> {
-    Process::start("the driver", cores.server, &workspace_binary("examples/flush_driver")?, arguments)
+    Process::start("the driver", &[cores.server], &workspace_binary("examples/flush_driver")?, arguments)
 }
 
 /// What Redis keeps on its disk.
@@ -244,7 +275,7 @@ impl Redis {
             .chain(["--maxmemory-policy", "noeviction", "--dir", "."])
             .map(str::to_owned);
         let arguments: Vec<String> = arguments.collect();
-        let process = Process::start("redis-server", cores.client, Path::new("redis-server"), &arguments)?;
+        let process = Process::start("redis-server", &[cores.client], Path::new("redis-server"), &arguments)?;
         let redis = Self { process, addr };
         let until = Instant::now() + PATIENCE;
         while redis.connect().and_then(|mut connection| connection.command(&[b"PING"])).is_err() {
@@ -345,7 +376,11 @@ fn workspace_binary(name: &str) -> Result<PathBuf, BenchError> {
 /// It does not build.
 pub fn build_workspace() -> Result<(), BenchError> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
-    for what in [["-p", "hearth", "--bin", "hearth"], ["-p", "load", "--example", "flush_driver"]] {
+    for what in [
+        ["-p", "hearth", "--bin", "hearth"],
+        ["-p", "load", "--example", "flush_driver"],
+        ["-p", "load", "--example", "crowd"],
+    ] {
         let status =
             Command::new(&cargo).args(["build", "--release", "--locked", "--quiet"]).args(what).status()?;
         if !status.success() {
