@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::audit::{Audit, NodeWord, Sample, Seen, ShardWord, StoreWord};
 use crate::bench::usage;
@@ -19,6 +19,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A stopped node does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Who does not say how it shows players in this time does not know.
+/// Whom a node cannot tell of now it is asked for so many times more, so far apart.
+const UNKNOWN_AGAIN_MAX: u32 = 3;
+const UNKNOWN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const PRESENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Samples of one thing in a minute.
 const SAMPLES_A_MINUTE: u64 = 5 * 60;
@@ -170,25 +173,43 @@ impl Auditor {
         lock(&self.shared.latest).values().map(|word| word.metric(name, label)).sum()
     }
 
-    /// Asks every node that is up how it shows these players, at most 1,000 at a time. One that does not answer shows nobody.
+    /// Asks every node that is up how it shows these players, at most 1,000 at a time. One that does not answer shows nobody. Whom
+    /// a node says it cannot tell of now, since a home did not answer it in time, it is asked for again, a few times: on a busy
+    /// machine that is no fault, if it does not stay so.
     pub async fn ask_presence(&self, players: &[String], number_of: impl Fn(&str) -> Option<u32>) {
         let targets = lock(&self.shared.targets).clone();
-        for (node, Target { service_url, .. }) in targets {
+        for (node, target) in targets {
             let since_us = self.shared.now_us();
             let mut items = Vec::new();
             for players in players.chunks(PLAYERS_A_QUERY_MAX) {
-                let asked = self.shared.http.post(format!("{service_url}/v1/presence/query"));
-                let asked = asked.timeout(PRESENCE_TIMEOUT).bearer_auth(&self.shared.key);
-                match answer(asked.json(&serde_json::json!({"players": players}))).await {
-                    Ok(told) => {
-                        let shown_here = list(&told, "presences").iter();
-                        items.extend(shown_here.filter_map(|item| shown(item, &number_of)));
+                let mut asked = players.to_vec();
+                for again in 0..=UNKNOWN_AGAIN_MAX {
+                    match self.query(&target, &asked).await {
+                        Ok(told) => {
+                            let shown_here = list(&told, "presences").iter();
+                            items.extend(shown_here.filter_map(|item| shown(item, &number_of)));
+                            let unknown = list(&told, "unknown").iter().filter_map(serde_json::Value::as_str);
+                            asked = unknown.map(str::to_owned).collect();
+                        }
+                        Err(why) => {
+                            self.shared.keep(since_us, Seen::Silent { who: node.clone(), why });
+                            break;
+                        }
                     }
-                    Err(why) => self.shared.keep(since_us, Seen::Silent { who: node.clone(), why }),
+                    if asked.is_empty() || again == UNKNOWN_AGAIN_MAX {
+                        break;
+                    }
+                    sleep(UNKNOWN_AGAIN_AFTER).await;
                 }
             }
             self.shared.keep(since_us, Seen::Shown { node, items });
         }
+    }
+
+    async fn query(&self, target: &Target, players: &[String]) -> Result<serde_json::Value, String> {
+        let asked = self.shared.http.post(format!("{}/v1/presence/query", target.service_url));
+        let asked = asked.timeout(PRESENCE_TIMEOUT).bearer_auth(&self.shared.key);
+        answer(asked.json(&serde_json::json!({"players": players}))).await
     }
 
     /// Ends it.
@@ -375,6 +396,8 @@ fn shown(item: &Value, number_of: &impl Fn(&str) -> Option<u32>) -> Option<Item>
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -426,6 +449,49 @@ mod tests {
         let audit = auditor.end().await.unwrap();
         let nobody = Seen::Shown { node: "a".to_owned(), items: Vec::new() };
         assert!(audit.samples.iter().any(|sample| sample.seen == nobody), "{audit:?}");
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_told_of_now_is_asked_for_again_and_nobody_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service_url = format!("http://{}", listener.local_addr().unwrap());
+        let node = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for unknown in [vec!["bot-1"], vec![]] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 4_096];
+                let mut said = String::new();
+                while !said.ends_with('}') {
+                    let read = stream.read(&mut bytes).await.unwrap();
+                    said.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+                }
+                let body: serde_json::Value =
+                    serde_json::from_str(said.split("\r\n\r\n").last().unwrap()).unwrap();
+                let players = list(&body, "players").iter().map(|name| name.as_str().unwrap().to_owned());
+                let players: Vec<String> = players.collect();
+                let known = players.iter().filter(|name| !unknown.contains(&name.as_str()));
+                let shown: Vec<_> = known
+                    .map(|name| json!({"player": name, "ver": [1, 1], "status": "online", "activity": {"k": 1}}))
+                    .collect();
+                let body = json!({"presences": shown, "unknown": unknown}).to_string();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all((head + &body).as_bytes()).await.unwrap();
+                asked.push(players);
+            }
+            asked
+        });
+        let auditor = Auditor::of(&[], "", Instant::now(), 1).unwrap();
+        lock(&auditor.shared.targets).insert("a".to_owned(), Target { service_url, pid: None });
+        let players = ["bot-0".to_owned(), "bot-1".to_owned()];
+        auditor.ask_presence(&players, |name| name.strip_prefix("bot-")?.parse().ok()).await;
+        assert_eq!(node.await.unwrap(), [&players[..], &players[1..]]);
+        let audit = auditor.end().await.unwrap();
+        let shown = audit.samples.iter().find_map(|sample| match &sample.seen {
+            Seen::Shown { items, .. } => Some(items.iter().map(|item| item.subject).collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(shown, Some(vec![0, 1]));
     }
 
     #[tokio::test]
