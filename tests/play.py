@@ -2,12 +2,14 @@
 
 Stories wait for real servers more than they work, so several at a time fill two cores. What judges how quick something is
 plays alone. A story that fails beside others is played once more, alone, since a machine that is too busy can starve it:
-what holds then is named at the end, for somebody to look at, and does not fail the run, eight stories in all at most.
+what holds then is named at the end, for somebody to look at, and does not fail the run, eight stories at most.
 """
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # How long one program may take, in seconds.
 PATIENCE = 1800
-# So many stories in all may hold at a second try.
+# So many stories may be tried again.
 SECOND_TRIES = 8
 # Stories at a time, where it is not libtest's own number.
 THREADS = {"hearth/it": 4, "hearth/faults": 2, "hearth/hostile": 2}
@@ -28,6 +30,14 @@ ALONE = ["hearth/scenarios"]
 LONGEST = "hearth/it"
 
 printing = threading.Lock()
+# Programs that run, each with the servers that it has started in a group of its own.
+running = set()
+
+
+def end(pid):
+    """Ends a program and all that it has started, if there is anything."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 class Program:
@@ -43,14 +53,22 @@ class Program:
         command = [self.executable, *self.filters, *words, *threads]
         with tempfile.TemporaryFile() as output:
             # Without standard input, and what it says in one file, in its order.
-            with subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            ) as process:
-                try:
-                    status = process.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    status = f"no end in {PATIENCE} s"
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            running.add(process.pid)
+            try:
+                status = process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                status = f"no end in {PATIENCE} s"
+            end(process.pid)
+            process.wait()
+            running.discard(process.pid)
             output.seek(0)
             said = output.read().decode(errors="replace")
         with printing:
@@ -60,9 +78,10 @@ class Program:
         return status == 0, said
 
     def failures(self, said):
-        """The stories that failed, as libtest names them behind everything else."""
-        behind = said.rpartition("\nfailures:\n")[2].partition("\ntest result:")[0]
-        return re.findall(r"^    (\S+)$", behind, re.MULTILINE)
+        """The stories that failed, as libtest names them behind everything else; none where it did not come to its end."""
+        _, stands, behind = said.rpartition("\nfailures:\n")
+        names, ends, _ = behind.partition("\ntest result: FAILED.")
+        return re.findall(r"^    (\S+)$", names, re.MULTILINE) if stands and ends else []
 
 
 def built(*words):
@@ -86,40 +105,50 @@ class Run:
     """What has come of it so far."""
 
     def __init__(self):
-        self.failed, self.failures = [], []
+        self.failed, self.failures, self.held = [], [], []
 
     def plays(self, programs):
         """One after the other."""
         for program in programs:
-            holds, said = program.plays()
+            try:
+                holds, said = program.plays()
+            except Exception as error:  # A lane that ends early must not look like one that held.
+                self.failed.append(f"{program.name}: {error!r}")
+                continue
             if holds:
                 continue
             failures = program.failures(said)
-            if failures:
-                self.failures += [(program, failure) for failure in failures]
-            else:
+            self.failures += [(program, failure) for failure in failures]
+            if not failures:
                 self.failed.append(program.name)
 
     def beside(self, *lanes):
         """Each lane beside the others."""
-        threads = [threading.Thread(target=self.plays, args=(lane,)) for lane in lanes]
+        threads = [threading.Thread(target=self.plays, args=(lane,), daemon=True) for lane in lanes]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        self.second_tries()
 
     def second_tries(self):
-        """Plays what failed beside others once more, alone, in the build that it failed in."""
-        if len(self.failures) > SECOND_TRIES:
-            self.failed += [f"{program.name} {failure}" for program, failure in self.failures]
-            self.failures = []
-        held = []
+        """Plays what failed beside others once more, alone."""
+        is_too_many = len(self.failures) > SECOND_TRIES
         for program, failure in self.failures:
             alone = Program(program.name, program.executable, program.folder, ["--exact", failure])
-            holds, _ = alone.plays(["--test-threads=1"])
-            (held if holds else self.failed).append(f"{program.name} {failure}")
+            if is_too_many:
+                holds = False
+            else:
+                holds, said = alone.plays(["--test-threads=1"])
+                holds = holds and "\ntest result: ok. 1 passed" in said
+            (self.held if holds else self.failed).append(f"{program.name} {failure}")
         self.failures = []
-        return held
+
+    def alone(self, program):
+        """One that nothing plays beside: what fails in it has failed."""
+        self.plays([program])
+        self.failed += [f"{program.name} {failure}" for _, failure in self.failures]
+        self.failures = []
 
 
 def main():
@@ -133,24 +162,29 @@ def main():
     if not longest or len(alone) != len(ALONE):
         sys.exit("tests/play.py: the programs are called otherwise now")
     run.beside(longest, others)
-    held = run.second_tries()
-    run.plays(alone)
+    for program in alone:
+        run.alone(program)
 
     # Guards turned off one at a time to see a checker fail, and tasks that die or hang: the one extra build, which takes the
     # place of the server that all others play with.
     (guards,) = built("--features", "hearth/sabotage", "--test", "faults")
     guards.filters = ["sabotage::", "vital::"]
-    run.plays([guards])
-    held += run.second_tries()
+    run.alone(guards)
 
-    if os.system("cargo test --workspace --locked --doc </dev/null") != 0:
+    docs = ["cargo", "test", "--workspace", "--locked", "--doc"]
+    if subprocess.run(docs, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode != 0:
         run.failed.append("the examples in docs")
     print(f"\nall of it: {time.monotonic() - began:.0f} s")
-    for story in held:
+    for story in run.held:
         print(f"held at its second try only, alone: {story}")
     for name in run.failed:
         print(f"FAILED: {name}")
     sys.exit(1 if run.failed else 0)
 
 
-main()
+try:
+    main()
+finally:
+    # Where somebody breaks it off.
+    for pid in list(running):
+        end(pid)

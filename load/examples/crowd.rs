@@ -53,7 +53,14 @@ fn main() -> Result<(), Failure> {
     let name = settings.node_name(0);
     logs::start(Lines::Text, settings.log.level.as_str(), &name)?;
     let company = move |_: &app::Addresses, inside: Arc<Inside>, tasks: &hearth::tasks::Tasks| {
-        let crowd = Crowd { name, inside, members: Vec::new(), heard: Arc::default(), tasks: tasks.clone() };
+        let crowd = Crowd {
+            name,
+            inside,
+            members: Vec::new(),
+            heard: Arc::default(),
+            numbers: 0..,
+            tasks: tasks.clone(),
+        };
         tasks.spawn("crowd", crowd.live());
     };
     app::serve_with(settings, Box::new(company))?;
@@ -102,6 +109,8 @@ struct Crowd {
     inside: Arc<Inside>,
     members: Vec<Member>,
     heard: Arc<Heard>,
+    /// Of the names that nobody had yet.
+    numbers: std::ops::RangeFrom<u32>,
     tasks: hearth::tasks::Tasks,
 }
 
@@ -158,9 +167,9 @@ impl Crowd {
     async fn enter(&mut self, count: usize) -> Result<Value, Failure> {
         let (began, mut tried) = (Instant::now(), 0_usize);
         let (inside, heard) = (Arc::clone(&self.inside), Arc::clone(&self.heard));
-        let first = self.members.len() * 16;
-        let name = self.name.clone();
-        let entering = stream::iter(first..).map(|number| {
+        let (name, numbers) = (self.name.clone(), &mut self.numbers);
+        // No name is used twice: some who are on their way when there are enough may still come in.
+        let entering = stream::iter(numbers).map(|number| {
             let (inside, heard) = (Arc::clone(&inside), Arc::clone(&heard));
             let login = words::login(&format!("crowd-{name}-{number}"));
             entered(inside, heard, login)

@@ -1,7 +1,7 @@
 //! The filter of players ever seen, of each shard that is at home here: read at take-over, grown with every first commit,
 //! given a new generation as soon as nobody whom the store remembers is in the old one alone, and put back where the store
-//! has lost it. It answers looks at players
-//! whom nobody ever saw, so that the store is not asked for them; it decides nothing that is written.
+//! has lost it. It answers looks at players whom nobody ever saw, so that the store is not asked for them; it decides nothing
+//! that is written.
 
 use std::sync::Arc;
 use std::time::Duration;

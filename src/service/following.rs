@@ -128,7 +128,10 @@ impl Follower {
             chunk.has_more |= events.len() >= EVENTS_PER_SHARD_MAX;
             for event in events {
                 let after = event.after.unwrap_or(event.place.number.saturating_sub(1));
-                if event.place.number <= place.number {
+                // Behind a jump a new home goes on from where the store was: what its last one told beyond that is lost. One that
+                // goes on itself writes it again.
+                let is_forked = event.place.epoch > place.epoch && after < place.number;
+                if event.place.number <= place.number || is_forked {
                     // Counted anew, or from further back: the store has lost what was told.
                     chunk.lost(shard.number());
                 } else if after > place.number {
@@ -258,6 +261,22 @@ mod tests {
             assert_eq!((chunk.events, chunk.gaps), (2, usize::from(missed.is_some())), "{from}");
             if let Some(missed) = missed {
                 assert_eq!(said(&chunk)[0].1, json!({"shard": 0, "missed": missed}), "{from}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_dead_home_told_and_the_store_has_lost_is_told_behind_a_jump_too() {
+        for (from, resync) in
+            [(at(5, 110), true), (at(5, 101), true), (at(5, 100), false), (at(9, 110), false)]
+        {
+            let mut follower = Follower::at(vec![from]);
+            let mut found = events(0, [(9, 4_197)]);
+            found.events[0].after = Some(100);
+            let chunk = follower.take(&[], read([found]));
+            assert_eq!((chunk.events, chunk.gaps), (1, usize::from(resync)), "{from:?}");
+            if resync {
+                assert_eq!(said(&chunk)[0], ("resync".to_owned(), json!({"shard": 0})), "{from:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 //! over crashes of homes and of the node that tells it; what is missing is said.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hearth::rig::ClusterPlan;
 use serde_json::{Value, json};
@@ -282,6 +282,7 @@ async fn a_part_of_the_store_that_does_not_answer_keeps_nobody_from_the_events_o
     let deadline = Instant::now() + PATIENCE;
     while let Err(refused) = players[0].ask("presence.set", busy.clone()).await {
         assert!(Instant::now() < deadline, "she is not heard: {refused}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for follower in [&mut follower, &mut late] {
         follower.until(is_of("ann-0", "busy")).await;

@@ -87,8 +87,8 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
         let began = Instant::now();
         let _: Vec<Said> = throng.all(|_| format!("leave {room} {}", RESTLESS / NODES))?;
         let _: Vec<Said> = throng.all(|_| format!("join {room} {}", RESTLESS / NODES))?;
+        let took = began.elapsed().as_secs_f64() * 1e3 + TICK_MS;
         std::thread::sleep(QUIET);
-        let took = began.elapsed().as_secs_f64() * 1e3;
         let counts: Vec<Counts> = throng.all(|_| "tell".to_owned())?;
         let most = |of: fn(&Counts) -> &Count| worst(counts.iter().map(|counts| of(counts).each))[2];
         pushes.ours(most(|counts| &counts.room_pushes) / (took / TICK_MS));

@@ -178,14 +178,17 @@ impl Watchers {
     /// When each on a socket has heard, in milliseconds.
     fn heard_on_sockets(&mut self) -> Result<Vec<f64>, BenchError> {
         let (began, mut times) = (Instant::now(), Vec::new());
+        let mut has_heard = vec![vec![false; ON_SOCKETS]; NODES];
         while times.len() < ON_SOCKETS * NODES {
-            for swarm in &mut self.on_sockets {
-                swarm.hear(Duration::from_millis(1), |_, _, heard| {
+            for (swarm, has_heard) in self.on_sockets.iter_mut().zip(&mut has_heard) {
+                swarm.hear(Duration::from_millis(1), |at, _, heard| {
                     let Heard::Frames(frames) = heard else {
                         return Err(BenchError::Void("a watcher's link ended".into()));
                     };
                     for frame in frames {
-                        if is_presence(&frame)? {
+                        let first =
+                            has_heard.get_mut(at).is_some_and(|heard| !std::mem::replace(heard, true));
+                        if is_presence(&frame)? && first {
                             times.push(began.elapsed().as_secs_f64() * 1e3);
                         }
                     }

@@ -18,10 +18,10 @@ use crate::history::Item;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A stopped node does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Who does not say how it shows players in this time does not know.
 /// Whom a node cannot tell of now it is asked for so many times more, so far apart.
 const UNKNOWN_AGAIN_MAX: u32 = 3;
 const UNKNOWN_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Who does not say how it shows players in this time does not know.
 const PRESENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Samples of one thing in a minute.
 const SAMPLES_A_MINUTE: u64 = 5 * 60;
@@ -455,7 +455,7 @@ mod tests {
     async fn who_cannot_be_told_of_now_is_asked_for_again_and_nobody_else() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service_url = format!("http://{}", listener.local_addr().unwrap());
-        let node = tokio::spawn(async move {
+        let node = async {
             let mut asked = Vec::new();
             for unknown in [vec!["bot-1"], vec![]] {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -480,12 +480,15 @@ mod tests {
                 asked.push(players);
             }
             asked
-        });
+        };
         let auditor = Auditor::of(&[], "", Instant::now(), 1).unwrap();
         lock(&auditor.shared.targets).insert("a".to_owned(), Target { service_url, pid: None });
         let players = ["bot-0".to_owned(), "bot-1".to_owned()];
-        auditor.ask_presence(&players, |name| name.strip_prefix("bot-")?.parse().ok()).await;
-        assert_eq!(node.await.unwrap(), [&players[..], &players[1..]]);
+        let asks = auditor.ask_presence(&players, |name| name.strip_prefix("bot-")?.parse().ok());
+        let (asked, ()) = tokio::time::timeout(PRESENCE_TIMEOUT, async { tokio::join!(node, asks) })
+            .await
+            .expect("she is asked for again");
+        assert_eq!(asked, [&players[..], &players[1..]]);
         let audit = auditor.end().await.unwrap();
         let shown = audit.samples.iter().find_map(|sample| match &sample.seen {
             Seen::Shown { items, .. } => Some(items.iter().map(|item| item.subject).collect::<Vec<_>>()),

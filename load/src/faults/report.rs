@@ -134,10 +134,13 @@ impl Report {
         self.is_passed
     }
 
-    /// Whether no checker found a promise broken. A run that failed all the same was too slow, or showed nothing.
+    /// Whether it came to its end, with every bot, and no checker found a promise broken. A run that failed all the same was too slow, or showed
+    /// nothing.
     #[must_use]
     pub fn promises_held(&self) -> bool {
-        self.broken_verdicts().next().is_none()
+        let is_whole = |load: &LoadReport| load.unfinished == 0 && load.sent_away.is_empty();
+        let has_ended = self.broken_off.is_none() && self.load.as_ref().is_some_and(is_whole);
+        has_ended && self.broken_verdicts().next().is_none()
     }
 
     /// Everything that keeps it from passing.

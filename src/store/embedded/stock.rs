@@ -4,7 +4,7 @@
 
 use std::ops::Bound::{Excluded, Unbounded};
 
-use redb::{ReadableTable, Table, TableDefinition, Value, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata as _, Table, TableDefinition, Value, WriteTransaction};
 
 use super::blobs;
 use crate::clock::millis;
@@ -161,7 +161,11 @@ pub(super) struct StockSweep {
     locks: Option<String>,
 }
 
-/// Forgets what has run out, looking at no more than `rows_max` of each kind a step.
+/// However many rows there are, the sweep has looked at each after so many steps: where more come than `rows_max` a step,
+/// they would grow without a bound else.
+const SWEEP_STEPS: u64 = 64;
+
+/// Forgets what has run out, looking at no more than `rows_max` of each kind a step, or one in [`SWEEP_STEPS`] where that is more.
 pub(super) fn sweep(
     txn: &WriteTransaction,
     cursor: &mut StockSweep,
@@ -185,6 +189,8 @@ fn sweep_one<V: for<'a> Value<SelfType<'a> = V> + 'static>(
     is_over: impl Fn(V) -> bool,
 ) -> Result<Option<String>, redb::Error> {
     let (mut over, mut last, mut seen) = (Vec::new(), None, 0);
+    let part = usize::try_from(table.len()?.div_ceil(SWEEP_STEPS)).unwrap_or(usize::MAX);
+    let rows_max = rows_max.max(part);
     let from = after.as_deref().map_or(Unbounded, Excluded);
     for row in table.range::<&str>((from, Unbounded))?.take(rows_max) {
         let (name, row) = row?;
@@ -204,7 +210,7 @@ fn sweep_one<V: for<'a> Value<SelfType<'a> = V> + 'static>(
 mod tests {
     use std::time::Duration;
 
-    use redb::{Database, ReadableTableMetadata as _};
+    use redb::Database;
 
     use super::*;
 
@@ -245,5 +251,27 @@ mod tests {
         assert_eq!(left(), (15, 20, 20), "a token is remembered for longer than its lock lasts");
         sweeps(NOW_MS + 10 + 3_600_000);
         assert_eq!(left(), (10, 0, 15));
+    }
+
+    #[test]
+    fn the_sweep_keeps_up_however_many_come() {
+        let database =
+            Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
+        let txn = database.begin_write().unwrap();
+        make(&txn).unwrap();
+        let (mut cursor, mut most) = (StockSweep::default(), 0);
+        let name = KeyName::parse("swords").unwrap();
+        for step in 0..1_200_u64 {
+            let now_ms = NOW_MS + step * 1_000;
+            for change in 0..20 {
+                let (name, once) = (name.clone(), Some(u128::from(step * 20 + change)));
+                let change = CounterRequest { name, by: 1, min: None, max: None, ttl: None, once };
+                carry_out(&txn, &StockAsk::Count(change), now_ms).unwrap();
+            }
+            sweep(&txn, &mut cursor, now_ms, 7).unwrap();
+            most = most.max(txn.open_table(COUNTED).unwrap().len().unwrap());
+        }
+        // A change is remembered for 300 s, and a sweep takes 64 at most.
+        assert!(most <= 20 * (300 + 2 * SWEEP_STEPS), "{most}");
     }
 }

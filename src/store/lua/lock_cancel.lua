@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- PURPOSE    give back a lock of game services of which its asker has not heard: what she asked comes to nothing, also
---            where it arrives after this
+--            where it arrives after this, unless as many others have given up on this lock since as are remembered
 -- KEYS       KEYS[1] the lock, as in lock_acquire.lua; and gone: the last askers that have given up, 32 hex each
 -- ARGV       ARGV[1] owner in 32 hex, ARGV[2] for how long a token is remembered after the end, in ms,
 --            ARGV[3] how many that have given up are remembered

@@ -56,6 +56,8 @@ impl RedisStore {
         for (answer, asked) in join_all(asked).await.into_iter().zip(after.chunks(each)) {
             match answer.and_then(|answer| events_of(answer, &shards)) {
                 Ok(found) => read.found.extend(found),
+                // What cannot be read is no silence that ends by itself.
+                Err(error @ StoreError::Corrupt(_)) => return Err(error),
                 Err(error) => {
                     read.unanswered.extend(asked.iter().map(|(shard, _)| *shard));
                     refused = Some(error);

