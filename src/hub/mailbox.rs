@@ -244,6 +244,11 @@ impl Mailbox {
         self.session
     }
 
+    /// The same, for as long as the mailbox is there.
+    pub(crate) const fn session_ref(&self) -> &SessionId {
+        &self.session
+    }
+
     /// The session's player.
     #[must_use]
     pub const fn player(&self) -> &PlayerId {

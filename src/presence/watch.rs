@@ -1,7 +1,9 @@
-//! The edges: who watches whom. A map from the watched to the mailboxes of those who watch: a plain list while they are
-//! few, as nearly all are, which takes a third of a map's memory; a map where leaving a list would take long.
+//! The edges: who watches whom. A map from the watched to the mailboxes of those who watch: a list in the order of their
+//! sessions, of little more than its pointers; a set where moving a list's rest would take long.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -13,16 +15,42 @@ use crate::events::{Coalescing, PresenceView};
 use crate::hub::Mailbox;
 use crate::ids::{PlayerId, SessionId, ShardId};
 
-/// Most watchers that are looked through one by one.
-const FEW_MAX: usize = 64;
+/// Most watchers that stand in a list: who comes or goes moves 8 KiB at most.
+const FEW_MAX: usize = 1024;
 /// A list grows by a quarter, and at least by this: most stand still once friends are online.
 const GROWTH_MIN: usize = 4;
+/// What holds this many times what is in it gives the rest back.
+const SLACK_MAX: usize = 4;
 
 enum Watchers {
+    /// In the order of their sessions.
     Few(Vec<Arc<Mailbox>>),
     #[allow(clippy::box_collection, reason = "what is rare makes no list larger")]
-    Many(Box<HashMap<SessionId, Arc<Mailbox>, ahash::RandomState>>),
+    Many(Box<HashSet<Watcher, ahash::RandomState>>),
 }
+
+/// One of many, found by her session: the mailbox knows it, and a set of pointers is a third of a map by sessions.
+struct Watcher(Arc<Mailbox>);
+
+impl Borrow<SessionId> for Watcher {
+    fn borrow(&self) -> &SessionId {
+        self.0.session_ref()
+    }
+}
+
+impl Hash for Watcher {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.session().hash(state);
+    }
+}
+
+impl PartialEq for Watcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.session() == other.0.session()
+    }
+}
+
+impl Eq for Watcher {}
 
 impl Default for Watchers {
     fn default() -> Self {
@@ -32,39 +60,47 @@ impl Default for Watchers {
 
 impl Watchers {
     fn insert(&mut self, mailbox: &Arc<Mailbox>) {
-        if let Self::Few(list) = self {
-            let session = mailbox.session();
-            if let Some(present) = list.iter_mut().find(|present| present.session() == session) {
-                *present = Arc::clone(mailbox);
-                return;
-            }
-            if list.len() < FEW_MAX {
-                if list.len() == list.capacity() {
-                    list.reserve_exact((list.len() / 4).max(GROWTH_MIN));
+        match self {
+            Self::Few(list) => match place_of(list, mailbox.session()) {
+                Ok(at) => {
+                    if let Some(present) = list.get_mut(at) {
+                        *present = Arc::clone(mailbox);
+                    }
                 }
-                list.push(Arc::clone(mailbox));
-                return;
-            }
-            let all = list.drain(..).map(|mailbox| (mailbox.session(), mailbox));
-            *self = Self::Many(Box::new(all.collect()));
-        }
-        if let Self::Many(map) = self {
-            map.insert(mailbox.session(), Arc::clone(mailbox));
+                Err(at) if list.len() < FEW_MAX => {
+                    if list.len() == list.capacity() {
+                        list.reserve_exact(growth(list.len()));
+                    }
+                    list.insert(at, Arc::clone(mailbox));
+                }
+                Err(_) => {
+                    let all = std::mem::take(list).into_iter().chain([Arc::clone(mailbox)]);
+                    *self = Self::Many(Box::new(all.map(Watcher).collect()));
+                }
+            },
+            Self::Many(set) => drop(set.replace(Watcher(Arc::clone(mailbox)))),
         }
     }
 
     fn remove(&mut self, session: SessionId) {
         match self {
             Self::Few(list) => {
-                if let Some(at) = list.iter().position(|mailbox| mailbox.session() == session) {
-                    list.swap_remove(at);
+                if let Ok(at) = place_of(list, session) {
+                    list.remove(at);
+                }
+                if list.capacity() > list.len().max(GROWTH_MIN) * SLACK_MAX {
+                    list.shrink_to(list.len() + growth(list.len()));
                 }
             }
-            Self::Many(map) => {
-                map.remove(&session);
-                // Well below where a list becomes a map: whoever comes and goes at the border moves nothing.
-                if map.len() <= FEW_MAX / 2 {
-                    *self = Self::Few(map.drain().map(|(_, mailbox)| mailbox).collect());
+            Self::Many(set) => {
+                set.remove(&session);
+                // Well below where a list becomes a set: whoever comes and goes at the border moves nothing.
+                if set.len() <= FEW_MAX / 2 {
+                    let mut list: Vec<_> = set.drain().map(|Watcher(mailbox)| mailbox).collect();
+                    list.sort_unstable_by_key(|mailbox| mailbox.session());
+                    *self = Self::Few(list);
+                } else if set.capacity() > set.len() * SLACK_MAX {
+                    set.shrink_to(set.len());
                 }
             }
         }
@@ -73,16 +109,26 @@ impl Watchers {
     fn len(&self) -> usize {
         match self {
             Self::Few(list) => list.len(),
-            Self::Many(map) => map.len(),
+            Self::Many(set) => set.len(),
         }
     }
 
     fn all(&self) -> Vec<Arc<Mailbox>> {
         match self {
             Self::Few(list) => list.clone(),
-            Self::Many(map) => map.values().cloned().collect(),
+            Self::Many(set) => set.iter().map(|Watcher(mailbox)| Arc::clone(mailbox)).collect(),
         }
     }
+}
+
+/// Where a session stands in a list, or would.
+fn place_of(list: &[Arc<Mailbox>], session: SessionId) -> Result<usize, usize> {
+    list.binary_search_by_key(&session, |mailbox| mailbox.session())
+}
+
+/// By how much a list of this length grows.
+fn growth(len: usize) -> usize {
+    (len / 4).max(GROWTH_MIN)
 }
 
 /// Those who watch one player, and what all of them have been told.
@@ -230,8 +276,7 @@ mod tests {
     use crate::tasks::Tasks;
     use std::time::Duration;
 
-    #[tokio::test]
-    async fn few_and_many_watchers_come_and_go_alike() {
+    fn hub() -> Arc<Hub> {
         let settings = HubSettings {
             heartbeat: Duration::from_secs(15),
             outbox_items_max: 4,
@@ -239,34 +284,77 @@ mod tests {
             replay_frames_max: 3,
             replay_bytes_max: 1000,
         };
-        let hub = Hub::start(settings, &Tasks::new());
-        let star = PlayerId::parse("star").unwrap();
-        let watches = Watches::default();
-        let mailboxes: Vec<_> = (0..FEW_MAX as u64 * 3)
-            .map(|n| hub.mailbox_or_new(SessionId::generate(ShardId::FIRST, n), &star, 0).0)
-            .collect();
-        let told = |watches: &Watches| {
-            let view = PresenceView::default();
-            let mut told: Vec<_> =
-                watches.tell(&star, &view).iter().map(|mailbox| mailbox.session()).collect();
-            told.sort_unstable();
-            told
+        Hub::start(settings, &Tasks::new())
+    }
+
+    /// Of so many sessions, of which later ones stand before earlier ones, too.
+    fn mailboxes(count: usize) -> Vec<Arc<Mailbox>> {
+        let (hub, star) = (hub(), PlayerId::parse("star").unwrap());
+        let sessions = (0..count as u64).map(|n| SessionId::generate(ShardId::FIRST, n ^ 5));
+        sessions.map(|session| hub.mailbox_or_new(session, &star, 0).0).collect()
+    }
+
+    #[tokio::test]
+    async fn few_and_many_watchers_come_and_go_alike() {
+        let (star, watches) = (PlayerId::parse("star").unwrap(), Watches::default());
+        let mut expected = BTreeSet::new();
+        let is_told = |expected: &BTreeSet<SessionId>| {
+            // All of them where the shape may change, and now and then.
+            let len = expected.len();
+            let is_near = [0, FEW_MAX / 2, FEW_MAX].iter().any(|border| len.abs_diff(*border) < 5);
+            if is_near || len.is_multiple_of(101) {
+                let told = watches.tell(&star, &PresenceView::default());
+                assert_eq!(told.len(), len);
+                assert_eq!(told.iter().map(|mailbox| mailbox.session()).collect::<BTreeSet<_>>(), *expected);
+            }
         };
-        let mut expected = Vec::new();
+        let mailboxes = mailboxes(FEW_MAX * 2);
         for mailbox in &mailboxes {
             watches.add(&star, mailbox);
             watches.add(&star, mailbox);
-            expected.push(mailbox.session());
-            expected.sort_unstable();
-            assert_eq!(told(&watches), expected);
+            expected.insert(mailbox.session());
+            is_told(&expected);
         }
         for mailbox in &mailboxes {
             assert_eq!(watches.count(&star), expected.len());
             watches.remove(&star, mailbox.session());
             watches.remove(&star, mailbox.session());
-            expected.retain(|session| *session != mailbox.session());
-            assert_eq!(told(&watches), expected);
+            expected.remove(&mailbox.session());
+            is_told(&expected);
         }
         assert_eq!(watches.known(&star), None, "an edge without watchers is gone");
+    }
+
+    #[tokio::test]
+    async fn a_session_is_told_through_its_latest_mailbox() {
+        let (others, mut watchers) = (hub(), Watchers::default());
+        for mailbox in &mailboxes(FEW_MAX + 1) {
+            watchers.insert(mailbox);
+            let latest = others.mailbox_or_new(mailbox.session(), mailbox.player(), 0).0;
+            watchers.insert(&latest);
+            let all = watchers.all();
+            assert!(all.iter().any(|watcher| Arc::ptr_eq(watcher, &latest)));
+            assert!(!all.iter().any(|watcher| Arc::ptr_eq(watcher, mailbox)));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_held_follows_how_many_watch() {
+        let held = |watchers: &Watchers| match watchers {
+            Watchers::Few(list) => list.capacity(),
+            Watchers::Many(set) => set.capacity(),
+        };
+        let (mailboxes, mut watchers) = (mailboxes(FEW_MAX * 8), Watchers::default());
+        for mailbox in &mailboxes {
+            watchers.insert(mailbox);
+            let (len, held) = (watchers.len(), held(&watchers));
+            let most = if len > FEW_MAX { len * 2 } else { len + growth(len) };
+            assert!(held <= most, "{held} places for {len}");
+        }
+        for mailbox in mailboxes.iter().rev() {
+            watchers.remove(mailbox.session());
+            let (len, held) = (watchers.len(), held(&watchers));
+            assert!(held <= len.max(GROWTH_MIN) * SLACK_MAX, "{held} places for {len} who are left");
+        }
     }
 }
