@@ -400,6 +400,7 @@ impl Record {
         let leaving: HashSet<&PlayerId, ahash::RandomState> = players.iter().collect();
         session.watches.retain(|player| !leaving.contains(player));
         if session.watches.len() < before {
+            session.watches.shrink_to_fit();
             self.lists_changed();
         }
         Ok(())

@@ -403,6 +403,8 @@ fn a_watch_list_has_a_limit_and_a_refused_call_adds_nothing() {
     assert!(matches!(story.record.watch(ctx, id, &players[1..]), Err(Refusal::TooLarge(_))));
     assert_eq!(story.record.sessions[0].watches, players[..2]);
     story.record.unwatch(ctx, id, &players[..1]).unwrap();
+    let watches = &story.record.session(id).unwrap().watches;
+    assert_eq!((watches.len(), watches.capacity()), (1, 1), "a list holds no more than it needs");
     story.record.watch(ctx, id, &players[1..]).unwrap();
     assert_eq!(story.record.sessions[0].watches.len(), 3);
 }
