@@ -240,15 +240,15 @@ impl Home {
 
     /// Takes a session up again. `attached` runs under the record's lock, so that the end of the link before cannot
     /// come between; it hears the player, whether a service had made the session for this first link, and whom the
-    /// session watches. It must be
-    /// short and take no record.
+    /// session watches, by names that it may replace by equal ones in memory that is shared. It must be short and take
+    /// no record.
     ///
     /// # Errors
     /// [`HomeError`]; a refused resume changes nothing.
     pub async fn resume(
         &self,
         resume: Resume<'_>,
-        attached: impl FnOnce(&PlayerId, bool, &[PlayerId]),
+        attached: impl FnOnce(&PlayerId, bool, &mut [PlayerId]),
     ) -> Result<Resumed, HomeError> {
         let not_resumable = HomeError::Refused(Refusal::NotResumable);
         // No home could say otherwise: it is refused here, wherever the session is at home.
@@ -267,10 +267,12 @@ impl Home {
                 .session(resume.session)
                 .is_some_and(|session| matches!(session.link, super::record::LinkState::Pending { .. }));
             let taken_up = record.attach(ctx, resume.session, ticket_n, resume.claim)?;
-            let session = record.session(resume.session).ok_or(Refusal::NoSession)?;
-            attached(cell.player(), was_pending, &session.watches);
+            let session = record.session_mut(resume.session)?;
+            attached(cell.player(), was_pending, &mut session.watches);
+            let (cseq, watches, expires_at) =
+                (session.cseq, session.watches.clone(), session.token_expires_at);
             let rooms = record.rooms_of(resume.session).cloned().collect();
-            Ok((taken_up, session.cseq, session.watches.clone(), rooms, session.token_expires_at))
+            Ok((taken_up, cseq, watches, rooms, expires_at))
         })?;
         let (attached, cseq, watches, rooms, token_expires_at_unix_ms) = applied.value;
         self.ended(&cell, attached.ended);

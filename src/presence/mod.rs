@@ -175,6 +175,11 @@ impl Presence {
         self.watches.add(player, mailbox);
     }
 
+    /// The same for a whole list that was read from the store; its names share their memory from then on.
+    pub fn watch_all(&self, players: &mut [PlayerId], mailbox: &Arc<Mailbox>) {
+        self.watches.add_all(players, mailbox);
+    }
+
     /// The same id, sharing its memory with those who watch the player already.
     #[must_use]
     pub fn interned(&self, player: PlayerId) -> PlayerId {

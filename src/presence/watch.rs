@@ -197,6 +197,17 @@ impl Watches {
         }
     }
 
+    /// The same for a whole list, whose names are those of the edges from then on: read from the store, each list has its
+    /// own.
+    pub(super) fn add_all(&self, players: &mut [PlayerId], mailbox: &Arc<Mailbox>) {
+        for player in players {
+            self.add(player, mailbox);
+            if let Some(known) = self.known(player) {
+                *player = known;
+            }
+        }
+    }
+
     pub(super) fn remove(&self, player: &PlayerId, session: SessionId) {
         self.edges.remove_if_mut(player, |_, edge| {
             edge.watchers.remove(session);
@@ -336,6 +347,20 @@ mod tests {
             assert!(all.iter().any(|watcher| Arc::ptr_eq(watcher, &latest)));
             assert!(!all.iter().any(|watcher| Arc::ptr_eq(watcher, mailbox)));
         }
+    }
+
+    #[tokio::test]
+    async fn lists_that_were_read_share_their_names() {
+        let (mailboxes, watches) = (mailboxes(2), Watches::default());
+        let read = || ["ann", "bea"].map(|name| PlayerId::parse(name).unwrap());
+        let mut lists = [read(), read()];
+        for (list, mailbox) in lists.iter_mut().zip(&mailboxes) {
+            watches.add_all(list, mailbox);
+            assert_eq!(*list, read());
+        }
+        let places = lists.map(|list| list.map(|player| player.as_str().as_ptr()));
+        assert_eq!(places[0], places[1]);
+        assert!(read().iter().all(|player| watches.count(player) == 2));
     }
 
     #[tokio::test]

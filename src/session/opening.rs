@@ -142,7 +142,7 @@ impl Sessions {
                 }
                 // Watches are this node's: one that comes from another home has none here yet.
                 if is_new || mailbox.owes_looks() {
-                    watches.iter().for_each(|player| self.presence.watch(player, &mailbox));
+                    self.presence.watch_all(watches, &mailbox);
                 }
                 mailbox.attach(link);
                 let replay = mailbox.resume(request.last_seq);
