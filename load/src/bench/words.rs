@@ -23,6 +23,9 @@ pub fn request(reference: u32, request: &Request<'_>) -> Vec<u8> {
     frame
 }
 
+/// No push has a higher number.
+const SEQ_MAX: u64 = 1 << 53;
+
 /// A login with a development token.
 #[must_use]
 pub fn login(player: &str) -> Vec<u8> {
@@ -43,6 +46,12 @@ pub fn resume(ready: &Ready, last_seq: u64) -> Vec<u8> {
 #[must_use]
 pub fn watch(players: impl Iterator<Item = String>) -> Vec<u8> {
     request(FIRST_REFERENCE, &Request::Watch(Players { players: players.map(Text::from).collect() }))
+}
+
+/// Says that every push so far is handled.
+#[must_use]
+pub fn all_seen() -> Vec<u8> {
+    request(FIRST_REFERENCE, &Request::Ping(Ping { t: None, seen: Some(SEQ_MAX) }))
 }
 
 /// A patch that makes the whole state so many bytes of MessagePack.
