@@ -223,6 +223,7 @@ impl House {
         let key = ClusterKey::from_secret(&cluster.ticket_secret).ok_or_else(|| {
             ServeError::Cluster("the cluster's ticket secret is shorter than 16 bytes".into())
         })?;
+        let cluster_mark = key.mark();
         let peer_addr = outside.peer_addr;
         let members = stored::join(&settings, &node, (url, peer_addr.clone()), &store, &lower).await?;
         let peer_links = Links::new(key.clone(), Arc::clone(&members), &lower);
@@ -282,6 +283,7 @@ impl House {
                 client_url: client_url(&settings, outside.client_addr),
                 keys: outside.keys,
                 credentials_ttl: CREDENTIALS_TTL,
+                cluster_mark,
                 blobs: settings::blob_bounds(&settings),
                 lock_waiters: settings::lock_waiters(&settings),
                 event_consumers_max: settings.limits.event_consumers_max,

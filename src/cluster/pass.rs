@@ -12,6 +12,8 @@ use sha2::Sha256;
 const LEEWAY_MS: u64 = 60_000;
 /// Separates the MAC's use here from every other use of the same secret.
 const PURPOSE: &[u8] = b"hearth peer pass 1";
+/// What is signed for a mark; no pass begins so.
+const MARK: &[u8] = b"mark";
 
 /// The key that members of a cluster share.
 #[derive(Clone)]
@@ -47,6 +49,15 @@ impl ClusterKey {
         let mut derived = Hmac::<Sha256>::new_from_slice(secret).ok()?;
         derived.update(PURPOSE);
         Hmac::new_from_slice(&derived.finalize().into_bytes()).ok().map(|keyed| Self { keyed })
+    }
+
+    /// What texts of this cluster are told by from those of any other. No secret, and nothing to prove anything with.
+    #[must_use]
+    pub fn mark(&self) -> u32 {
+        let mut keyed = self.keyed.clone();
+        keyed.update(MARK);
+        let mac = keyed.finalize().into_bytes();
+        mac.iter().take(4).fold(0, |mark, byte| mark << 8 | u32::from(*byte))
     }
 
     /// A pass for these words: who asks, who is asked, and for what.
@@ -89,6 +100,13 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
+
+    #[test]
+    fn a_cluster_has_one_mark_and_another_has_another() {
+        let [one, again, other] = [7, 7, 8].map(|byte| ClusterKey::from_secret(&[byte; 32]).unwrap().mark());
+        assert_eq!(one, again);
+        assert_ne!(one, other);
+    }
 
     #[test]
     fn a_pass_is_good_for_its_words_its_cluster_and_its_minute() {

@@ -471,8 +471,8 @@ section! {
         player_bytes_max: usize = "player_bytes_max" => 8_388_608, 1..=1_073_741_824;
         /// Blobs of one player. Above it: `too_large`.
         player_count_max: usize = "player_count_max" => 32, 1..=1_024;
-        /// Calls that carry a blob at a time at this node: so many megabytes they may take. Above it a call waits for a second,
-        /// then: `overloaded`.
+        /// Calls that carry a blob at a time at this node, and as many more whose blob is still arriving: so many megabytes
+        /// each of both may take. Above it a call waits for a second, then: `overloaded`.
         in_flight_max: usize = "in_flight_max" => 64, 1..=65_536;
     }
 }

@@ -319,7 +319,7 @@ impl Tidings {
                 shards,
                 dirty,
                 status = home.faults.commits.words(),
-                "commits fail: acks are provisional, `durable` is refused, and so are logins while the store answers"
+                "commits fail: acks are provisional and `durable` is refused; logins are refused only if the store answers and takes nothing"
             ),
             Some(Change::Over) => {
                 home.faults.commits.clear();

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use protocol::ErrorCode;
 use protocol::reply::ErrorBody;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Service;
 use super::body::{BODY_DEADLINE, PathBlob};
@@ -54,7 +54,7 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let precondition = precondition(&headers)?;
-    let turn = service.blob_turn().await?;
+    let turn = turn_of(&service.blob_turns).await?;
     let blob = service.home.read_blob(player, name).await?.ok_or_else(no_such)?;
     let is_as_said = Precondition { is_not: None, ..precondition.clone() }.holds(Some(blob.tag));
     if !is_as_said {
@@ -95,7 +95,8 @@ pub(super) async fn put(
     if said.is_some_and(|said| usize::try_from(said).is_ok_and(|said| said > bytes_max)) {
         return Err(too_large(bytes_max));
     }
-    let _turn = service.blob_turn().await?;
+    // Bodies that do not come on keep out other uploads alone.
+    let _upload = turn_of(&service.blob_uploads).await?;
     let body = match tokio::time::timeout(BODY_DEADLINE, gathered(body, bytes_max)).await {
         Ok(Ok(body)) => body,
         Ok(Err(NotGathered::TooLarge)) => return Err(too_large(bytes_max)),
@@ -105,6 +106,7 @@ pub(super) async fn put(
                 .with_status(StatusCode::REQUEST_TIMEOUT));
         }
     };
+    let _turn = turn_of(&service.blob_turns).await?;
     let blob = made(content_type, body).await?;
     let (tag, quota) = (blob.tag, BlobQuota { bytes_max: player_bytes_max, count_max: player_count_max });
     let status = match service.home.put_blob((player, name), blob, precondition, quota).await? {
@@ -141,14 +143,13 @@ pub(super) async fn remove(
     }
 }
 
-impl Service {
-    async fn blob_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let turn = tokio::time::timeout(TURN, Arc::clone(&self.blob_turns).acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| {
-            let body = ErrorBody::new(ErrorCode::Overloaded, "as many blobs are under way as may be");
-            body.after(RETRY_AFTER_MS).into()
-        })
-    }
+/// A place among those under way.
+async fn turn_of(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    let turn = tokio::time::timeout(TURN, Arc::clone(turns).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
+        let body = ErrorBody::new(ErrorCode::Overloaded, "as many blobs are under way as may be");
+        body.after(RETRY_AFTER_MS).into()
+    })
 }
 
 /// A body that counts as under way for as long as somebody has it.

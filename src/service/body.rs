@@ -45,14 +45,17 @@ impl FromRequest<Arc<Service>> for OptionalBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Problem> {
-        if request.headers().contains_key(header::CONTENT_TYPE) {
-            return JsonBody::from_request(request, service).await.map(|JsonBody(body)| Self(body));
-        }
+        let is_json = named(request.headers(), header::CONTENT_TYPE).next() == Some(Encoding::Json);
         let body = Body::take(request, service, Encoding::Json).await?;
-        if !body.bytes.is_empty() {
-            return Err(unsupported("send the body as Content-Type: application/json"));
+        // Many clients say what they would send, also where they send nothing.
+        if body.bytes.is_empty() {
+            return Ok(Self(Body { bytes: Bytes::from_static(b"{}"), encoding: Encoding::Json }));
         }
-        Ok(Self(Body { bytes: Bytes::from_static(b"{}"), encoding: Encoding::Json }))
+        if is_json {
+            Ok(Self(body))
+        } else {
+            Err(unsupported("send the body as Content-Type: application/json"))
+        }
     }
 }
 
@@ -92,6 +95,9 @@ fn unsupported(detail: &str) -> Problem {
 
 impl Body {
     async fn take(request: Request, service: &Arc<Service>, encoding: Encoding) -> Result<Self, Problem> {
+        if request.headers().get(header::CONTENT_ENCODING).is_some_and(|packed| packed != "identity") {
+            return Err(unsupported("send the body as it is, without a Content-Encoding"));
+        }
         match tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, service)).await {
             Ok(Ok(bytes)) => Ok(Self { bytes, encoding }),
             Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use crate::home::EventPlace;
 
 /// How it is written.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// Numbers of places stay below this: what the store counts with holds no more.
 const NUMBER_MAX: u64 = 1 << 53;
 /// The longest text that can be one: 4,096 shards, 16 bytes each, and a head.
@@ -16,13 +16,14 @@ pub(super) const CHECKPOINT_CHARS_MAX: usize = 90_000;
 
 /// Why a text is no checkpoint of this cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("after: a checkpoint that this cluster gave, or oldest")]
+#[error("a checkpoint that this cluster gave, or oldest")]
 pub(super) struct NoCheckpoint;
 
-/// The places as a text.
-pub(super) fn write(places: &[EventPlace]) -> String {
+/// The places as a text of the cluster that has this mark.
+pub(super) fn write(cluster: u32, places: &[EventPlace]) -> String {
     let floor = places.iter().map(|place| place.epoch).filter(|epoch| *epoch > 0).min().unwrap_or(0);
     let mut bytes = vec![FORMAT];
+    put(&mut bytes, cluster.into());
     put(&mut bytes, places.len() as u64);
     put(&mut bytes, floor);
     let mut rest = places;
@@ -41,14 +42,14 @@ pub(super) fn write(places: &[EventPlace]) -> String {
     BASE64.encode(bytes)
 }
 
-/// The places that a text says, for so many shards.
-pub(super) fn read(text: &str, shards: usize) -> Result<Vec<EventPlace>, NoCheckpoint> {
+/// The places that a text says, for the cluster of this mark and so many shards.
+pub(super) fn read(text: &str, cluster: u32, shards: usize) -> Result<Vec<EventPlace>, NoCheckpoint> {
     if text.len() > CHECKPOINT_CHARS_MAX {
         return Err(NoCheckpoint);
     }
     let bytes = BASE64.decode(text).map_err(|_| NoCheckpoint)?;
     let (format, mut rest) = bytes.split_first().ok_or(NoCheckpoint)?;
-    if *format != FORMAT || take(&mut rest)? != shards as u64 {
+    if *format != FORMAT || take(&mut rest)? != u64::from(cluster) || take(&mut rest)? != shards as u64 {
         return Err(NoCheckpoint);
     }
     let floor = take(&mut rest)?;
@@ -97,6 +98,8 @@ mod tests {
 
     use super::*;
 
+    const CLUSTER: u32 = 0xfeed_beef;
+
     fn at(epoch: u64, number: u64) -> EventPlace {
         EventPlace { epoch, number }
     }
@@ -108,27 +111,28 @@ mod tests {
         let places = |shards: u64| -> Vec<_> {
             (0..shards).map(|shard| at(now - shard * 7_919 % 2_592_000_000, 10_000_000 + shard)).collect()
         };
-        assert!(write(&places(256)).len() < 3_200, "{}", write(&places(256)).len());
-        assert!(write(&places(4_096)).len() < 52_000, "{}", write(&places(4_096)).len());
-        assert!(write(&[EventPlace::START; 4_096]).len() < 16);
+        assert!(write(CLUSTER, &places(256)).len() < 3_200, "{}", write(CLUSTER, &places(256)).len());
+        assert!(write(CLUSTER, &places(4_096)).len() < 52_000, "{}", write(CLUSTER, &places(4_096)).len());
+        assert!(write(CLUSTER, &[EventPlace::START; 4_096]).len() < 24);
         let longest: Vec<_> =
             (0..4_096).map(|n| if n == 0 { at(1, 1) } else { at(NUMBER_MAX - 1, NUMBER_MAX - 1) }).collect();
-        let text = write(&longest);
+        let text = write(CLUSTER, &longest);
         assert!(text.len() <= CHECKPOINT_CHARS_MAX, "{}", text.len());
-        assert_eq!(read(&text, 4_096), Ok(longest));
+        assert_eq!(read(&text, CLUSTER, 4_096), Ok(longest));
     }
 
     #[test]
-    fn what_no_cluster_of_this_size_gave_is_none() {
-        let text = write(&[at(5, 7), EventPlace::START, at(9, 1)]);
+    fn what_this_cluster_did_not_give_is_none() {
+        let text = write(CLUSTER, &[at(5, 7), EventPlace::START, at(9, 1)]);
+        assert_eq!(read(&text, CLUSTER + 1, 3), Err(NoCheckpoint));
         for shards in [0, 1, 2, 4, 4_096] {
-            assert_eq!(read(&text, shards), Err(NoCheckpoint), "{shards}");
+            assert_eq!(read(&text, CLUSTER, shards), Err(NoCheckpoint), "{shards}");
         }
         for length in 0..text.len() {
-            assert_eq!(read(&text[..length], 3), Err(NoCheckpoint), "{length}");
+            assert_eq!(read(&text[..length], CLUSTER, 3), Err(NoCheckpoint), "{length}");
         }
         for text in ["", "oldest", "%%%", &format!("{text}AA"), &"A".repeat(CHECKPOINT_CHARS_MAX + 1)] {
-            assert_eq!(read(text, 3), Err(NoCheckpoint), "{text:.20}");
+            assert_eq!(read(text, CLUSTER, 3), Err(NoCheckpoint), "{text:.20}");
         }
     }
 
@@ -141,12 +145,12 @@ mod tests {
             )
         ) {
             let places: Vec<_> = places.into_iter().map(|(epoch, number)| at(epoch, number)).collect();
-            prop_assert_eq!(read(&write(&places), places.len()), Ok(places));
+            prop_assert_eq!(read(&write(CLUSTER, &places), CLUSTER, places.len()), Ok(places));
         }
 
         #[test]
         fn nothing_that_is_read_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), shards in 0..300_usize) {
-            if let Ok(places) = read(&BASE64.encode(&bytes), shards) {
+            if let Ok(places) = read(&BASE64.encode(&bytes), CLUSTER, shards) {
                 prop_assert_eq!(places.len(), shards);
             }
         }

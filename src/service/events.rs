@@ -146,13 +146,17 @@ pub(super) async fn follow(
     // What an EventSource says when it comes back is newer than the address that it was made with.
     let last_heard =
         asked_with.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
-    let after = last_heard.or(asked.after.as_deref());
+    let (named, after) = match last_heard {
+        Some(text) => ("Last-Event-ID", Some(text)),
+        None => ("after", asked.after.as_deref()),
+    };
     let shards = usize::from(service.home.placement().shards());
     let claimed = match after {
         None => None,
         Some(OLDEST) => Some(vec![EventPlace::START; shards]),
         Some(text) => Some(
-            checkpoint::read(text, shards).map_err(|refused| Problem::bad_request(refused.to_string()))?,
+            checkpoint::read(text, service.settings.cluster_mark, shards)
+                .map_err(|refused| Problem::bad_request(format!("{named}: {refused}")))?,
         ),
     };
     let place = service.consumers.enter().ok_or_else(|| {
@@ -367,7 +371,7 @@ impl Following {
 
     async fn tell_checkpoint(&mut self, lag_ms: u64, behind: bool) -> Result<(), Over> {
         self.told_at = Instant::now();
-        let text = self.follower.checkpoint(lag_ms, behind);
+        let text = self.follower.checkpoint(self.service.settings.cluster_mark, lag_ms, behind);
         self.say(Chunk { text, ..Chunk::default() }).await
     }
 

@@ -145,8 +145,8 @@ impl Follower {
     }
 
     /// Where she stands now, as a checkpoint.
-    pub(super) fn checkpoint(&self, lag_ms: u64, behind: bool) -> String {
-        let checkpoint = checkpoint::write(&self.places);
+    pub(super) fn checkpoint(&self, cluster: u32, lag_ms: u64, behind: bool) -> String {
+        let checkpoint = checkpoint::write(cluster, &self.places);
         let unknown = self.silent.iter().map(|shard| shard.number()).collect();
         let data = CheckpointView { checkpoint: &checkpoint, lag_ms, behind, unknown };
         let data = serde_json::to_string(&data).unwrap_or_default();
@@ -322,13 +322,13 @@ mod tests {
             .take(&asked, EventsRead { found: vec![events(1, [(5, 21)])], unanswered: vec![shard(0)] });
         assert_eq!((chunk.events, chunk.gaps), (1, 0));
         assert_eq!(follower.part(0, false), [(shard(1), at(5, 21))]);
-        assert!(follower.checkpoint(0, false).contains(r#""unknown":[0]"#));
+        assert!(follower.checkpoint(7, 0, false).contains(r#""unknown":[0]"#));
         assert!(!follower.is_silent());
         let asked = follower.part(0, true);
         assert_eq!(asked, [(shard(0), at(5, 10)), (shard(1), at(5, 21))]);
         let chunk = follower.take(&asked, read([events(0, [(5, 11)])]));
         assert_eq!((chunk.events, chunk.gaps), (1, 0));
-        assert!(!follower.checkpoint(0, false).contains("unknown"));
+        assert!(!follower.checkpoint(7, 0, false).contains("unknown"));
     }
 
     #[test]

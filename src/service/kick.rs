@@ -38,7 +38,9 @@ pub(super) async fn kick(
     }
     let latest = clock::now().unix_ms.saturating_add(AHEAD_MS_MAX);
     if asked.revoke_before.is_some_and(|before| !(UNIX_MS_MIN..=latest).contains(&before)) {
-        return Err(Problem::bad_request("revoke_before: Unix milliseconds, not in the future"));
+        return Err(Problem::bad_request(
+            "revoke_before: Unix time in milliseconds (13 digits, not seconds), not in the future",
+        ));
     }
     // A caller's clock may go ahead of ours, but no token could be new enough for a time that is still to come.
     let revoke_before = asked.revoke_before.map(|before| before.min(clock::now().unix_ms));

@@ -87,6 +87,8 @@ pub struct ServiceSettings {
     /// How long the credentials of a service-made session last without a `refresh`: the service vouched for the
     /// player once, as a token would have.
     pub credentials_ttl: Duration,
+    /// What checkpoints of this cluster are told by from those of others.
+    pub cluster_mark: u32,
     /// How large blobs may be.
     pub blobs: BlobBounds,
     /// How many calls may wait for locks.
@@ -148,6 +150,8 @@ pub struct Service {
     readiness: Fresh<Readiness>,
     probes: Arc<health::Probes>,
     blob_turns: Arc<tokio::sync::Semaphore>,
+    /// As many: those whose body is still arriving.
+    blob_uploads: Arc<tokio::sync::Semaphore>,
     lines: Arc<lines::Lines>,
     lock_releases: Arc<tokio::sync::Semaphore>,
     tasks: Tasks,
@@ -175,6 +179,7 @@ impl Service {
         let event_consumers_max = settings.event_consumers_max;
         Arc::new(Self {
             blob_turns: Arc::new(tokio::sync::Semaphore::new(settings.blobs.in_flight_max)),
+            blob_uploads: Arc::new(tokio::sync::Semaphore::new(settings.blobs.in_flight_max)),
             lines: lines::Lines::new(settings.lock_waiters),
             lock_releases: Arc::new(tokio::sync::Semaphore::new(locks::RELEASES_MAX)),
             settings,

@@ -389,6 +389,7 @@ impl House {
             client_url: "ws://127.0.0.1:7700/v1/connect".to_owned(),
             keys,
             credentials_ttl: Duration::from_secs(3_600),
+            cluster_mark: 7,
             blobs: BlobBounds {
                 bytes_max: 1_000,
                 player_bytes_max: 1_500,
@@ -621,6 +622,14 @@ async fn a_call_that_cannot_be_is_refused_by_name() {
         .send(packed.body(Body::from(&b"\x81\xa6player\xa3ann"[..])).unwrap())
         .await
         .problem(415, "bad_request");
+    let squeezed = with_key(Method::POST, "/v1/sessions")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_ENCODING, "gzip");
+    house.send(squeezed.body(Body::from("no matter")).unwrap()).await.problem(415, "bad_request");
+    // A body that may be left out may also be left out by those who say what it would have been.
+    let empty = with_key(Method::PUT, "/v1/rooms/hall/members/nobody");
+    let empty = empty.header(header::CONTENT_TYPE, "application/json").body(Body::empty()).unwrap();
+    house.send(empty).await.problem(404, "not_found");
 
     for (body, named) in [
         (json!({}), "`player`"),

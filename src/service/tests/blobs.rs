@@ -142,6 +142,27 @@ async fn no_more_are_under_way_than_may_and_who_holds_an_answer_counts() {
 }
 
 #[tokio::test]
+async fn bodies_that_do_not_come_keep_no_reader_out() {
+    let house = House::new().await;
+    house.puts(PATH, b"1").await;
+    let begun = [(); 2].map(|()| {
+        let body = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let request = with_key(Method::PUT, PATH).body(Body::from_stream(body)).unwrap();
+        Box::pin(router(Arc::clone(&house.service)).oneshot(request))
+    });
+    let others = async {
+        house.blob(Method::PUT, PATH, &[], b"2").await.problem(503, "overloaded");
+        assert_eq!(house.get(PATH).await.status, 200);
+    };
+    let begun = futures_util::future::join_all(begun);
+    tokio::select! {
+        _ = begun => panic!("no body came"),
+        () = others => {}
+    }
+    house.puts(PATH, b"2").await;
+}
+
+#[tokio::test]
 async fn an_erased_player_has_no_blobs_and_an_erasure_without_them_is_not_done() {
     let house = House::new().await;
     for path in [PATH, "/v1/players/ann/blobs/b", "/v1/players/an/blobs/save", "/v1/players/annx/blobs/save"]
