@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 #[cfg(feature = "schema")]
 use crate::limits::STATE_KEY_BYTES_MAX;
+#[cfg(feature = "schema")]
+use crate::schema::ChangeAck;
 use crate::{Stamp, Text, Value};
 
 /// The ops from here on are the server's.
@@ -269,6 +271,7 @@ pub struct StatePatch<'a> {
     pub if_state: Option<Stamp>,
     /// How much the ack promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<ChangeAck>"))]
     pub ack: Option<Ack>,
     /// The client's counter of its own changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -73,16 +73,38 @@ ids! {
     Session: 36, "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
 }
 
-/// What of a presence can be asked for.
-#[derive(Debug)]
-pub enum Field {}
+macro_rules! words {
+    ($($(#[doc = $doc:literal])* $name:ident, $is_inline:literal: $words:tt;)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Debug)]
+            pub enum $name {}
 
-impl JsonSchema for Field {
-    fn schema_name() -> Cow<'static, str> {
-        "Field".into()
-    }
+            impl JsonSchema for $name {
+                fn inline_schema() -> bool {
+                    $is_inline
+                }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ["status", "activity", "devices", "last_seen", "player", "ver"] })
-    }
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($name).into()
+                }
+
+                fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                    json_schema!({ "type": "string", "enum": $words })
+                }
+            }
+        )*
+    };
+}
+
+// What may be `null` stands where it is said: a reference that may be `null` is more than generators of clients read.
+words! {
+    /// What of a presence can be asked for.
+    PresenceField, false: ["status", "activity", "devices", "last_seen", "player", "ver"];
+    /// How much the ack of a change can be asked to promise.
+    ChangeAck, true: ["applied", "durable", "replicated"];
+    /// The same of a message to one player.
+    PushAck, true: ["applied", "durable"];
+    /// The same of a message to many.
+    PushToManyAck, true: ["applied"];
 }

@@ -35,14 +35,16 @@ pub(super) async fn look() -> Response {
 }
 
 /// What is said of the whole.
-const ABOUT: &str = "Hearth's service API: for game services and operators, never for players. Every call under `/v1` but \
+const ABOUT: &str = "\
+    Hearth's service API: for game services and operators, never for players. Every call under `/v1` but \
     `/v1/openapi.json` needs `Authorization: Bearer` with a service key or a service's JWT, whose scopes each call names. \
     Refusals are problem details (RFC 9457) with a named `code`. Unknown fields of a body are ignored; clients must ignore \
-    unknown fields of answers. Lengths of texts are counted in bytes of UTF-8. Beside what each call names, a method that a \
-    path does not take is 405 with `Allow`, and a path that does not exist 404; what the HTTP layer \
-    itself refuses (an address over 64 KiB is 414, headers over 400 KiB are 431) has no body. Whole numbers are written \
-    without a fraction. All of it in words: protocol/README.md, \
-    section 11.";
+    unknown fields of answers. Lengths of texts are counted in bytes of UTF-8, and whole numbers are written without a \
+    fraction. Of a repeat under the same `idempotency_key` the rest of the body is not compared with the first one's. \
+    Where GET is answered HEAD is, too, without the body. Beside what each call names, a method that a path does not take \
+    is 405 with `Allow`, and a path that does not exist 404; a body that has not arrived after 10 s is 408; what the HTTP \
+    layer itself refuses (an address over 64 KiB is 414, a head over about 480 kB or of more than 100 header lines 431) \
+    has no body. All of it in words: protocol/README.md, section 11.";
 
 fn document() -> Value {
     let mut schemas = SchemaSettings::draft2020_12()
@@ -147,15 +149,20 @@ fn parameter(parameter: &Parameter) -> Value {
 }
 
 fn request_body(body: &Body, schemas: &mut SchemaGenerator) -> Value {
-    let schema = body.schema.map(|schema| schema_with(schema, body, schemas));
-    let media = schema.map_or_else(|| json!({}), |schema| json!({ "schema": schema }));
+    let schema = body.schema.map_or_else(bytes, |schema| schema_of(schema, body, schemas));
+    let media = json!({ "schema": schema });
     let content: Map<String, Value> =
         body.types.iter().map(|named| ((*named).to_owned(), media.clone())).collect();
     json!({ "required": body.is_required, "content": content })
 }
 
-/// The schema of a body, and what is said of it beside its type.
-fn schema_with(schema: SchemaOf, body: &Body, schemas: &mut SchemaGenerator) -> Value {
+/// Bytes of any kind. JSON Schema has no word for them; generators of clients know this one, and stop where there is none.
+fn bytes() -> Value {
+    json!({ "type": "string", "format": "binary" })
+}
+
+/// The schema of a body, without what means nothing there.
+fn schema_of(schema: SchemaOf, body: &Body, schemas: &mut SchemaGenerator) -> Value {
     let schema = schema(schemas).to_value();
     let reference = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
     if let Some(named) = reference.and_then(|name| schemas.definitions_mut().get_mut(name)) {
@@ -163,10 +170,7 @@ fn schema_with(schema: SchemaOf, body: &Body, schemas: &mut SchemaGenerator) -> 
             named.get_mut("properties").and_then(Value::as_object_mut).map(|fields| fields.remove(*field));
         }
     }
-    match body.with.as_object() {
-        Some(with) if !with.is_empty() => json!({ "allOf": [schema, body.with] }),
-        _ => schema,
-    }
+    schema
 }
 
 fn responses(call: &Call, schemas: &mut SchemaGenerator) -> Value {
@@ -194,7 +198,7 @@ fn answer(answer: &Answer, schemas: &mut SchemaGenerator) -> Value {
             None if answer.types.iter().any(|named| named.starts_with("text/")) => {
                 json!({ "schema": { "type": "string" } })
             }
-            None => json!({}),
+            None => json!({ "schema": bytes() }),
         };
         let content: Map<String, Value> =
             answer.types.iter().map(|named| ((*named).to_owned(), schema.clone())).collect();
@@ -215,7 +219,7 @@ fn event_message() -> Value {
         "type": "object",
         "required": ["event", "data"],
         "properties": {
-            "event": { "enum": ["session", "presence", "resync", "gap", "checkpoint"] },
+            "event": { "type": "string", "enum": ["session", "presence", "resync", "gap", "checkpoint"] },
             "id": { "description": "Of a `checkpoint`: the same as in its data.", "type": "string" },
             "data": {
                 "type": "string",
@@ -247,7 +251,10 @@ fn refusal(status: StatusCode, codes: &[ErrorCode], schemas: &mut SchemaGenerato
         "headers": headers,
         "content": { "application/problem+json": { "schema": {
             "allOf": [schemas.subschema_for::<Problem>()],
-            "properties": { "status": { "const": status.as_u16() }, "code": { "enum": names } },
+            "properties": {
+                "status": { "type": "integer", "const": status.as_u16() },
+                "code": { "type": "string", "enum": names },
+            },
         } } },
     })
 }
@@ -261,20 +268,53 @@ fn header_of(name: &str, is_required: bool) -> Value {
         "Retry-After" => {
             ("When to try again at the earliest, in seconds.", json!({ "type": "integer", "minimum": 1 }))
         }
-        "WWW-Authenticate" => ("How to say who calls.", json!({ "const": "Bearer" })),
+        "WWW-Authenticate" => ("How to say who calls.", json!({ "type": "string", "const": "Bearer" })),
         "Cache-Control" => ("Who may keep it.", json!({ "type": "string" })),
         _ => ("As it says.", json!({ "type": "string" })),
     };
     json!({ "description": about, "required": is_required, "schema": schema })
 }
 
-/// Says how large a number can be that has so many bits, and two of the same kind as a list of two: generators know that
-/// better than tuples.
+/// Says things as generators of clients know them: how large a number can be that has so many bits, two of the same kind as
+/// a list of two, one of some words as an enum, and what is left out rather than `null` by what it is.
 #[derive(Debug, Clone)]
 struct Plain;
 
+impl Plain {
+    /// Words with what each means, one schema for each, become one schema of them all.
+    fn words(schema: &mut Schema) {
+        let Some(Value::Array(each)) = schema.get("oneOf") else { return };
+        let word = |one: &Value| one.get("const").and_then(Value::as_str).map(str::to_owned);
+        let Some(words) = each.iter().map(word).collect::<Option<Vec<_>>>() else { return };
+        let meant = |(one, word): (&Value, &String)| {
+            one.get("description").and_then(Value::as_str).map(|meaning| format!("`{word}`: {meaning}"))
+        };
+        let meanings: Vec<_> = each.iter().zip(&words).filter_map(meant).collect();
+        let about = schema.get("description").and_then(Value::as_str).map(str::to_owned);
+        let about: Vec<_> = about.into_iter().chain(meanings).collect();
+        schema.remove("oneOf");
+        schema.insert("description".to_owned(), json!(about.join(" ")));
+        schema.insert("type".to_owned(), json!("string"));
+        schema.insert("enum".to_owned(), json!(words));
+    }
+
+    /// An answer leaves out what it does not have: what is there is what it refers to.
+    fn left_out(schema: &mut Schema) {
+        let Some(Value::Array(either)) = schema.get("anyOf") else { return };
+        if let [referred, null] = either.as_slice()
+            && let (Some(reference), Some("null")) =
+                (referred.get("$ref").cloned(), null.get("type").and_then(Value::as_str))
+        {
+            schema.remove("anyOf");
+            schema.insert("$ref".to_owned(), reference);
+        }
+    }
+}
+
 impl Transform for Plain {
     fn transform(&mut self, schema: &mut Schema) {
+        Self::words(schema);
+        Self::left_out(schema);
         if let Some(Value::Array(items)) = schema.remove("prefixItems") {
             schema.insert("items".to_owned(), items.into_iter().next().unwrap_or_default());
         }

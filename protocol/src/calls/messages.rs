@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::{is_not, is_zero};
 use crate::request::Ack;
 #[cfg(feature = "schema")]
-use crate::schema::Player;
+use crate::schema::{Player, PushAck, PushToManyAck};
 use crate::{Text, Value};
 
 /// `POST /v1/players/{player}/messages`
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("required" = ["data"])))]
 pub struct Push<'a> {
     /// Anything; the message has at most 16 384 bytes as MessagePack.
     pub data: Value,
@@ -20,6 +21,7 @@ pub struct Push<'a> {
     pub idempotency_key: Option<Text<'a>>,
     /// `durable`: kept until a client of the player has seen it. `replicated` is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<PushAck>"))]
     pub ack: Option<Ack>,
 }
 
@@ -39,6 +41,12 @@ pub struct Pushed {
 /// `POST /v1/messages`: to `players`, or to all.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend(
+    "required" = ["data"],
+    "if" = {"required": ["all"], "properties": {"all": {"const": true}}},
+    "then" = {"properties": {"players": {"not": {"type": "array"}}}},
+    "else" = {"required": ["players"], "properties": {"players": {"type": "array"}}},
+)))]
 pub struct PushToMany<'a> {
     /// To whom: at most 1 000.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +63,7 @@ pub struct PushToMany<'a> {
     pub idempotency_key: Option<Text<'a>>,
     /// None but `applied`: messages to many are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<PushToManyAck>"))]
     pub ack: Option<Ack>,
 }
 
@@ -80,6 +89,7 @@ pub struct Given {
 /// `POST /v1/rooms/{room}/messages`
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("required" = ["data"])))]
 pub struct Say<'a> {
     /// Anything; the message has at most 16 384 bytes as MessagePack.
     pub data: Value,

@@ -10,7 +10,7 @@ use crate::limits::{DEVICE_BYTES_MAX, STATE_KEY_BYTES_MAX};
 use crate::push::PresenceItem;
 use crate::request::Status;
 #[cfg(feature = "schema")]
-use crate::schema::{Field, NO_CONTROLS, Player};
+use crate::schema::{NO_CONTROLS, Player, PresenceField};
 use crate::{Stamp, Text, Value};
 
 /// `POST /v1/sessions`
@@ -134,7 +134,7 @@ pub struct Kick<'a> {
     pub reason: Text<'a>,
     /// What the links are closed with: 4502, which is also what counts without it, or one of 4750 to 4999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 4502, max = 4999)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 4502, max = 4999), extend("not" = {"type": "integer", "minimum": 4503, "maximum": 4749})))]
     pub code: Option<u16>,
     /// Tokens of hers that were issued before this (Unix ms, not in the future) are refused from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +176,14 @@ pub struct Banned {
 /// `PUT /v1/players/{player}/watches`: either the whole list, or who comes and who goes; who stands in both goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend(
+    "if" = {"required": ["set"], "properties": {"set": {"type": "array"}}},
+    "then" = {"properties": {"add": {"not": {"type": "array"}}, "remove": {"not": {"type": "array"}}}},
+    "else" = {"anyOf": [
+        {"required": ["add"], "properties": {"add": {"type": "array"}}},
+        {"required": ["remove"], "properties": {"remove": {"type": "array"}}},
+    ]},
+)))]
 pub struct WatchList<'a> {
     /// The whole list.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +222,7 @@ pub struct Query<'a> {
     /// What to tell beside `player` and `ver`, which always come: `status`, `activity`, `devices`, `last_seen`; without it
     /// all of them.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Field>>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<PresenceField>>"))]
     pub fields: Option<Vec<Text<'a>>>,
     /// How old what is told may be, ms; with 0, or without it, all comes from the players' homes.
     #[serde(default)]

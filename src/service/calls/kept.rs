@@ -15,8 +15,8 @@ pub(super) fn calls() -> Vec<Call> {
 
 /// Tags in quotes with commas between, or any.
 fn tags() -> Value {
-    let tags = "^(W/)?\"[!#-~]{0,64}\"( *, *(W/)?\"[!#-~]{0,64}\"){0,31}$";
-    json!({ "anyOf": [{ "const": "*" }, { "type": "string", "pattern": tags }] })
+    let tag = "(W/)?\"[!#-~]{0,64}\"";
+    json!({ "type": "string", "minLength": 1, "pattern": format!("^(\\*|{tag}( *, *{tag}){{0,31}})$") })
 }
 
 impl Call {
@@ -46,12 +46,15 @@ impl Call {
 
 fn of_blobs() -> Vec<Call> {
     let blob = |status, about, types, headers| Answer { status, about, types, schema: None, headers };
+    // Of any type; the one that is named is for generators of clients that know no `*/*`.
+    let any = &["application/octet-stream", "*/*"][..];
     let kept = &["ETag", "Cache-Control", "X-Content-Type-Options"][..];
     vec![
         Call::get(route::BLOB, blobs::read, ("getBlob", "Reads a blob of a player"))
+            .more("Always whole: `Range` is ignored, and no answer has `Accept-Ranges`.")
             .needs(Scope::Read)
             .conditional()
-            .answer(blob(200, "As it was written, with the `Content-Type` that it was written with.", &["*/*"], kept))
+            .answer(blob(200, "As it was written, with the `Content-Type` that it was written with.", any, kept))
             .answer(blob(304, "The caller has it already.", &[], kept))
             .refuses(&[ErrorCode::Overloaded]),
         Call::put(route::BLOB, blobs::put, ("putBlob", "Writes a blob of a player"))
@@ -77,7 +80,7 @@ impl Call {
     fn bytes(self) -> Self {
         let types = &["application/octet-stream"];
         // Nothing is a blob as well.
-        let body = Body { types, is_required: false, schema: None, without: &[], with: json!({}) };
+        let body = Body { types, is_required: false, schema: None, without: &[] };
         Self { body: Some(body), ..self }.refuses_bodies()
     }
 }

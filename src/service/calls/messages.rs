@@ -22,10 +22,6 @@ fn of_messages() -> Vec<Call> {
             )
             .needs(Scope::Push)
             .body::<Push<'_>>()
-            .body_is(|body| Body {
-                with: json!({ "required": ["data"], "properties": { "ack": { "enum": ["applied", "durable", null] } } }),
-                ..body
-            })
             .answers::<Pushed>(200, "It was pushed, to so many sessions.")
             .at_home(),
         Call::post(route::BROADCAST, broadcast::push, ("pushToMany", "Pushes a message to many players, or to all"))
@@ -35,23 +31,6 @@ fn of_messages() -> Vec<Call> {
             )
             .needs(Scope::Push)
             .body::<PushToMany<'_>>()
-            .body_is(|body| Body {
-                with: json!({
-                    "required": ["data"],
-                    "properties": { "ack": { "enum": ["applied", null] } },
-                    "oneOf": [
-                        {
-                            "required": ["all"],
-                            "properties": { "all": { "const": true }, "players": { "type": "null" } },
-                        },
-                        {
-                            "required": ["players"],
-                            "properties": { "all": { "const": false }, "players": { "type": "array" } },
-                        },
-                    ],
-                }),
-                ..body
-            })
             .answers::<Given>(200, "It was pushed, but for whom it names."),
         Call::get(route::EVENTS, events::follow, ("followEvents", "What happens to sessions and presences"))
             .more(
@@ -110,7 +89,6 @@ fn of_rooms() -> Vec<Call> {
         Call::post(route::ROOM_MESSAGES, rooms::say, ("sayInRoom", "Pushes a message to all in a room"))
             .needs(Scope::Push)
             .body::<Say<'_>>()
-            .body_is(|body| Body { with: json!({ "required": ["data"] }), ..body })
             .answers::<Said>(200, "It was said, to so many sessions.")
             .at_home(),
     ]

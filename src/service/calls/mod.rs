@@ -14,7 +14,7 @@ use axum::http::{Method, StatusCode};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use protocol::ErrorCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::problem::status_of;
 use super::{Scope, Service};
@@ -71,8 +71,6 @@ pub(super) struct Body {
     pub(super) schema: Option<SchemaOf>,
     /// Fields of its type that mean nothing here.
     pub(super) without: &'static [&'static str],
-    /// What the type alone does not say: goes beside it.
-    pub(super) with: Value,
 }
 
 /// What a call that was carried out says.
@@ -186,8 +184,7 @@ impl Call {
     /// It carries a JSON object.
     fn body<T: JsonSchema>(self) -> Self {
         let schema: SchemaOf = SchemaGenerator::subschema_for::<T>;
-        let body =
-            Body { types: JSON, is_required: true, schema: Some(schema), without: &[], with: json!({}) };
+        let body = Body { types: JSON, is_required: true, schema: Some(schema), without: &[] };
         Self { body: Some(body), ..self }.refuses_bodies()
     }
 

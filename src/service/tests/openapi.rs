@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::http::Method;
 use protocol::ErrorCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Answer, House};
 use crate::service::{calls, openapi, route};
@@ -66,6 +66,55 @@ fn whatever_is_referred_to_is_there_and_nothing_else() {
     refer(&document, &mut named);
     let there: BTreeSet<_> = document["components"]["schemas"].as_object().unwrap().keys().collect();
     assert_eq!(named, there.into_iter().map(String::as_str).collect());
+}
+
+/// What generators of clients stop at, or make classes of that cannot read an answer.
+fn is_hard(at: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let alternatives = ["oneOf", "anyOf"].iter().filter_map(|name| fields.get(*name)?.as_array());
+            let is_words = alternatives.flatten().any(|one| one.get("const").is_some());
+            let is_null = fields.get("type").is_some_and(|kind| kind == "null");
+            let media = fields.get("content").and_then(Value::as_object).into_iter().flatten();
+            let is_empty =
+                media.filter(|(_, media)| media["schema"].as_object().is_none_or(serde_json::Map::is_empty));
+            let is_told_twice = fields.contains_key("in") && fields["schema"].get("anyOf").is_some();
+            let faults = [
+                (is_words, "one of some words"),
+                (is_null, "null"),
+                (is_told_twice, "a parameter of two kinds"),
+            ];
+            found
+                .extend(faults.iter().filter(|(is_so, _)| *is_so).map(|(_, fault)| format!("{at}: {fault}")));
+            found.extend(is_empty.map(|(media, _)| format!("{at}: {media} of nothing")));
+            for (name, value) in fields {
+                is_hard(&format!("{at}/{name}"), value, found);
+            }
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(place, item)| is_hard(&format!("{at}/{place}"), item, found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn generators_of_clients_know_all_that_the_document_says() {
+    let mut found = Vec::new();
+    is_hard("", &document(), &mut found);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn words_are_one_enum_that_tells_what_each_means() {
+    let ack = &document()["components"]["schemas"]["Ack"];
+    assert_eq!(
+        (&ack["type"], &ack["enum"]),
+        (&json!("string"), &json!(["applied", "durable", "replicated"]))
+    );
+    let about =
+        "How much an ack promises. `applied`: Visible to every later read. `durable`: The store has it.";
+    assert!(ack["description"].as_str().unwrap().starts_with(about), "{ack}");
 }
 
 #[tokio::test]
