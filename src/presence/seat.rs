@@ -127,7 +127,10 @@ impl Seat {
         }
         let claim = Claim { node: node.clone(), epoch: says.epoch, telling, sessions: says.sessions, sum };
         self.sessions += says.sessions as usize;
+        // What it asked of a room that was not there yet, it has asked in vain.
+        let is_first = self.nodes.is_empty();
         if let Some(present) = self.node(node) {
+            present.owed |= is_first;
             present.is_new |= present.members == 0;
             present.members += 1;
         }
@@ -262,7 +265,7 @@ impl Seat {
                 hearers.push(Hearer { node: present.node.clone(), owed });
             }
         }
-        self.nodes.retain(|present| present.members > 0 || present.owed);
+        self.nodes.retain(|present| present.members > 0 || present.owed && present.node != *me);
         (hearers, some_wait)
     }
 }

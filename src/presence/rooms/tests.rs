@@ -683,6 +683,13 @@ fn who_asked_for_the_whole_gets_it_whoever_her_players_are_by_then() {
     live(vec![Step::Joins(1, 0), Step::Waits(1), Step::Moves(0, 1), Step::Moves(1, 0)]);
 }
 
+/// The home once forgot that a node had asked for the whole of a room of which it had not heard: the letter with her claim had
+/// gone astray, and the next one told of her alone.
+#[test]
+fn who_asked_for_the_whole_of_a_room_that_was_not_there_yet_gets_it() {
+    live(vec![Step::Waits(1), Step::Joins(3, 1), Step::Forgets(2, 0), Step::Waits(1), Step::Turns(3)]);
+}
+
 /// A sweep once took her out between the claim of her next home and the word that it serves her.
 #[test]
 fn whom_a_newer_home_claims_has_not_left_though_nobody_has_said_yet_who_serves_her() {
