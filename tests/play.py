@@ -26,8 +26,8 @@ SECOND_TRIES = 8
 THREADS = {"hearth/it": 4, "hearth/faults": 2, "hearth/hostile": 2}
 # Programs that play alone, one after the other, behind all others.
 ALONE = ["hearth/scenarios"]
-# One lane beside all others.
-LONGEST = "hearth/it"
+# Those that take minutes, in lanes that take about as long as each other; a third lane is all others'.
+LANES = [["hearth/it"], ["hearth/faults", "hearth/hostile"]]
 
 printing = threading.Lock()
 # Programs that run, each with the servers that it has started in a group of its own.
@@ -156,14 +156,14 @@ def main():
     run = Run()
     programs = built("--workspace")
     print(f"built: {time.monotonic() - began:.0f} s", flush=True)
-    longest = [program for program in programs if program.name == LONGEST]
-    alone = [program for program in programs if program.name in ALONE]
-    others = [program for program in programs if program not in longest and program not in alone]
-    if not longest or len(alone) != len(ALONE):
+    by_name = {program.name: program for program in programs}
+    named = [name for lane in [*LANES, ALONE] for name in lane]
+    if not by_name.keys() >= set(named):
         sys.exit("tests/play.py: the programs are called otherwise now")
-    run.beside(longest, others)
-    for program in alone:
-        run.alone(program)
+    others = [program for program in programs if program.name not in named]
+    run.beside(*([by_name[name] for name in lane] for lane in LANES), others)
+    for name in ALONE:
+        run.alone(by_name[name])
 
     # Guards turned off one at a time to see a checker fail, and tasks that die or hang: the one extra build, which takes the
     # place of the server that all others play with.
