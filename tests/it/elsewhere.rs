@@ -93,7 +93,7 @@ async fn a_node_that_does_not_answer_is_not_waited_for() {
     let asked = Instant::now();
     let answer = ann.ask("presence.get", json!({"players": [&bob, &mine]})).await.unwrap();
     assert_eq!((&answer["unknown"], &answer["presences"][0]["player"]), (&json!([bob]), &json!(mine)));
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     there.go_on();
 }
 
