@@ -156,6 +156,8 @@ async fn bodies_that_do_not_come_keep_no_reader_out() {
     };
     let begun = futures_util::future::join_all(begun);
     tokio::select! {
+        // First of all these two have their places.
+        biased;
         _ = begun => panic!("no body came"),
         () = others => {}
     }
