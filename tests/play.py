@@ -1,7 +1,7 @@
 """Builds every test program once and plays them, some side by side: called by tests/run, which installs what they need.
 
-Stories wait for real servers more than they work, so several at a time fill two cores. What judges how quick something is
-plays alone. A story that fails beside others is played once more, alone, since a machine that is too busy can starve it:
+Stories wait for real servers more than they work, so several at a time fill two cores. Scenarios and guards turned off play
+alone. A story that fails beside others is played once more, alone, since a machine that is too busy can starve it:
 what holds then is named at the end, for somebody to look at, and does not fail the run, eight stories at most.
 """
 
