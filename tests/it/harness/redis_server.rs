@@ -169,12 +169,12 @@ impl RedisServer {
 
     /// Stops the process without ending it: connections stay open and nothing is answered.
     pub(crate) fn pause(&self) {
-        self.signal("STOP");
+        super::process::pause(self.child.id());
     }
 
     /// Lets a stopped process go on.
     pub(crate) fn go_on(&self) {
-        self.signal("CONT");
+        super::process::signal(self.child.id(), "CONT");
     }
 
     /// Its folder, with the append-only file.
@@ -184,11 +184,6 @@ impl RedisServer {
 
     fn socket(&self) -> PathBuf {
         self.dir.path().join("s")
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
     }
 
     fn wait_until_it_answers(&mut self) {

@@ -324,7 +324,7 @@ impl Server {
 
     /// Stops the process without ending it.
     pub(crate) fn pause(&self) {
-        self.signal("STOP");
+        self.nodes.iter().for_each(|node| node.process.pause());
     }
 
     /// Lets a stopped process go on.
