@@ -210,7 +210,7 @@ impl AskedToStop {
 impl House {
     async fn build(settings: Settings) -> Result<Self, ServeError> {
         // One statement a room, bottom-up. Metrics come before any room makes its handles.
-        let recorded = telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))?;
+        let recorded = recorded(&settings)?;
         let outside = Outside::from_settings(&settings)?;
         let vitals = Vitals::default();
         let [door, links, counter, upper, lower, cellar] = [(); 6].map(|()| Tasks::under(&vitals));
@@ -533,6 +533,14 @@ fn at_counter(
         "service",
         async move { service::serve(listener, service, descriptors, &stopping).await },
     );
+}
+
+/// What this process counts, from now on.
+fn recorded(settings: &Settings) -> Result<Recorded, ServeError> {
+    if !settings.metrics.record {
+        return Ok(Recorded::nothing());
+    }
+    telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))
 }
 
 /// Looks from outside whether what must live does, and ends the process if nothing else can.

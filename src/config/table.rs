@@ -122,6 +122,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Locks::ROWS,
     &Limits::ROWS,
     &Log::ROWS,
+    &Metrics::ROWS,
 ];
 
 impl Settings {
@@ -185,6 +186,7 @@ section! {
         locks: Locks,
         limits: Limits,
         log: Log,
+        metrics: Metrics,
     }
 }
 
@@ -559,5 +561,13 @@ section! {
         format: LogFormat = "format" => "text";
         /// What is logged: `info`, or directives such as `info,hearth::home=debug`.
         level: LogFilter = "level" => "info";
+    }
+}
+
+section! {
+    /// What is counted.
+    Metrics ["metrics"] {
+        /// `false`: nothing is counted, and `/metrics` is empty. What counting costs stands in load/README.md.
+        record: bool = "record" => true;
     }
 }

@@ -364,6 +364,12 @@ impl std::fmt::Debug for Recorded {
 }
 
 impl Recorded {
+    /// Of a process that counts nothing: handles do nothing, and there is nothing to render.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self(PrometheusBuilder::new().build_recorder().handle())
+    }
+
     /// Everything in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {

@@ -5,10 +5,11 @@
 use std::time::{Duration, Instant};
 
 use super::cores::Cores;
+use super::driven::{Answers, Driven};
 use super::figure::{Findings, Goal, Rounds, Series};
 use super::process::{Floor, Hearth, Persistence, Process, Redis};
-use super::swarm::{Heard, Opening, Swarm, write};
-use super::words::{Change, FIRST_REFERENCE, is_ack};
+use super::swarm::Opening;
+use super::words::Change;
 use super::{BenchError, crowd, progress};
 
 const LINKS: usize = 200;
@@ -18,29 +19,18 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const WINDOW: Duration = Duration::from_secs(1);
 /// A window ends here, too.
 const CHANGES_MAX: u64 = 5_000_000;
-/// How long the last answers may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What an answer must look like.
-#[derive(Debug, Clone, Copy)]
-enum Answers {
-    /// What was said.
-    Echo,
-    /// A firm ack with so many fields.
-    Ack(u8),
-}
 
 pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
     let redis = Redis::start(cores, Persistence::None)?;
     let server = Hearth::start(cores, &redis, &[])?;
     let ws_floor = Floor::start(cores, "echo-tungstenite")?;
     let raw_floor = Floor::start(cores, "echo-epoll")?;
-    let mut ours = Driven::start(&server.process, server.clients, Opening::Upgrade)?;
-    let mut by_ws = Driven::start(&ws_floor.process, ws_floor.addr, Opening::Upgrade)?;
-    let mut by_raw = Driven::start(&raw_floor.process, raw_floor.addr, Opening::Raw)?;
-    crowd::enter(&mut ours.swarm, LINKS)?;
-    by_ws.swarm.open(LINKS)?;
-    by_raw.swarm.open(LINKS)?;
+    let mut ours = Measured::start(&server.process, server.clients, Opening::Upgrade)?;
+    let mut by_ws = Measured::start(&ws_floor.process, ws_floor.addr, Opening::Upgrade)?;
+    let mut by_raw = Measured::start(&raw_floor.process, raw_floor.addr, Opening::Raw)?;
+    crowd::enter(&mut ours.driven.swarm, LINKS)?;
+    by_ws.driven.swarm.open(LINKS)?;
+    by_raw.driven.swarm.open(LINKS)?;
 
     let (ws, raw) = ("tungstenite echo, the same buffers", "raw epoll echo");
     let mut patch_1 = row("state.patch, 1 in flight", ws, Goal::Ratio(1.3));
@@ -86,128 +76,34 @@ fn row(what: &str, floor_is: &'static str, goal: Goal) -> Rounds {
     Rounds::of(what, "µs of CPU", floor_is, goal)
 }
 
-/// A server, and the links that keep it busy.
-struct Driven<'a> {
+/// A server that is kept busy, and how busy it was.
+struct Measured<'a> {
     process: &'a Process,
-    swarm: Swarm,
-    /// How many changes each link has said, and how many were answered.
-    said: Vec<u32>,
-    answered: Vec<u32>,
+    driven: Driven,
     /// The share of its windows that the server was busy.
     busy: Vec<f64>,
 }
 
-impl<'a> Driven<'a> {
+impl<'a> Measured<'a> {
     fn start(process: &'a Process, addr: std::net::SocketAddr, opening: Opening) -> Result<Self, BenchError> {
-        Ok(Self {
-            process,
-            swarm: Swarm::new(addr, opening)?,
-            said: vec![0; LINKS],
-            answered: vec![0; LINKS],
-            busy: Vec::new(),
-        })
+        Ok(Self { process, driven: Driven::start(addr, opening, LINKS)?, busy: Vec::new() })
     }
 
     /// µs of CPU a change, with so many in flight on each link.
     fn window(&mut self, change: &Change, in_flight: u32, answers: Answers) -> Result<f64, BenchError> {
-        let (mut change, mut bytes) = (change.clone(), Vec::new());
-        for at in 0..LINKS {
-            bytes.clear();
-            self.say(at, in_flight, &mut change, &mut bytes);
-            self.swarm.write(at, &bytes)?;
-        }
+        let mut change = change.clone();
+        self.driven.begin(&mut change, in_flight)?;
         let warm = Instant::now() + WARM_UP;
         while Instant::now() < warm {
-            self.turn(&mut change, &mut bytes, answers, true)?;
+            self.driven.turn(&mut change, answers, true)?;
         }
         let (before, began, mut count) = (self.process.cpu_time()?, Instant::now(), 0);
         while began.elapsed() < WINDOW && count < CHANGES_MAX {
-            count += self.turn(&mut change, &mut bytes, answers, true)?;
+            count += self.driven.turn(&mut change, answers, true)?;
         }
         let used = self.process.cpu_time()?.saturating_sub(before);
         self.busy.push(used.as_secs_f64() / began.elapsed().as_secs_f64());
-        self.drain(&mut change, &mut bytes, answers)?;
+        self.driven.drain(&mut change, answers)?;
         Ok(used.as_secs_f64() * 1e6 / count as f64)
-    }
-
-    /// Hears what came, and says as much again; how many were answered.
-    fn turn(
-        &mut self,
-        change: &mut Change,
-        bytes: &mut Vec<u8>,
-        answers: Answers,
-        goes_on: bool,
-    ) -> Result<u64, BenchError> {
-        let (said, answered, mut count) = (&mut self.said, &mut self.answered, 0);
-        self.swarm.hear(Duration::from_millis(100), |at, stream, heard| {
-            let (Heard::Frames(frames), Some(said), Some(answered)) =
-                (heard, said.get_mut(at), answered.get_mut(at))
-            else {
-                return Err(BenchError::Void(format!("link {at} ended")));
-            };
-            let before = *answered;
-            for frame in frames {
-                if answers.fits(frame.payload, answered.wrapping_add(1)) {
-                    *answered += 1;
-                } else {
-                    super::words::judge(&frame).and_then(other_push)?;
-                }
-            }
-            let came = *answered - before;
-            count += u64::from(came);
-            if !goes_on || came == 0 {
-                return Ok(());
-            }
-            bytes.clear();
-            for _ in 0..came {
-                *said += 1;
-                change.push(bytes, *said);
-            }
-            write(stream, bytes)
-        })?;
-        Ok(count)
-    }
-
-    fn say(&mut self, at: usize, count: u32, change: &mut Change, bytes: &mut Vec<u8>) {
-        if let Some(said) = self.said.get_mut(at) {
-            for _ in 0..count {
-                *said += 1;
-                change.push(bytes, *said);
-            }
-        }
-    }
-
-    fn drain(
-        &mut self,
-        change: &mut Change,
-        bytes: &mut Vec<u8>,
-        answers: Answers,
-    ) -> Result<(), BenchError> {
-        let until = Instant::now() + PATIENCE;
-        while self.said != self.answered {
-            self.turn(change, bytes, answers, false)?;
-            if Instant::now() > until {
-                return Err(BenchError::Void("the last answers did not come".into()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Answers {
-    fn fits(self, payload: &[u8], n: u32) -> bool {
-        match self {
-            Self::Ack(fields) => is_ack(payload, n, fields),
-            // The change's own reference comes back in its place.
-            Self::Echo => payload.get(3..7) == Some(&FIRST_REFERENCE.wrapping_add(n).to_be_bytes()),
-        }
-    }
-}
-
-/// What may come between acks.
-fn other_push(answer: super::words::Answer) -> Result<(), BenchError> {
-    match answer {
-        super::words::Answer::Other => Ok(()),
-        answer => Err(BenchError::Void(format!("not the ack of the change in line: {answer:?}"))),
     }
 }

@@ -15,6 +15,7 @@ pub mod words;
 mod ack;
 mod asking;
 mod cold;
+mod driven;
 mod durable;
 mod fanout;
 mod flush;
@@ -25,6 +26,7 @@ mod pusher;
 mod query;
 mod reconnect;
 mod rooms;
+mod sight;
 mod throng;
 mod watch;
 
@@ -94,6 +96,7 @@ pub fn run(options: &Options) -> Result<(), BenchError> {
         Name::Stale => near::stale(cores, options.rounds),
         Name::Rooms => rooms::run(cores, options.rounds),
         Name::Watch => watch::run(cores, options.rounds),
+        Name::Sight => sight::run(cores, options.rounds),
     }?;
     println!("\n{}\n{}", machine.text(), findings.text());
     if let Some(path) = &options.json {

@@ -51,4 +51,6 @@ pub enum Name {
     Rooms,
     /// Memory of an edge, and 100,000 watchers of one player on three nodes.
     Watch,
+    /// Instructions of an acked change with logs, metrics and traces, and without; needs valgrind.
+    Sight,
 }

@@ -112,6 +112,20 @@ impl Process {
         }
     }
 
+    /// What it has left in its folder under names that begin so; what was numbered last stands last.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn files(&self, start: &str) -> Result<Vec<PathBuf>, BenchError> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.folder.path())? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.retain(|name| name.starts_with(start));
+        names.sort_by_key(|name| (name.len(), name.clone()));
+        Ok(names.into_iter().map(|name| self.folder.path().join(name)).collect())
+    }
+
     fn ended(&self, why: &dyn std::fmt::Display) -> BenchError {
         let log = std::fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(5).collect();
@@ -182,32 +196,63 @@ impl Hearth {
         Self::of("examples/crowd", &[cores.server, cores.client], redis, settings)
     }
 
+    /// The same under valgrind's callgrind, which counts what it executes; it leaves what it is told to dump in files that begin
+    /// with `callgrind.out`.
+    ///
+    /// # Errors
+    /// It does not start, or valgrind is not installed.
+    pub fn start_under_callgrind(
+        cores: Cores,
+        redis: &Redis,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, BenchError> {
+        let mut arguments = vec![
+            "--tool=callgrind".to_owned(),
+            "--callgrind-out-file=callgrind.out".to_owned(),
+            workspace_binary("hearth")?.display().to_string(),
+        ];
+        arguments.extend(arguments_of(redis, settings));
+        Self::started("hearth", &[cores.server], Path::new("valgrind"), &arguments)
+    }
+
     fn of(
         program: &'static str,
         cores: &[usize],
         redis: &Redis,
         settings: &[(&str, &str)],
     ) -> Result<Self, BenchError> {
-        let store = format!("redis://{}", redis.addr);
-        let given = [
-            ("client_addr", "127.0.0.1:0"),
-            ("service_addr", "127.0.0.1:0"),
-            ("cluster.name", "bench"),
-            ("store", &store),
-            ("redis.ignore_shortfalls", "true"),
-            ("service_key", SERVICE_KEY),
-        ];
-        let far = ["link_frames", "state", "presence", "watch", "query", "send", "room", "service_requests"];
-        let far = far
-            .iter()
-            .flat_map(|kind| ["per_s", "burst"].map(|bound| format!("limits.{kind}_{bound}=1000000")));
-        let given = given.iter().chain(settings).map(|(name, value)| format!("{name}={value}"));
-        let arguments: Vec<String> = far.chain(given).flat_map(|set| ["--set".to_owned(), set]).collect();
-        let mut process = Process::start(program, cores, &workspace_binary(program)?, &arguments)?;
+        Self::started(program, cores, &workspace_binary(program)?, &arguments_of(redis, settings))
+    }
+
+    fn started(
+        name: &'static str,
+        cores: &[usize],
+        program: &Path,
+        arguments: &[String],
+    ) -> Result<Self, BenchError> {
+        let mut process = Process::start(name, cores, program, arguments)?;
         let clients = address(&process.announced("clients")?)?;
         let services = address(&process.announced("services")?)?;
         Ok(Self { process, clients, services })
     }
+}
+
+/// What a bench's server is started with.
+fn arguments_of(redis: &Redis, settings: &[(&str, &str)]) -> Vec<String> {
+    let store = format!("redis://{}", redis.addr);
+    let given = [
+        ("client_addr", "127.0.0.1:0"),
+        ("service_addr", "127.0.0.1:0"),
+        ("cluster.name", "bench"),
+        ("store", &store),
+        ("redis.ignore_shortfalls", "true"),
+        ("service_key", SERVICE_KEY),
+    ];
+    let far = ["link_frames", "state", "presence", "watch", "query", "send", "room", "service_requests"];
+    let far =
+        far.iter().flat_map(|kind| ["per_s", "burst"].map(|bound| format!("limits.{kind}_{bound}=1000000")));
+    let given = given.iter().chain(settings).map(|(name, value)| format!("{name}={value}"));
+    far.chain(given).flat_map(|set| ["--set".to_owned(), set]).collect()
 }
 
 /// A floor: this program itself, as `load floor NAME`, on the server's core.
