@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::post::{Frame, Incoming, Outgoing, Topic};
+use crate::clock::millis;
 use crate::tasks::Tasks;
 
 /// What nodes speak with each other.
@@ -108,6 +110,8 @@ pub(super) struct Wire {
     end: Mutex<Option<Ended>>,
     /// The link is to end, also while the socket takes nothing.
     ending: Notify,
+    /// For how long the oldest letter that is watched has not been seen, ms.
+    late_ms: AtomicU64,
 }
 
 impl Wire {
@@ -120,6 +124,12 @@ impl Wire {
             self.end(Ended::Overflow);
         }
         posted
+    }
+
+    /// For how long letters have waited to be seen, ms: as it was at the last sign of life. What is under way for less than
+    /// one is not told.
+    pub(super) fn late_ms(&self) -> u64 {
+        self.late_ms.load(Ordering::Relaxed)
     }
 
     /// Whether half of the letters that may wait do.
@@ -239,8 +249,16 @@ where
 async fn pulse(wire: &Wire, incoming: &Mutex<Incoming>, heard_at: &Mutex<Instant>) -> Ended {
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The letter that is watched, and since when: one at a time, so that posting costs no look at a clock.
+    let mut watched: Option<(u64, Instant)> = None;
     loop {
         pulse.tick().await;
+        let (posted, was_seen) = wire.outgoing.lock().stands();
+        if watched.is_none_or(|(number, _)| number <= was_seen) {
+            watched = (posted > was_seen).then(|| (posted, Instant::now()));
+        }
+        let late_ms = watched.map_or(0, |(_, since)| millis(since.elapsed()));
+        wire.late_ms.store(late_ms, Ordering::Relaxed);
         if heard_at.lock().elapsed() > SILENCE_MAX {
             return Ended::Silent;
         }
@@ -387,6 +405,28 @@ mod tests {
         let node = node(stream, Role::Server);
         drop(other);
         assert!(matches!(node.ended.await.unwrap(), Ended::CutOff));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn letters_that_are_not_seen_are_late_and_those_that_are_seen_are_not() {
+        let (ann, bob) = pair();
+        for _ in 0..20 {
+            assert!(ann.wire.post(Topic::Presence, "here".into()));
+            tokio::time::sleep(PULSE / 2).await;
+            assert!(ann.wire.late_ms() <= 2_000, "{}", ann.wire.late_ms());
+        }
+        // It lives and says so, and sees nothing.
+        let (stream, other) = tokio::io::duplex(64 * 1024);
+        let blind = node(stream, Role::Client);
+        let mut other = WebSocketStream::from_raw_socket(other, Role::Server, None).await;
+        assert!(blind.wire.post(Topic::Presence, "here".into()));
+        for _ in 0..10 {
+            tokio::time::sleep(PULSE).await;
+            let pong = rmp_serde::to_vec(&Frame::Pong).unwrap();
+            other.send(Message::Binary(pong.into())).await.unwrap();
+        }
+        assert!(blind.wire.late_ms() >= 8_000, "{}", blind.wire.late_ms());
+        assert!(!bob.ended.is_finished());
     }
 
     #[tokio::test]

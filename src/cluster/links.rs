@@ -155,6 +155,15 @@ impl Links {
         wire.is_some_and(|wire| wire.post(topic, body))
     }
 
+    /// For how long letters to the slowest node have waited to be seen there, ms; 0 where none has for a second.
+    #[must_use]
+    pub fn mail_late_ms(&self) -> u64 {
+        let late = self.standing.read().values().map(|standing| standing.wire.late_ms()).max();
+        let late_ms = late.unwrap_or(0);
+        self.meters.mail_lag.set(Duration::from_millis(late_ms).as_secs_f64());
+        late_ms
+    }
+
     /// Whether so many letters wait for a node that those which can wait should not be posted now.
     #[must_use]
     pub fn is_busy(&self, to: &Owner) -> bool {

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge};
 
-use crate::telemetry::metrics::{MEMBERS, MEMBERS_GONE, PEER_LINKS, PEERS_UNREACHED};
+use crate::telemetry::metrics::{MEMBERS, MEMBERS_GONE, PEER_LINKS, PEER_MAIL_LAG_SECONDS, PEERS_UNREACHED};
 
 /// The handles of `members`.
 pub(super) struct MemberMeters {
@@ -22,10 +22,15 @@ impl MemberMeters {
 pub(super) struct LinkMeters {
     pub(super) standing: Gauge,
     pub(super) unreached: Gauge,
+    pub(super) mail_lag: Gauge,
 }
 
 impl LinkMeters {
     pub(super) fn new() -> Self {
-        Self { standing: PEER_LINKS.handle(), unreached: PEERS_UNREACHED.handle() }
+        Self {
+            standing: PEER_LINKS.handle(),
+            unreached: PEERS_UNREACHED.handle(),
+            mail_lag: PEER_MAIL_LAG_SECONDS.handle(),
+        }
     }
 }

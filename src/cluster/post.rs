@@ -111,6 +111,11 @@ impl Outgoing {
             || self.waiting_bytes + self.unseen_bytes > LETTER_BYTES_MAX / 2
     }
 
+    /// The number of the last letter that was posted, and that of the last one that the peer has seen.
+    pub(super) fn stands(&self) -> (u64, u64) {
+        (self.sent + self.waiting.len() as u64, self.seen)
+    }
+
     /// Puts a frame before all letters: calls wait for no mail.
     pub(super) fn put(&mut self, frame: Frame) -> Result<(), Overflow> {
         let bytes = frame.bytes();
@@ -218,6 +223,7 @@ mod tests {
         assert_eq!(outgoing.post(Topic::Home, body(1)), Err(Overflow));
         outgoing.seen(1);
         assert_eq!(outgoing.post(Topic::Home, body(half)), Ok(()));
+        assert_eq!(outgoing.stands(), (3, 1));
         // A number that was never given says nothing.
         outgoing.seen(u64::MAX);
         assert_eq!(outgoing.post(Topic::Home, body(1)), Err(Overflow));

@@ -238,6 +238,12 @@ impl Mailbox {
         }
     }
 
+    /// How many pushes wait for the link's next write.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.lock().pending.len()
+    }
+
     /// Whose.
     #[must_use]
     pub const fn session(&self) -> SessionId {

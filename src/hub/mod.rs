@@ -5,6 +5,7 @@ mod kept;
 mod mailbox;
 mod pending;
 mod push;
+mod slow;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,6 +20,8 @@ use tokio::time::MissedTickBehavior;
 use mailbox::Put;
 pub use mailbox::{Closing, Control, Frame, LinkNo, Mailbox, Mode, Replay, Taken, Unseen, Wakes};
 pub use push::{Push, PushKind, RoomWord};
+pub use slow::SlowReader;
+use slow::SlowReaders;
 
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
@@ -28,6 +31,8 @@ use crate::wheel::Wheel;
 
 /// How coarse the watch over silent and stuck links is.
 const PULSE_MS: u64 = 250;
+/// A write that is stuck for so long is told to whoever asks who reads slowly.
+const STUCK_MS: u64 = 1_000;
 
 /// What the hub needs to know.
 #[derive(Debug, Clone)]
@@ -64,6 +69,7 @@ pub struct Hub {
     links: AtomicUsize,
     links_open: Gauge,
     slow_closes: Counter,
+    slow: SlowReaders,
 }
 
 impl Hub {
@@ -78,6 +84,7 @@ impl Hub {
             links: AtomicUsize::new(0),
             links_open: LINKS_OPEN.handle(),
             slow_closes: SLOW_CLOSES.handle(),
+            slow: SlowReaders::default(),
         });
         let (watch, stop) = (Arc::clone(&hub), tasks.clone());
         tasks.spawn_vital("pulse", async move { watch.run_pulse(&stop).await });
@@ -161,10 +168,21 @@ impl Hub {
     pub fn push_quietly(&self, mailbox: &Mailbox, push: &Arc<Push>, wakes: &mut Wakes) -> bool {
         let put = mailbox.push_quietly(push, self.settings.outbox_items_max, wakes);
         if put == Put::InForAnother {
-            self.slow_closes.increment(1);
-            mailbox.give_up(GivenUp::Slow);
+            self.close_slow(mailbox);
         }
         put != Put::Sealed
+    }
+
+    fn close_slow(&self, mailbox: &Mailbox) {
+        self.slow_closes.increment(1);
+        mailbox.give_up(GivenUp::Slow);
+        self.slow.note(mailbox, true, clock::now().mono_ms);
+    }
+
+    /// Who lately read too slowly, the latest first: a few of them.
+    #[must_use]
+    pub fn slow_readers(&self) -> Vec<SlowReader> {
+        self.slow.since(clock::now().mono_ms)
     }
 
     /// A link is up: from now on it is watched.
@@ -243,11 +261,13 @@ impl Hub {
     fn look_at(&self, mailbox: &Arc<Mailbox>, link: LinkNo, now_ms: u64) {
         let (heard_ms, writing_since_ms) = mailbox.signs_of_life();
         if writing_since_ms > 0 && now_ms.saturating_sub(writing_since_ms) >= self.slow_max_ms() {
-            self.slow_closes.increment(1);
-            mailbox.give_up(GivenUp::Slow);
+            self.close_slow(mailbox);
         } else if now_ms.saturating_sub(heard_ms) >= self.silence_max_ms() {
             mailbox.give_up(GivenUp::Silent);
         } else {
+            if writing_since_ms > 0 && now_ms.saturating_sub(writing_since_ms) >= STUCK_MS {
+                self.slow.note(mailbox, false, now_ms);
+            }
             self.pulse.lock().insert(self.next_look(heard_ms, now_ms), (Arc::downgrade(mailbox), link));
         }
     }

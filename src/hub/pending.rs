@@ -27,6 +27,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Puts a newer item in the place of an older one of its player; whether one was there (an even newer one stays).
     pub(super) fn replace(&mut self, push: &Arc<Push>) -> bool {
         let Some((player, place)) = push.presence() else { return false };

@@ -3,6 +3,7 @@
 
 mod carried;
 mod fanout;
+mod heat;
 mod homes;
 mod listeners;
 mod looks;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::heat::Heat;
 use super::listeners::{Says, Tenure};
 use super::meters::Meters;
 use super::room::Room;
@@ -117,6 +118,7 @@ pub struct Rooms {
     pub(super) hub: Arc<Hub>,
     pub(super) events: Arc<Events>,
     pub(super) meters: Meters,
+    pub(super) heat: Heat,
 }
 
 impl Rooms {
@@ -142,7 +144,20 @@ impl Rooms {
             hub,
             events,
             meters: Meters::new(),
+            heat: Heat::default(),
         }
+    }
+
+    /// The rooms that made most of the frames put into outboxes here since this was last asked, with how many each made
+    /// at least.
+    pub fn hottest(&self) -> Vec<(RoomName, u64)> {
+        self.heat.take()
+    }
+
+    /// How many members a room has whose home is here; `None` of any other.
+    #[must_use]
+    pub fn members_of(&self, name: &RoomName) -> Option<usize> {
+        self.with_room(name, |room| room.seat.as_ref().map(Seat::count)).flatten()
     }
 
     /// How many rooms have members.

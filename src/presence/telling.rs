@@ -103,31 +103,34 @@ impl Rooms {
         if turn.some_wait {
             self.owing.put(name.clone(), ());
         }
-        self.push_words(&words, &turn.audience).await;
+        self.push_words(name, &words, &turn.audience).await;
     }
 
     /// What a home elsewhere has told.
     async fn tell_arrived(&self, name: &RoomName, tenure: Tenure) {
         let arrived = self.with_room(name, |room| room.listeners.arrived(tenure)).unwrap_or_default();
         for (words, audience) in arrived {
-            self.push_words(&words, &audience).await;
+            self.push_words(name, &words, &audience).await;
         }
     }
 
-    async fn push_words(&self, words: &Words, audience: &Audience) {
+    async fn push_words(&self, name: &RoomName, words: &Words, audience: &Audience) {
         let with_messages = |first: &Option<Arc<Push>>| -> Vec<_> {
             first.iter().chain(&words.messages).map(Arc::clone).collect()
         };
-        self.push_all(&with_messages(&words.changes), &audience.told).await;
-        self.push_all(&with_messages(&words.whole), &audience.newcomers).await;
-        self.push_all(&words.messages, &audience.waiting).await;
+        let told = self.push_all(&with_messages(&words.changes), &audience.told).await
+            + self.push_all(&with_messages(&words.whole), &audience.newcomers).await
+            + self.push_all(&words.messages, &audience.waiting).await;
+        self.heat.add(name, told);
     }
 
-    async fn push_all(&self, pushes: &[Arc<Push>], mailboxes: &[Arc<Mailbox>]) {
+    /// Says how many frames that was.
+    async fn push_all(&self, pushes: &[Arc<Push>], mailboxes: &[Arc<Mailbox>]) -> u64 {
         if pushes.is_empty() || mailboxes.is_empty() {
-            return;
+            return 0;
         }
-        self.meters.deliveries.increment((pushes.len() * mailboxes.len()) as u64);
+        let frames = (pushes.len() * mailboxes.len()) as u64;
+        self.meters.deliveries.increment(frames);
         for mailboxes in mailboxes.chunks(TURN / pushes.len().min(TURN)) {
             for mailbox in mailboxes {
                 for push in pushes {
@@ -137,6 +140,7 @@ impl Rooms {
             tasks::beat();
             tokio::task::yield_now().await;
         }
+        frames
     }
 
     /// One whom a service took out hears of it, though she is told no more.

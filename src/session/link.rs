@@ -325,10 +325,12 @@ impl<S: LinkSocket> Link<S> {
             Verdict::Go(reference, _) if held_in_vain && self.has_left() => {
                 self.refuse(reference, &error_of(&HomeError::left()))
             }
-            Verdict::Go(reference, _) if held_in_vain => {
+            Verdict::Go(reference, request) if held_in_vain => {
                 let wait_ms = u64::try_from(self.sessions.home.settings().hold.as_millis()).unwrap_or(1000);
                 let body = ErrorBody::new(ErrorCode::NotHome, "the home of this player cannot answer now");
-                self.refuse(reference, &body.after(wait_ms))
+                let body = body.after(wait_ms);
+                self.sessions.meters.refused(request.op(), body.code);
+                self.refuse(reference, &body)
             }
             Verdict::Go(reference, request) => {
                 let sessions = Arc::clone(&self.sessions);
@@ -379,6 +381,7 @@ impl<S: LinkSocket> Link<S> {
             let started = std::time::Instant::now();
             let durable = matches!(waiting, Waiting::Durable { .. });
             let answer = sessions.settle(waiting).await;
+            sessions.meters.settled(&answer);
             if durable {
                 sessions.meters.durable(started.elapsed());
             }

@@ -13,6 +13,8 @@ use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, RATE_LIMITED, Spa
 pub(super) struct Meters {
     /// By op, in the order of [`Op::ALL`], those that clients send; then by outcome.
     commands: Box<[Option<SparseFamily<Counter>>]>,
+    /// What had to wait and was refused then.
+    refused_later: SparseFamily<Counter>,
     closes: Box<[(u16, Counter)]>,
     closed_otherwise: Counter,
     limited: Counter,
@@ -34,6 +36,7 @@ impl Meters {
         };
         Self {
             commands: Op::ALL.iter().map(command).collect(),
+            refused_later: COMMANDS.by_use("outcome", &outcomes, ("op", "later")),
             closes: CloseCode::ALL.iter().map(close).collect(),
             closed_otherwise: CLOSES.with(&[("code", "other")]),
             limited: RATE_LIMITED.with(&[("kind", "link")]),
@@ -52,8 +55,24 @@ impl Meters {
             Answer::Error(error) => error.code.name(),
             Answer::Gone => ErrorCode::NotResumable.name(),
         };
+        self.count(op, outcome);
+    }
+
+    /// A command was refused before the house looked at it.
+    pub(super) fn refused(&self, op: Op, code: ErrorCode) {
+        self.count(op, code.name());
+    }
+
+    fn count(&self, op: Op, outcome: &str) {
         if let Some(Some(family)) = self.commands.get(op as usize) {
             family.of(outcome).increment(1);
+        }
+    }
+
+    /// A command that had to wait has come to this.
+    pub(super) fn settled(&self, answer: &Answer) {
+        if let Answer::Error(error) = answer {
+            self.refused_later.of(error.code.name()).increment(1);
         }
     }
 
@@ -99,14 +118,17 @@ mod tests {
             let meters = Meters::new();
             meters.command(Op::Watch, &Answer::Ok(Body::Empty(Empty {})));
             meters.command(Op::Watch, &Answer::Ok(Body::Empty(Empty {})));
-            let refused = ErrorBody::new(ErrorCode::TooLarge, "too many");
-            meters.command(Op::Watch, &Answer::Error(Box::new(refused)));
+            let refused = |code| Answer::Error(Box::new(ErrorBody::new(code, "no")));
+            meters.command(Op::Watch, &refused(ErrorCode::TooLarge));
+            meters.settled(&refused(ErrorCode::StoreUnavailable));
+            meters.settled(&Answer::Ok(Body::Empty(Empty {})));
         });
         let text = recorder.handle().render();
         let mut series: Vec<_> =
             text.lines().filter(|line| line.starts_with("hearth_commands_total")).collect();
         series.sort_unstable();
         let expected = [
+            r#"hearth_commands_total{op="later",outcome="store_unavailable"} 1"#,
             r#"hearth_commands_total{op="watch",outcome="ok"} 2"#,
             r#"hearth_commands_total{op="watch",outcome="too_large"} 1"#,
         ];

@@ -189,6 +189,8 @@ table! {
     RUNTIME_STALL_SECONDS: Histogram "hearth_runtime_stall_seconds", Seconds, SECONDS;
     /// Tasks that must live and have not come round for five seconds and more, though they have work.
     VITAL_TASKS_LATE: Gauge "hearth_vital_tasks_late", Count;
+    /// 1 while this alarm of the anomaly watch is on, by `name`.
+    ALARM: Gauge "hearth_alarm", Count;
 
     // Gate.
     /// Links that are open, those in their handshake included.
@@ -209,7 +211,8 @@ table! {
     LOGINS: Counter "hearth_logins_total", Count;
     /// Resumes by `outcome`: ok, missed, rolled_back, or an error code.
     RESUMES: Counter "hearth_resumes_total", Count;
-    /// Commands by `op` and `outcome`: ok, dup, or an error code.
+    /// Commands by `op` and `outcome`: ok, later (the answer waits for something), dup, or an error code. What is refused
+    /// only then is counted once more, under the op `later`.
     COMMANDS: Counter "hearth_commands_total", Count;
     /// From a command's frame to its ack, by `level`: applied (of every sixteenth wake-up of a link), durable.
     ACK_SECONDS: Histogram "hearth_ack_seconds", Seconds, SECONDS;
@@ -289,6 +292,8 @@ table! {
     PEER_LINKS: Gauge "hearth_peer_links", Count;
     /// Live nodes to which no link has stood for five seconds and more.
     PEERS_UNREACHED: Gauge "hearth_peers_unreached", Count;
+    /// For how long letters to the slowest other node have waited to be seen there.
+    PEER_MAIL_LAG_SECONDS: Gauge "hearth_peer_mail_lag_seconds", Seconds;
     /// Clients that are carried from here to their home on another node.
     RELAYED_OPEN: Gauge "hearth_relayed_links_open", Count;
     /// Sessions whose home is another node now, by `how` their shard went: given, or lost.
@@ -311,6 +316,8 @@ table! {
     ROOM_PUSHES: Counter "hearth_room_pushes_total", Count;
     /// Frames put into outboxes for rooms.
     ROOM_DELIVERIES: Counter "hearth_room_deliveries_total", Count;
+    /// What the room with most of them made of all frames put into outboxes in the last ten seconds, 0 to 1.
+    ROOM_HOTTEST_SHARE: Gauge "hearth_room_hottest_share", Count;
     /// Shards taken again, and written anew from memory, because the store lost writes. What no node had in memory (messages
     /// kept for players who are away, above all) is gone if the store lost it.
     REPAIRS: Counter "hearth_repairs_total", Count;

@@ -1,0 +1,71 @@
+//! Which rooms make most pushes: a bounded count beside what is told anyway, so that one room among a hundred thousand
+//! is found without looking at all of them. `telling` adds, `app` takes once a second.
+
+use parking_lot::Mutex;
+
+use crate::ids::RoomName;
+
+/// Rooms counted at a time. One that makes more than this part of all frames is always among them.
+const ROOMS_MAX: usize = 32;
+
+/// A room that is counted.
+struct Count {
+    room: RoomName,
+    frames: u64,
+    /// What of these may have been others', counted before it in its place.
+    others: u64,
+}
+
+/// The rooms with most frames since they were last taken.
+#[derive(Default)]
+pub(super) struct Heat(Mutex<Vec<Count>>);
+
+impl Heat {
+    /// A room has put so many frames into outboxes. One lock for a room and turn, however many its members are; nobody
+    /// waits for it, since one task tells all rooms.
+    pub(super) fn add(&self, room: &RoomName, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        let mut counts = self.0.lock();
+        if let Some(known) = counts.iter_mut().find(|count| count.room == *room) {
+            known.frames = known.frames.saturating_add(frames);
+        } else if counts.len() < ROOMS_MAX {
+            counts.push(Count { room: room.clone(), frames, others: 0 });
+        } else if let Some(least) = counts.iter_mut().min_by_key(|count| count.frames) {
+            // It takes the place of the one with least, and its count: so none that has much is ever forgotten.
+            let others = least.frames;
+            *least = Count { room: room.clone(), frames: others.saturating_add(frames), others };
+        }
+    }
+
+    /// Takes them out, with how many frames each has made at least.
+    pub(super) fn take(&self) -> Vec<(RoomName, u64)> {
+        let counts = std::mem::take(&mut *self.0.lock());
+        counts.into_iter().map(|count| (count.room, count.frames - count.others)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(name: &str) -> RoomName {
+        RoomName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn the_room_that_makes_most_is_found_among_many() {
+        let heat = Heat::default();
+        for turn in 0..1_000 {
+            heat.add(&room(&format!("match-{turn}")), 4);
+            heat.add(&room("guild"), 8);
+        }
+        let taken = heat.take();
+        assert_eq!(taken.len(), ROOMS_MAX);
+        let guild = taken.iter().find(|(name, _)| *name == room("guild")).expect("it has most");
+        assert_eq!(guild.1, 8_000);
+        assert!(taken.iter().all(|(name, frames)| *name == room("guild") || *frames <= 4), "{taken:?}");
+        assert!(heat.take().is_empty());
+    }
+}
