@@ -6,6 +6,7 @@ mod homes;
 mod outside;
 pub mod settings;
 mod shortfalls;
+mod sight;
 mod stored;
 
 use std::io::Write as _;
@@ -17,11 +18,11 @@ pub use ending::ServeError;
 use homes::{homes, neighbours};
 use outside::{Outside, shortfalls_of};
 use shortfalls::Shortfalls;
+use sight::Sight;
 use stored::Stored;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::cluster::pass::ClusterKey;
@@ -46,7 +47,7 @@ use crate::session::{Sessions, TokenCheck, TokenRefused};
 use crate::store::{Formats, Store};
 use crate::tasks::{Cause, Tasks, Vitals};
 use crate::telemetry;
-use crate::telemetry::metrics::Recorded;
+use crate::telemetry::watch::Board;
 use crate::watchdog::{Late, Watchdog, WatchdogSettings};
 
 /// How long a `durable` ack waits for the store before it is refused.
@@ -71,8 +72,6 @@ const FALL_MAX: Duration = Duration::from_secs(12);
 const RUNTIME_STOP: Duration = Duration::from_secs(1);
 /// How long a session that a service made lasts without a `refresh`.
 const CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 3600);
-/// How often histograms are tidied.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The storage formats that this version reads and writes.
 const FORMATS: Formats =
     Formats { min: record::stored::FORMAT, max: record::stored::FORMAT, writes: record::stored::FORMAT };
@@ -274,9 +273,21 @@ impl House {
         let gate = Arc::new(gate);
         let inside = Arc::new(Inside::new(Arc::clone(&gate), door.clone()));
         door.spawn_vital("accept", Arc::clone(&gate).run(outside.clients, door.clone()));
-        upper.spawn_vital("upkeep", upkeep(recorded.clone(), upper.clone()));
         let shortfalls = Shortfalls::found(shortfalls);
         upper.spawn("shortfalls", Arc::clone(&shortfalls).watch(Arc::clone(&store), upper.clone()));
+        let board = Arc::<Board>::default();
+        let sight = Sight {
+            recorded: recorded.clone(),
+            home: Arc::clone(&home),
+            hub: Arc::clone(&hub),
+            rooms: Arc::clone(presence.rooms()),
+            peers: Arc::clone(&peer_links),
+            members: Arc::clone(&members),
+            board: Arc::clone(&board),
+            trace_boost: settings.alarm.trace_boost.into(),
+            tasks: upper.clone(),
+        };
+        upper.spawn_vital("sight", sight.watch(settings::watch_limits(&settings)));
         let service = Service::new(
             ServiceSettings {
                 node_id: node.clone(),
@@ -287,6 +298,7 @@ impl House {
                 blobs: settings::blob_bounds(&settings),
                 lock_waiters: settings::lock_waiters(&settings),
                 event_consumers_max: settings.limits.event_consumers_max,
+                board,
                 store_shortfalls: Box::new(move || shortfalls.now()),
                 shortfalls_now: shortfalls_of(outside.watched.clone()),
             },
@@ -591,17 +603,4 @@ fn condition(
             Condition::Well
         }
     })
-}
-
-/// Takes the samples of histograms into their buckets, so that they do not pile up between two scrapes.
-async fn upkeep(recorded: Recorded, tasks: Tasks) {
-    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = tasks.stopping() => return,
-            _ = ticks.tick() => recorded.upkeep(),
-        }
-    }
 }

@@ -18,6 +18,7 @@ use crate::presence::{Ground, NearSettings, RoomSettings};
 use crate::sabotage::{self, Guard};
 use crate::service::{BlobBounds, LineBounds};
 use crate::session::{MessageBounds, PLAYERS_PER_CALL_MAX, SessionSettings};
+use crate::telemetry::watch::Limits;
 
 /// What `home` needs to know. Also what a bench of the flush starts it with.
 #[must_use]
@@ -143,6 +144,32 @@ pub(super) fn blob_bounds(settings: &Settings) -> BlobBounds {
 pub(super) const fn lock_waiters(settings: &Settings) -> LineBounds {
     let locks = &settings.locks;
     LineBounds { waiters_max: locks.waiters_max, lock_waiters_max: locks.lock_waiters_max }
+}
+
+/// Where alarms begin.
+pub(super) fn watch_limits(settings: &Settings) -> Limits {
+    let alarm = &settings.alarm;
+    let share = |percent: u32| f64::from(percent) / 100.0;
+    Limits {
+        error_share: share(alarm.error_percent),
+        latency_s: alarm.latency.as_secs_f64(),
+        latency_factor: share(alarm.latency_percent),
+        latency_floor_s: alarm.latency_floor.as_secs_f64(),
+        traffic_factor: share(alarm.traffic_percent),
+        traffic_floor_per_s: alarm.traffic_floor_per_s.into(),
+        commit_s: alarm.commit.as_secs_f64(),
+        flush_interval_s: settings.home.flush_interval.as_secs_f64(),
+        hot_room_share: share(alarm.hot_room_percent),
+        hot_room_floor_per_s: alarm.hot_room_floor_per_s.into(),
+        logins_refused_per_s: alarm.logins_refused_per_s.into(),
+        slow_readers: alarm.slow_readers.into(),
+        leak_window_ms: millis(alarm.leak_window),
+        leak_floor: alarm.leak_floor.into(),
+        mail_lag_s: alarm.mail_lag.as_secs_f64(),
+        bad_clients_per_s: alarm.bad_clients_per_s.into(),
+        begins_after: alarm.begins_after,
+        ends_after: alarm.ends_after,
+    }
 }
 
 pub(super) const fn upgrade(settings: &Settings) -> Upgrade {

@@ -19,8 +19,8 @@ pub use manual::text as manual_text;
 use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{
-    Auth, Cluster, Home, Limits, Link, Log, Near, Presence, Redis, Rooms, ServiceAuth, Session, Settings,
-    Tls, Watchdog,
+    Alarm, Auth, Cluster, Home, Limits, Link, Log, Near, Presence, Redis, Rooms, ServiceAuth, Session,
+    Settings, Tls, Watchdog,
 };
 pub use values::{AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, RoomGrant, Secret, StoreTarget};
 

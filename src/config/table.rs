@@ -121,6 +121,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Blobs::ROWS,
     &Locks::ROWS,
     &Limits::ROWS,
+    &Alarm::ROWS,
     &Log::ROWS,
     &Metrics::ROWS,
 ];
@@ -185,6 +186,7 @@ section! {
         blobs: Blobs,
         locks: Locks,
         limits: Limits,
+        alarm: Alarm,
         log: Log,
         metrics: Metrics,
     }
@@ -551,6 +553,55 @@ section! {
         /// Addresses, and service keys, remembered at a time. Where it is full of busy ones, all others together
         /// share one limit, a hundred times that of one.
         addresses_max: usize = "addresses_max" => 100_000, 1..=10_000_000;
+    }
+}
+
+section! {
+    /// When the anomaly watch rings: in the log (target `alarm`), in `hearth_alarm`, and in `GET /v1/overview`. Each node
+    /// watches itself, by the last ten seconds. An alarm begins after some bad seconds in a row and ends after some good
+    /// ones, a fifth below its limit and more; between the two it stays as it is. It changes nothing of how players are
+    /// served.
+    Alarm ["alarm"] {
+        /// `error_rate`: requests of players and services that fail by the server's fault, in percent of all.
+        error_percent: u32 = "error_percent" => 5, 1..=100;
+        /// `latency`: how long acks may take (p99, of those that do not wait for the store).
+        latency: Duration = "latency_ms" => 1_000, 1..=60_000;
+        /// `latency`: the same in percent of what was usual in the last minutes, if that is less.
+        latency_percent: u32 = "latency_percent" => 500, 110..=100_000;
+        /// `latency`: whatever is usual, acks below this are quick.
+        latency_floor: Duration = "latency_floor_ms" => 200, 1..=60_000;
+        /// `traffic`: requests, in percent of what was usual in the last minutes. While it is on, the store is tried by a
+        /// write and a read of the node's own every few seconds, so that its breaker knows of trouble before players do.
+        traffic_percent: u32 = "traffic_percent" => 200, 110..=100_000;
+        /// `traffic`: whatever is usual, fewer requests a second are few.
+        traffic_floor_per_s: u32 = "traffic_floor_per_s" => 200, 1..=100_000_000;
+        /// `store_slow`: how long commits may take (p99), and changes wait beyond `home.flush_interval_ms`.
+        commit: Duration = "commit_ms" => 500, 1..=60_000;
+        /// `hot_room`: what one room may make of all pushes, in percent.
+        hot_room_percent: u32 = "hot_room_percent" => 50, 1..=100;
+        /// `hot_room`: fewer pushes a second of a room, to all its members together, are few.
+        hot_room_floor_per_s: u32 = "hot_room_floor_per_s" => 5_000, 1..=100_000_000;
+        /// `login_flood`: logins and connections a second that are refused for being too many from one address.
+        logins_refused_per_s: u32 = "logins_refused_per_s" => 5, 1..=1_000_000;
+        /// `slow_readers`: links that are closed, or lose pushes, for reading too slowly within ten seconds. One link in a
+        /// thousand may be, whatever this is.
+        slow_readers: u32 = "slow_readers" => 5, 1..=1_000_000;
+        /// `session_leak`: for how long sessions must grow, and players not with them, or descriptors and links not with
+        /// them.
+        leak_window: Duration = "leak_window_ms" => 120_000, 6_000..=240_000;
+        /// `session_leak`: by how many, and by a tenth of what there was.
+        leak_floor: u32 = "leak_floor" => 200, 1..=10_000_000;
+        /// `mail_lag`: how late letters to other nodes may be. A live node without a link is too late at once.
+        mail_lag: Duration = "mail_lag_ms" => 3_000, 2_000..=60_000;
+        /// `bad_client`: connections a second whose client does not keep to the protocol, or shows a token or ticket that is no
+        /// good.
+        bad_clients_per_s: u32 = "bad_clients_per_s" => 5, 1..=1_000_000;
+        /// Bad seconds in a row before an alarm begins. A node that vanishes and a lease that is lost ring at once.
+        begins_after: u32 = "begins_after_s" => 3, 1..=300;
+        /// Good seconds in a row before it ends.
+        ends_after: u32 = "ends_after_s" => 15, 1..=3_600;
+        /// How many times as many traces are sampled while an alarm is on.
+        trace_boost: u32 = "trace_boost" => 10, 1..=1_000_000;
     }
 }
 

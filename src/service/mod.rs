@@ -24,6 +24,7 @@ mod messages;
 mod onward;
 mod openapi;
 mod others;
+mod overview;
 mod pace;
 mod players;
 mod problem;
@@ -48,7 +49,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use protocol::ErrorCode;
-use protocol::calls::{Readiness, Stats};
+use protocol::calls::{Overview, Readiness, Stats};
 
 pub use blobs::BlobBounds;
 pub use keys::{GeneratedKey, Key, Keys, Scope, generate as generate_key};
@@ -69,6 +70,7 @@ use crate::limits::allowance::Allowances;
 use crate::maintenance::Maintenance;
 use crate::presence::Presence;
 use crate::tasks::Tasks;
+use crate::telemetry::watch::Board;
 use crate::wire::wire_stamp;
 use fresh::Fresh;
 use problem::Problem;
@@ -95,6 +97,8 @@ pub struct ServiceSettings {
     pub lock_waiters: LineBounds,
     /// How many may follow the events of this node.
     pub event_consumers_max: usize,
+    /// What the watch sees of this node.
+    pub board: Arc<Board>,
     /// What the store's settings fall short of, as last found.
     pub store_shortfalls: Box<dyn Fn() -> Vec<Shortfall> + Send + Sync>,
     /// What else falls short, now: files that cannot be read, a certificate that runs out.
@@ -147,6 +151,9 @@ pub struct Service {
     /// Who follows the events.
     consumers: Arc<events::Consumers>,
     stats: Fresh<Stats>,
+    overview: Fresh<Overview>,
+    /// What this node says in it, to itself and to others.
+    part: Fresh<overview::Part>,
     readiness: Fresh<Readiness>,
     probes: Arc<health::Probes>,
     blob_turns: Arc<tokio::sync::Semaphore>,
@@ -201,6 +208,8 @@ impl Service {
             looks_owed: Coalescing::default(),
             consumers: Arc::new(events::Consumers::new(event_consumers_max)),
             stats: Fresh::default(),
+            overview: Fresh::default(),
+            part: Fresh::default(),
             readiness: Fresh::default(),
             probes: Arc::default(),
             tasks,
@@ -265,6 +274,7 @@ mod route {
     pub(super) const COUNTER: &str = "/v1/counters/{name}";
     pub(super) const STATS: &str = "/v1/stats";
     pub(super) const CLUSTER: &str = "/v1/cluster";
+    pub(super) const OVERVIEW: &str = "/v1/overview";
     pub(super) const HEALTHZ: &str = "/healthz";
     pub(super) const READYZ: &str = "/readyz";
     pub(super) const METRICS: &str = "/metrics";
@@ -294,6 +304,7 @@ mod route {
         COUNTER,
         STATS,
         CLUSTER,
+        OVERVIEW,
         HEALTHZ,
         READYZ,
         METRICS,

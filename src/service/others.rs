@@ -20,6 +20,8 @@ pub(super) enum Question {
     Count,
     /// Give this message to those at home there: `shares::Given`.
     Share(Share),
+    /// How are you? `overview::Part`.
+    Overview,
 }
 
 impl Service {
@@ -43,6 +45,7 @@ impl Service {
     pub(super) async fn answer(&self, question: Question) -> Option<Bytes> {
         let answer = match question {
             Question::Count => rmp_serde::to_vec_named(&self.count_here().await),
+            Question::Overview => rmp_serde::to_vec_named(&*self.part().await),
             Question::Share(share) => rmp_serde::to_vec_named(&self.give(share).await?),
         };
         answer.ok().map(Bytes::from)

@@ -30,7 +30,7 @@ const OTHER_DEVICES: &str = "other";
 const COUNTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// How many a node holds, or several.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Count {
     players: Players,
     sessions: usize,
@@ -78,7 +78,28 @@ fn add(players: &mut Players, others: &Players) {
 }
 
 impl Count {
-    fn add(&mut self, others: Self) {
+    /// Sessions.
+    pub(super) const fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    /// Links.
+    pub(super) const fn links(&self) -> usize {
+        self.links
+    }
+
+    /// Rooms with members.
+    pub(super) const fn rooms(&self) -> usize {
+        self.rooms
+    }
+
+    /// Players whom others see as here.
+    pub(super) fn into_players(self) -> Players {
+        self.players
+    }
+
+    /// Counts others' as well.
+    pub(super) fn add(&mut self, others: Self) {
         add(&mut self.players, &others.players);
         self.sessions += others.sessions;
         self.links += others.links;

@@ -384,6 +384,7 @@ impl House {
         let asked = Arc::clone(&condition);
         let admitted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&admitted);
+        let board = Arc::<crate::telemetry::watch::Board>::default();
         let settings = ServiceSettings {
             node_id: "node-1".to_owned(),
             client_url: "ws://127.0.0.1:7700/v1/connect".to_owned(),
@@ -398,6 +399,7 @@ impl House {
             },
             lock_waiters: LineBounds { waiters_max: 3, lock_waiters_max: 2 },
             event_consumers_max,
+            board: Arc::clone(&board),
             store_shortfalls: Box::new(|| {
                 let message = "is no".to_owned();
                 vec![Shortfall { setting: "appendonly".to_owned(), message, fatal: false }]

@@ -6,6 +6,7 @@ mod counters;
 mod locks;
 mod messages;
 mod operators;
+mod overview;
 mod players;
 mod rooms;
 
@@ -19,6 +20,10 @@ pub use messages::{Given, Push, PushToMany, Pushed, Said, Say};
 pub use operators::{
     Close, Cluster, Health, Held, MaintenanceView, Node, OnlineByStatus, OnlinePlayers, Readiness, Shard,
     ShardsReadiness, Shortfall, Stats, Store, StoreReadiness,
+};
+pub use overview::{
+    Alarm, BreakerView, Latencies, NodeOverview, Overview, Percentiles, Rates, ShardChanging, ShardsOf,
+    SlowConsumer, StoreOverview, StoreShortfall, TopRoom,
 };
 pub use players::{
     Ban, BanView, Banned, Checkpoint, Event, Happened, HomeView, Kick, Kicked, Made, Open, PlayerView,

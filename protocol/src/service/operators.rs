@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use super::{
-    Close, Cluster, Health, MaintenanceView, Readiness, Service, ServiceError, Stats, body_of, sent,
+    Close, Cluster, Health, MaintenanceView, Overview, Readiness, Service, ServiceError, Stats, body_of, sent,
 };
 
 impl Service {
@@ -45,6 +45,14 @@ impl Service {
     /// [`ServiceError`]
     pub async fn cluster(&self) -> Result<Cluster, ServiceError> {
         body_of(sent(self.call(Method::GET, &["cluster"])?).await?).await
+    }
+
+    /// The cluster at one glance: what happens, how long it takes, and the alarms that are on.
+    ///
+    /// # Errors
+    /// [`ServiceError`]
+    pub async fn overview(&self) -> Result<Overview, ServiceError> {
+        body_of(sent(self.call(Method::GET, &["overview"])?).await?).await
     }
 
     /// Whether the process is well.

@@ -1,10 +1,10 @@
 //! The calls that operators make, and what probes and scrapers ask.
 
 use protocol::ErrorCode;
-use protocol::calls::{Close, Cluster, Health, MaintenanceView, Readiness, Stats};
+use protocol::calls::{Close, Cluster, Health, MaintenanceView, Overview, Readiness, Stats};
 
 use super::{Answer, Call, JSON};
-use crate::service::{Scope, cluster, health, maintenance, openapi, route, stats};
+use crate::service::{Scope, cluster, health, maintenance, openapi, overview, route, stats};
 
 pub(super) fn calls() -> Vec<Call> {
     let text = |about, types| Answer { status: 200, about, types, schema: None, headers: &[] };
@@ -32,6 +32,14 @@ pub(super) fn calls() -> Vec<Call> {
         Call::get(route::CLUSTER, cluster::cluster, ("getCluster", "The nodes, the store, and where each shard stands"))
             .needs(Scope::Read)
             .answers::<Cluster>(200, "As the node sees it that is asked."),
+        Call::get(route::OVERVIEW, overview::overview, ("getOverview", "The cluster at one glance, with its alarms"))
+            .more(
+                "What happens a second, how long it takes, how each node and the store are, which rooms are busy, who reads too \
+                 slowly, and what the anomaly watch rings about and what to do. Made at most once a second; what is not known is \
+                 absent, never 0.",
+            )
+            .needs(Scope::Read)
+            .answers::<Overview>(200, "As far as nodes answer."),
         Call::get(route::HEALTHZ, health::healthz, ("getHealth", "Whether the process is well"))
             .answers::<Health>(200, "It is.")
             .refuses(&[ErrorCode::Internal]),

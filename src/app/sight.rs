@@ -1,0 +1,207 @@
+//! The watch's hands: once a second it gathers this node's numbers, and tells what the watch makes of them, in the log, in
+//! the metrics, on the board that `service` reads, and to whoever samples traces. What rings is `telemetry::watch`'s to
+//! say; nothing here changes how players are served.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Gauge;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock;
+use crate::cluster::{Links, Members};
+use crate::home::Home;
+use crate::hub::Hub;
+use crate::presence::Rooms;
+use crate::tasks::{self, Tasks};
+use crate::telemetry::metrics::{ALARM, ROOM_HOTTEST_SHARE, Recorded};
+use crate::telemetry::process::Process;
+use crate::telemetry::sampling;
+use crate::telemetry::watch::{Alarm, Board, Change, Figures, Glance, Limits, Reading, Totals, Watch, names};
+
+/// How often the numbers are gathered.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often the store is tried while much more comes in than is usual, and how long each try may take.
+const TRY_EVERY_S: u64 = 5;
+const TRY_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where the numbers come from, and where they go.
+pub(super) struct Sight {
+    pub(super) recorded: Recorded,
+    pub(super) home: Arc<Home>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) rooms: Arc<Rooms>,
+    pub(super) peers: Arc<Links>,
+    pub(super) members: Arc<Members>,
+    pub(super) board: Arc<Board>,
+    /// How many times as many traces are sampled while an alarm is on.
+    pub(super) trace_boost: f64,
+    pub(super) tasks: Tasks,
+}
+
+impl Sight {
+    /// Watches until the tasks are asked to stop. Each look takes the samples of histograms into their buckets, too.
+    pub(super) async fn watch(self, limits: Limits) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut watch, mut company) = (Watch::new(limits), Company::default());
+        let alarms = Gauges::new();
+        let hottest = ROOM_HOTTEST_SHARE.handle();
+        let mut second = 0_u64;
+        loop {
+            tasks::rest();
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                _ = ticks.tick() => {}
+            }
+            tasks::beat();
+            let changes = watch.take(self.read(&mut company));
+            changes.iter().for_each(|change| tell(change, &alarms));
+            let on: Vec<Alarm> = watch.alarms().cloned().collect();
+            sampling::RATIO.set_boost(if on.is_empty() { 1.0 } else { self.trace_boost });
+            let figures = watch.figures().cloned();
+            hottest.set(figures.as_ref().map_or(0.0, Figures::hottest_share));
+            second = second.wrapping_add(1);
+            if second.is_multiple_of(TRY_EVERY_S) && on.iter().any(|alarm| alarm.name == names::TRAFFIC) {
+                self.try_store();
+            }
+            if let Some(reading) = watch.newest() {
+                self.board.put(Glance { reading: reading.clone(), figures, alarms: on });
+            }
+        }
+    }
+
+    /// This node's numbers as they are now.
+    fn read(&self, company: &mut Company) -> Reading {
+        let now = clock::now();
+        let mail_lag_ms = self.peers.mail_late_ms();
+        let totals = Totals::read(&self.recorded.render());
+        let present =
+            self.members.snapshot().seen().iter().map(|seen| seen.member.owner.node().to_owned()).collect();
+        let vanished = company.moved(present, totals.vanished);
+        Reading {
+            mono_ms: now.mono_ms,
+            unix_ms: now.unix_ms,
+            totals,
+            process: Process::now(),
+            sessions: wide(self.home.records().sessions()),
+            players: wide(self.home.records().len()),
+            links: wide(self.hub.links()),
+            mail_lag_ms,
+            vanished,
+            rooms: self
+                .rooms
+                .hottest()
+                .iter()
+                .map(|(room, frames)| (room.as_str().into(), *frames))
+                .collect(),
+        }
+    }
+
+    /// Lets the store's breaker find out how it answers, before those who come in do.
+    fn try_store(&self) {
+        let home = Arc::clone(&self.home);
+        self.tasks.spawn("try_store", async move {
+            if let Err(error) = home.probe_store(TRY_WITHIN).await {
+                tracing::warn!(target: "alarm", operation = "watch", status = %error, "more comes in, and the store does not answer");
+            }
+        });
+    }
+}
+
+/// Who was there a second ago: the metrics count who vanished, and do not name them.
+#[derive(Default)]
+struct Company {
+    present: BTreeSet<String>,
+    vanished: u64,
+}
+
+impl Company {
+    /// Who is gone since the last time, if any vanished.
+    fn moved(&mut self, present: BTreeSet<String>, vanished: u64) -> Vec<String> {
+        let before = std::mem::replace(&mut self.present, present);
+        let more = vanished.saturating_sub(std::mem::replace(&mut self.vanished, vanished));
+        if more == 0 {
+            return Vec::new();
+        }
+        let mut gone: Vec<String> = before.difference(&self.present).cloned().collect();
+        if gone.is_empty() {
+            // It is back under its name already, as another process.
+            gone.push("a node that has come back since".to_owned());
+        }
+        gone
+    }
+}
+
+/// A gauge for each alarm there is: 0 from the start, so that a rule over it has something to look at.
+struct Gauges(Vec<(&'static str, Gauge)>);
+
+impl Gauges {
+    fn new() -> Self {
+        let gauges = Self(names::ALL.iter().map(|name| (*name, ALARM.with(&[("name", *name)]))).collect());
+        names::ALL.iter().for_each(|name| gauges.set(name, 0.0));
+        gauges
+    }
+
+    fn set(&self, name: &str, value: f64) {
+        self.0.iter().filter(|(known, _)| *known == name).for_each(|(_, gauge)| gauge.set(value));
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// One line when an alarm begins, and one when it ends.
+fn tell(change: &Change, alarms: &Gauges) {
+    match change {
+        Change::Began(alarm) => {
+            alarms.set(alarm.name, 1.0);
+            let Alarm { name, severity, value, limit, unit, text, advice, .. } = alarm;
+            tracing::warn!(
+                target: "alarm",
+                operation = "watch",
+                alarm = name,
+                severity = severity.name(),
+                value,
+                limit,
+                unit,
+                text,
+                advice,
+                "an alarm begins"
+            );
+        }
+        Change::Ended(alarm) => {
+            alarms.set(alarm.name, 0.0);
+            let lasted_ms = clock::now().unix_ms.saturating_sub(alarm.since_unix_ms);
+            tracing::info!(
+                target: "alarm",
+                operation = "watch",
+                alarm = alarm.name,
+                duration_ms = lasted_ms,
+                text = alarm.text,
+                "an alarm has ended"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn who_vanished_is_named_and_who_left_is_not() {
+        let mut company = Company::default();
+        assert!(company.moved(nodes(&["a", "b", "c"]), 0).is_empty());
+        assert_eq!(company.moved(nodes(&["a", "c"]), 1), ["b"]);
+        assert!(company.moved(nodes(&["a"]), 1).is_empty(), "c has left");
+        assert_eq!(company.moved(nodes(&["a"]), 2), ["a node that has come back since"]);
+    }
+}
