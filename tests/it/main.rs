@@ -49,6 +49,7 @@ mod service_client;
 mod sessions;
 mod shapes;
 mod sight;
+mod sight_overview;
 mod start;
 mod state;
 mod stock_faults;

@@ -203,6 +203,8 @@ on_both_stores! {
         let cluster = desk.cluster().await.unwrap();
         assert_eq!(cluster.nodes.len(), 1);
         assert!(cluster.shards.iter().all(|shard| shard.home.as_ref() == Some(&cluster.node)));
+        let overview = desk.overview().await.unwrap();
+        assert_eq!((overview.nodes.len(), overview.unknown_nodes.len()), (1, 0), "{overview:?}");
         assert_eq!(desk.health().await.unwrap().status, "ok");
         let readiness = desk.readiness().await.unwrap();
         assert!(readiness.ready && !readiness.maintenance.closed, "{readiness:?}");

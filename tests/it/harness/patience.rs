@@ -21,3 +21,16 @@ where
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
+
+/// The same for one who changes something at each try.
+#[allow(dead_code, reason = "tests/it and tests/sight do, through this same file")]
+pub(crate) async fn trying_until<T>(what: &str, mut tries: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = tries().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "tried in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
