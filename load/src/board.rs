@@ -1,13 +1,19 @@
-//! What bots of one run share: the clock, who is where in the run, and the counts that the progress bar shows.
+//! What bots of one run share: the clock, the plan, who is where in the run, and the counts that a view shows.
 //! Written by bots, read by the runner. Holds nothing that is judged.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::live::Live;
 use crate::options::Options;
+use crate::plan::Plan;
+use crate::server::Look;
+
+/// Bits of a number that is kept beside the time at which it was due: more are under way at no time.
+const NUMBER_BITS: u32 = 24;
 
 /// The stages of a bot's end, in order. A bot goes on when all have come as far, or its patience is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +29,10 @@ pub enum Stage {
 pub struct Board {
     /// What the run is.
     pub options: Options,
+    /// What bots do in it.
+    pub plan: Arc<Plan>,
+    /// What they see, for whoever watches.
+    pub live: Live,
     /// When it began.
     pub began: Instant,
     /// Operations with an outcome.
@@ -37,9 +47,12 @@ pub struct Board {
     pub online: AtomicUsize,
     /// Operations that were due while too many waited already.
     pub shed: AtomicU64,
+    /// Bots whose time had not come when the run ended: they have never logged in.
+    pub absent: AtomicU64,
     settled: AtomicUsize,
     read: AtomicUsize,
     is_called_in: AtomicBool,
+    is_cut_short: AtomicBool,
     /// Whether the run ends before its time.
     curtain: watch::Sender<bool>,
     /// Set as soon as a server has answered any bot: let it in, or refused it.
@@ -50,15 +63,37 @@ pub struct Board {
     sent_away: OnceLock<String>,
     /// The last acked presence of each bot, 0 before it settled.
     last_presence: Vec<AtomicU64>,
+    /// The latest change of presence of each bot, and its latest word, with when each was due: 0 where none is under way.
+    latest: [Vec<AtomicU64>; 2],
+    looks: Mutex<Vec<Look>>,
+}
+
+/// What others hear of a bot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A change of presence.
+    Presence,
+    /// A word in its room.
+    Word,
 }
 
 impl Board {
-    /// The board of a run that begins now.
+    /// The board of a run of a built-in scenario that begins now.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let last_presence = (0..options.players).map(|_| AtomicU64::new(0)).collect();
+        let plan = Plan::built_in(&options);
+        Self::of(options, plan)
+    }
+
+    /// The board of a run of this plan that begins now. The plan's bots are as many as the options'.
+    #[must_use]
+    pub fn of(options: Options, plan: Plan) -> Self {
+        let zeros = || (0..plan.players).map(|_| AtomicU64::new(0)).collect();
+        let (last_presence, latest) = (zeros(), [zeros(), zeros()]);
         Self {
             options,
+            plan: Arc::new(plan),
+            live: Live::default(),
             began: Instant::now(),
             answered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -66,14 +101,18 @@ impl Board {
             pushes: AtomicU64::new(0),
             online: AtomicUsize::new(0),
             shed: AtomicU64::new(0),
+            absent: AtomicU64::new(0),
             settled: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
             is_called_in: AtomicBool::new(false),
+            is_cut_short: AtomicBool::new(false),
             curtain: watch::Sender::new(false),
             has_answered: OnceLock::new(),
             first_failure: OnceLock::new(),
             sent_away: OnceLock::new(),
             last_presence,
+            latest,
+            looks: Mutex::default(),
         }
     }
 
@@ -86,7 +125,7 @@ impl Board {
     /// When the schedule ends.
     #[must_use]
     pub fn end(&self) -> Instant {
-        self.began + Duration::from_secs(self.options.seconds)
+        self.began + self.plan.length()
     }
 
     /// From now on bots that lose their link of their own will are back after a moment. A run that ends before its time says
@@ -104,6 +143,19 @@ impl Board {
     /// Ends the schedule now: bots have their last words, and go. For runs that last as long as something else.
     pub fn fall(&self) {
         self.curtain.send_replace(true);
+    }
+
+    /// Somebody wants the run to end now. Whether that is the first wish: at a second one nothing is waited for.
+    pub fn cut_short(&self) -> bool {
+        let is_first = !self.is_cut_short.swap(true, Ordering::Relaxed);
+        self.fall();
+        is_first
+    }
+
+    /// Whether somebody did.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.is_cut_short.load(Ordering::Relaxed)
     }
 
     /// Whether it was.
@@ -177,6 +229,43 @@ impl Board {
     #[must_use]
     pub fn settled_at(&self, bot: u32) -> u64 {
         self.place(bot).map_or(0, |last| last.load(Ordering::Acquire))
+    }
+
+    /// A bot has something to tell, of this number, since then; none where it lost its link.
+    pub fn tells(&self, bot: u32, told: Told, number: u64, due: Option<Instant>) {
+        if let Some(place) = self.told(bot, told) {
+            let number = number & ((1 << NUMBER_BITS) - 1);
+            place.store(due.map_or(0, |due| (self.us(due) << NUMBER_BITS) | number), Ordering::Relaxed);
+        }
+    }
+
+    /// How long ago, in microseconds before `at`, that was due, if it is still the latest.
+    #[must_use]
+    pub fn told_after_us(&self, bot: u32, told: Told, number: u64, at: Instant) -> Option<u64> {
+        let packed = self.told(bot, told)?.load(Ordering::Relaxed);
+        let is_it = packed > 0 && packed & ((1 << NUMBER_BITS) - 1) == number & ((1 << NUMBER_BITS) - 1);
+        is_it.then(|| self.us(at).saturating_sub(packed >> NUMBER_BITS))
+    }
+
+    /// A look at the server is kept, where no more than so many are.
+    pub fn looks(&self, look: Look, looks_max: usize) {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() < looks_max {
+            looks.push(look);
+        }
+    }
+
+    /// The looks that were not seen by whoever has seen so many.
+    #[must_use]
+    pub fn looks_since(&self, seen: usize) -> Vec<Look> {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.get(seen..).map(<[Look]>::to_vec).unwrap_or_default()
+    }
+
+    fn told(&self, bot: u32, told: Told) -> Option<&AtomicU64> {
+        let [presence, words] = &self.latest;
+        let all = if told == Told::Presence { presence } else { words };
+        usize::try_from(bot).ok().and_then(|at| all.get(at))
     }
 
     fn place(&self, bot: u32) -> Option<&AtomicU64> {

@@ -12,6 +12,12 @@ use crate::history::{Entry, History, Notice, Operation, Value, What};
 /// The longest latency told apart: ten minutes.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
+/// What the way of a change of presence is called, and that of a word.
+pub(crate) const PRESENCE_TO_WATCHER: &str = "presence to watcher";
+pub(crate) const SAY_TO_MEMBER: &str = "say to member";
+/// A curve of quantiles has so many points for each nine.
+const POINTS_A_NINE: u32 = 10;
+
 /// Latencies of one kind, in milliseconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Latency {
@@ -36,6 +42,8 @@ pub struct Figures {
     pub latency_ms: BTreeMap<String, Latency>,
     /// The same, of operations that had to wait for a new link.
     pub latency_over_a_lost_link_ms: BTreeMap<String, Latency>,
+    /// The same latencies as curves: by kind, points of a quantile and the milliseconds that it lies below.
+    pub quantiles: BTreeMap<String, Vec<(f64, f64)>>,
     /// Counts by name.
     pub counts: BTreeMap<&'static str, u64>,
     /// Refused operations by code.
@@ -45,7 +53,7 @@ pub struct Figures {
 }
 
 /// Names of counts that are always there, also at 0.
-const COUNTS: [&str; 19] = [
+const COUNTS: [&str; 20] = [
     "operations",
     "writes",
     "durable_acks",
@@ -64,6 +72,7 @@ const COUNTS: [&str; 19] = [
     "pushes",
     "items",
     "messages",
+    "heard",
     "missed",
 ];
 
@@ -81,6 +90,24 @@ impl Recorder {
         if let Some(histogram) = self.histograms.get_mut(kind) {
             histogram.saturating_record(us);
         }
+    }
+
+    /// As HdrHistogram draws them: each nine more takes as much room as the one before.
+    #[allow(clippy::cast_precision_loss, reason = "microseconds of minutes, shown with three digits")]
+    fn curves(&self) -> BTreeMap<String, Vec<(f64, f64)>> {
+        let curve = |histogram: &Histogram<u64>| {
+            // Further out there is nothing but the slowest one.
+            let nines = (histogram.len().max(1) as f64).log10();
+            let quantile = |point: u32| 1.0 - 10_f64.powf(-f64::from(point) / f64::from(POINTS_A_NINE));
+            let points = (0..).take_while(|point| f64::from(*point) <= nines * f64::from(POINTS_A_NINE));
+            let mut curve: Vec<(f64, f64)> = points
+                .map(quantile)
+                .map(|quantile| (quantile, histogram.value_at_quantile(quantile) as f64 / 1000.0))
+                .collect();
+            curve.push((1.0, histogram.max() as f64 / 1000.0));
+            curve
+        };
+        self.histograms.iter().map(|(kind, histogram)| (kind.clone(), curve(histogram))).collect()
     }
 
     #[allow(clippy::cast_precision_loss, reason = "microseconds of minutes, shown with three digits")]
@@ -110,7 +137,9 @@ pub fn of(history: &History) -> Figures {
     for (_, log) in history.processes() {
         take_log(&mut figures, &mut smooth, &mut broken, log);
     }
-    presence_delays(&mut smooth, history);
+    presence_delays(history, |_, us| smooth.record(PRESENCE_TO_WATCHER, us));
+    word_delays(history, |_, us| smooth.record(SAY_TO_MEMBER, us));
+    figures.quantiles = smooth.curves();
     figures.latency_ms = smooth.told();
     figures.latency_over_a_lost_link_ms = broken.told();
     figures
@@ -178,11 +207,7 @@ fn take_notice<'a>(
         Notice::Moved { .. } => figures.add("moves", 1),
         Notice::Down { code, on_purpose, .. } => {
             figures.add("drops", u64::from(on_purpose.is_some()));
-            let name = match (on_purpose, code) {
-                (Some(_), _) => "own".to_owned(),
-                (None, Some(code)) => code.to_string(),
-                (None, None) => "none".to_owned(),
-            };
+            let name = end_of_link(*code, on_purpose.is_some());
             *figures.downs.entry(name).or_default() += 1;
         }
         Notice::RolledBack(_) => figures.add("rollback_notices", 1),
@@ -195,13 +220,17 @@ fn take_notice<'a>(
             figures.add("pushes", 1);
             figures.add("messages", 1);
         }
+        Notice::Heard { .. } => {
+            figures.add("pushes", 1);
+            figures.add("heard", 1);
+        }
         Notice::Mode { .. } | Notice::SeqGap { .. } | Notice::Ended { .. } => {}
     }
 }
 
-/// From the moment a change of presence was due to the moment each watcher learnt of it; without those that had to wait
-/// for a link on either side.
-fn presence_delays(recorder: &mut Recorder, history: &History) {
+/// From the moment a change of presence was due, which is told first, to the moment each watcher learnt of it; without those
+/// that had to wait for a link on either side.
+pub(crate) fn presence_delays(history: &History, mut record: impl FnMut(u64, u64)) {
     let mut due: HashMap<(u32, u64), u64> = HashMap::new();
     for (process, log) in history.processes() {
         let mut asked: HashMap<u64, (u64, u64)> = HashMap::new();
@@ -229,7 +258,9 @@ fn presence_delays(recorder: &mut Recorder, history: &History) {
                 What::Notice { notice: Notice::Ready(opened) } => {
                     replayed = u64::from(opened.replayed) + u64::from(opened.missed);
                 }
-                What::Notice { notice: Notice::Message { .. } } => replayed = replayed.saturating_sub(1),
+                What::Notice { notice: Notice::Message { .. } | Notice::Heard { .. } } => {
+                    replayed = replayed.saturating_sub(1);
+                }
                 What::Notice { notice: Notice::Presence { items, .. } } => {
                     for item in items {
                         let is_new = seen.insert(item.subject, item.k) != Some(item.k);
@@ -237,7 +268,7 @@ fn presence_delays(recorder: &mut Recorder, history: &History) {
                             && replayed == 0
                             && is_new
                         {
-                            recorder.record("presence to watcher", entry.at_us.saturating_sub(*due_us));
+                            record(*due_us, entry.at_us.saturating_sub(*due_us));
                         }
                     }
                     replayed = replayed.saturating_sub(1);
@@ -251,7 +282,54 @@ fn presence_delays(recorder: &mut Recorder, history: &History) {
     }
 }
 
+/// The same of what is said in a room, to the moment each member heard it.
+pub(crate) fn word_delays(history: &History, mut record: impl FnMut(u64, u64)) {
+    let mut due: HashMap<(u32, u64), u64> = HashMap::new();
+    for (process, log) in history.processes() {
+        let mut asked: HashMap<u64, (u64, u64)> = HashMap::new();
+        for entry in log {
+            match &entry.what {
+                What::Invoke { id, operation: Operation::Say { s } } => {
+                    asked.insert(*id, (*s, entry.at_us));
+                }
+                What::Ok { id, .. } => {
+                    if let Some((s, due_us)) = asked.remove(id) {
+                        due.insert((process, s), due_us);
+                    }
+                }
+                What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } } => asked.clear(),
+                _ => {}
+            }
+        }
+    }
+    for (_, log) in history.processes() {
+        let mut replayed = 0;
+        for entry in log {
+            match &entry.what {
+                What::Notice { notice: Notice::Ready(opened) } => {
+                    replayed = u64::from(opened.replayed) + u64::from(opened.missed);
+                }
+                What::Notice { notice: Notice::Heard { from, s, repeat, .. } } => {
+                    if let Some(due_us) = due.get(&(*from, *s)).filter(|_| replayed == 0 && !repeat) {
+                        record(*due_us, entry.at_us.saturating_sub(*due_us));
+                    }
+                    replayed = replayed.saturating_sub(1);
+                }
+                What::Notice { notice: Notice::Presence { .. } | Notice::Message { .. } } => {
+                    replayed = replayed.saturating_sub(1);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Figures {
+    /// The names of all counts.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        COUNTS.into_iter()
+    }
+
     fn add(&mut self, name: &'static str, by: u64) {
         *self.counts.entry(name).or_default() += by;
     }
@@ -263,7 +341,17 @@ impl Figures {
     }
 }
 
-fn kind(operation: &Operation) -> &'static str {
+/// What the end of a link is called.
+pub(crate) fn end_of_link(code: Option<u16>, on_purpose: bool) -> String {
+    match code {
+        _ if on_purpose => "own".to_owned(),
+        Some(code) => code.to_string(),
+        None => "none".to_owned(),
+    }
+}
+
+/// What latencies of an operation are called.
+pub(crate) fn kind(operation: &Operation) -> &'static str {
     match operation {
         Operation::Write { ack: Ack::Applied, .. } => "write applied",
         Operation::Write { ack: Ack::Durable, .. } => "write durable",
@@ -272,6 +360,8 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::Read => "read",
         Operation::Watch { .. } => "watch",
         Operation::Logout => "logout",
+        Operation::Join { .. } => "join",
+        Operation::Say { .. } => "say",
         Operation::Message { .. } => "message",
         Operation::Query => "query",
     }

@@ -115,6 +115,16 @@ pub enum Operation {
     },
     /// `logout`.
     Logout,
+    /// `room.join`.
+    Join {
+        /// Which of the run's rooms.
+        room: u32,
+    },
+    /// `room.send` to the bot's room.
+    Say {
+        /// Unique in the process, from 1, in the order asked.
+        s: u64,
+    },
     /// A service's message to a process.
     Message {
         /// To which.
@@ -235,6 +245,17 @@ pub enum Notice {
         id: String,
         /// The sender's own name for it; 0 if it is none of ours.
         m: u64,
+        /// The id had come before.
+        repeat: bool,
+    },
+    /// `message`, in a room, from one of the run's own.
+    Heard {
+        /// Its number.
+        seq: u64,
+        /// Who spoke.
+        from: u32,
+        /// Which of the speaker's words.
+        s: u64,
         /// The id had come before.
         repeat: bool,
     },

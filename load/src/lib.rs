@@ -3,8 +3,9 @@
 //!
 //! Beside them, [`bench`]es measure what the server costs, against [`floor`]s.
 //!
-//! A run: [`run`] starts [`bot`]s that act by their [`schedule`] and write a [`history`]; [`checkers`] judge it, [`figures`]
-//! count it, [`report`] tells it. A run under faults is also looked at from outside ([`audit`]), its links may lead over a
+//! A run: [`run`] starts [`bot`]s that act by their [`schedule`], which a [`plan`] makes, and write a [`history`]; [`checkers`]
+//! judge it, [`figures`] and [`series`] count it, [`report`] tells it, as a [`page`], too. While it goes on a [`view`] shows what is
+//! on the [`board`], [`live`], with what is seen of the [`server`]. A run under faults is also looked at from outside ([`audit`]), its links may lead over a
 //! [`proxy`], and [`faults`] holds what it is run and told with; [`chaos`]
 //! is such a run against somebody's own cluster.
 
@@ -14,13 +15,21 @@ pub mod board;
 pub mod bot;
 pub mod chaos;
 pub mod checkers;
+pub mod compare;
 pub mod faults;
 pub mod figures;
 pub mod floor;
 pub mod history;
+pub mod live;
 pub mod options;
+pub mod page;
+pub mod plan;
 pub mod proxy;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod series;
+pub mod server;
 pub mod service;
+pub mod signals;
+pub mod view;

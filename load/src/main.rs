@@ -1,12 +1,14 @@
 //! The `load` command: reads the options, runs a scenario, a bench, faults or a floor, sets the exit code. Holds no logic.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
-use load::options::{Command, Line, Options};
-use load::{bench, chaos, floor, run};
+use load::board::Board;
+use load::options::{Command, Line, Run};
+use load::run::RunError;
+use load::{bench, chaos, compare, floor, run};
 
 fn main() -> ExitCode {
     let line = Line::parse();
@@ -14,7 +16,12 @@ fn main() -> ExitCode {
         (Some(Command::Bench(options)), _) => bench::run(&options).map_err(|error| error.to_string()),
         (Some(Command::Chaos(options)), _) => return breaks(*options),
         (Some(Command::Floor(options)), _) => floor::run(options).map_err(|error| error.to_string()),
-        (None, Some(options)) => return scenario(Options { service_key: line.service_key, ..options }),
+        (Some(Command::Run(scenario)), _) => return plays(*scenario),
+        (Some(Command::Compare(options)), _) => return compares(&options),
+        (None, Some(mut options)) => {
+            options.common.service_key = line.service_key;
+            return bots(Board::new(options));
+        }
         (None, None) => return ExitCode::FAILURE,
     };
     match done {
@@ -26,29 +33,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Plays a scenario, says and writes what came of it.
 #[tokio::main]
-async fn scenario(options: Options) -> ExitCode {
-    let (json, history_file, quiet) = (options.json.clone(), options.history.clone(), options.quiet);
-    let (report, history) = match run::run(options).await {
+async fn bots(board: Board) -> ExitCode {
+    let options = board.options.clone();
+    let (report, history) = match run::watched(Arc::new(board)).await {
         Ok(done) => done,
         Err(error) => {
             eprintln!("load: {error}");
+            if matches!(error, RunError::Ended) {
+                // Whoever judges is not waited for.
+                std::process::exit(1);
+            }
             return ExitCode::FAILURE;
         }
     };
-    let written = (|| -> std::io::Result<()> {
-        if let Some(path) = json {
-            let mut out = BufWriter::new(File::create(path)?);
-            serde_json::to_writer_pretty(&mut out, &report)?;
-            out.flush()?;
-        }
-        if let Some(path) = history_file {
-            history.write(BufWriter::new(File::create(path)?))?;
-        }
-        Ok(())
-    })();
-    if !quiet {
-        println!("{}", report.text());
+    let written = run::write(&options, &report, &history);
+    if !options.common.quiet {
+        say(&report.text());
+        written.iter().flatten().for_each(|path| say(&format!("written: {path}")));
     } else if !report.passed {
         // Whoever wants no noise still wants to know why.
         eprintln!("load: {}", report.faults());
@@ -58,6 +61,30 @@ async fn scenario(options: Options) -> ExitCode {
         return ExitCode::FAILURE;
     }
     if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plays a scenario of a file.
+fn plays(scenario: Run) -> ExitCode {
+    match scenario.read() {
+        Ok((options, plan)) => bots(Board::of(options, plan)),
+        Err(error) => {
+            eprintln!("load run: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn compares(options: &compare::Options) -> ExitCode {
+    match compare::run(options) {
+        Ok((text, is_within)) => {
+            say(text.trim_end());
+            if is_within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("load compare: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Says a line, to whoever still listens: a pipe that is closed must not keep what is broken from being mended.

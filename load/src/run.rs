@@ -1,10 +1,11 @@
-//! A run: starts the bots and the service, shows progress, gathers the logs, has them judged. Called by `main` and tests.
+//! A run: starts the bots and the service, shows how it goes, gathers the logs, has them judged. Called by `main` and tests.
 
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
@@ -15,7 +16,10 @@ use crate::figures;
 use crate::history::{Entry, History};
 use crate::options::Options;
 use crate::report::Report;
+use crate::server;
 use crate::service::Service;
+use crate::signals::Signals;
+use crate::view::{LOOK_INTERVAL, Stage, View};
 
 /// Why a run could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +35,21 @@ pub enum RunError {
         /// What the first attempt came to.
         reason: String,
     },
+    /// Signals cannot be heard.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// A second wish for its end: nothing was judged.
+    #[error("ended at once: nothing was judged")]
+    Ended,
+    /// What they saw cannot be judged.
+    #[error("the checkers failed: {0}")]
+    Judge(#[from] tokio::task::JoinError),
 }
 
 /// How long bots try in vain until the run is given up: long enough to try a second address and a third.
 const NO_SERVER_AFTER: Duration = Duration::from_secs(3);
 
-/// Runs a scenario to its end and judges it.
+/// Runs a built-in scenario to its end and judges it.
 ///
 /// # Errors
 /// [`RunError`]; a broken promise is no error, it is in the report.
@@ -44,8 +57,30 @@ pub async fn run(options: Options) -> Result<(Report, History), RunError> {
     live(Arc::new(Board::new(options))).await
 }
 
-/// The same with a board that somebody else looks at, too: its clock is the history's, and whoever holds it can end the
-/// run before its time.
+/// Runs to the end, or until a signal asks for it: then bots have their last words, and what was seen is judged; at a second one
+/// nothing is waited for.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn watched(board: Arc<Board>) -> Result<(Report, History), RunError> {
+    let mut signals = Signals::heard().map_err(RunError::Signals)?;
+    let lives = live(Arc::clone(&board));
+    tokio::pin!(lives);
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.told() => {
+                if !board.cut_short() {
+                    return Err(RunError::Ended);
+                }
+            }
+            done = &mut lives => return done,
+        }
+    }
+}
+
+/// Runs to the end. The board may be somebody else's, too: its clock is the history's, and whoever holds it can end the run before
+/// its time.
 ///
 /// # Errors
 /// [`RunError`].
@@ -63,18 +98,13 @@ pub async fn live(board: Arc<Board>) -> Result<(Report, History), RunError> {
         tasks.spawn(async move { (place, service.run().await) });
         places += 1;
     }
-    let logs = gather(tasks, places, &board).await?;
-    let history = History { logs };
-    let took_ms = u64::try_from(board.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let verdicts = checkers::judge(&history, took_ms);
-    let figures = figures::of(&history);
-    let shed = board.shed.load(Relaxed);
-    let mut report = Report::new(&board.options, &history, figures, verdicts, shed, took_ms);
-    if board.has_fallen() {
-        // How long they might have lived is of no interest.
-        report.seconds = took_ms / 1_000;
-    }
-    Ok((report, history))
+    // Ends with the run.
+    let mut looks = JoinSet::new();
+    looks.spawn(server::watch(Arc::clone(&board)));
+    let mut view = View::of(&board);
+    let logs = gather(tasks, places, &board, &mut view).await?;
+    drop(looks);
+    judged(History { logs }, board, view).await
 }
 
 /// Waits for all logs and shows how it goes. A bot that panicked leaves an empty log, and counts as unfinished. Gives up
@@ -83,52 +113,93 @@ async fn gather(
     mut tasks: JoinSet<(usize, Vec<Entry>)>,
     places: usize,
     board: &Board,
+    view: &mut View,
 ) -> Result<Vec<Vec<Entry>>, RunError> {
     let mut logs: Vec<Vec<Entry>> = vec![Vec::new(); places];
-    let bar = progress_bar(&board.options);
-    let mut look = interval(Duration::from_millis(250));
+    let mut look = interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
             biased;
+            _ = look.tick() => {
+                if let Some(reason) = board.in_vain_for(NO_SERVER_AFTER) {
+                    let urls = board.options.common.url.join(", ");
+                    return Err(RunError::NoServer { urls, reason: reason.to_owned() });
+                }
+                if (0..view.wishes()).any(|_| !board.cut_short()) {
+                    return Err(RunError::Ended);
+                }
+                view.tick(board, Stage::Living);
+            }
             done = tasks.join_next() => match done {
                 Some(Ok((place, log))) => {
                     if let Some(kept) = logs.get_mut(place) {
                         *kept = log;
                     }
                 }
-                // Also where there is no bar.
-                Some(Err(error)) => bar.suspend(|| eprintln!("load: a bot failed: {error}")),
-                None => break,
+                Some(Err(error)) => view.says(&format!("a bot failed: {error}")),
+                None => return Ok(logs),
+            },
+        }
+    }
+}
+
+/// Has all judged, which takes its time, while the view goes on.
+async fn judged(history: History, board: Arc<Board>, mut view: View) -> Result<(Report, History), RunError> {
+    let took_ms = u64::try_from(board.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let judging = {
+        let board = Arc::clone(&board);
+        move || {
+            let verdicts = checkers::judge(&history, took_ms);
+            let figures = figures::of(&history);
+            let report = Report::new(&board, &history, figures, verdicts, took_ms);
+            (report, history)
+        }
+    };
+    let mut judges = JoinSet::new();
+    judges.spawn_blocking(judging);
+    let mut look = interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            biased;
+            done = judges.join_next() => match done {
+                Some(done) => return Ok(done?),
+                None => return Err(RunError::Ended),
             },
             _ = look.tick() => {
-                if let Some(reason) = board.in_vain_for(NO_SERVER_AFTER) {
-                    bar.finish_and_clear();
-                    return Err(RunError::NoServer { urls: board.options.url.join(", "), reason: reason.to_owned() });
+                if (0..view.wishes()).any(|_| !board.cut_short()) {
+                    return Err(RunError::Ended);
                 }
-                bar.set_position(board.began.elapsed().as_secs());
-                bar.set_message(format!(
-                    "{} online · {} answered · {} refused · {} resumed · {} pushes",
-                    board.online.load(Relaxed),
-                    board.answered.load(Relaxed),
-                    board.refused.load(Relaxed),
-                    board.resumes.load(Relaxed),
-                    board.pushes.load(Relaxed),
-                ));
+                view.tick(&board, Stage::Judging);
             }
         }
     }
-    bar.finish_and_clear();
-    Ok(logs)
 }
 
-fn progress_bar(options: &Options) -> ProgressBar {
-    if options.quiet {
-        return ProgressBar::hidden();
+/// Writes what the options ask for, and says where it is: nothing, if they ask for nothing.
+///
+/// # Errors
+/// What the system says.
+pub fn write(options: &Options, report: &Report, history: &History) -> std::io::Result<Vec<String>> {
+    let common = &options.common;
+    let mut written = Vec::new();
+    let mut says = |path: &Path| written.push(path.display().to_string());
+    if let Some(path) = &common.json {
+        report.write_json(path)?;
+        says(path);
     }
-    // Draws on a terminal only.
-    let bar = ProgressBar::new(options.seconds);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} s · {msg}") {
-        bar.set_style(style);
+    if let Some(path) = &common.history {
+        history.write(BufWriter::new(File::create(path)?))?;
+        says(path);
     }
-    bar
+    if let Some(path) = &common.report {
+        report.write_page(path)?;
+        says(path);
+    }
+    if let Some(folder) = &common.out {
+        std::fs::create_dir_all(folder)?;
+        let path = folder.join("report.html");
+        report.write_page(&path)?;
+        says(&path);
+    }
+    Ok(written)
 }

@@ -58,12 +58,14 @@ impl Service {
     /// The HTTP client cannot be made.
     pub fn new(board: Arc<Board>) -> Result<Option<Self>, reqwest::Error> {
         let options = &board.options;
-        let Some(key) = options.service_key.clone().filter(|_| !options.service_url.is_empty()) else {
+        let Some(key) = options.common.service_key.clone().filter(|_| !options.common.service_url.is_empty())
+        else {
             return Ok(None);
         };
-        let urls = options.service_url.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        let urls =
+            options.common.service_url.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
-        let rng = SmallRng::seed_from_u64(options.seed);
+        let rng = SmallRng::seed_from_u64(options.common.seed);
         Ok(Some(Self { board, http, urls, key, rng, run: rand::random(), log: Vec::new(), next_id: 1 }))
     }
 

@@ -1,6 +1,7 @@
 //! How a bot leaves: in the middle of a run under `churn`, and at the end, when everything that was written is read back
 //! and everybody's last presence is waited for. Every wait has a deadline.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use protocol::request::{Ack, Request, Status};
@@ -8,7 +9,7 @@ use tokio::time::timeout_at;
 
 use super::{Bot, hear};
 use crate::board::Stage;
-use crate::history::Operation;
+use crate::history::{Drop, Notice, Operation};
 
 /// For answers to all that is under way: a server that was killed has time to come back.
 const ANSWERS_DEADLINE: Duration = Duration::from_secs(30);
@@ -29,8 +30,28 @@ impl Bot {
         if self.wants_since.is_some() {
             return;
         }
+        self.leave().await;
+        self.start();
+    }
+
+    /// Logs out, and stays out.
+    pub(super) async fn leave(&mut self) {
         self.read(Instant::now());
         self.log_out().await;
+    }
+
+    /// Loses the link and all that it knew of its session, and logs in anew.
+    pub(super) fn forget(&mut self) {
+        if self.wants_since.is_some() {
+            return;
+        }
+        // What is left without an answer stays so.
+        self.link = None;
+        self.offline();
+        self.waiting.clear();
+        self.board.live.closes("own".to_owned());
+        let notice = Notice::Down { code: None, on_purpose: Some(Drop::Cut), stay_ms: 0 };
+        self.notice(Instant::now(), notice);
         self.start();
     }
 
@@ -47,8 +68,18 @@ impl Bot {
     }
 
     /// The end of the run: say the last, hear the last, read everything, go.
+    /// Who was out by then comes back for it; who never came has nothing to say.
     pub(super) async fn last_words(&mut self) {
         let now = Instant::now();
+        if !self.has_come {
+            self.board.absent.fetch_add(1, Relaxed);
+            self.board.reach(Stage::Settled);
+            self.board.reach(Stage::Read);
+            return;
+        }
+        if self.link.is_none() && !self.is_sent_away {
+            self.start();
+        }
         self.present(Status::Online, now);
         self.write(Ack::Applied, now);
         self.until(ANSWERS_DEADLINE, |bot| bot.waiting.is_empty() || bot.link.is_none()).await;

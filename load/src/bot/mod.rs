@@ -15,9 +15,10 @@ use protocol::{Stamp, client};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::board::Board;
+use crate::board::{Board, Told};
+use crate::figures::{self, PRESENCE_TO_WATCHER, SAY_TO_MEMBER};
 use crate::history::{Claim, Drop, Entry, Notice, Opened, Operation, Value, What};
-use crate::schedule::{self, Action, Away, Schedule};
+use crate::schedule::{Action, Away, Schedule};
 
 pub use words::{MESSAGE, bot as number_of, player as name_of};
 
@@ -36,11 +37,14 @@ pub struct Bot {
     session: Option<Arc<str>>,
     /// The latest stamp seen in this session.
     stamp: Option<Stamp>,
+    /// Grows with whatever may take a stamp back: a new session, a rollback that is told.
+    line: u64,
     /// Operations without an outcome.
-    waiting: HashMap<u64, Operation>,
+    waiting: HashMap<u64, Waiting>,
     next_id: u64,
     next_k: u64,
     next_presence: u64,
+    next_word: u64,
     /// The highest change of presence that was acked in this life.
     presence_acked: u64,
     /// The latest presence seen of each subject.
@@ -51,6 +55,20 @@ pub struct Bot {
     /// How long it means to stay away.
     stay: Duration,
     is_leaving: bool,
+    /// It has logged in once, or tried to.
+    has_come: bool,
+    /// For good.
+    is_sent_away: bool,
+}
+
+/// An operation without an outcome.
+#[derive(Debug)]
+struct Waiting {
+    operation: Operation,
+    due: Instant,
+    /// The line in which it was asked, and the latest stamp seen by then.
+    line: u64,
+    stamp: Option<Stamp>,
 }
 
 /// A running client.
@@ -68,31 +86,32 @@ impl Bot {
     pub fn new(number: u32, board: Arc<Board>) -> Self {
         Self {
             number,
-            schedule: Schedule::new(&board.options, number),
-            subjects: schedule::subjects(&board.options, number),
+            schedule: Schedule::new(&board.plan, board.options.common.seed, number),
+            subjects: board.plan.subjects(number),
             board,
             log: Vec::new(),
             link: None,
             session: None,
             stamp: None,
+            line: 0,
             waiting: HashMap::new(),
             next_id: 1,
             next_k: 1,
             next_presence: 1,
+            next_word: 1,
             presence_acked: 0,
             seen: HashMap::new(),
             resume_ms: u64::MAX,
             wants_since: None,
             stay: Duration::ZERO,
             is_leaving: false,
+            has_come: false,
+            is_sent_away: false,
         }
     }
 
     /// Lives through the run; returns what it saw.
     pub async fn run(mut self) -> Vec<Entry> {
-        let login_at = self.schedule.login_at();
-        sleep_until((self.board.began + login_at).into()).await;
-        self.start();
         let board = Arc::clone(&self.board);
         let fallen = board.fallen();
         tokio::pin!(fallen);
@@ -111,20 +130,20 @@ impl Bot {
     /// Makes a client, which logs in by itself.
     fn start(&mut self) {
         let options = &self.board.options;
-        let token = format!("{}{}", options.token_prefix, words::player(options, self.number));
+        let token = format!("{}{}", options.common.token_prefix, words::player(options, self.number));
         let mut config = Config::new(String::new(), move || token.clone());
-        config.urls.clone_from(&options.url);
+        config.urls.clone_from(&options.common.url);
         // Each begins with another one of several.
         let first = usize::try_from(self.number).unwrap_or(0).checked_rem(config.urls.len());
         config.urls.rotate_left(first.unwrap_or(0));
-        config.encoding = options.encoding.of(self.number);
+        config.encoding = self.board.plan.encoding.of(self.number);
         config.device = Some("pc".to_owned());
         let (client, events, driver) = Client::prepare(config);
         let mut task = JoinSet::new();
         task.spawn(driver);
         self.link = Some(Held { client, events, _driver: task });
         self.wants_since = Some(Instant::now());
-        self.is_leaving = false;
+        (self.is_leaving, self.has_come) = (false, true);
     }
 
     /// Does what is due.
@@ -139,8 +158,12 @@ impl Bot {
                 self.present(status, due);
             }
             Action::Read => self.read(due),
+            Action::Say => self.say(due),
             Action::Drop { how, away } => self.drop_link(how, away).await,
-            Action::Leave => self.leave_and_return().await,
+            Action::Forget => self.forget(),
+            Action::Enter => self.start(),
+            Action::Leave => self.leave().await,
+            Action::Relogin => self.leave_and_return().await,
         }
     }
 
@@ -154,6 +177,15 @@ impl Bot {
         let k = self.next_presence;
         self.next_presence += 1;
         self.ask(Operation::Presence { k, status }, words::presence(k, status), due);
+        self.board.tells(self.number, Told::Presence, k, Some(due).filter(|_| self.wants_since.is_none()));
+    }
+
+    fn say(&mut self, due: Instant) {
+        let Some(room) = self.board.plan.room_of(self.number) else { return };
+        let s = self.next_word;
+        self.next_word += 1;
+        self.ask(Operation::Say { s }, words::say(&self.board.options, room, s), due);
+        self.board.tells(self.number, Told::Word, s, Some(due).filter(|_| self.wants_since.is_none()));
     }
 
     fn read(&mut self, due: Instant) {
@@ -170,6 +202,13 @@ impl Bot {
         self.ask(Operation::Watch { subjects: self.subjects.clone() }, request, Instant::now());
     }
 
+    fn join(&mut self) {
+        if let Some(room) = self.board.plan.room_of(self.number) {
+            let request = words::join(&self.board.options, room);
+            self.ask(Operation::Join { room }, request, Instant::now());
+        }
+    }
+
     /// Hands a request to the client and writes it down. One that finds too many waiting is shed, and counted.
     fn ask(&mut self, operation: Operation, request: Request<'static>, due: Instant) {
         let Some(held) = &self.link else { return };
@@ -179,7 +218,8 @@ impl Bot {
             return;
         }
         self.next_id += 1;
-        self.waiting.insert(id, operation.clone());
+        let (line, stamp) = (self.line, self.stamp.filter(|_| self.wants_since.is_none()));
+        self.waiting.insert(id, Waiting { operation: operation.clone(), due, line, stamp });
         self.note(self.board.us(due), What::Invoke { id, operation });
     }
 
@@ -229,7 +269,11 @@ impl Bot {
             }
             Happened::Answered(answered) => self.answered(at, &answered),
             Happened::Push(push) => self.pushed(at, push),
-            Happened::SeqGap { expected, came } => self.notice(at, Notice::SeqGap { expected, came }),
+            Happened::SeqGap { expected, came } => {
+                let what = format!("push {came} came where {expected} was due");
+                self.board.live.breaks(self.number, what);
+                self.notice(at, Notice::SeqGap { expected, came });
+            }
             Happened::Down(down) => {
                 self.board.fails(at, &down.reason);
                 self.offline();
@@ -239,6 +283,7 @@ impl Bot {
                 }
                 let stay_ms = u64::try_from(self.stay.as_millis()).unwrap_or(u64::MAX);
                 let on_purpose = down.on_purpose.map(words::dropped);
+                self.board.live.closes(figures::end_of_link(down.code, on_purpose.is_some()));
                 self.notice(at, Notice::Down { code: down.code, on_purpose, stay_ms });
             }
             Happened::Redirected(redirect) => {
@@ -249,6 +294,7 @@ impl Bot {
             Happened::Ended { code, reason } => {
                 self.board.answers();
                 if !self.is_leaving {
+                    self.is_sent_away = true;
                     self.board.sends_away(reason.clone());
                 }
                 self.offline();
@@ -261,6 +307,9 @@ impl Bot {
     fn offline(&mut self) {
         if self.wants_since.is_none() {
             self.board.online.fetch_sub(1, Relaxed);
+            // What waits for a new link is not the server's way to others.
+            self.board.tells(self.number, Told::Presence, 0, None);
+            self.board.tells(self.number, Told::Word, 0, None);
         }
         self.wants_since.get_or_insert_with(Instant::now);
     }
@@ -275,7 +324,13 @@ impl Bot {
         }
         self.stay = Duration::ZERO;
         let took = since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since));
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.board.live.took(if ready.resumed { "resume" } else { "login" }, took_us);
         let options = &self.board.options;
+        // Whoever has fallen out of the room comes in again.
+        let own = self.board.plan.room_of(self.number).map(|room| words::room(options, room));
+        let is_in_room = own.is_none_or(|own| ready.rooms.iter().flatten().any(|room| *room == own));
+        self.line += u64::from(!ready.resumed || ready.rolled_back.is_some());
         let watching: Vec<u32> =
             ready.watching.iter().flatten().filter_map(|player| words::bot(options, player)).collect();
         let opened = Opened {
@@ -285,7 +340,7 @@ impl Bot {
             node: ready.node,
             resume_ms: ready.resume_ms,
             heartbeat_ms: ready.heartbeat_ms,
-            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            took_us,
             replayed: ready.replayed.unwrap_or(0),
             missed: ready.missed == Some(true),
             rolled_back: ready.rolled_back,
@@ -293,6 +348,9 @@ impl Bot {
             claim: presented.map(|presented| claim(&presented)),
         };
         self.settle_in(at, opened);
+        if !is_in_room {
+            self.join();
+        }
     }
 
     /// After `ready`: a new session reads first and watches anew; an old one watches whom it forgot.
@@ -314,17 +372,33 @@ impl Bot {
 
     fn answered(&mut self, at: Instant, answered: &Answered) {
         let id = answered.tag;
-        let Some(operation) = self.waiting.remove(&id) else { return };
+        let Some(Waiting { operation, due, line, stamp: before }) = self.waiting.remove(&id) else { return };
         self.board.answered.fetch_add(1, Relaxed);
         let cseq = answered.cseq;
         let what = match &answered.outcome {
             Outcome::Unknown(_) => What::Unknown { id, cseq },
             Outcome::Refused(error) => {
                 self.board.refused.fetch_add(1, Relaxed);
+                self.board.live.refuses(error.code.name());
                 What::Fail { id, cseq, code: error.code, applied: error.applied == Some(true) }
             }
             Outcome::Ok(body) => {
                 let stamp = body.stamp();
+                let took = at.saturating_duration_since(due);
+                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.board.live.took(figures::kind(&operation), took_us);
+                let is_judged = matches!(
+                    operation,
+                    Operation::Write { .. } | Operation::Presence { .. } | Operation::Read
+                );
+                if let (Some(stamp), Some(before)) =
+                    (stamp, before.filter(|_| is_judged && line == self.line))
+                    && stamp < before
+                {
+                    let what =
+                        format!("{} at {stamp:?} was asked after {before:?}", figures::kind(&operation));
+                    self.board.live.breaks(self.number, what);
+                }
                 self.stamp = self.stamp.max(stamp);
                 let (ack, prov, dup) = match body {
                     OkBody::Changed(changed) => {
@@ -357,19 +431,32 @@ impl Bot {
             Push::Presence { seq, items, .. } => {
                 self.board.pushes.fetch_add(1, Relaxed);
                 let items = words::items(&self.board.options, &items);
+                for item in &items {
+                    self.heard_of(item.subject, Told::Presence, item.k, at);
+                }
                 self.saw(items.iter().map(|item| (item.subject, item.k)));
                 Notice::Presence { seq, items }
             }
             Push::Message { seq, message, repeat } => {
                 self.board.pushes.fetch_add(1, Relaxed);
+                let from = message.player.as_ref().filter(|_| message.room.is_some());
+                let from = from.and_then(|player| words::bot(&self.board.options, player));
+                if let Some(from) = from {
+                    let s = words::word(&message.data);
+                    self.heard_of(from, Told::Word, s, at);
+                    self.notice(at, Notice::Heard { seq, from, s, repeat });
+                    return;
+                }
                 Notice::Message { seq, m: words::message(&message.data), id: message.id, repeat }
             }
             Push::RolledBack(lost) => {
                 self.stamp = lost.to;
                 let lost = protocol::reply::Rollback { from: lost.from, to: lost.to, cseq: lost.cseq };
                 self.notice(at, Notice::RolledBack(lost));
-                // Watches may be gone with the rest.
+                self.line += 1;
+                // Watches and the room may be gone with the rest.
                 self.watch();
+                self.join();
                 return;
             }
             Push::Durable(durable) => Notice::Durable { stamp: durable.stamp, cseq: durable.cseq },
@@ -378,6 +465,18 @@ impl Bot {
             Push::Room { .. } | Push::Bye(_) => return,
         };
         self.notice(at, notice);
+    }
+}
+
+impl Bot {
+    /// For whoever watches the run: the way of a change that is the subject's latest.
+    fn heard_of(&self, subject: u32, told: Told, number: u64, at: Instant) {
+        let kind = if told == Told::Presence { PRESENCE_TO_WATCHER } else { SAY_TO_MEMBER };
+        let is_new = told == Told::Word || self.seen.get(&subject).is_none_or(|seen| *seen < number);
+        if let Some(us) = self.board.told_after_us(subject, told, number, at).filter(|_| is_new && number > 0)
+        {
+            self.board.live.took(kind, us);
+        }
     }
 }
 

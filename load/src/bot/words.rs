@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use protocol::client::{DropKind, OkBody};
 use protocol::push::PresenceItem;
 use protocol::reply::StateGot;
-use protocol::request::{Ack, Players, PresenceSet, Request, StateGet, StatePatch, Status};
+use protocol::request::{
+    Ack, Players, PresenceSet, Request, RoomJoin, RoomSend, StateGet, StatePatch, Status,
+};
 use protocol::{Stamp, Text, Value as WireValue};
 
 use crate::history::{Drop, Item, RING_SLOTS, Value};
@@ -18,16 +20,19 @@ const PRESENCE: &str = "k";
 /// The key of a message's data that names it.
 pub const MESSAGE: &str = "m";
 
+/// The key of what is said in a room that names it.
+const WORD: &str = "s";
+
 /// A bot's player.
 #[must_use]
 pub fn player(options: &Options, bot: u32) -> String {
-    format!("{}{bot:05}", options.player_prefix)
+    format!("{}{bot:05}", options.common.player_prefix)
 }
 
 /// The bot behind a player, if it is one of ours.
 #[must_use]
 pub fn bot(options: &Options, player: &str) -> Option<u32> {
-    player.strip_prefix(&options.player_prefix)?.parse().ok()
+    player.strip_prefix(&options.common.player_prefix)?.parse().ok()
 }
 
 fn ring_key(slot: u64) -> String {
@@ -72,6 +77,26 @@ pub(super) fn watch(options: &Options, subjects: &[u32]) -> Request<'static> {
     Request::Watch(Players { players })
 }
 
+/// A room of the run.
+#[must_use]
+pub(super) fn room(options: &Options, room: u32) -> String {
+    format!("{}room-{room:05}", options.common.player_prefix)
+}
+
+/// In, with nothing to show.
+#[must_use]
+pub(super) fn join(options: &Options, number: u32) -> Request<'static> {
+    Request::RoomJoin(RoomJoin { room: Text::from(room(options, number)), meta: None, cseq: None })
+}
+
+/// The word's number.
+#[must_use]
+pub(super) fn say(options: &Options, number: u32, s: u64) -> Request<'static> {
+    let name = WireValue::Int(i64::try_from(s).unwrap_or(i64::MAX));
+    let data = WireValue::Map(BTreeMap::from([(WORD.to_owned(), name)]));
+    Request::RoomSend(RoomSend { room: Text::from(room(options, number)), data, cseq: None })
+}
+
 /// What the history keeps of an `ok`.
 #[must_use]
 pub(super) fn value(options: &Options, body: &OkBody) -> Value {
@@ -114,6 +139,15 @@ pub(super) fn items(options: &Options, items: &[PresenceItem]) -> Vec<Item> {
 pub(super) fn message(data: &WireValue) -> u64 {
     match data {
         WireValue::Map(fields) => fields.get(MESSAGE).and_then(natural).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The number that a bot gave its word; 0 if it is none of ours.
+#[must_use]
+pub(super) fn word(data: &WireValue) -> u64 {
+    match data {
+        WireValue::Map(fields) => fields.get(WORD).and_then(natural).unwrap_or(0),
         _ => 0,
     }
 }

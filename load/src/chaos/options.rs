@@ -82,14 +82,14 @@ impl Options {
     pub fn bots(&self, seed: u64, longer: Duration, may_push: bool) -> Result<BotOptions, clap::Error> {
         let line = ["load", "steady", "--quiet", "--encoding", "mixed", "--durable-share", "0.1"];
         let mut options = BotOptions::try_parse_from(line)?;
-        options.url.clone_from(&self.url);
+        options.common.url.clone_from(&self.url);
         if may_push {
-            options.service_url.clone_from(&self.service);
-            options.service_key = Some(self.key.clone());
+            options.common.service_url.clone_from(&self.service);
+            options.common.service_key = Some(self.key.clone());
         }
-        options.token_prefix.clone_from(&self.token_prefix);
-        options.player_prefix.clone_from(&self.player_prefix);
-        (options.players, options.seed) = (self.players, seed);
+        options.common.token_prefix.clone_from(&self.token_prefix);
+        options.common.player_prefix.clone_from(&self.player_prefix);
+        (options.players, options.common.seed) = (self.players, seed);
         options.write_interval_ms = self.write_interval_ms;
         options.seconds = (self.minutes + longer).as_secs();
         Ok(options)
@@ -180,10 +180,10 @@ mod tests {
         let roads: Vec<_> = options.proxy.iter().map(|road| (&*road.listen, &*road.upstream)).collect();
         assert_eq!(roads, [("127.0.0.1:6390", "redis.local:6379"), ("0.0.0.0:1", "b:2")]);
         let bots = options.bots(7, Duration::from_secs(90), true).unwrap();
-        assert_eq!((bots.service_url.len(), bots.service_key.as_deref()), (1, Some("k")));
+        assert_eq!((bots.common.service_url.len(), bots.common.service_key.as_deref()), (1, Some("k")));
         let bots = options.bots(7, Duration::from_secs(90), false).unwrap();
-        assert!(bots.service_url.is_empty());
-        assert_eq!((bots.seconds, bots.seed, bots.url), (120, 7, vec!["ws://a".to_owned()]));
+        assert!(bots.common.service_url.is_empty());
+        assert_eq!((bots.seconds, bots.common.seed, bots.common.url), (120, 7, vec!["ws://a".to_owned()]));
     }
 
     #[test]

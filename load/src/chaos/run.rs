@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -29,6 +28,7 @@ use crate::faults::timeline::{Begun, Timeline};
 use crate::history::History;
 use crate::report::Report as LoadReport;
 use crate::run::{RunError, live};
+use crate::signals::Signals;
 
 /// Faults begin so far apart at least.
 const APART: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ enum Stopped {
 /// [`ChaosError`]: nothing was broken. What was broken and did not hold is in the report.
 pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> {
     let seed = options.seed.unwrap_or_else(|| rand::random_range(1..1_000_000));
-    let mut signals = Signals::heard()?;
+    let mut signals = Signals::heard().map_err(|error| ChaosError::System(error.into()))?;
     let out = |source| ChaosError::Out { path: options.out.clone(), source };
     std::fs::create_dir_all(&options.out).map_err(out)?;
     let faults = fault::all(&options, seed).await?;
@@ -140,35 +140,6 @@ pub async fn run(options: Options, say: fn(&str)) -> Result<Report, ChaosError> 
     let unmended = run.mend().await.err().map(Stopped::Fault);
     // What could not be mended matters more than what was waited for because of it.
     run.end(lives, unmended.or(stopped)).await
-}
-
-/// Whatever asks a command to end: SIGTERM, Ctrl-C, SIGQUIT, or a terminal that is closed.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn heard() -> Result<Self, ChaosError> {
-        let hear = |kind| signal(kind).map_err(|error| ChaosError::System(error.into()));
-        Ok(Self {
-            terminate: hear(SignalKind::terminate())?,
-            interrupt: hear(SignalKind::interrupt())?,
-            quit: hear(SignalKind::quit())?,
-            hangup: hear(SignalKind::hangup())?,
-        })
-    }
-
-    async fn told(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
 }
 
 /// A run under way.

@@ -42,6 +42,7 @@ pub fn check(history: &History, lives: &[Life<'_>]) -> Verdict {
         check_numbers(&mut verdict, process, log);
         check_messages(&mut verdict, process, log);
     }
+    check_words(&mut verdict, history);
     if !check_delivery(&mut verdict, history) {
         verdict.left_out =
             Some("no message was delivered, so none can have come twice or not at all".to_owned());
@@ -165,7 +166,9 @@ fn check_numbers(verdict: &mut Verdict, process: u32, log: &[Entry]) {
                     format!("push {came} came{again} where {expected} was due")
                 });
             }
-            What::Notice { notice: Notice::Presence { .. } | Notice::Message { .. } } => {
+            What::Notice {
+                notice: Notice::Presence { .. } | Notice::Message { .. } | Notice::Heard { .. },
+            } => {
                 verdict.check(true, process, log, &[at], String::new);
             }
             _ => {}
@@ -184,6 +187,26 @@ fn check_messages(verdict: &mut Verdict, process: u32, log: &[Entry]) {
         verdict.check(before.is_none(), process, log, &[before.unwrap_or(at), at], || {
             format!("message {m} came twice under two ids")
         });
+    }
+}
+
+/// What is heard in a room was said by whom it is said to be from.
+fn check_words(verdict: &mut Verdict, history: &History) {
+    let mut said: HashSet<(u32, u64)> = HashSet::new();
+    for (process, log) in history.processes() {
+        said.extend(log.iter().filter_map(|entry| match &entry.what {
+            What::Invoke { operation: Operation::Say { s }, .. } => Some((process, *s)),
+            _ => None,
+        }));
+    }
+    for (process, log) in history.processes() {
+        for (at, entry) in log.iter().enumerate() {
+            let What::Notice { notice: Notice::Heard { from, s, .. } } = &entry.what else { continue };
+            verdict.compared += 1;
+            verdict.check(said.contains(&(*from, *s)), process, log, &[at], || {
+                format!("heard word {s} of bot {from}, which never said it")
+            });
+        }
     }
 }
 

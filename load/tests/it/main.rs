@@ -11,6 +11,7 @@
 mod crowd;
 mod fake;
 mod floors;
+mod scenarios;
 
 use std::time::Duration;
 

@@ -1,23 +1,43 @@
-//! The result of a run: what it found, whether it passed, for machines (JSON) and for people. Pure but for the printing.
+//! The result of a run: what it found, whether it passed, for machines (JSON) and for people, as text and as a page. Pure but
+//! for the writing.
+
+mod page;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use crate::board::Board;
 use crate::checkers::Verdict;
 use crate::checkers::lives::Life;
+use crate::faults::findings::Threshold;
 use crate::figures::{Figures, Latency};
 use crate::history::{History, Notice, What};
-use crate::options::Options;
+use crate::plan::Span;
+use crate::series::{self, Series};
+use crate::server::Look;
+
+/// Grows whenever a field of the JSON goes, or means something else.
+const FORMAT: u32 = 1;
 
 /// Everything that is told about a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Every promise held, and the run exercised them.
+    /// Of which format it is, as JSON.
+    pub format: u32,
+    /// Every promise and every threshold held, and the run exercised them.
     pub passed: bool,
     /// What the bots did.
     pub scenario: String,
+    /// In a line.
+    pub title: String,
+    /// When it ended, Unix ms.
+    pub ended_ms: u64,
     /// How many bots.
     pub players: u32,
     /// How long they were to live, or did where somebody ended the run.
@@ -26,6 +46,10 @@ pub struct Report {
     pub seed: u64,
     /// How long it took in all.
     pub took_ms: u64,
+    /// Somebody has ended it before its time.
+    pub cut_short: bool,
+    /// What was to be so, and whether it is.
+    pub thresholds: Vec<Threshold>,
     /// Why it proves nothing, if it does not.
     pub vacuous: Vec<&'static str>,
     /// Bots whose last writes could not be read back: nothing says that these were kept.
@@ -40,25 +64,34 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// Figures.
     pub figures: Figures,
+    /// When which phase was; what comes after the last one are the bots' last words.
+    pub phases: Vec<Span>,
+    /// The run over time.
+    pub over_time: Series,
+    /// How the server and the bots' own process did, about once a second.
+    pub server: Vec<Look>,
+    /// What plays it again.
+    pub again: String,
 }
 
 impl Report {
     /// Puts a run's findings together.
     #[must_use]
     pub fn new(
-        options: &Options,
+        board: &Board,
         history: &History,
         figures: Figures,
         verdicts: Vec<Verdict>,
-        shed: u64,
         took_ms: u64,
     ) -> Self {
+        let (options, plan, shed) = (&board.options, &board.plan, board.shed.load(Relaxed));
+        let (writes, resumes, pushes) = plan.demands();
         let broken = verdicts.iter().map(|verdict| verdict.broken).sum();
         let compared: u64 = verdicts.iter().map(|verdict| verdict.compared).sum();
         let vacuous: Vec<&'static str> = [
-            ("no write", figures.count("writes")),
-            ("no resume", figures.count("resumes")),
-            ("no push compared", if options.watches == 0 { 1 } else { compared }),
+            ("no write", if writes { figures.count("writes") } else { 1 }),
+            ("no resume", if resumes { figures.count("resumes") } else { 1 }),
+            ("no push compared", if pushes { compared } else { 1 }),
             (
                 "no session was taken up on another node",
                 if options.expect_moves { figures.count("resumes_elsewhere") } else { 1 },
@@ -71,14 +104,28 @@ impl Report {
         let unfinished =
             history.processes().take(bots).filter(|(process, log)| !is_finished(*process, log)).count();
         let sent_away = sent_away(history);
+        // Who never came has nothing to finish.
         let unfinished = u64::try_from(unfinished).unwrap_or(u64::MAX);
+        let unfinished = unfinished.saturating_sub(board.absent.load(Relaxed));
+        let thresholds: Vec<Threshold> =
+            plan.thresholds.iter().map(|threshold| threshold.judge(&figures, broken, shed)).collect();
+        let is_cut_short = board.is_cut_short();
+        let is_whole = vacuous.is_empty() && unfinished == 0 && sent_away.is_empty() && !is_cut_short;
+        // How long they might have lived is of no interest where somebody ended the run.
+        let seconds = if board.has_fallen() { took_ms / 1_000 } else { plan.length().as_secs() };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
-            passed: broken == 0 && vacuous.is_empty() && unfinished == 0 && sent_away.is_empty(),
-            scenario: format!("{:?}", options.scenario).to_lowercase(),
+            format: FORMAT,
+            passed: broken == 0 && is_whole && thresholds.iter().all(|threshold| threshold.holds),
+            scenario: plan.name.clone(),
+            title: plan.title.clone(),
+            ended_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             players: options.players,
-            seconds: options.seconds,
-            seed: options.seed,
+            seconds,
+            seed: options.common.seed,
             took_ms,
+            cut_short: is_cut_short,
+            thresholds,
             vacuous,
             unfinished,
             sent_away,
@@ -86,6 +133,10 @@ impl Report {
             broken,
             verdicts,
             figures,
+            phases: lasted(plan.spans(), took_ms, board.has_fallen()),
+            over_time: series::of(history, took_ms),
+            server: board.looks_since(0),
+            again: options.again(),
         }
     }
 
@@ -112,6 +163,7 @@ impl Report {
         }
         by(&mut out, "refused", self.figures.refused.iter().map(|(name, count)| (*name, *count)));
         by(&mut out, "not finished", [("bots", self.unfinished), ("shed", self.shed)].into_iter());
+        thresholds(&mut out, &self.thresholds);
         let _ = writeln!(
             out,
             "\npromise                                                                   checks  broken"
@@ -135,6 +187,8 @@ impl Report {
     #[must_use]
     pub fn faults(&self) -> String {
         let mut out = format!("{} · {} players · seed {}\n", self.scenario, self.players, self.seed);
+        let missed: Vec<Threshold> = self.thresholds.iter().filter(|met| !met.holds).cloned().collect();
+        thresholds(&mut out, &missed);
         by(&mut out, "sent away", self.sent_away.iter().map(|(name, count)| (name.as_str(), *count)));
         by(&mut out, "not finished", [("bots", self.unfinished)].into_iter());
         for verdict in self.verdicts.iter().filter(|verdict| verdict.broken > 0) {
@@ -150,13 +204,95 @@ impl Report {
         for reason in &self.vacuous {
             let _ = writeln!(out, "vacuous: {reason}");
         }
+        if self.cut_short {
+            let _ = writeln!(out, "cut short: it was told to end");
+        }
+        let missed = self.thresholds.iter().filter(|met| !met.holds).count();
         let _ = match (self.passed, self.broken) {
             (true, _) => writeln!(out, "\nPASSED: 0 broken promises"),
+            (false, 0) if missed > 0 => {
+                writeln!(out, "\nFAILED: {missed} thresholds missed, though no promise was seen broken")
+            }
             (false, 0) => {
                 writeln!(out, "\nFAILED: the run proves nothing, though no promise was seen broken")
             }
             (false, broken) => writeln!(out, "\nFAILED: {broken} broken promises"),
         };
+    }
+}
+
+impl Report {
+    /// Everything that keeps it from passing, a line each.
+    #[must_use]
+    pub fn wrongs(&self) -> Vec<String> {
+        let mut wrongs = Vec::new();
+        for verdict in self.verdicts.iter().filter(|verdict| verdict.broken > 0) {
+            let Verdict { checker, promise, checks, broken, violations, .. } = verdict;
+            wrongs.push(format!("{checker}: {promise}: {broken} broken of {checks} checks"));
+            wrongs.extend(violations.iter().map(|violation| match violation.process {
+                Some(process) => format!("bot {process}: {}", violation.what),
+                None => violation.what.clone(),
+            }));
+        }
+        let missed = self.thresholds.iter().filter(|met| !met.holds && met.bound != "0");
+        wrongs.extend(missed.map(|t| format!("{}: {}, {} was to hold", t.what, t.found, t.bound)));
+        wrongs.extend(self.vacuous.iter().map(|why| format!("it proves nothing: {why}")));
+        wrongs
+            .extend(self.sent_away.iter().map(|(why, count)| format!("{count} bots were sent away: {why}")));
+        if self.unfinished > 0 {
+            wrongs.push(format!("{} bots could not read their last writes back", self.unfinished));
+        }
+        if self.cut_short {
+            wrongs.push("it was told to end before its time".to_owned());
+        }
+        wrongs
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn page(&self) -> String {
+        page::page(self)
+    }
+
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_json(&self, path: &Path) -> std::io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        serde_json::to_writer_pretty(&mut out, self)?;
+        out.flush()
+    }
+
+    /// Writes the page, and the JSON beside it under the same name.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_page(&self, path: &Path) -> std::io::Result<()> {
+        std::fs::write(path, self.page())?;
+        self.write_json(&path.with_extension("json"))
+    }
+}
+
+/// The phases as far as they came, and what came after them.
+fn lasted(mut spans: Vec<Span>, took_ms: u64, is_ended: bool) -> Vec<Span> {
+    let planned_ms = spans.last().map_or(0, |last| last.to_ms);
+    // When it was ended nobody has written down: the last words are part of the last phase then.
+    let played_ms = if is_ended { took_ms.min(planned_ms) } else { planned_ms };
+    spans.retain(|span| span.from_ms < played_ms);
+    if let Some(last) = spans.last_mut() {
+        last.to_ms = last.to_ms.min(played_ms);
+    }
+    if took_ms > played_ms {
+        spans.push(Span { name: "last words".to_owned(), from_ms: played_ms, to_ms: took_ms });
+    }
+    spans
+}
+
+fn thresholds(out: &mut String, thresholds: &[Threshold]) {
+    for Threshold { what, found, bound, holds } in thresholds {
+        let word = if *holds { "holds " } else { "MISSED" };
+        let _ = writeln!(out, "{word}  {what}: {found} ({bound})");
     }
 }
 
