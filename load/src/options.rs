@@ -49,6 +49,8 @@ pub enum Command {
 /// A built-in scenario.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "load")]
+// Whoever names a scenario has all of them. Said here, since what is flattened below makes no member of the group.
+#[group(args = ["scenario"])]
 pub struct Options {
     /// What the bots do.
     pub scenario: Scenario,

@@ -102,7 +102,7 @@ impl Plan {
             let line = if line > 0 { format!("line {line}: ") } else { String::new() };
             let path = error.path().to_string();
             let path = if path == "." { String::new() } else { format!("{path}: ") };
-            let why = error.inner().message().to_owned();
+            let why = error.inner().message().replace('\n', ", ");
             PlanError::Malformed { file: file.to_owned(), place: format!("{line}{path}"), why }
         })?;
         Ok(Self { name: name.to_owned(), ..plan })
@@ -264,7 +264,7 @@ mod tests {
             ("every_ms = { say = 500 }", "phase 1: say: room_players is 0"),
             ("cut = { at_s = 9 }", "phase 1: cut.at_s is 9: 0 to 5"),
             ("drops = { share_per_minute = nan }", "drops.share_per_minute is NaN"),
-            ("x = [", "mine.toml: line 5: "),
+            ("x = [", "mine.toml: line 6: invalid array, expected `]`"),
         ] {
             let said = said(&format!("{LEAST}{more}\n"));
             assert!(said.contains(told), "{more}: {said}");
