@@ -130,7 +130,8 @@ impl Tally {
         let mut lately = self.now.clone();
         // Both have the same bounds.
         let _ = lately.add(&self.before);
-        let ms = |quantile| lately.value_at_quantile(quantile) as f64 / 1e3;
+        // A histogram rounds up.
+        let ms = |quantile| lately.value_at_quantile(quantile).min(self.max_us) as f64 / 1e3;
         let quantiles_ms = (!lately.is_empty()).then(|| [ms(0.5), ms(0.9), ms(0.99)]);
         Row { kind, count: self.count, quantiles_ms, max_ms: self.max_us as f64 / 1e3 }
     }

@@ -9,7 +9,7 @@ use crate::figures::{self, PRESENCE_TO_WATCHER, SAY_TO_MEMBER};
 use crate::history::{Entry, History, Notice, Operation, What};
 
 /// A picture has no more steps.
-const STEPS_MAX: u64 = 240;
+const STEPS_MAX: u64 = 120;
 /// How long a step may be, ms.
 const STEPS_MS: [u64; 13] =
     [250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 3_600_000];
@@ -232,7 +232,7 @@ mod tests {
     fn a_long_run_has_no_more_steps_than_a_picture_shows() {
         for took_ms in [1, 59_999, 60_000, 3_600_000, 86_400_000] {
             let series = of(&History::default(), took_ms);
-            assert!(series.online.len() <= 241, "{took_ms}: {}", series.online.len());
+            assert!(series.online.len() <= 121, "{took_ms}: {}", series.online.len());
         }
     }
 }

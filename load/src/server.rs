@@ -17,7 +17,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
 const LOOKS_MAX: usize = 90_000;
 /// Metrics that are summed up over nodes, and those of which the largest counts.
 const SUMMED: [&str; 5] =
-    ["hearth_links_open", "hearth_sessions", "hearth_records_dirty", MEMORY_METRIC, CPU_METRIC];
+    ["hearth_links_open", "hearth_records_hot", "hearth_records_dirty", MEMORY_METRIC, CPU_METRIC];
 const LAG_METRIC: &str = "hearth_flush_lag_seconds";
 /// As any Prometheus client names them; a server that does not tell them is looked at by its process id.
 const MEMORY_METRIC: &str = "process_resident_memory_bytes";
@@ -37,9 +37,9 @@ pub struct Look {
     /// Links that are open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<u64>,
-    /// Sessions that live.
+    /// Records in memory: of players with a session, and of those who have just left.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sessions: Option<u64>,
+    pub records_hot: Option<u64>,
     /// Records that wait for their commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_dirty: Option<u64>,
@@ -145,7 +145,7 @@ fn told(metrics: &BTreeMap<String, f64>) -> Look {
     Look {
         memory_bytes: count(MEMORY_METRIC),
         links: count("hearth_links_open"),
-        sessions: count("hearth_sessions"),
+        records_hot: count("hearth_records_hot"),
         records_dirty: count("hearth_records_dirty"),
         flush_lag_ms: metrics.get(LAG_METRIC).map(|seconds| seconds * 1e3),
         ..Look::default()
@@ -161,11 +161,11 @@ mod tests {
         let mut all = BTreeMap::new();
         add(
             &mut all,
-            "# HELP hearth_sessions x\nhearth_sessions 3\nhearth_flush_lag_seconds{shard=\"1\"} 0.5\nother 9",
+            "# HELP hearth_records_hot x\nhearth_records_hot 3\nhearth_flush_lag_seconds{shard=\"1\"} 0.5\nother 9",
         );
-        add(&mut all, "hearth_sessions 4\nhearth_flush_lag_seconds 0.25\nhearth_links_open 2");
+        add(&mut all, "hearth_records_hot 4\nhearth_flush_lag_seconds 0.25\nhearth_links_open 2");
         let look = told(&all);
-        assert_eq!((look.sessions, look.links, look.flush_lag_ms), (Some(7), Some(2), Some(500.0)));
+        assert_eq!((look.records_hot, look.links, look.flush_lag_ms), (Some(7), Some(2), Some(500.0)));
         assert_eq!((look.memory_bytes, look.records_dirty), (None, None));
     }
 

@@ -11,14 +11,14 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const HEIGHT: f64 = 168.0;
 const BELOW: f64 = 22.0;
-const COLOURS: usize = 6;
+const COLOURS: usize = 8;
 const DASHES: [&str; 4] = ["", "7 3", "2 3", "9 3 2 3"];
 /// Decades that a logarithmic axis shows at most.
 const DECADES_MAX: i32 = 6;
 /// A strip: the height of its band, what a letter of its names takes, and what the number of a mark takes (three digits and a
 /// blank), in how many rows at most.
 const BAND_HEIGHT: f64 = 30.0;
-const LETTER_WIDTH: f64 = 6.4;
+const LETTER_WIDTH: f64 = 9.0;
 const LABEL_WIDTH: f64 = 22.0;
 const LABEL_HEIGHT: f64 = 12.0;
 const LABEL_ROWS_MAX: usize = 6;
@@ -196,7 +196,7 @@ impl<'a> Plot<'a> {
 
     fn caption(&self, out: &mut String) {
         let unit = if self.unit.is_empty() { String::new() } else { format!(", {}", self.unit) };
-        let _ = write!(out, "<figcaption><b>{}{}</b>", text(self.title), text(&unit));
+        let _ = write!(out, "<figcaption><b>{}{}</b><div>", text(self.title), text(&unit));
         for (place, curve) in self.curves.iter().enumerate() {
             let (colour, dashes) = look(curve, place);
             let _ = write!(
@@ -206,7 +206,7 @@ impl<'a> Plot<'a> {
                 text(&curve.name)
             );
         }
-        out.push_str("</figcaption>");
+        out.push_str("</div></figcaption>");
     }
 
     fn part(
@@ -426,7 +426,7 @@ impl Strip<'_> {
         let base = head + BAND_HEIGHT;
         let _ = write!(
             out,
-            "<figure><figcaption><b>what was done</b></figcaption><svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"timeline\">",
+            "<div class=\"plots\"><figure><figcaption><b>What was done</b></figcaption><svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"timeline\">",
             base + BELOW
         );
         shades(out, self.shades, &x, head, BAND_HEIGHT);
@@ -457,7 +457,7 @@ impl Strip<'_> {
             }
         }
         times(out, until_s, &x, base + 15.0);
-        out.push_str("</svg></figure>");
+        out.push_str("</svg></figure></div>");
     }
 }
 

@@ -213,6 +213,9 @@ impl Report {
             (false, 0) if missed > 0 => {
                 writeln!(out, "\nFAILED: {missed} thresholds missed, though no promise was seen broken")
             }
+            (false, 0) if self.cut_short => {
+                writeln!(out, "\nFAILED: cut short, though no promise was seen broken")
+            }
             (false, 0) => {
                 writeln!(out, "\nFAILED: the run proves nothing, though no promise was seen broken")
             }

@@ -287,7 +287,7 @@ fn server(state: &State, width: usize, paint: Paint) -> Vec<Line<'static>> {
     let Some(look) = &state.server else { return Vec::new() };
     #[allow(clippy::cast_precision_loss, reason = "shown")]
     let mebibytes = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-    let small = 12;
+    let small = 8;
     let mut server = Vec::new();
     if let Some(bytes) = look.memory_bytes {
         server.push(format!("{} {}", mebibytes(bytes), bars(&state.memory, small).trim_start()));

@@ -63,6 +63,10 @@ async fn finds(bent: Bent, checker: &str) {
     let report = lived(bent, "steady").await;
     assert!(!report.passed);
     assert!(broken(&report).contains(&checker), "{bent:?}: {}", report.text());
+    let page = report.page();
+    assert!(
+        page.contains("✗ FAILED") && page.contains("broken promises</h2><p>") && page.contains("<details>")
+    );
     let faults = report.faults();
     assert!(
         faults.contains(&format!("{checker}: ")) && faults.contains("bot ") && faults.contains("FAILED: "),

@@ -95,7 +95,7 @@ fn a_raid_that_is_played_leaves_a_page_and_its_numbers() {
     assert_eq!(sum(&told["over_time"]["logins"]), 20);
     let server = told["server"].as_array().unwrap();
     assert!(server.iter().any(|look| look["memory_bytes"].as_u64() > Some(1_000_000)), "{server:?}");
-    assert!(server.iter().any(|look| look["sessions"].as_u64() == Some(20)), "{server:?}");
+    assert!(server.iter().any(|look| look["links"].as_u64() == Some(20)), "{server:?}");
     assert!(told["thresholds"].as_array().unwrap().iter().all(|threshold| threshold["holds"] == true));
 
     let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
@@ -154,6 +154,21 @@ fn a_run_that_is_told_to_end_judges_what_was_seen_and_does_not_pass() {
         (&told["cut_short"], &told["broken"], &told["unfinished"]),
         (&true.into(), &0.into(), &0.into())
     );
+}
+
+#[test]
+fn a_terminal_is_given_back_whatever_ends_the_run() {
+    // Nobody listens there: the run is given up while its screen is shown.
+    let line =
+        format!("{} run steady --players 2 --url ws://127.0.0.1:1/v1/connect", env!("CARGO_BIN_EXE_load"));
+    let mut script = Command::new("script");
+    let done =
+        script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null()).output().unwrap();
+    let said = text(&done.stdout);
+    let at = |part: &str| said.rfind(part).unwrap_or_else(|| panic!("{part:?} is not in {said}"));
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    let (taken, given_back, told) = (at("\u{1b}[?1049h"), at("\u{1b}[?1049l"), at("no server answers"));
+    assert!(taken < given_back && given_back < told && at("\u{1b}[?25h") < told, "{said}");
 }
 
 #[test]
