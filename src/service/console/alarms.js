@@ -1,0 +1,144 @@
+// What is wrong, first and large: the server's alarms, and what this page sees by itself in the same answer. Says aloud
+// when one begins and when one ends.
+
+import { attribute, byId, h, keep, s, say } from "./dom.js";
+import { rebadge } from "./nodes.js";
+import { clock, count, duration, isNumber, list, many, measure, named, text } from "./words.js";
+
+const ENDED_TOLD_MS = 5 * 60_000;
+const ENDED_MAX = 5;
+const CARDS_MAX = 40;
+
+const keyOf = (alarm) => JSON.stringify([text(alarm.name), text(alarm.node)]);
+const isCritical = (alarm) => alarm.severity === "critical";
+
+// What the answer says without an alarm's name.
+function seen(overview, homeless) {
+  const found = [];
+  const alarmed = new Set(list(overview.alarms).map((alarm) => alarm?.name));
+  const silent = new Set(list(overview.unknown_nodes).map(text));
+  for (const node of list(overview.nodes)) if (node?.state === "unknown") silent.add(text(node.node));
+  for (const node of silent) {
+    found.push({
+      name: "node_silent",
+      title: "A node does not answer",
+      node,
+      severity: "warning",
+      text: "It is a member of the cluster, and has not answered in time: what it holds is not in these figures.",
+      do: "See whether its process lives and its peer address can be reached. If it died, its shards are taken when its leases end.",
+    });
+  }
+  if (overview.store?.state === "down" && !alarmed.has("store_down")) {
+    found.push({
+      name: "store_silent",
+      title: named("store_down"),
+      severity: "critical",
+      text: "Players are served from memory; what they are acked is provisional until it is back.",
+      do: "See to the store first: do not stop nodes meanwhile, they hold what it does not have.",
+    });
+  }
+  if (homeless > 0) {
+    found.push({
+      name: "shards_homeless",
+      title: `${many(homeless, "shard has", "shards have")} no home`,
+      severity: "warning",
+      text: "Players of these shards are not served now.",
+      do: "Leases of a node that died run out by themselves, in a few seconds. If it lasts, look at the logs of the nodes for why they do not take them.",
+    });
+  }
+  return found;
+}
+
+function gauge() {
+  return h("div", { class: "gauge", "aria-hidden": "true" }, h("i"), h("b"));
+}
+
+function card(alarm) {
+  const sign = s("svg", { class: "sign", viewBox: "0 0 24 24", "aria-hidden": "true" });
+  sign.append(s("path", { d: "M12 2.500 23 21.500H1z" }), s("path", { class: "bang", d: "M12 9v6M12 18v.1" }));
+  return h(
+    "article",
+    { class: "alarm" },
+    sign,
+    h("div", {},
+      h("p", { class: "grade" }),
+      h("h3", {}),
+      h("p", { class: "where" }, h("span"), h("span", { class: "since" })),
+      h("p", { class: "what" }),
+      h("div", { class: "against" }, h("p"), gauge()),
+      h("p", { class: "do" }, h("b", {}, "What to do: "), h("span")),
+    ),
+    ...(alarm.title ? [] : [h("code", { class: "name" }, text(alarm.name))]),
+  );
+}
+
+export class Alarms {
+  constructor() {
+    this.before = new Map();
+    this.ended = [];
+    this.isFirst = true;
+  }
+
+  // `now`: by the server's clock; `at`: by the page's own. Tells how many of each there are.
+  show(overview, homeless, now, at) {
+    const all = [...list(overview.alarms), ...seen(overview, homeless)].filter((alarm) => text(alarm?.name));
+    const order = (a, b) => isCritical(b) - isCritical(a) || (a.since ?? Infinity) - (b.since ?? Infinity) || 0;
+    all.sort(order);
+    const unique = [...new Map(all.map((alarm) => [keyOf(alarm), alarm])).values()].slice(0, CARDS_MAX);
+    this.announce(unique, at);
+    keep(byId("alarm-cards"), unique, keyOf, card, (element, alarm) => this.fill(element, alarm, now));
+    attribute(byId("alarm-cards"), "data-many", unique.length > 1);
+    this.calm(unique.length, at);
+    const critical = unique.filter(isCritical).length;
+    return { critical, warning: unique.length - critical };
+  }
+
+  fill(element, alarm, now) {
+    attribute(element, "data-grade", isCritical(alarm) ? "critical" : "warning");
+    const [grade, title, where, what, against, todo] = element.children[1].children;
+    say(grade, isCritical(alarm) ? "Critical" : "Warning");
+    say(title, alarm.title ?? named(alarm.name));
+    const node = text(alarm.node);
+    attribute(where.firstChild, "hidden", !node);
+    if (node) rebadge(where.firstChild, node);
+    say(where.lastChild, isNumber(alarm.since) ? `since ${clock(alarm.since, now)}, for ${duration(now - alarm.since)}` : "now");
+    say(what, text(alarm.text));
+    attribute(what, "hidden", !text(alarm.text));
+    attribute(against, "hidden", !isNumber(alarm.value));
+    const hasLimit = isNumber(alarm.limit);
+    const limit = hasLimit ? `, limit ${measure(alarm.limit, alarm.unit)}` : "";
+    say(against.firstChild, `${measure(alarm.value, alarm.unit)}${limit}`);
+    const [fill, tick] = against.lastChild.children;
+    attribute(against.lastChild, "hidden", !hasLimit);
+    const most = Math.max(alarm.value ?? 0, alarm.limit ?? 0, Number.MIN_VALUE) * 1.08;
+    fill.style.width = `${Math.max(0, Math.min(100, ((alarm.value ?? 0) / most) * 100))}%`;
+    tick.style.left = `${Math.max(0, Math.min(100, ((alarm.limit ?? 0) / most) * 100))}%`;
+    attribute(todo, "hidden", !text(alarm.do));
+    say(todo.lastChild, text(alarm.do));
+  }
+
+  announce(alarms, at) {
+    const now = new Map(alarms.map((alarm) => [keyOf(alarm), alarm]));
+    const told = (alarm) => `${alarm.title ?? named(alarm.name)}${text(alarm.node) ? ` at ${text(alarm.node)}` : ""}`;
+    const said = [];
+    for (const [key, alarm] of now) {
+      if (!this.before.has(key)) said.push(`${isCritical(alarm) ? "Critical alarm" : "Warning"}: ${told(alarm)}. ${text(alarm.do)}`);
+    }
+    for (const [key, alarm] of this.before) {
+      if (now.has(key)) continue;
+      said.push(`Over: ${told(alarm)}.`);
+      this.ended.unshift({ said: told(alarm), at });
+    }
+    this.before = now;
+    this.ended.splice(ENDED_MAX);
+    if (said.length > 0) say(byId("heard"), said.slice(0, 5).join(" "));
+  }
+
+  calm(alarms, at) {
+    this.ended = this.ended.filter((one) => at - one.at < ENDED_TOLD_MS);
+    const [last] = this.ended;
+    const before = last ? ` Over for ${duration(at - last.at)}: ${last.said}${this.ended.length > 1 ? `, and ${count(this.ended.length - 1)} before` : ""}.` : "";
+    say(byId("calm"), alarms === 0 ? `Nothing is wrong.${before}` : before.trim());
+    attribute(byId("calm"), "hidden", alarms > 0 && !last);
+  }
+}

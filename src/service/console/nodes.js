@@ -1,0 +1,166 @@
+// The nodes: what each is marked with everywhere on the page (a letter, a colour, a pattern), and the table of them.
+
+import { attribute, byId, h, keep, say, table } from "./dom.js";
+import { bytes, count, duration, isNumber, list, many, percent, rate, span, text } from "./words.js";
+
+const COLOURS = 8;
+// More than these share the last mark.
+const MARKS_MAX = 200;
+
+// Marks, given in the order of names at the first sight and kept as long as the page is open.
+const marks = new Map();
+
+export function meet(names) {
+  for (const name of [...new Set(names)].sort()) {
+    if (name && !marks.has(name) && marks.size < MARKS_MAX) marks.set(name, marks.size);
+  }
+}
+
+function letters(number) {
+  const letter = String.fromCharCode(65 + (number % 26));
+  return number < 26 ? letter : letters(Math.floor(number / 26) - 1) + letter;
+}
+
+// `{ number, colour, letter }` of a node; without a name, of nobody.
+export function markOf(name) {
+  const number = marks.get(name) ?? MARKS_MAX;
+  return { number, colour: number % COLOURS, letter: name ? (marks.has(name) ? letters(number) : "+") : "" };
+}
+
+// A node's name with its mark.
+export function badge(name) {
+  const { colour, letter } = markOf(name);
+  return h("span", { class: "badge" }, h("i", { class: `node n${colour}`, "aria-hidden": "true" }, letter), h("bdi", {}, name || "nobody"));
+}
+
+// Puts the badge there, where another one stands.
+export function rebadge(element, name) {
+  if (element.dataset.badge === name) return;
+  element.dataset.badge = name;
+  element.replaceChildren(badge(name));
+}
+
+const STATES = {
+  up: ["good", "up"],
+  stopping: ["warn", "stopping"],
+  unknown: ["bad", "does not answer"],
+};
+
+function stateOf(node) {
+  if (node.paused) return ["bad", "paused"];
+  if (node.local) return ["warn", "from memory"];
+  return STATES[node.state] ?? ["", text(node.state) || "not said"];
+}
+
+function pill(cell, kind, said) {
+  if (!cell.firstElementChild) cell.append(h("span", { class: "pill" }));
+  attribute(cell.firstElementChild, "class", `pill ${kind}`);
+  say(cell.firstElementChild, said);
+}
+
+// A number, with more weight above what is worth a look.
+function weigh(cell, value, said, limit) {
+  say(cell, said);
+  attribute(cell, "data-heavy", isNumber(value) && value > limit);
+}
+
+function breakers(cell, node) {
+  const all = list(node.breakers);
+  const troubled = all.filter((breaker) => breaker?.state !== "closed");
+  if (all.length === 0) pill(cell, "plain", "none");
+  else if (troubled.length === 0) pill(cell, "plain", all.length === 1 ? "closed" : `${all.length} closed`);
+  else pill(cell, "bad", `${troubled.length} of ${all.length} open`);
+}
+
+const figure = (name, show) => ({ name, number: true, show });
+
+export class Nodes {
+  constructor() {
+    this.table = table("Nodes, their load and their lag", [
+      { name: "Node", show: (cell, node) => rebadge(cell, text(node.node)) },
+      { name: "State", show: (cell, node) => pill(cell, ...stateOf(node)) },
+      figure("Shards", (cell, node) => say(cell, count(node.shards))),
+      figure("Sessions", (cell, node) => say(cell, count(node.sessions))),
+      figure("Links", (cell, node) => say(cell, count(node.links))),
+      figure("Records", (cell, node) => say(cell, count(node.records))),
+      figure("Not stored", (cell, node) => say(cell, count(node.dirty))),
+      figure("Flush lag", (cell, node) => weigh(cell, node.flush_lag_ms, span(node.flush_lag_ms), 1_000)),
+      figure("Mail lag", (cell, node) => weigh(cell, node.mail_lag_ms, span(node.mail_lag_ms), 1_000)),
+      figure("Acks", (cell, node) => say(cell, isNumber(node.acks) ? `${rate(node.acks)}/s` : rate(node.acks))),
+      figure("p99", (cell, node) => weigh(cell, node.applied_p99_ms, span(node.applied_p99_ms), 1_000)),
+      figure("CPU", (cell, node) => say(cell, percent(node.cpu_percent))),
+      figure("Memory", (cell, node) => say(cell, bytes(node.memory_bytes))),
+      { name: "Breakers", show: breakers },
+      figure("Up for", (cell, node) => say(cell, isNumber(node.started_at) ? duration(this.now - node.started_at) : duration(null))),
+      { name: "Version", show: (cell, node) => say(cell, text(node.version)) },
+    ]);
+    byId("nodes").append(this.table.element);
+  }
+
+  // `now`: by the server's clock.
+  show(overview, now) {
+    this.now = now;
+    const nodes = list(overview.nodes).filter((node) => text(node?.node));
+    const told = new Set(nodes.map((node) => node.node));
+    const silent = list(overview.unknown_nodes).filter((name) => text(name) && !told.has(name));
+    const all = [...nodes, ...silent.map((node) => ({ node, state: "unknown" }))];
+    all.sort((a, b) => markOf(a.node).number - markOf(b.node).number);
+    this.table.show(all, (node) => node.node);
+    for (const row of this.table.element.tBodies[0].rows) {
+      attribute(row, "data-silent", all.find((node) => node.node === row.hearthKey)?.state === "unknown");
+    }
+    say(byId("nodes-said"), many(all.length, "node", "nodes"));
+  }
+}
+
+// The store, and how each of its servers answers each node.
+export class Store {
+  constructor() {
+    this.kind = h("p", { class: "aside" });
+    this.state = h("p", { class: "store-state" });
+    this.servers = h("ul", { class: "servers" });
+    this.shortfalls = h("ul", { class: "shortfalls" });
+    byId("store").firstElementChild.append(this.kind);
+    byId("store").append(this.state, this.servers, this.shortfalls);
+  }
+
+  show(overview) {
+    const store = overview.store ?? {};
+    const [kind, said] = { ok: ["good", "answers"], slow: ["warn", "is slow"], down: ["bad", "does not answer"] }[store.state] ?? [
+      "",
+      text(store.state) || "nobody can say how it is",
+    ];
+    say(this.kind, text(store.kind));
+    pill(this.state, kind, said);
+    this.showServers(overview);
+    const none = { none: true };
+    const shortfalls = list(store.shortfalls);
+    const item = (one) => (one.none ? h("li", { class: "aside" }, "Its settings fall short of nothing.") : h("li", {}, h("code"), h("span")));
+    keep(this.shortfalls, shortfalls.length ? shortfalls.slice(0, 20) : [none], (one) => (one.none ? "" : `${text(one.name ?? one.setting)} ${text(one.text ?? one.message)}`), item, (element, one) => {
+      if (one.none) return;
+      say(element.firstChild, text(one.name ?? one.setting));
+      say(element.lastChild, ` ${text(one.text ?? one.message)}`);
+    });
+  }
+
+  showServers(overview) {
+    const servers = new Map();
+    for (const node of list(overview.nodes)) {
+      for (const breaker of list(node?.breakers)) {
+        const endpoint = text(breaker?.endpoint);
+        if (!servers.has(endpoint)) servers.set(endpoint, []);
+        servers.get(endpoint).push({ node: text(node.node), state: text(breaker?.state) });
+      }
+    }
+    const item = () => h("li", {}, h("code"), h("span", { class: "seen-by" }));
+    keep(this.servers, [...servers].slice(0, 40), ([endpoint]) => endpoint, item, (element, [endpoint, seen]) => {
+      say(element.firstChild, endpoint);
+      keep(element.lastChild, seen, (one) => one.node, () => h("span", { class: "pill" }), (chip, one) => {
+        const kind = { closed: "plain", ramp: "warn", half_open: "warn", open: "bad" }[one.state] ?? "";
+        attribute(chip, "class", `pill ${kind}`);
+        attribute(chip, "title", `the breaker of ${one.node}`);
+        say(chip, `${markOf(one.node).letter} ${one.state.replaceAll("_", " ") || "not said"}`);
+      });
+    });
+  }
+}
