@@ -42,7 +42,7 @@ use crate::hub::Hub;
 use crate::limits::allowance::Allowances;
 use crate::limits::{AddressLimits, Descriptors, KeyLimits, Rates};
 use crate::presence::Presence;
-use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings};
+use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings, console};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
 use crate::store::{Formats, Store};
 use crate::tasks::{Cause, Tasks, Vitals};
@@ -392,8 +392,9 @@ impl House {
         // Who closed our standard output does not want to know.
         let _ = writeln!(
             std::io::stdout(),
-            "hearth {} is ready\n  clients  {clients}\n  services {services}\n  store    {}{dev}{waits}",
+            "hearth {} is ready\n  clients  {clients}\n  services {services}\n  console  {}\n  store    {}{dev}{waits}",
             env!("CARGO_PKG_VERSION"),
+            console::address(&services),
             self.settings.store,
         );
     }

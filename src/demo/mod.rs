@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::app::{Addresses, Company};
+use crate::service::console;
 use crate::tasks::Tasks;
 use bot::Bot;
 use figures::Figures;
@@ -64,10 +65,11 @@ impl Demo {
         let ask = format!("curl -s -H \"Authorization: Bearer {service_key}\" {services}/v1");
         format!(
             "\n{players} players live here: they log in and out, play matches in parties, chat, watch their friends,\n\
-             lose their links and come back. Look at one of them, and at all:\n\n  \
-             {ask}/players/{}\n  {ask}/stats\n\n\
+             lose their links and come back. See all of it in a browser:\n\n  {}\n\n\
+             Ask for one of them, and for all:\n\n  {ask}/players/{}\n  {ask}/stats\n\n\
              Be one yourself: connect to {clients} and log in with {token}.\n\
              Ctrl-C ends it and {end}.\n",
+            console::link(services, service_key),
             name_of(0),
         )
     }
@@ -110,6 +112,7 @@ mod tests {
                 name_of(0)
             ),
             "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:2/v1/stats",
+            "  http://127.0.0.1:2/console#key=k3y",
         ] {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
         }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::node::Node;
 use super::redis::{Redis, Shape};
 use super::{NAME, Plan};
+use crate::service::console;
 
 /// Bots of the call that is told.
 const BOTS: u32 = 300;
@@ -62,9 +63,11 @@ fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], ag
     let _ = writeln!(out, "\n  store        {store_url}, cluster.name {NAME}");
     let _ = writeln!(out, "  service key  {service_key}");
     let _ = writeln!(out, "  logs         {}/node-*/log", plan.folder.display());
-    let _ = writeln!(out, "\nAsk any node, and let bots live at all of them:\n");
     if let Some(first) = nodes.first() {
         let url = service_url(first.ports[1]);
+        let link = console::link(&url, service_key);
+        let _ = writeln!(out, "\nSee all of it in a browser, at any node:\n\n  {link}");
+        let _ = writeln!(out, "\nAsk any node, and let bots live at all of them:\n");
         let _ = writeln!(out, "  curl -s -H \"Authorization: Bearer {service_key}\" {url}/v1/cluster");
         let urls: String = nodes.iter().map(|node| format!(" --url {}", client_url(node.ports[0]))).collect();
         let _ = writeln!(out, "  cargo run --release -p load -- steady --players {BOTS}{urls}");
@@ -127,6 +130,7 @@ mod tests {
         for line in [
             "  node-2          4711  ws://127.0.0.1:7003/v1/connect      http://127.0.0.1:7004    127.0.0.1:7005    32",
             "  redis-1         4712  127.0.0.1:6390",
+            "  http://127.0.0.1:7001/console#key=k3y",
             "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:7001/v1/cluster",
             "  cargo run --release -p load -- steady --players 300 --url ws://127.0.0.1:7000/v1/connect \
              --url ws://127.0.0.1:7003/v1/connect",

@@ -9,6 +9,7 @@ mod broadcast;
 mod calls;
 mod checkpoint;
 mod cluster;
+pub mod console;
 mod counters;
 mod door;
 mod events;
@@ -315,9 +316,10 @@ mod route {
     pub(super) const OPEN: &[&str] = &[HEALTHZ, READYZ, METRICS, OPENAPI, OPENAPI_ROOT];
 }
 
-/// The API as a router, without a socket.
+/// The API and the operators' console as a router, without a socket.
 pub fn router(service: Arc<Service>) -> Router {
     calls::router()
+        .merge(console::router())
         .method_not_allowed_fallback(async || {
             Problem::bad_request("this path does not take this method")
                 .with_status(StatusCode::METHOD_NOT_ALLOWED)

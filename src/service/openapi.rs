@@ -44,7 +44,7 @@ const ABOUT: &str = "\
     Where GET is answered HEAD is, too, without the body. Beside what each call names, a method that a path does not take \
     is 405 with `Allow`, and a path that does not exist 404; a body that has not arrived after 10 s is 408; what the HTTP \
     layer itself refuses (an address over 64 KiB is 414, a head over about 480 kB or of more than 100 header lines 431) \
-    has no body. All of it in words: protocol/README.md, section 11.";
+    has no body. `/console` and what is below it is a page for operators and no call; `/` leads there. All of it in words: protocol/README.md, section 11.";
 
 fn document() -> Value {
     let mut schemas = SchemaSettings::draft2020_12()

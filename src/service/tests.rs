@@ -27,6 +27,7 @@ use crate::store::{
 use crate::tasks::Tasks;
 
 mod blobs;
+mod console;
 mod counters;
 mod locks;
 mod many;

@@ -16,6 +16,7 @@ mod broadcast;
 mod broadcast_elsewhere;
 mod cluster;
 mod cold;
+mod console;
 mod counters;
 mod crash;
 mod demo;

@@ -1,4 +1,4 @@
-// The largest rooms, and the sessions that read too slowly.
+// The rooms that make most pushes, and the sessions that read too slowly.
 
 import { byId, h, keep, say, table } from "./dom.js";
 import { rebadge } from "./nodes.js";
@@ -29,23 +29,23 @@ export class Rooms extends List {
   constructor() {
     const bar = (cell, room) => {
       if (!cell.firstElementChild) cell.append(h("i", { class: "share", "aria-hidden": "true" }), h("span"));
-      cell.firstElementChild.style.width = `${Math.min(100, (100 * (room.members ?? 0)) / Math.max(1, this.most))}%`;
-      say(cell.lastElementChild, count(room.members));
+      cell.firstElementChild.style.width = `${Math.min(100, (100 * (room.pushes ?? 0)) / this.most)}%`;
+      say(cell.lastElementChild, `${rate(room.pushes)}/s`);
     };
     super(
       "rooms",
-      "Nobody is in a room.",
-      table("The largest rooms", [
+      "Nothing is said in any room.",
+      table("The busiest rooms", [
         { name: "Room", show: (cell, room) => name(cell, text(room.room)) },
-        { name: "Members", number: true, show: bar },
-        { name: "Pushes", number: true, show: (cell, room) => say(cell, `${rate(room.pushes)}/s`) },
+        { name: "Pushes", number: true, show: bar },
+        { name: "Members", number: true, show: (cell, room) => say(cell, count(room.members)) },
       ]),
     );
   }
 
   show(overview) {
     const rooms = list(overview.top_rooms).filter((room) => text(room?.room)).slice(0, ROWS_MAX);
-    this.most = Math.max(1, ...rooms.map((room) => room.members ?? 0));
+    this.most = Math.max(1e-9, ...rooms.map((room) => room.pushes ?? 0));
     this.fill(rooms, (room) => room.room);
   }
 }

@@ -1,7 +1,7 @@
 // The nodes: what each is marked with everywhere on the page (a letter, a colour, a pattern), and the table of them.
 
 import { attribute, byId, h, keep, say, table } from "./dom.js";
-import { bytes, count, duration, isNumber, list, many, percent, rate, span, text } from "./words.js";
+import { UNKNOWN, bytes, count, duration, isNumber, list, many, percent, rate, span, text } from "./words.js";
 
 const COLOURS = 8;
 // More than these share the last mark.
@@ -67,7 +67,8 @@ function weigh(cell, value, said, limit) {
 function breakers(cell, node) {
   const all = list(node.breakers);
   const troubled = all.filter((breaker) => breaker?.state !== "closed");
-  if (all.length === 0) pill(cell, "plain", "none");
+  if (all.length === 0 && node.state === "unknown") pill(cell, "plain", UNKNOWN);
+  else if (all.length === 0) pill(cell, "plain", "none");
   else if (troubled.length === 0) pill(cell, "plain", all.length === 1 ? "closed" : `${all.length} closed`);
   else pill(cell, "bad", `${troubled.length} of ${all.length} open`);
 }

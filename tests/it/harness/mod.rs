@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "tests/it does, through this same file")]
 pub(crate) mod bridge;
 #[allow(dead_code, reason = "tests/it does, through this same file")]
+pub(crate) mod browser;
+#[allow(dead_code, reason = "tests/it does, through this same file")]
 pub(crate) mod certificates;
 pub(crate) mod detour;
 pub(crate) mod document;

@@ -1,0 +1,293 @@
+//! What is promised about the operators' console: a page for everybody that shows nothing without a key, and with one what
+//! goes on; what is wrong first; whatever players call themselves is text; what cannot be shown is said. Told with a
+//! real browser at a real server. Where a story needs alarms or nodes that move, the overview is its own.
+
+use serde_json::{Value, json};
+
+use crate::harness::browser::Browser;
+use crate::harness::server::Server;
+use crate::harness::service::Service;
+use crate::harness::stages::Stage;
+
+const KEY: &str = "the key of +operators/";
+/// What nobody should call herself.
+const HOSTILE: &str = "<img src=x onerror=document.title='taken'>";
+
+fn server() -> Server {
+    Server::on(Stage::Embedded).with("service_key", KEY).start()
+}
+
+fn link(server: &Server, key: &str) -> String {
+    hearth::service::console::link(server.service_url(), key)
+}
+
+/// An overview of two nodes at this second of the story.
+fn overview(second: u64, change: impl FnOnce(&mut Value)) -> Value {
+    let node = |name: &str| {
+        json!({"node": name, "state": "up", "started_at": 1_700_000_000_000_u64, "version": "0.1.0", "shards": 4,
+               "links": 3, "sessions": 3, "records": 3, "dirty": 0, "flush_lag_ms": 0, "mail_lag_ms": 1, "acks": 2.0,
+               "applied_p99_ms": 0.4, "memory_bytes": 1_000_000, "cpu_percent": 3.0, "breakers": []})
+    };
+    let mut told = json!({
+        "as_of": 1_700_000_100_000_u64 + 1_000 * second, "node": "node-1", "version": "0.1.0",
+        "players": {"online": 3, "by_status": {"online": 2, "playing": 1}, "by_device": {"pc": 3}},
+        "sessions": 3, "links": 3, "rooms": 1,
+        "rates": {"acks": 4.0, "logins": 0.0, "resumes": 0.0, "pushes": 9.0, "refused": 0.0, "service_calls": 1.0},
+        "latency_ms": {"applied": {"p50": 0.2, "p99": 0.4}, "durable": {"p50": null}, "commit": {}},
+        "nodes": [node("node-1"), node("node-2")],
+        "shards": [
+            {"node": "node-1", "serving": [0, 1, 2, 3], "changing": []},
+            {"node": "node-2", "serving": [4, 5, 6, 7], "changing": []}
+        ],
+        "shards_total": 8,
+        "store": {"kind": "redis", "state": "ok", "shortfalls": []},
+        "alarms": [], "top_rooms": [], "slow_consumers": [], "unknown_nodes": []
+    });
+    change(&mut told);
+    told
+}
+
+/// Nothing was complained about, and nobody else was asked.
+#[track_caller]
+fn is_clean(browser: &Browser, server: &Server) {
+    assert_eq!(browser.faults(), &[] as &[String]);
+    let own = format!("{}/", server.service_url());
+    let strangers: Vec<_> =
+        browser.requests().iter().filter(|url| !url.starts_with(&own) && *url != "about:blank").collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+}
+
+#[tokio::test]
+async fn the_page_asks_for_a_key_and_shows_nothing_without_a_good_one() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    // The root leads there, and nothing is asked of the API without a key.
+    browser.open(&format!("{}/", server.service_url())).await;
+    browser.shows("#gate", "A service key, please").await;
+    assert_eq!(browser.value("location.pathname").await, "/console");
+    assert_eq!(browser.value("document.activeElement.id").await, "gate-key");
+    let is_call = |url: &&String| url.contains("/v1/");
+    assert_eq!(browser.requests().iter().find(is_call), None);
+
+    browser.open(&link(&server, "wrong")).await;
+    browser.shows("#gate-fault", "This server does not take the key").await;
+    assert_eq!(browser.value("location.hash").await, "", "no key stays in the address");
+    assert_eq!(browser.value("document.getElementById('all').hidden").await, true);
+    assert_eq!(browser.value("sessionStorage.length").await, 0, "nor does it stay in the tab");
+
+    // Another one may be typed.
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.types(KEY).await;
+    browser.press("Enter").await;
+    browser.shows("#players", "3").await;
+    browser.shows("#mood", "All is well").await;
+    assert_eq!(browser.value("document.getElementById('gate').hidden").await, true);
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
+async fn a_key_in_the_link_is_taken_out_of_the_address() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.until("!document.getElementById('all').hidden").await;
+    assert_eq!(browser.value("location.href").await, format!("{}/console", server.service_url()));
+    // The server takes what the page made of the link.
+    browser.answers_no_more().await;
+    let status = "fetch('/v1/stats', {headers: {Authorization: 'Bearer ' + sessionStorage.getItem('hearth.service-key')}}).then((answer) => answer.status)";
+    assert_eq!(browser.value(status).await, 200);
+    browser.value("document.getElementById('forget').click()").await;
+    browser.shows("#gate", "A service key, please").await;
+    assert_eq!(browser.value("sessionStorage.length").await, 0);
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
+async fn what_is_wrong_comes_first_and_whatever_anybody_is_called_is_text() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.shows("#calm", "Nothing is wrong").await;
+    let alarmed = overview(1, |told| {
+        told["alarms"] = json!([
+            {"name": "store_slow", "node": HOSTILE, "severity": "warning", "since": 1_700_000_000_000_u64, "value": 1.2,
+             "limit": 0.5, "unit": "seconds", "text": HOSTILE, "do": HOSTILE},
+            {"name": "store_down", "node": "node-2", "severity": "critical", "since": 1_700_000_090_000_u64, "value": 1,
+             "limit": 0, "unit": "", "text": "It is away.", "do": "See to Redis."},
+            {"name": HOSTILE, "severity": HOSTILE, "unit": HOSTILE, "value": "3"}
+        ]);
+        told["top_rooms"] = json!([{"room": HOSTILE, "members": 3, "pushes": 1.5}]);
+        told["slow_consumers"] =
+            json!([{"player": HOSTILE, "session": HOSTILE, "node": HOSTILE, "waiting": 7, "closed": false}]);
+        told["players"]["by_device"] = json!({HOSTILE: 3});
+        told["unknown_nodes"] = json!([HOSTILE]);
+        told["store"]["shortfalls"] = json!([{"name": HOSTILE, "text": HOSTILE}]);
+        told["nodes"][0]["breakers"] = json!([{"endpoint": HOSTILE, "state": HOSTILE}]);
+        told["nodes"][1]["version"] = json!(HOSTILE);
+        told["node"] = json!(HOSTILE);
+    });
+    browser.answers("/v1/overview", &alarmed).await;
+    browser.shows("#mood", "1 critical, 3 warnings").await;
+    let first = "#alarm-cards > :first-child";
+    browser.shows(first, "The store does not answer").await;
+    browser.shows(first, "for 11 s").await;
+    browser.shows(first, "What to do: See to Redis.").await;
+    browser.shows("#alarm-cards", "1.2 s, limit 500 ms").await;
+    // It is said aloud, once.
+    browser.until("document.getElementById('heard').textContent.includes('Critical alarm: The store does not answer at node-2')").await;
+    for place in ["#alarm-cards", "#rooms", "#slow", "#players", "#store", "#nodes", "#foot"] {
+        browser.shows(place, HOSTILE).await;
+    }
+    assert_eq!(browser.value("document.querySelectorAll('#all img, #all [onerror]').length").await, 0);
+    assert!(browser.value("document.title").await.as_str().unwrap().contains("Hearth"));
+    // On a phone nothing hangs out.
+    browser.is_of(360, 780).await;
+    browser.until("document.documentElement.scrollWidth <= 360").await;
+
+    browser.answers("/v1/overview", &overview(2, |_| {})).await;
+    browser.shows("#mood", "All is well").await;
+    browser.shows("#calm", "The store does not answer at node-2").await;
+    is_clean(&browser, &server);
+    // The wall behind all that: a text that is taken for markup is a fault, and so is whoever else is asked.
+    let markup = browser.value("try { document.body.innerHTML = '<b>'; 'taken' } catch { 'refused' }").await;
+    assert_eq!(markup, "refused");
+    browser.value("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'})), 1").await;
+    browser.until("true").await;
+    assert!(browser.faults().iter().any(|fault| fault.contains("Content Security Policy")), "{:?}", browser.faults());
+}
+
+#[tokio::test]
+async fn a_hand_over_is_seen_and_told() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.shows("#shards-said", "8 shards · none changing").await;
+    let cell = |number: u16| format!("document.querySelector('[data-shard=\"{number}\"]')");
+    browser.until(&format!("{}.textContent === 'A' && {}.textContent === 'B'", cell(3), cell(5))).await;
+
+    browser
+        .answers(
+            "/v1/overview",
+            &overview(1, |told| {
+                told["shards"][0]["serving"] = json!([0, 1, 2]);
+                told["shards"][0]["changing"] =
+                    json!([{"shard": 3, "state": "handing_over", "to": "node-2"}]);
+                told["shards"][1]["changing"] = json!([{"shard": 3, "state": "taking"}]);
+            }),
+        )
+        .await;
+    browser.shows("#shards-said", "1 changing").await;
+    browser.until(&format!("{}.matches('.changing:has(.comes)')", cell(3))).await;
+
+    browser
+        .answers(
+            "/v1/overview",
+            &overview(2, |told| {
+                told["shards"][0]["serving"] = json!([0, 1, 2]);
+                told["shards"][1]["serving"] = json!([3, 4, 5, 6, 7]);
+            }),
+        )
+        .await;
+    browser.until(&format!("{}.textContent === 'B' && !{}.matches('.changing')", cell(3), cell(3))).await;
+    browser.shows("#moves", "1 shard").await;
+    // Whoever does not see the map reads it.
+    browser.value("document.getElementById('map-text').open = true").await;
+    browser.shows("#map-text", "0–2").await;
+    browser.shows("#map-text", "3–7").await;
+
+    // A node that is lost: its shards are at nobody, and that is told as well.
+    browser
+        .answers(
+            "/v1/overview",
+            &overview(3, |told| {
+                told["nodes"] = json!([told["nodes"][0]]);
+                told["shards"] = json!([told["shards"][0]]);
+            }),
+        )
+        .await;
+    browser.shows("#alarm-cards", "4 shards have no home").await;
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
+async fn a_player_is_found_and_kicked_by_a_key_that_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml");
+    let reads = "0123456789abcdef-reads";
+    std::fs::write(&keys, format!("[[keys]]\nname = \"looks\"\nsecret = \"{reads}\"\nscopes = [\"read\"]\n"))
+        .unwrap();
+    let server =
+        Server::on(Stage::Embedded).with("service_key", KEY).with("service.keys_file", keys.display()).start();
+    let mut ann = server.connect().await;
+    ann.login_with(json!({"token": format!("dev:{HOSTILE}"), "device": "<b>pc"})).await;
+    ann.does("presence.set", json!({"status": "playing", "activity": {"map": HOSTILE}})).await;
+    ann.does("state.patch", json!({"set": {"gold": 12, "note": HOSTILE}, "cseq": 1, "ack": "durable"})).await;
+
+    let mut browser = Browser::start().await;
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.open(&link(&server, reads)).await;
+    browser.until("!document.getElementById('all').hidden").await;
+    // By the keyboard alone.
+    browser.press("/").await;
+    assert_eq!(browser.value("document.activeElement.id").await, "find-name");
+    browser.types("nobody").await;
+    browser.press("Enter").await;
+    browser.shows("#player-fault", "Nothing is known of her.").await;
+    browser.press("Escape").await;
+    assert_eq!(browser.value("document.activeElement.id").await, "find-name");
+    browser.value("document.activeElement.select()").await;
+    browser.types(HOSTILE).await;
+    browser.press("Enter").await;
+    for told in [HOSTILE, "playing", "<b>pc", "linked", "2 keys", "logged in on <b>pc"] {
+        browser.shows("#player", told).await;
+    }
+    assert_eq!(browser.value("document.querySelectorAll('#player img, #player b').length").await, 0);
+
+    let kick = "document.querySelector('#player .danger').click(), document.getElementById('kick').open";
+    assert_eq!(browser.value(kick).await, true);
+    browser.types("lobby closed").await;
+    browser.press("Enter").await;
+    browser.shows("#kick-fault", "needs a key with the scope admin").await;
+    assert!(ann.is_alive().await);
+    browser.press("Escape").await;
+
+    browser.open(&link(&server, KEY)).await;
+    browser.until("!document.getElementById('all').hidden").await;
+    browser.press("/").await;
+    browser.types(HOSTILE).await;
+    browser.press("Enter").await;
+    browser.shows("#player", "linked").await;
+    assert_eq!(browser.value(kick).await, true);
+    browser.press("Enter").await;
+    assert_eq!(browser.value("document.getElementById('kick').open").await, true, "not without a reason");
+    browser.types("lobby closed").await;
+    browser.press("Enter").await;
+    assert_eq!(ann.expect_close(4502).await["reason"], "lobby closed");
+    browser.shows("#player", "session ended: she was kicked (4502), “lobby closed”").await;
+    let (_, told) = Service::of(&server, KEY).get("/v1/stats").await;
+    assert_eq!(told["sessions"], 0);
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_is_told_with_the_age_of_what_is_shown() {
+    let mut server = server();
+    let mut browser = Browser::start().await;
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.shows("#fresh", "live").await;
+    server.kill9();
+    browser.answers_no_more().await;
+    browser.shows("#trouble", "The node does not answer. What you see is").await;
+    browser.shows("#trouble", "Trying again").await;
+    browser.shows("#mood", "Not live").await;
+    browser.shows("#players", "3").await;
+    server.restart();
+    browser.answers("/v1/overview", &overview(9, |_| {})).await;
+    browser.shows("#fresh", "live").await;
+    browser.until("document.getElementById('trouble').hidden").await;
+    assert_eq!(browser.faults(), &[] as &[String]);
+}
