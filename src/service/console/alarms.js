@@ -2,15 +2,40 @@
 // when one begins and when one ends.
 
 import { attribute, byId, h, keep, s, say } from "./dom.js";
-import { rebadge } from "./nodes.js";
+import { badge } from "./nodes.js";
 import { clock, count, duration, isNumber, list, many, measure, named, text } from "./words.js";
 
 const ENDED_TOLD_MS = 5 * 60_000;
 const ENDED_MAX = 5;
 const CARDS_MAX = 40;
 
-const keyOf = (alarm) => JSON.stringify([text(alarm.name), text(alarm.node)]);
+// Nodes of one alarm that are named.
+const NODES_MAX = 8;
+// What the page sees by itself counts once it has lasted, ms: shards that change hands are nobody's for a moment.
+const LASTS_MS = 3_000;
+
 const isCritical = (alarm) => alarm.severity === "critical";
+const titleOf = (alarm) => alarm.title ?? named(alarm.name);
+
+// Which of two is worse: by grade, then by how far it is beyond its limit.
+function worse(a, b) {
+  const beyond = ({ value, limit }) => (isNumber(value) && isNumber(limit) && limit > 0 ? value / limit : 0);
+  return isCritical(a) - isCritical(b) || beyond(a) - beyond(b);
+}
+
+// One alarm of each name, with all the nodes that it is on at, as at the one where it is worst.
+function grouped(alarms) {
+  const groups = new Map();
+  for (const alarm of alarms) {
+    const name = text(alarm?.name);
+    if (!name) continue;
+    const before = groups.get(name);
+    const nodes = [...(before?.nodes ?? []), text(alarm.node)].filter(Boolean);
+    const since = Math.min(before?.since ?? Infinity, isNumber(alarm.since) ? alarm.since : Infinity);
+    groups.set(name, { ...(before && worse(before, alarm) >= 0 ? before : alarm), nodes: [...new Set(nodes)], since });
+  }
+  return [...groups.values()].sort((a, b) => isCritical(b) - isCritical(a) || a.since - b.since || 0).slice(0, CARDS_MAX);
+}
 
 // What the answer says without an alarm's name.
 function seen(overview, homeless) {
@@ -76,31 +101,42 @@ export class Alarms {
   constructor() {
     this.before = new Map();
     this.ended = [];
-    this.isFirst = true;
+    this.firstSeen = new Map();
   }
 
   // `now`: by the server's clock; `at`: by the page's own. Tells how many of each there are.
   show(overview, homeless, now, at) {
-    const all = [...list(overview.alarms), ...seen(overview, homeless)].filter((alarm) => text(alarm?.name));
-    const order = (a, b) => isCritical(b) - isCritical(a) || (a.since ?? Infinity) - (b.since ?? Infinity) || 0;
-    all.sort(order);
-    const unique = [...new Map(all.map((alarm) => [keyOf(alarm), alarm])).values()].slice(0, CARDS_MAX);
-    this.announce(unique, at);
-    keep(byId("alarm-cards"), unique, keyOf, card, (element, alarm) => this.fill(element, alarm, now));
-    attribute(byId("alarm-cards"), "data-many", unique.length > 1);
-    this.calm(unique.length, at);
-    const critical = unique.filter(isCritical).length;
-    return { critical, warning: unique.length - critical };
+    const lasting = this.lasting(seen(overview, homeless), now, at);
+    const all = grouped([...list(overview.alarms), ...lasting]);
+    this.announce(all, at);
+    keep(byId("alarm-cards"), all, (alarm) => alarm.name, card, (element, alarm) => this.fill(element, alarm, now));
+    attribute(byId("alarm-cards"), "data-many", all.length > 1);
+    this.calm(all.length, at);
+    const critical = all.filter(isCritical).length;
+    return { critical, warning: all.length - critical };
+  }
+
+  // What the page sees by itself, as far as it has lasted.
+  lasting(found, now, at) {
+    const key = (one) => JSON.stringify([one.name, one.node ?? ""]);
+    const before = this.firstSeen;
+    this.firstSeen = new Map(found.map((one) => [key(one), before.get(key(one)) ?? { now, at }]));
+    return found
+      .map((one) => ({ ...one, since: this.firstSeen.get(key(one)).now }))
+      .filter((one) => at - this.firstSeen.get(key(one)).at >= LASTS_MS);
   }
 
   fill(element, alarm, now) {
     attribute(element, "data-grade", isCritical(alarm) ? "critical" : "warning");
     const [grade, title, where, what, against, todo] = element.children[1].children;
     say(grade, isCritical(alarm) ? "Critical" : "Warning");
-    say(title, alarm.title ?? named(alarm.name));
-    const node = text(alarm.node);
-    attribute(where.firstChild, "hidden", !node);
-    if (node) rebadge(where.firstChild, node);
+    say(title, titleOf(alarm));
+    const nodes = alarm.nodes.slice(0, NODES_MAX);
+    if (alarm.nodes.length > NODES_MAX) nodes.push("");
+    keep(where.firstChild, nodes, (node) => node, (node) => (node ? badge(node) : h("span")), (element, node) => {
+      if (!node) say(element, `and ${count(alarm.nodes.length - NODES_MAX)} more`);
+    });
+    attribute(where.firstChild, "hidden", nodes.length === 0);
     say(where.lastChild, isNumber(alarm.since) ? `since ${clock(alarm.since, now)}, for ${duration(now - alarm.since)}` : "now");
     say(what, text(alarm.text));
     attribute(what, "hidden", !text(alarm.text));
@@ -118,14 +154,14 @@ export class Alarms {
   }
 
   announce(alarms, at) {
-    const now = new Map(alarms.map((alarm) => [keyOf(alarm), alarm]));
-    const told = (alarm) => `${alarm.title ?? named(alarm.name)}${text(alarm.node) ? ` at ${text(alarm.node)}` : ""}`;
+    const now = new Map(alarms.map((alarm) => [alarm.name, alarm]));
+    const told = (alarm) => `${titleOf(alarm)}${alarm.nodes.length > 0 ? ` at ${alarm.nodes.slice(0, NODES_MAX).join(", ")}` : ""}`;
     const said = [];
-    for (const [key, alarm] of now) {
-      if (!this.before.has(key)) said.push(`${isCritical(alarm) ? "Critical alarm" : "Warning"}: ${told(alarm)}. ${text(alarm.do)}`);
+    for (const [name, alarm] of now) {
+      if (!this.before.has(name)) said.push(`${isCritical(alarm) ? "Critical alarm" : "Warning"}: ${told(alarm)}. ${text(alarm.do)}`);
     }
-    for (const [key, alarm] of this.before) {
-      if (now.has(key)) continue;
+    for (const [name, alarm] of this.before) {
+      if (now.has(name)) continue;
       said.push(`Over: ${told(alarm)}.`);
       this.ended.unshift({ said: told(alarm), at });
     }

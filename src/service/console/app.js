@@ -40,6 +40,7 @@ function show(overview, at) {
     ...list(overview.nodes).map((node) => text(node?.node)),
     ...list(overview.unknown_nodes).map(text),
     ...list(overview.shards).map((one) => text(one?.node)),
+    ...list(overview.alarms).map((alarm) => text(alarm?.node)),
   ]);
   past.add(overview, at);
   byId("gate").hidden = true;

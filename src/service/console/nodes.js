@@ -11,7 +11,7 @@ const MARKS_MAX = 200;
 const marks = new Map();
 
 export function meet(names) {
-  for (const name of [...new Set(names)].sort()) {
+  for (const name of [...new Set(names)].sort((a, b) => a.localeCompare(b, "en", { numeric: true }))) {
     if (name && !marks.has(name) && marks.size < MARKS_MAX) marks.set(name, marks.size);
   }
 }
@@ -30,7 +30,7 @@ export function markOf(name) {
 // A node's name with its mark.
 export function badge(name) {
   const { colour, letter } = markOf(name);
-  return h("span", { class: "badge" }, h("i", { class: `node n${colour}`, "aria-hidden": "true" }, letter), h("bdi", {}, name || "nobody"));
+  return h("span", { class: "badge" }, h("i", { class: `node n${colour}`, "aria-hidden": "true" }, letter), h("bdi", { title: name }, name || "nobody"));
 }
 
 // Puts the badge there, where another one stands.
@@ -70,7 +70,7 @@ function breakers(cell, node) {
   if (all.length === 0 && node.state === "unknown") pill(cell, "plain", UNKNOWN);
   else if (all.length === 0) pill(cell, "plain", "none");
   else if (troubled.length === 0) pill(cell, "plain", all.length === 1 ? "closed" : `${all.length} closed`);
-  else pill(cell, "bad", `${troubled.length} of ${all.length} open`);
+  else pill(cell, "bad", `${troubled.length} of ${all.length} in trouble`);
 }
 
 const figure = (name, show) => ({ name, number: true, show });

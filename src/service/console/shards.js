@@ -7,9 +7,8 @@ import { count, duration, isNumber, list, many, text } from "./words.js";
 
 const SHARDS_MAX = 4096;
 const CELL_MAX = 34;
-const GAP = 2;
-// How high the map may become, about.
-const HEIGHT = 320;
+// How high the map may become, about; with many shards it needs more room.
+const [HEIGHT, HEIGHT_OF_MANY, MANY] = [320, 480, 1024];
 // Below it a letter cannot be read.
 const LETTER_MIN = 13;
 const PATTERNS = 8;
@@ -136,7 +135,8 @@ export class Shards {
   grid() {
     const width = Math.max(120, byId("map").clientWidth);
     const total = this.cells.length;
-    const wished = Math.min(CELL_MAX, Math.sqrt((width * HEIGHT) / Math.max(1, total)));
+    const height = total > MANY ? HEIGHT_OF_MANY : HEIGHT;
+    const wished = Math.min(CELL_MAX, Math.sqrt((width * height) / Math.max(1, total)));
     const columns = Math.min(Math.max(1, total), Math.max(8, Math.ceil(width / wished / 8) * 8));
     return { columns, size: Math.min(CELL_MAX, Math.floor(width / columns)), rows: Math.ceil(total / columns) };
   }
@@ -163,7 +163,8 @@ export class Shards {
     const said = JSON.stringify([cell, glows, isDim]);
     if (drawn.said === said) return;
     drawn.said = said;
-    const box = { width: size - GAP, height: size - GAP, rx: size > 20 ? 4 : 2 };
+    const side = size - (size < LETTER_MIN ? 1 : 2);
+    const box = { width: side, height: side, rx: size > 20 ? 4 : size < LETTER_MIN ? 1 : 2 };
     const whole = (kind, more) => s("rect", { class: kind, ...box, ...more });
     const home = markOf(cell.home);
     const goesTo = cell.change !== null && cell.to !== cell.home ? markOf(cell.to) : null;
@@ -175,7 +176,7 @@ export class Shards {
       whole(cell.home ? `base n${home.colour}` : "base nobody"),
       ...[cell.home ? texture(home) : null].filter(Boolean),
       ...(goesTo ? [s("g", { class: "comes" }, whole(`base n${goesTo.colour}`), ...[texture(goesTo)].filter(Boolean))] : []),
-      ...(hasLetters && letter ? [s("text", { x: (size - GAP) / 2, y: (size - GAP) / 2, "font-size": Math.min(13, size * 0.48) }, letter)] : []),
+      ...(hasLetters && letter ? [s("text", { x: side / 2, y: side / 2, "font-size": Math.min(13, size * 0.48) }, letter)] : []),
       ...(cell.change !== null || glows ? [whole("ring")] : []),
     );
   }

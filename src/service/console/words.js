@@ -72,6 +72,7 @@ export function measure(value, unit) {
     case "ms":
       return span(value);
     case "ratio":
+    case "share":
       return percent(value * 100);
     case "percent":
     case "%":
