@@ -82,8 +82,8 @@ class Waits {
       most: h("td"),
       chart: new Lines(`${WAITS_SAID[wait]}, p50 and p99 over the last minutes`, [`${wait}_p50`, `${wait}_p99`], LEAST_MS, MOST_MS),
     }));
-    const head = ["", "p50", "p99"].map((name) => h("th", { scope: "col" }, name));
-    head.push(h("th", { scope: "col" }, h("span", { class: "hidden" }, "over the last minutes")));
+    const unseen = (name) => h("th", { scope: "col" }, h("span", { class: "hidden" }, name));
+    const head = [unseen("of what"), ...["p50", "p99"].map((name) => h("th", { scope: "col" }, name)), unseen("over the last minutes")];
     byId("waits").append(
       h("div", { class: "head" }, h("h3", {}, "How long it takes"), h("p", { class: "aside" }, "last 10 s · lines from 0.05 ms to 10 s")),
       h(
