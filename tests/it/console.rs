@@ -273,6 +273,45 @@ async fn a_player_is_found_and_kicked_by_a_key_that_may() {
 }
 
 #[tokio::test]
+async fn a_state_is_as_large_as_the_server_says_and_numbers_are_told_as_people_do() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    browser.open(&format!("{}/console", server.service_url())).await;
+    let numbers = [0_i64, 31, -32, -33, 127, 128, -128, -129, 255, 256, 65_535, 65_536, -32_769, 1 << 32, -(1 << 31) - 1];
+    let texts = [0, 1, 31, 32, 255, 256, 70_000].map(|length| "ü".repeat(length));
+    let lists = [0, 15, 16].map(|length| vec![Value::Null; length]);
+    let mut values: Vec<Value> = numbers.into_iter().map(Value::from).collect();
+    values.extend(texts.into_iter().map(Value::from));
+    values.extend(lists.into_iter().map(Value::from));
+    values.extend([json!(1.5), json!(true), json!({"a": {"b": [1, "c", null]}}), json!({})]);
+    values.push((0..20).map(|key| (key.to_string(), json!(key))).collect::<serde_json::Map<_, _>>().into());
+    for value in values {
+        let expected = rmp_serde::to_vec(&value).unwrap().len();
+        let asked = format!("import('/console/words.js').then(({{packed}}) => packed({value}))");
+        assert_eq!(browser.value(&asked).await, expected, "{value}");
+    }
+    for (asked, told) in [
+        ("span(0.123)", "0.12 ms"),
+        ("span(1234)", "1.2 s"),
+        ("span(null)", "–"),
+        ("duration(3_725_000)", "1 h 2 min"),
+        ("duration(59_999)", "59 s"),
+        ("bytes(1536)", "1.5 KiB"),
+        ("count(1234567)", "1,234,567"),
+        ("count(undefined)", "–"),
+        ("rate(0)", "0"),
+        ("rate(0.25)", "0.3"),
+        ("measure(0.07, 'share')", "7.0 %"),
+        ("measure(3, 'logins/s')", "3.0 logins/s"),
+        ("measure(0.5, 'seconds')", "500 ms"),
+    ] {
+        let asked = format!("import('/console/words.js').then((words) => words.{asked})");
+        assert_eq!(browser.value(&asked).await, told, "{asked}");
+    }
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
 async fn a_server_that_goes_is_told_with_the_age_of_what_is_shown() {
     let mut server = server();
     let mut browser = Browser::start().await;

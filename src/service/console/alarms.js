@@ -32,9 +32,15 @@ function grouped(alarms) {
     const before = groups.get(name);
     const nodes = [...(before?.nodes ?? []), text(alarm.node)].filter(Boolean);
     const since = Math.min(before?.since ?? Infinity, isNumber(alarm.since) ? alarm.since : Infinity);
-    groups.set(name, { ...(before && worse(before, alarm) >= 0 ? before : alarm), nodes: [...new Set(nodes)], since });
+    groups.set(name, {
+      ...(before && worse(before, alarm) >= 0 ? before : alarm),
+      nodes: [...new Set(nodes)],
+      since,
+    });
   }
-  return [...groups.values()].sort((a, b) => isCritical(b) - isCritical(a) || a.since - b.since || 0).slice(0, CARDS_MAX);
+  return [...groups.values()]
+    .sort((a, b) => isCritical(b) - isCritical(a) || a.since - b.since || 0)
+    .slice(0, CARDS_MAX);
 }
 
 // What the answer says without an alarm's name.
@@ -85,7 +91,9 @@ function card(alarm) {
     "article",
     { class: "alarm" },
     sign,
-    h("div", {},
+    h(
+      "div",
+      {},
       h("p", { class: "grade" }),
       h("h3", {}),
       h("p", { class: "where" }, h("span"), h("span", { class: "since" })),
@@ -109,7 +117,13 @@ export class Alarms {
     const lasting = this.lasting(seen(overview, homeless), now, at);
     const all = grouped([...list(overview.alarms), ...lasting]);
     this.announce(all, at);
-    keep(byId("alarm-cards"), all, (alarm) => alarm.name, card, (element, alarm) => this.fill(element, alarm, now));
+    keep(
+      byId("alarm-cards"),
+      all,
+      (alarm) => alarm.name,
+      card,
+      (element, alarm) => this.fill(element, alarm, now),
+    );
     attribute(byId("alarm-cards"), "data-many", all.length > 1);
     this.calm(all.length, at);
     const critical = all.filter(isCritical).length;
@@ -133,11 +147,20 @@ export class Alarms {
     say(title, titleOf(alarm));
     const nodes = alarm.nodes.slice(0, NODES_MAX);
     if (alarm.nodes.length > NODES_MAX) nodes.push("");
-    keep(where.firstChild, nodes, (node) => node, (node) => (node ? badge(node) : h("span")), (element, node) => {
-      if (!node) say(element, `and ${count(alarm.nodes.length - NODES_MAX)} more`);
-    });
+    keep(
+      where.firstChild,
+      nodes,
+      (node) => node,
+      (node) => (node ? badge(node) : h("span")),
+      (element, node) => {
+        if (!node) say(element, `and ${count(alarm.nodes.length - NODES_MAX)} more`);
+      },
+    );
     attribute(where.firstChild, "hidden", nodes.length === 0);
-    say(where.lastChild, isNumber(alarm.since) ? `since ${clock(alarm.since, now)}, for ${duration(now - alarm.since)}` : "now");
+    say(
+      where.lastChild,
+      isNumber(alarm.since) ? `since ${clock(alarm.since, now)}, for ${duration(now - alarm.since)}` : "now",
+    );
     say(what, text(alarm.text));
     attribute(what, "hidden", !text(alarm.text));
     attribute(against, "hidden", !isNumber(alarm.value));
@@ -155,10 +178,12 @@ export class Alarms {
 
   announce(alarms, at) {
     const now = new Map(alarms.map((alarm) => [alarm.name, alarm]));
-    const told = (alarm) => `${titleOf(alarm)}${alarm.nodes.length > 0 ? ` at ${alarm.nodes.slice(0, NODES_MAX).join(", ")}` : ""}`;
+    const told = (alarm) =>
+      `${titleOf(alarm)}${alarm.nodes.length > 0 ? ` at ${alarm.nodes.slice(0, NODES_MAX).join(", ")}` : ""}`;
     const said = [];
     for (const [name, alarm] of now) {
-      if (!this.before.has(name)) said.push(`${isCritical(alarm) ? "Critical alarm" : "Warning"}: ${told(alarm)}. ${text(alarm.do)}`);
+      if (!this.before.has(name))
+        said.push(`${isCritical(alarm) ? "Critical alarm" : "Warning"}: ${told(alarm)}. ${text(alarm.do)}`);
     }
     for (const [name, alarm] of this.before) {
       if (now.has(name)) continue;
@@ -173,7 +198,9 @@ export class Alarms {
   calm(alarms, at) {
     this.ended = this.ended.filter((one) => at - one.at < ENDED_TOLD_MS);
     const [last] = this.ended;
-    const before = last ? ` Over for ${duration(at - last.at)}: ${last.said}${this.ended.length > 1 ? `, and ${count(this.ended.length - 1)} before` : ""}.` : "";
+    const before = last
+      ? ` Over for ${duration(at - last.at)}: ${last.said}${this.ended.length > 1 ? `, and ${count(this.ended.length - 1)} before` : ""}.`
+      : "";
     say(byId("calm"), alarms === 0 ? `Nothing is wrong.${before}` : before.trim());
     attribute(byId("calm"), "hidden", alarms > 0 && !last);
   }

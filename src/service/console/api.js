@@ -70,11 +70,16 @@ export async function ask(path, { method = "GET", body } = {}) {
   try {
     const signal = AbortSignal.timeout(DEADLINE_MS);
     const options = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
-    answer = await fetch(new URL(path, ROOT), { ...options, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch(new URL(path, ROOT), {
+      ...options,
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
     said = await answer.text();
   } catch (error) {
     const isLate = error?.name === "TimeoutError";
-    const sentence = isLate ? `The node has not answered within ${DEADLINE_MS / 1000} s.` : "The node does not answer.";
+    const sentence = isLate
+      ? `The node has not answered within ${DEADLINE_MS / 1000} s.`
+      : "The node does not answer.";
     throw new Refusal("silent", sentence);
   }
   let read = null;

@@ -54,7 +54,10 @@ function show(overview, at) {
   parts.rooms.show(overview);
   parts.slow.show(overview);
   const version = text(overview.version);
-  say(byId("foot"), `Told by ${text(overview.node) || "a node"}${version ? `, Hearth ${version}` : ""}. Figures of the last five minutes live in this page alone.`);
+  say(
+    byId("foot"),
+    `Told by ${text(overview.node) || "a node"}${version ? `, Hearth ${version}` : ""}. Figures of the last five minutes live in this page alone.`,
+  );
 }
 
 // How it is, in the bar and in the title.
@@ -64,7 +67,9 @@ function mood() {
   let [kind, said] = ["good", "All is well"];
   if (critical || warning) {
     kind = critical ? "bad" : "warn";
-    said = [critical && `${count(critical)} critical`, warning && many(warning, "warning", "warnings")].filter(Boolean).join(", ");
+    said = [critical && `${count(critical)} critical`, warning && many(warning, "warning", "warnings")]
+      .filter(Boolean)
+      .join(", ");
   }
   if (isOld) [kind, said] = ["old", now.overview === null ? "Not connected" : "Not live"];
   attribute(byId("mood"), "data-kind", kind);
@@ -107,7 +112,8 @@ function failed(refusal) {
   now.refusal = refusal;
   now.failures += 1;
   const isRefused = refusal.kind === "key" || refusal.kind === "scope" || refusal.kind === "missing";
-  if (refusal.kind === "missing") refusal.message = "This node has no overview: it is older than this page, or no Hearth node.";
+  if (refusal.kind === "missing")
+    refusal.message = "This node has no overview: it is older than this page, or no Hearth node.";
   if (refusal.kind === "key") {
     byId("gate").hidden = false;
     // A key that never was good is asked for again, and not tried again.

@@ -45,7 +45,12 @@ function runs(samples, names) {
 
 class Chart {
   constructor(label, kind) {
-    this.drawing = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label });
+    this.drawing = s("svg", {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+    });
     this.pin = s("line", { class: "pin", y1: 0, y2: HEIGHT, visibility: "hidden" });
     this.top = h("span", { class: "chart-top", "aria-hidden": "true" });
     this.since = h("span", { class: "chart-since", "aria-hidden": "true" });

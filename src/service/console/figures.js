@@ -42,13 +42,27 @@ class Players {
 
   show(overview, shown) {
     say(this.now, count(shown.all));
-    say(this.of, `${count(overview.sessions)} sessions · ${count(overview.links)} links · ${count(overview.rooms)} rooms`);
-    const item = (status) =>
-      h("li", {}, h("i", { class: `swatch band-${status}` }), h("span", {}, status), h("b"));
-    keep(this.legend, STATUSES, (status) => status, item, (element, status) => say(element.lastChild, count(shown[status])));
+    say(
+      this.of,
+      `${count(overview.sessions)} sessions · ${count(overview.links)} links · ${count(overview.rooms)} rooms`,
+    );
+    const item = (status) => h("li", {}, h("i", { class: `swatch band-${status}` }), h("span", {}, status), h("b"));
+    keep(
+      this.legend,
+      STATUSES,
+      (status) => status,
+      item,
+      (element, status) => say(element.lastChild, count(shown[status])),
+    );
     const devices = Object.entries(overview.players?.by_device ?? {}).filter(([, players]) => isNumber(players));
     devices.sort(([, a], [, b]) => b - a);
-    say(this.devices, devices.slice(0, 6).map(([device, players]) => `${device} ${count(players)}`).join(" · "));
+    say(
+      this.devices,
+      devices
+        .slice(0, 6)
+        .map(([device, players]) => `${device} ${count(players)}`)
+        .join(" · "),
+    );
   }
 }
 
@@ -68,9 +82,15 @@ class Work {
   show(overview, shown) {
     say(this.now, rate(shown.acks));
     const item = ([, said]) => h("div", {}, h("dt", {}, said), h("dd"));
-    keep(this.rates, RATES, ([name]) => name, item, (element, [name]) => {
-      say(element.lastChild, `${rate(overview.rates?.[name])}/s`);
-    });
+    keep(
+      this.rates,
+      RATES,
+      ([name]) => name,
+      item,
+      (element, [name]) => {
+        say(element.lastChild, `${rate(overview.rates?.[name])}/s`);
+      },
+    );
   }
 }
 
@@ -80,12 +100,26 @@ class Waits {
       wait,
       half: h("td"),
       most: h("td"),
-      chart: new Lines(`${WAITS_SAID[wait]}, p50 and p99 over the last minutes`, [`${wait}_p50`, `${wait}_p99`], LEAST_MS, MOST_MS),
+      chart: new Lines(
+        `${WAITS_SAID[wait]}, p50 and p99 over the last minutes`,
+        [`${wait}_p50`, `${wait}_p99`],
+        LEAST_MS,
+        MOST_MS,
+      ),
     }));
     const unseen = (name) => h("th", { scope: "col" }, h("span", { class: "hidden" }, name));
-    const head = [unseen("of what"), ...["p50", "p99"].map((name) => h("th", { scope: "col" }, name)), unseen("over the last minutes")];
+    const head = [
+      unseen("of what"),
+      ...["p50", "p99"].map((name) => h("th", { scope: "col" }, name)),
+      unseen("over the last minutes"),
+    ];
     byId("waits").append(
-      h("div", { class: "head" }, h("h3", {}, "How long it takes"), h("p", { class: "aside" }, "last 10 s · lines from 0.05 ms to 10 s")),
+      h(
+        "div",
+        { class: "head" },
+        h("h3", {}, "How long it takes"),
+        h("p", { class: "aside" }, "last 10 s · lines from 0.05 ms to 10 s"),
+      ),
       h(
         "table",
         { class: "waits" },
@@ -95,7 +129,14 @@ class Waits {
           "tbody",
           {},
           ...this.rows.map(({ wait, half, most, chart }) =>
-            h("tr", {}, h("th", { scope: "row" }, WAITS_SAID[wait]), half, most, h("td", { class: "spark" }, chart.element)),
+            h(
+              "tr",
+              {},
+              h("th", { scope: "row" }, WAITS_SAID[wait]),
+              half,
+              most,
+              h("td", { class: "spark" }, chart.element),
+            ),
           ),
         ),
       ),

@@ -44,7 +44,9 @@ export class Rooms extends List {
   }
 
   show(overview) {
-    const rooms = list(overview.top_rooms).filter((room) => text(room?.room)).slice(0, ROWS_MAX);
+    const rooms = list(overview.top_rooms)
+      .filter((room) => text(room?.room))
+      .slice(0, ROWS_MAX);
     this.most = Math.max(1e-9, ...rooms.map((room) => room.pushes ?? 0));
     this.fill(rooms, (room) => room.room);
   }
@@ -54,7 +56,13 @@ export class SlowConsumers extends List {
   // `open` is called with the player whose name was pressed.
   constructor(open) {
     const player = (cell, slow) => {
-      keep(cell, [text(slow.player)], (key) => key, (key) => h("button", { type: "button", class: "link", onclick: () => open(key) }, h("bdi", {}, key)), () => {});
+      keep(
+        cell,
+        [text(slow.player)],
+        (key) => key,
+        (key) => h("button", { type: "button", class: "link", onclick: () => open(key) }, h("bdi", {}, key)),
+        () => {},
+      );
     };
     super(
       "slow",
@@ -69,7 +77,9 @@ export class SlowConsumers extends List {
   }
 
   show(overview) {
-    const slow = list(overview.slow_consumers).filter((one) => text(one?.player)).slice(0, ROWS_MAX);
+    const slow = list(overview.slow_consumers)
+      .filter((one) => text(one?.player))
+      .slice(0, ROWS_MAX);
     this.fill(slow, (one) => `${text(one.session)} ${text(one.player)}`);
   }
 }

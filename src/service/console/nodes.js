@@ -30,7 +30,12 @@ export function markOf(name) {
 // A node's name with its mark.
 export function badge(name) {
   const { colour, letter } = markOf(name);
-  return h("span", { class: "badge" }, h("i", { class: `node n${colour}`, "aria-hidden": "true" }, letter), h("bdi", { title: name }, name || "nobody"));
+  return h(
+    "span",
+    { class: "badge" },
+    h("i", { class: `node n${colour}`, "aria-hidden": "true" }, letter),
+    h("bdi", { title: name }, name || "nobody"),
+  );
 }
 
 // Puts the badge there, where another one stands.
@@ -92,7 +97,9 @@ export class Nodes {
       figure("CPU", (cell, node) => say(cell, percent(node.cpu_percent))),
       figure("Memory", (cell, node) => say(cell, bytes(node.memory_bytes))),
       { name: "Breakers", show: breakers },
-      figure("Up for", (cell, node) => say(cell, isNumber(node.started_at) ? duration(this.now - node.started_at) : duration(null))),
+      figure("Up for", (cell, node) =>
+        say(cell, isNumber(node.started_at) ? duration(this.now - node.started_at) : duration(null)),
+      ),
       { name: "Version", show: (cell, node) => say(cell, text(node.version)) },
     ]);
     byId("nodes").append(this.table.element);
@@ -127,21 +134,29 @@ export class Store {
 
   show(overview) {
     const store = overview.store ?? {};
-    const [kind, said] = { ok: ["good", "answers"], slow: ["warn", "is slow"], down: ["bad", "does not answer"] }[store.state] ?? [
-      "",
-      text(store.state) || "nobody can say how it is",
-    ];
+    const [kind, said] = { ok: ["good", "answers"], slow: ["warn", "is slow"], down: ["bad", "does not answer"] }[
+      store.state
+    ] ?? ["", text(store.state) || "nobody can say how it is"];
     say(this.kind, text(store.kind));
     pill(this.state, kind, said);
     this.showServers(overview);
     const none = { none: true };
     const shortfalls = list(store.shortfalls);
-    const item = (one) => (one.none ? h("li", { class: "aside" }, "Its settings fall short of nothing.") : h("li", {}, h("code"), h("span")));
-    keep(this.shortfalls, shortfalls.length ? shortfalls.slice(0, 20) : [none], (one) => (one.none ? "" : `${text(one.name ?? one.setting)} ${text(one.text ?? one.message)}`), item, (element, one) => {
-      if (one.none) return;
-      say(element.firstChild, text(one.name ?? one.setting));
-      say(element.lastChild, ` ${text(one.text ?? one.message)}`);
-    });
+    const item = (one) =>
+      one.none
+        ? h("li", { class: "aside" }, "Its settings fall short of nothing.")
+        : h("li", {}, h("code"), h("span"));
+    keep(
+      this.shortfalls,
+      shortfalls.length ? shortfalls.slice(0, 20) : [none],
+      (one) => (one.none ? "" : `${text(one.name ?? one.setting)} ${text(one.text ?? one.message)}`),
+      item,
+      (element, one) => {
+        if (one.none) return;
+        say(element.firstChild, text(one.name ?? one.setting));
+        say(element.lastChild, ` ${text(one.text ?? one.message)}`);
+      },
+    );
   }
 
   showServers(overview) {
@@ -154,14 +169,26 @@ export class Store {
       }
     }
     const item = () => h("li", {}, h("code"), h("span", { class: "seen-by" }));
-    keep(this.servers, [...servers].slice(0, 40), ([endpoint]) => endpoint, item, (element, [endpoint, seen]) => {
-      say(element.firstChild, endpoint);
-      keep(element.lastChild, seen, (one) => one.node, () => h("span", { class: "pill" }), (chip, one) => {
-        const kind = { closed: "plain", ramp: "warn", half_open: "warn", open: "bad" }[one.state] ?? "";
-        attribute(chip, "class", `pill ${kind}`);
-        attribute(chip, "title", `the breaker of ${one.node}`);
-        say(chip, `${markOf(one.node).letter} ${one.state.replaceAll("_", " ") || "not said"}`);
-      });
-    });
+    keep(
+      this.servers,
+      [...servers].slice(0, 40),
+      ([endpoint]) => endpoint,
+      item,
+      (element, [endpoint, seen]) => {
+        say(element.firstChild, endpoint);
+        keep(
+          element.lastChild,
+          seen,
+          (one) => one.node,
+          () => h("span", { class: "pill" }),
+          (chip, one) => {
+            const kind = { closed: "plain", ramp: "warn", half_open: "warn", open: "bad" }[one.state] ?? "";
+            attribute(chip, "class", `pill ${kind}`);
+            attribute(chip, "title", `the breaker of ${one.node}`);
+            say(chip, `${markOf(one.node).letter} ${one.state.replaceAll("_", " ") || "not said"}`);
+          },
+        );
+      },
+    );
   }
 }

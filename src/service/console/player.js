@@ -12,7 +12,8 @@ const PAST_MAX = 12;
 
 const sized = (value) => new TextEncoder().encode(value).length;
 const line = (name) => h("div", {}, h("dt", {}, name), h("dd"));
-const attached = (session) => (session.pending ? "waits for its client" : session.attached ? "linked" : "without a link");
+const attached = (session) =>
+  session.pending ? "waits for its client" : session.attached ? "linked" : "without a link";
 
 export class Player {
   constructor() {
@@ -121,51 +122,97 @@ export class Player {
   fill(player) {
     const now = Date.now();
     const presence = player.presence ?? {};
-    const activity = Object.entries(presence.activity ?? {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
+    const activity = Object.entries(presence.activity ?? {}).map(
+      ([name, value]) => `${name} ${JSON.stringify(value)}`,
+    );
     const ban = player.ban;
     meet([text(player.home?.node)]);
     const facts = [
       ["Seen as", text(presence.status) || UNKNOWN],
       ["Activity", activity.join(", ") || null],
       ["Devices", list(presence.devices).map(text).join(", ") || null],
-      ["Last seen", isNumber(player.last_seen) ? `${clock(player.last_seen, now)}, ${duration(now - player.last_seen)} ago` : null],
+      [
+        "Last seen",
+        isNumber(player.last_seen)
+          ? `${clock(player.last_seen, now)}, ${duration(now - player.last_seen)} ago`
+          : null,
+      ],
       ["Home", text(player.home?.node)],
       ["Shard", count(player.home?.shard)],
-      ["Banned", ban ? `since ${clock(ban.since, now)}, ${isNumber(ban.until) ? `until ${clock(ban.until, now)}` : "for good"}: ${text(ban.reason)}` : null],
-      ["Tokens", isNumber(player.revoked_before) ? `refused if older than ${clock(player.revoked_before, now)}` : null],
+      [
+        "Banned",
+        ban
+          ? `since ${clock(ban.since, now)}, ${isNumber(ban.until) ? `until ${clock(ban.until, now)}` : "for good"}: ${text(ban.reason)}`
+          : null,
+      ],
+      [
+        "Tokens",
+        isNumber(player.revoked_before) ? `refused if older than ${clock(player.revoked_before, now)}` : null,
+      ],
     ];
-    keep(this.facts, facts.filter(([, said]) => said), ([name]) => name, ([name]) => line(name), (element, [name, said]) => {
-      if (name === "Home") rebadge(element.lastChild, said);
-      else say(element.lastChild, said);
-    });
+    keep(
+      this.facts,
+      facts.filter(([, said]) => said),
+      ([name]) => name,
+      ([name]) => line(name),
+      (element, [name, said]) => {
+        if (name === "Home") rebadge(element.lastChild, said);
+        else say(element.lastChild, said);
+      },
+    );
     const sessions = list(player.sessions);
     this.sessionCount = sessions.length;
     this.sessions.show(sessions, (one) => text(one.session));
     this.sessions.element.hidden = sessions.length === 0;
     const state = player.state ?? {};
-    say(this.size, `${many(packed(state), "byte", "bytes")} of ${count(STATE_BYTES_MAX)}, ${many(Object.keys(state).length, "key", "keys")}`);
+    say(
+      this.size,
+      `${many(packed(state), "byte", "bytes")} of ${count(STATE_BYTES_MAX)}, ${many(Object.keys(state).length, "key", "keys")}`,
+    );
     say(this.state, JSON.stringify(state, null, 2));
   }
 
   tell(timeline) {
     if (timeline.status === "rejected") {
       const said = { key: "", said: `Her timeline cannot be told: ${timeline.reason.message}` };
-      return keep(this.timeline, [said], (one) => one.key, () => h("li"), (element, one) => say(element, one.said));
+      return keep(
+        this.timeline,
+        [said],
+        (one) => one.key,
+        () => h("li"),
+        (element, one) => say(element, one.said),
+      );
     }
     const now = Date.now();
-    const entries = list(timeline.value?.entries).map((entry, at) => ({ entry, key: `${at} ${entry.epoch} ${entry.version} ${entry.kind} ${entry.at}` }));
+    const entries = list(timeline.value?.entries).map((entry, at) => ({
+      entry,
+      key: `${at} ${entry.epoch} ${entry.version} ${entry.kind} ${entry.at}`,
+    }));
     const item = () => h("li", {}, h("time"), h("span"), h("small"));
-    keep(this.timeline, entries.reverse(), (one) => one.key, item, (element, { entry }) => {
-      say(element.children[0], clock(entry.at, now));
-      say(element.children[1], happened(entry));
-      say(element.children[2], [text(entry.node), text(entry.session).slice(-6)].filter(Boolean).join(" · "));
-      attribute(element, "data-kind", ["opened", "resumed", "link_lost", "moved", "ended"].includes(entry.kind) ? entry.kind : "other");
-    });
+    keep(
+      this.timeline,
+      entries.reverse(),
+      (one) => one.key,
+      item,
+      (element, { entry }) => {
+        say(element.children[0], clock(entry.at, now));
+        say(element.children[1], happened(entry));
+        say(element.children[2], [text(entry.node), text(entry.session).slice(-6)].filter(Boolean).join(" · "));
+        attribute(
+          element,
+          "data-kind",
+          ["opened", "resumed", "link_lost", "moved", "ended"].includes(entry.kind) ? entry.kind : "other",
+        );
+      },
+    );
   }
 
   confirm() {
     say(byId("kick-title"), `Kick ${this.name}?`);
-    say(byId("kick-about"), `This ends ${this.sessionCount === 1 ? "her session" : `all her sessions (${count(this.sessionCount)})`} for good. She may log in again: only a ban keeps her out.`);
+    say(
+      byId("kick-about"),
+      `This ends ${this.sessionCount === 1 ? "her session" : `all her sessions (${count(this.sessionCount)})`} for good. She may log in again: only a ban keeps her out.`,
+    );
     say(byId("kick-fault"), "");
     byId("kick-reason").value = "";
     byId("kick-yes").disabled = false;
@@ -177,7 +224,8 @@ export class Player {
     event.preventDefault();
     const reason = byId("kick-reason").value.trim();
     if (!reason) return say(byId("kick-fault"), "Please say why: her client shows it.");
-    if (sized(reason) > REASON_BYTES_MAX) return say(byId("kick-fault"), `The reason is too long: ${REASON_BYTES_MAX} bytes at most.`);
+    if (sized(reason) > REASON_BYTES_MAX)
+      return say(byId("kick-fault"), `The reason is too long: ${REASON_BYTES_MAX} bytes at most.`);
     byId("kick-yes").disabled = true;
     const turn = this.turn;
     try {
@@ -185,7 +233,8 @@ export class Player {
       byId("kick").close();
       if (turn === this.turn) say(byId("heard"), `Kicked: ${many(kicked?.sessions, "session", "sessions")} ended.`);
       await this.look();
-      if (turn === this.turn) say(byId("player-fault"), `Kicked: ${many(kicked?.sessions, "session", "sessions")} ended.`);
+      if (turn === this.turn)
+        say(byId("player-fault"), `Kicked: ${many(kicked?.sessions, "session", "sessions")} ended.`);
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal;
       byId("kick-yes").disabled = false;

@@ -24,8 +24,12 @@ const CHANGES = {
 
 // Where each shard is: `{ home, change, to, isKnown }` by number. `before` is what was told of it last.
 export function placed(overview, before) {
-  const total = Math.min(SHARDS_MAX, Math.max(0, isNumber(overview.shards_total) ? Math.floor(overview.shards_total) : 0));
-  const isPartial = list(overview.unknown_nodes).length > 0 || list(overview.nodes).some((node) => node?.state === "unknown");
+  const total = Math.min(
+    SHARDS_MAX,
+    Math.max(0, isNumber(overview.shards_total) ? Math.floor(overview.shards_total) : 0),
+  );
+  const isPartial =
+    list(overview.unknown_nodes).length > 0 || list(overview.nodes).some((node) => node?.state === "unknown");
   const found = Array.from({ length: total }, () => ({ home: null, change: null, to: null, isKnown: true }));
   const nodes = list(overview.shards);
   for (const { node, serving } of nodes) {
@@ -73,9 +77,22 @@ function sentence(shard, cell) {
 
 // Textures over the colours, for cells that are too small for a letter; the first node has none.
 function patterns() {
-  const shapes = ["", "M0 6L6 0", "M3 2v2M3 3h.1", "M3 0v6", "M0 0L6 6", "M0 3h6", "M3 0v6M0 3h6", "M0 0L6 6M0 6L6 0"];
+  const shapes = [
+    "",
+    "M0 6L6 0",
+    "M3 2v2M3 3h.1",
+    "M3 0v6",
+    "M0 0L6 6",
+    "M0 3h6",
+    "M3 0v6M0 3h6",
+    "M0 0L6 6M0 6L6 0",
+  ];
   const made = shapes.map((d, at) =>
-    s("pattern", { id: `pattern-${at}`, width: 6, height: 6, patternUnits: "userSpaceOnUse" }, s("path", { class: "texture", d })),
+    s(
+      "pattern",
+      { id: `pattern-${at}`, width: 6, height: 6, patternUnits: "userSpaceOnUse" },
+      s("path", { class: "texture", d }),
+    ),
   );
   return s("defs", {}, ...made);
 }
@@ -169,14 +186,27 @@ export class Shards {
     const home = markOf(cell.home);
     const goesTo = cell.change !== null && cell.to !== cell.home ? markOf(cell.to) : null;
     const hasLetters = size >= LETTER_MIN;
-    const texture = (mark) => (hasLetters && mark.number < PATTERNS ? null : whole("over", { fill: `url(#pattern-${mark.number % PATTERNS})` }));
+    const texture = (mark) =>
+      hasLetters && mark.number < PATTERNS
+        ? null
+        : whole("over", { fill: `url(#pattern-${mark.number % PATTERNS})` });
     const letter = !cell.isKnown ? "?" : (goesTo ?? home).letter;
-    attribute(drawn.group, "class", ["cell", cell.change && "changing", glows && "glows", isDim && "dim", !cell.isKnown && "unsure"].filter(Boolean).join(" "));
+    attribute(
+      drawn.group,
+      "class",
+      ["cell", cell.change && "changing", glows && "glows", isDim && "dim", !cell.isKnown && "unsure"]
+        .filter(Boolean)
+        .join(" "),
+    );
     drawn.group.replaceChildren(
       whole(cell.home ? `base n${home.colour}` : "base nobody"),
       ...[cell.home ? texture(home) : null].filter(Boolean),
-      ...(goesTo ? [s("g", { class: "comes" }, whole(`base n${goesTo.colour}`), ...[texture(goesTo)].filter(Boolean))] : []),
-      ...(hasLetters && letter ? [s("text", { x: side / 2, y: side / 2, "font-size": Math.min(13, size * 0.48) }, letter)] : []),
+      ...(goesTo
+        ? [s("g", { class: "comes" }, whole(`base n${goesTo.colour}`), ...[texture(goesTo)].filter(Boolean))]
+        : []),
+      ...(hasLetters && letter
+        ? [s("text", { x: side / 2, y: side / 2, "font-size": Math.min(13, size * 0.48) }, letter)]
+        : []),
       ...(cell.change !== null || glows ? [whole("ring")] : []),
     );
   }
@@ -187,7 +217,11 @@ export class Shards {
   }
 
   legend(overview) {
-    const names = new Set(list(overview.nodes).map((node) => text(node?.node)).filter(Boolean));
+    const names = new Set(
+      list(overview.nodes)
+        .map((node) => text(node?.node))
+        .filter(Boolean),
+    );
     for (const cell of this.cells) if (cell.home) names.add(cell.home);
     if (!names.has(this.only)) this.only = null;
     const serves = new Map();
@@ -195,16 +229,23 @@ export class Shards {
     const sorted = [...names].sort((a, b) => markOf(a).number - markOf(b).number);
     const item = (name) =>
       h("button", { type: "button", class: "quiet chip", onclick: () => this.look(name) }, badge(name), h("b"));
-    keep(byId("map-key"), sorted, (name) => name, item, (element, name) => {
-      say(element.lastChild, ` ${count(serves.get(name) ?? 0)}`);
-      attribute(element, "aria-pressed", String(this.only === name));
-    });
+    keep(
+      byId("map-key"),
+      sorted,
+      (name) => name,
+      item,
+      (element, name) => {
+        say(element.lastChild, ` ${count(serves.get(name) ?? 0)}`);
+        attribute(element, "aria-pressed", String(this.only === name));
+      },
+    );
   }
 
   // Shows the shards of one node alone, or all again.
   look(name) {
     this.only = this.only === name ? null : name;
-    for (const chip of byId("map-key").children) attribute(chip, "aria-pressed", String(chip.hearthKey === this.only));
+    for (const chip of byId("map-key").children)
+      attribute(chip, "aria-pressed", String(chip.hearthKey === this.only));
     this.draw();
   }
 
@@ -225,11 +266,27 @@ export class Shards {
 
   log(at) {
     this.moves = this.moves.filter((move) => at - move.at < MOVE_TOLD_MS).slice(0, MOVES_MAX);
-    const item = ({ from, to }) => h("li", {}, h("b"), badge(from ?? ""), h("span", { "aria-hidden": "true" }, "→"), h("span", { class: "hidden" },"to"), badge(to), h("span", { class: "aside" }));
-    keep(byId("moves"), this.moves, (move) => move.id, item, (element, move) => {
-      say(element.firstChild, many(move.shards, "shard", "shards"));
-      say(element.lastChild, `${duration(at - move.at)} ago`);
-    });
+    const item = ({ from, to }) =>
+      h(
+        "li",
+        {},
+        h("b"),
+        badge(from ?? ""),
+        h("span", { "aria-hidden": "true" }, "→"),
+        h("span", { class: "hidden" }, "to"),
+        badge(to),
+        h("span", { class: "aside" }),
+      );
+    keep(
+      byId("moves"),
+      this.moves,
+      (move) => move.id,
+      item,
+      (element, move) => {
+        say(element.firstChild, many(move.shards, "shard", "shards"));
+        say(element.lastChild, `${duration(at - move.at)} ago`);
+      },
+    );
   }
 
   // The map as text, while somebody reads it.

@@ -157,7 +157,9 @@ export function happened(entry) {
     case "link_lost":
       return `lost her link (${closed(entry.code) || "nobody knows why"})`;
     case "moved":
-      return entry.from ? `is served here from now on, before that at ${text(entry.from)}` : "is served here from now on";
+      return entry.from
+        ? `is served here from now on, before that at ${text(entry.from)}`
+        : "is served here from now on";
     case "ended": {
       const why = WHYS[entry.why] ?? (text(entry.why) || "nobody knows why");
       const code = isNumber(entry.code) ? ` (${entry.code})` : "";
@@ -174,7 +176,8 @@ export function packed(value) {
   if (value === null || typeof value === "boolean") return 1;
   if (typeof value === "number") {
     if (!Number.isInteger(value)) return 9;
-    if (value < 0) return value >= -32 ? 1 : value >= -128 ? 2 : value >= -32_768 ? 3 : value >= -2_147_483_648 ? 5 : 9;
+    if (value < 0)
+      return value >= -32 ? 1 : value >= -128 ? 2 : value >= -32_768 ? 3 : value >= -2_147_483_648 ? 5 : 9;
     return value < 128 ? 1 : value < 256 ? 2 : value < 65_536 ? 3 : value < 4_294_967_296 ? 5 : 9;
   }
   if (typeof value === "string") {
