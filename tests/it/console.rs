@@ -302,7 +302,7 @@ async fn a_state_is_as_large_as_the_server_says_and_numbers_are_told_as_people_d
         ("rate(0)", "0"),
         ("rate(0.25)", "0.3"),
         ("measure(0.07, 'share')", "7.0 %"),
-        ("measure(3, 'logins/s')", "3.0 logins/s"),
+        ("measure(3, 'logins/s')", "3 logins/s"),
         ("measure(0.5, 'seconds')", "500 ms"),
     ] {
         let asked = format!("import('/console/words.js').then((words) => words.{asked})");

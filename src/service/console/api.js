@@ -69,7 +69,7 @@ export async function ask(path, { method = "GET", body } = {}) {
   let answer, said;
   try {
     const signal = AbortSignal.timeout(DEADLINE_MS);
-    const options = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
+    const options = { method, headers, signal, cache: "no-store", credentials: "same-origin", redirect: "error" };
     answer = await fetch(new URL(path, ROOT), {
       ...options,
       body: body === undefined ? undefined : JSON.stringify(body),

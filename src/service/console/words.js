@@ -15,7 +15,7 @@ export const many = (value, one, more) => `${count(value)} ${value === 1 ? one :
 
 export function rate(value) {
   if (!isNumber(value)) return UNKNOWN;
-  return value > 0 && value < 10 ? digits(value, 1) : WHOLE.format(value);
+  return value < 10 && !Number.isInteger(value) ? digits(value, 1) : WHOLE.format(value);
 }
 
 // A time that something takes.
