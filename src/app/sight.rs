@@ -76,7 +76,7 @@ impl Sight {
     /// This node's numbers as they are now.
     fn read(&self, company: &mut Company) -> Reading {
         let now = clock::now();
-        let mail_lag_ms = self.peers.mail_late_ms();
+        let mail_lag_ms = clock::millis(self.peers.mail_lag());
         let totals = Totals::read(&self.recorded.render());
         let present =
             self.members.snapshot().seen().iter().map(|seen| seen.member.owner.node().to_owned()).collect();

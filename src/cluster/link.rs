@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +19,6 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::post::{Frame, Incoming, Outgoing, Topic};
-use crate::clock::millis;
 use crate::tasks::Tasks;
 
 /// What nodes speak with each other.
@@ -110,14 +108,17 @@ pub(super) struct Wire {
     end: Mutex<Option<Ended>>,
     /// The link is to end, also while the socket takes nothing.
     ending: Notify,
-    /// For how long the oldest letter that is watched has not been seen, ms.
-    late_ms: AtomicU64,
 }
 
 impl Wire {
     /// Puts a letter behind the others; a peer too far behind loses the link, and `false` says that nothing was posted.
     pub(super) fn post(&self, topic: Topic, body: Bytes) -> bool {
-        let posted = self.outgoing.lock().post(topic, body).is_ok();
+        let mut outgoing = self.outgoing.lock();
+        let posted = outgoing.post(topic, body).is_ok();
+        if posted {
+            outgoing.follow(Instant::now);
+        }
+        drop(outgoing);
         if posted {
             self.stirred.notify_one();
         } else {
@@ -126,10 +127,9 @@ impl Wire {
         posted
     }
 
-    /// For how long letters have waited to be seen, ms: as it was at the last sign of life. What is under way for less than
-    /// one is not told.
-    pub(super) fn late_ms(&self) -> u64 {
-        self.late_ms.load(Ordering::Relaxed)
+    /// For how long the letter has been on its way that is followed.
+    pub(super) fn mail_lag(&self) -> Duration {
+        self.outgoing.lock().followed_since().map_or(Duration::ZERO, |posted_at| posted_at.elapsed())
     }
 
     /// Whether half of the letters that may wait do.
@@ -172,6 +172,8 @@ impl Wire {
 /// Who is told what comes.
 pub(super) trait Hears {
     fn letter(&self, topic: Topic, body: Bytes);
+    /// One of ours was seen so long after it was posted.
+    fn seen_after(&self, took: Duration);
     fn call(&self, id: u64, topic: Topic, body: Bytes);
     fn answer(&self, id: u64, body: Option<Bytes>);
 }
@@ -249,16 +251,8 @@ where
 async fn pulse(wire: &Wire, incoming: &Mutex<Incoming>, heard_at: &Mutex<Instant>) -> Ended {
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The letter that is watched, and since when: one at a time, so that posting costs no look at a clock.
-    let mut watched: Option<(u64, Instant)> = None;
     loop {
         pulse.tick().await;
-        let (posted, was_seen) = wire.outgoing.lock().stands();
-        if watched.is_none_or(|(number, _)| number <= was_seen) {
-            watched = (posted > was_seen).then(|| (posted, Instant::now()));
-        }
-        let late_ms = watched.map_or(0, |(_, since)| millis(since.elapsed()));
-        wire.late_ms.store(late_ms, Ordering::Relaxed);
         if heard_at.lock().elapsed() > SILENCE_MAX {
             return Ended::Silent;
         }
@@ -276,7 +270,10 @@ fn take(frame: Frame, wire: &Wire, hears: &impl Hears, incoming: &Mutex<Incoming
             letters.into_iter().for_each(|letter| hears.letter(letter.topic, letter.body));
             told.into_iter().for_each(|seen| wire.must_put(seen));
         }
-        Frame::Seen { number } => wire.outgoing.lock().seen(number),
+        Frame::Seen { number } => {
+            let posted_at = wire.outgoing.lock().seen(number);
+            posted_at.into_iter().for_each(|posted_at| hears.seen_after(posted_at.elapsed()));
+        }
         Frame::Call { id, topic, body } => hears.call(id, topic, body),
         Frame::Answer { id, body } => hears.answer(id, body),
         Frame::Ping => wire.must_put(Frame::Pong),
@@ -320,6 +317,7 @@ mod tests {
         fn letter(&self, topic: Topic, body: Bytes) {
             self.tell(format!("{topic:?} {}", String::from_utf8_lossy(&body)));
         }
+        fn seen_after(&self, _: Duration) {}
         fn call(&self, id: u64, _: Topic, body: Bytes) {
             self.tell(format!("call {id} {}", String::from_utf8_lossy(&body)));
         }
@@ -413,7 +411,7 @@ mod tests {
         for _ in 0..20 {
             assert!(ann.wire.post(Topic::Presence, "here".into()));
             tokio::time::sleep(PULSE / 2).await;
-            assert!(ann.wire.late_ms() <= 2_000, "{}", ann.wire.late_ms());
+            assert!(ann.wire.mail_lag() <= 2 * PULSE, "{:?}", ann.wire.mail_lag());
         }
         // It lives and says so, and sees nothing.
         let (stream, other) = tokio::io::duplex(64 * 1024);
@@ -425,7 +423,7 @@ mod tests {
             let pong = rmp_serde::to_vec(&Frame::Pong).unwrap();
             other.send(Message::Binary(pong.into())).await.unwrap();
         }
-        assert!(blind.wire.late_ms() >= 8_000, "{}", blind.wire.late_ms());
+        assert!(blind.wire.mail_lag() >= 8 * PULSE, "{:?}", blind.wire.mail_lag());
         assert!(!bob.ended.is_finished());
     }
 

@@ -155,13 +155,10 @@ impl Links {
         wire.is_some_and(|wire| wire.post(topic, body))
     }
 
-    /// For how long letters to the slowest node have waited to be seen there, ms; 0 where none has for a second.
+    /// For how long letters to the slowest node have been on their way.
     #[must_use]
-    pub fn mail_late_ms(&self) -> u64 {
-        let late = self.standing.read().values().map(|standing| standing.wire.late_ms()).max();
-        let late_ms = late.unwrap_or(0);
-        self.meters.mail_lag.set(Duration::from_millis(late_ms).as_secs_f64());
-        late_ms
+    pub fn mail_lag(&self) -> Duration {
+        self.standing.read().values().map(|standing| standing.wire.mail_lag()).max().unwrap_or_default()
     }
 
     /// Whether so many letters wait for a node that those which can wait should not be posted now.
@@ -265,6 +262,7 @@ impl Links {
         let mut reach = self.reach.lock();
         let news = reach.look(snapshot, |peer| self.stands(peer), tokio::time::Instant::now());
         self.meters.unreached.set(reach.unreached(snapshot).len() as f64);
+        self.meters.mail_lag.set(self.mail_lag().as_secs_f64());
         drop(reach);
         for news in news {
             match news {
@@ -402,6 +400,10 @@ impl Hears for Ear {
         if let Some(room) = self.links.room(topic) {
             room.letter(&self.peer, body);
         }
+    }
+
+    fn seen_after(&self, took: Duration) {
+        self.links.meters.mail.record(took.as_secs_f64());
     }
 
     fn call(&self, id: u64, topic: Topic, body: Bytes) {

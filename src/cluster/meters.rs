@@ -1,8 +1,10 @@
 //! What `cluster` measures: handles made once, at construction. Names and meanings stand in `telemetry::metrics`.
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Histogram};
 
-use crate::telemetry::metrics::{MEMBERS, MEMBERS_GONE, PEER_LINKS, PEER_MAIL_LAG_SECONDS, PEERS_UNREACHED};
+use crate::telemetry::metrics::{
+    MEMBERS, MEMBERS_GONE, PEER_LINKS, PEER_MAIL_LAG_SECONDS, PEER_MAIL_SECONDS, PEERS_UNREACHED,
+};
 
 /// The handles of `members`.
 pub(super) struct MemberMeters {
@@ -22,6 +24,7 @@ impl MemberMeters {
 pub(super) struct LinkMeters {
     pub(super) standing: Gauge,
     pub(super) unreached: Gauge,
+    pub(super) mail: Histogram,
     pub(super) mail_lag: Gauge,
 }
 
@@ -30,6 +33,7 @@ impl LinkMeters {
         Self {
             standing: PEER_LINKS.handle(),
             unreached: PEERS_UNREACHED.handle(),
+            mail: PEER_MAIL_SECONDS.handle(),
             mail_lag: PEER_MAIL_LAG_SECONDS.handle(),
         }
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Most letters that wait or are not seen yet, and most bytes of them.
 const LETTERS_MAX: usize = 65_536;
@@ -89,6 +90,9 @@ pub(super) struct Outgoing {
     unseen_bytes: usize,
     sent: u64,
     seen: u64,
+    /// A letter that is followed until it is seen: its number, and when it was posted. One at a time, so that posting reads
+    /// no clock.
+    followed: Option<(u64, Instant)>,
     frames: VecDeque<Frame>,
     frame_bytes: usize,
 }
@@ -105,15 +109,21 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Follows the last letter that was posted, unless one is followed.
+    pub(super) fn follow(&mut self, now: impl FnOnce() -> Instant) {
+        let last = self.sent + self.waiting.len() as u64;
+        self.followed.get_or_insert_with(|| (last, now()));
+    }
+
+    /// When the letter was posted that is followed.
+    pub(super) fn followed_since(&self) -> Option<Instant> {
+        self.followed.map(|(_, posted_at)| posted_at)
+    }
+
     /// Whether half of what may wait does.
     pub(super) fn is_busy(&self) -> bool {
         self.waiting.len() + self.unseen.len() > LETTERS_MAX / 2
             || self.waiting_bytes + self.unseen_bytes > LETTER_BYTES_MAX / 2
-    }
-
-    /// The number of the last letter that was posted, and that of the last one that the peer has seen.
-    pub(super) fn stands(&self) -> (u64, u64) {
-        (self.sent + self.waiting.len() as u64, self.seen)
     }
 
     /// Puts a frame before all letters: calls wait for no mail.
@@ -150,12 +160,13 @@ impl Outgoing {
         Some(Frame::Mail { first, letters })
     }
 
-    /// The peer has seen all up to this number.
-    pub(super) fn seen(&mut self, number: u64) {
+    /// The peer has seen all up to this number. When the letter was posted that was followed, if it is among them.
+    pub(super) fn seen(&mut self, number: u64) -> Option<Instant> {
         while self.seen < number.min(self.sent) {
             self.seen += 1;
             self.unseen_bytes -= self.unseen.pop_front().unwrap_or(0);
         }
+        self.followed.take_if(|(followed, _)| *followed <= self.seen).map(|(_, posted_at)| posted_at)
     }
 }
 
@@ -193,6 +204,8 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -223,7 +236,6 @@ mod tests {
         assert_eq!(outgoing.post(Topic::Home, body(1)), Err(Overflow));
         outgoing.seen(1);
         assert_eq!(outgoing.post(Topic::Home, body(half)), Ok(()));
-        assert_eq!(outgoing.stands(), (3, 1));
         // A number that was never given says nothing.
         outgoing.seen(u64::MAX);
         assert_eq!(outgoing.post(Topic::Home, body(1)), Err(Overflow));
@@ -232,6 +244,26 @@ mod tests {
             many.post(Topic::Home, Bytes::new()).unwrap();
         }
         assert_eq!(many.post(Topic::Home, Bytes::new()), Err(Overflow));
+    }
+
+    #[test]
+    fn one_letter_at_a_time_is_followed_until_it_is_seen() {
+        let (mut outgoing, began) = (Outgoing::default(), Instant::now());
+        let post = |outgoing: &mut Outgoing, at| {
+            outgoing.post(Topic::Home, body(1)).unwrap();
+            outgoing.follow(|| at);
+        };
+        assert_eq!(outgoing.seen(1), None);
+        post(&mut outgoing, began);
+        post(&mut outgoing, began + Duration::from_secs(1));
+        assert_eq!(outgoing.seen(2), None, "nothing was sent yet");
+        outgoing.next().unwrap();
+        assert_eq!((outgoing.followed_since(), outgoing.seen(1)), (Some(began), Some(began)));
+        assert_eq!((outgoing.followed_since(), outgoing.seen(2)), (None, None));
+        let later = began + Duration::from_secs(2);
+        post(&mut outgoing, later);
+        outgoing.next().unwrap();
+        assert_eq!(outgoing.seen(3), Some(later));
     }
 
     #[test]

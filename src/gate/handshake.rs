@@ -292,6 +292,7 @@ async fn admit(
 ) -> Result<Entered, NotIn> {
     let now = clock::now();
     if let Err(limited) = gate.addresses.login(asks.ip, now) {
+        metrics::RATE_LIMITED.with(&[("kind", "login")]).increment(1);
         let body = ErrorBody::new(ErrorCode::RateLimited, "too many logins from this address");
         let body = body.after(limited.retry_after_ms.into());
         return Err(EnterError { body, close: Some(CloseCode::GoingAway) }.into());

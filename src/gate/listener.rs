@@ -76,8 +76,9 @@ impl Gate {
     /// Accepts until asked to stop.
     pub async fn run(self: Arc<Self>, listener: TcpListener, stop: Tasks) {
         let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, stop.clone());
-        let failures =
-            metrics::HANDSHAKE_FAILURES.by("reason", &["links_max", "connect_rate", "accept"], &[]);
+        // All of them, so that each is counted from zero on.
+        let failures = metrics::HANDSHAKE_FAILURES.by("reason", metrics::HANDSHAKE_REASONS, &[]);
+        let limited = metrics::RATE_LIMITED.with(&[("kind", "connect")]);
         let mut forget = tokio::time::interval(FORGET_EVERY);
         let mut is_exhausted = false;
         loop {
@@ -101,6 +102,7 @@ impl Gate {
                     is_exhausted = false;
                     if self.addresses.connect(ip, clock::now()).is_err() {
                         failures.of("connect_rate").increment(1);
+                        limited.increment(1);
                         continue;
                     }
                     match Arc::clone(&self.room).try_acquire_owned() {

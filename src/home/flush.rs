@@ -182,7 +182,11 @@ impl Home {
             self.meters.commit(sent.len(), landed.took, outcome_name(&answer));
             let outcome = self.settle(&shard, &fence, sent, answer, now);
             drop(only);
-            shard.landed(outcome == Outcome::Done);
+            let since_ms = shard.landed(outcome == Outcome::Done);
+            if let Some(since_ms) = since_ms.filter(|_| outcome == Outcome::Done) {
+                let waited_ms = now.mono_ms.saturating_sub(since_ms);
+                self.meters.flush_waited(Duration::from_millis(waited_ms));
+            }
             match outcome {
                 Outcome::Retry => {
                     self.agenda.hold(shard.id(), now.mono_ms + RETRY_MS, shard.is_urgent());

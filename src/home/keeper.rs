@@ -140,6 +140,7 @@ impl Keeper {
         self.tell_holds(now_ms);
         self.home.parcels.forget_old(now_ms);
         self.home.meters.lease_states(self.leases.iter().map(Lease::state));
+        self.home.meters.lease_age(self.leases.iter().filter_map(|lease| lease.age_ms(now_ms)).max());
         self.home.meters.serving(self.home.shards.iter().filter(|shard| shard.serves(now_ms)).count());
         let dirty = self.home.shards.iter().map(|shard| shard.dirty_records()).sum();
         self.home.meters.records(self.home.records.len(), dirty);

@@ -55,6 +55,11 @@ impl Terms {
         if needed_ms < left_ms { needed_ms } else { left_ms }
     }
 
+    /// For how long answers may leave after a renewal was sent.
+    const fn valid_ms(self) -> u64 {
+        self.ttl_ms / 6 * 5
+    }
+
     /// How long the home before has at most to give what it has of a shard: while half a lease goes on, players wait.
     pub(super) const fn pull_max_ms(self) -> u64 {
         match self.ttl_ms / 2 {
@@ -267,6 +272,15 @@ impl Lease {
             State::Owned | State::Unsure => self.valid_until_ms,
             State::Local => self.local_until_ms,
             _ => 0,
+        }
+    }
+
+    /// How long ago the call was sent that extended it last; `None` while it is not held.
+    #[must_use]
+    pub const fn age_ms(&self, now_ms: u64) -> Option<u64> {
+        match self.state {
+            State::Free | State::Fenced => None,
+            _ => Some(now_ms.saturating_add(self.terms.valid_ms()).saturating_sub(self.valid_until_ms)),
         }
     }
 
@@ -505,7 +519,7 @@ impl Lease {
     }
 
     fn extend(&mut self, sent_at_ms: u64, jitter: f64) {
-        let valid_ms = if sabotage::is_off(Guard::Validity) { u64::MAX } else { self.terms.ttl_ms / 6 * 5 };
+        let valid_ms = if sabotage::is_off(Guard::Validity) { u64::MAX } else { self.terms.valid_ms() };
         self.valid_until_ms = sent_at_ms.saturating_add(valid_ms);
         self.next_call_ms = sent_at_ms.saturating_add(spread(self.terms.ttl_ms / 3, jitter));
     }

@@ -4,24 +4,18 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
+use super::census::Census;
 use super::lease::State;
 use super::tidings::Fate;
 use crate::near_cache::Got;
 use crate::telemetry::metrics::{
-    COLD_READS, COMMIT_SECONDS, COMMITS, FILTER_FALSE_POSITIVES, FILTER_PASSES, FLUSH_BATCH_RECORDS,
-    FLUSH_LAG_SECONDS, Family, LEASES_RUN_OUT, PULLS, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGED_RECORDS,
-    SESSIONS_LOST, SESSIONS_MOVED, SHARDS, SHARDS_BLANK, SHARDS_GIVEN, SHARDS_HELD_BACK, SHARDS_LOST,
-    SHARDS_SERVING, SHARDS_TAKEN,
+    COLD_OUTCOMES, COLD_READS, COMMIT_OUTCOMES, COMMIT_SECONDS, COMMITS, FILTER_FALSE_POSITIVES,
+    FILTER_PASSES, FLUSH_BATCH_RECORDS, FLUSH_LAG_SECONDS, FLUSH_WAIT_SECONDS, Family, LEASE_AGE_SECONDS,
+    LEASES_RUN_OUT, PULL_OUTCOMES, PULLS, RECORDS_DIRTY, RECORDS_HOT, REPAIRS, SALVAGE_OUTCOMES,
+    SALVAGED_RECORDS, SESSIONS, SESSIONS_LOST, SESSIONS_MOVED, SHARDS, SHARDS_BLANK, SHARDS_GIVEN,
+    SHARDS_HELD_BACK, SHARDS_LOST, SHARDS_SERVING, SHARDS_TAKEN,
 };
 
-/// What becomes of commits, as labels.
-const OUTCOMES: &[&str] = &["done", "fenced", "stale", "rolled_back", "lost", "unknown", "held_back"];
-/// What becomes of pulls, as labels.
-const PULL_OUTCOMES: &[&str] = &["done", "late", "failed"];
-/// What becomes of records that the home before gave, as labels.
-const SALVAGE_OUTCOMES: &[&str] = &["taken", "stored", "another", "refused", "late"];
-/// What becomes of looks at those who are not in memory, as labels.
-const COLD_OUTCOMES: &[&str] = &["filtered", "cached", "negative", "joined", "stored"];
 const STATES: [State; 10] = [
     State::Free,
     State::Pulling,
@@ -38,9 +32,12 @@ const STATES: [State; 10] = [
 /// The room's handles.
 pub(super) struct Meters {
     batch_records: Histogram,
+    flush_wait: Histogram,
     commit_seconds: Family<Histogram>,
     commits: Family<Counter>,
     shards: [Gauge; STATES.len()],
+    lease_age: Gauge,
+    sessions: [Gauge; 3],
     repairs: Counter,
     pulls: Family<Counter>,
     salvaged: Family<Counter>,
@@ -63,9 +60,12 @@ impl Meters {
     pub(super) fn new() -> Self {
         Self {
             batch_records: FLUSH_BATCH_RECORDS.handle(),
-            commit_seconds: COMMIT_SECONDS.by("outcome", OUTCOMES, &[]),
-            commits: COMMITS.by("outcome", OUTCOMES, &[]),
+            flush_wait: FLUSH_WAIT_SECONDS.handle(),
+            commit_seconds: COMMIT_SECONDS.by("outcome", COMMIT_OUTCOMES, &[]),
+            commits: COMMITS.by("outcome", COMMIT_OUTCOMES, &[]),
             shards: STATES.map(|state| SHARDS.with(&[("state", state.name())])),
+            lease_age: LEASE_AGE_SECONDS.handle(),
+            sessions: ["attached", "detached", "pending"].map(|state| SESSIONS.with(&[("state", state)])),
             repairs: REPAIRS.handle(),
             pulls: PULLS.by("outcome", PULL_OUTCOMES, &[]),
             salvaged: SALVAGED_RECORDS.by("outcome", SALVAGE_OUTCOMES, &[]),
@@ -90,6 +90,24 @@ impl Meters {
         self.batch_records.record(records as f64);
         self.commit_seconds.of(outcome).record(took.as_secs_f64());
         self.commits.of(outcome).increment(1);
+    }
+
+    /// For so long the oldest record of a commit had waited that is stored now.
+    pub(super) fn flush_waited(&self, waited: Duration) {
+        self.flush_wait.record(waited.as_secs_f64());
+    }
+
+    /// How long ago the renewal was sent on which the oldest lease rests.
+    pub(super) fn lease_age(&self, age_ms: Option<u64>) {
+        self.lease_age.set(Duration::from_millis(age_ms.unwrap_or(0)).as_secs_f64());
+    }
+
+    /// How many sessions are in each state.
+    pub(super) fn sessions(&self, census: Census) {
+        let Census { attached, detached, pending } = census;
+        for (gauge, count) in self.sessions.iter().zip([attached, detached, pending]) {
+            gauge.set(count);
+        }
     }
 
     /// How many shards are in each state.

@@ -19,6 +19,7 @@ mod bans;
 mod barring;
 mod batch;
 mod blind;
+mod census;
 mod cold;
 mod entering;
 mod erasure;
@@ -299,6 +300,7 @@ impl Home {
         tasks.spawn_vital("known", Arc::clone(&home).run_known());
         tasks.spawn_vital("seen", Arc::clone(&home).run_seen());
         tasks.spawn_vital("flush", Arc::clone(&home).run_flush());
+        tasks.spawn("census", Arc::clone(&home).run_census());
         Ok(home)
     }
 

@@ -424,13 +424,15 @@ impl Shard {
         }
     }
 
-    /// A batch has come back. What must go again has been dirty since it first was.
-    pub(super) fn landed(&self, all_settled: bool) {
+    /// A batch has come back; since when the oldest of its records had been dirty. What must go again has been since it
+    /// first was.
+    pub(super) fn landed(&self, all_settled: bool) -> Option<u64> {
         let mut dirty = self.dirty.lock();
         let since_ms = dirty.flying_since_ms.take();
         if let Some(since_ms) = since_ms.filter(|_| !all_settled && !dirty.queue.is_empty()) {
             dirty.since_ms = dirty.since_ms.min(since_ms);
         }
+        since_ms
     }
 
     /// Takes at most `most` records, the oldest first.

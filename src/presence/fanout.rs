@@ -32,11 +32,12 @@ impl Presence {
                 () = stop.stopping() => return,
                 () = tick.end() => {
                     tasks::beat();
-                    tick.has_ended();
+                    let began = tick.has_ended();
                     let changes = self.events.presence.take();
                     // Other nodes first: they have watchers of their own to tell.
                     self.peers.iter().for_each(|peers| peers.tell(&changes));
                     self.tell_all(changes).await;
+                    began.into_iter().for_each(|began| self.meters.fanout.told_since(began));
                 }
                 () = self.events.presence.filled(), if !tick.is_under_way() => tick.begins(self.tick),
                 // They have waited for a tick where they come from.
@@ -73,8 +74,7 @@ impl Presence {
             return;
         }
         let push = push_of(player, view);
-        self.items.increment(1);
-        self.deliveries.increment(watchers.len() as u64);
+        self.meters.goes_to(watchers.len());
         for turn in watchers.chunks(TURN) {
             for mailbox in turn {
                 self.hub.push_quietly(mailbox, &push, wakes);

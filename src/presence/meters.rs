@@ -1,16 +1,67 @@
-//! What rooms measure: handles made once, at construction. Names and meanings stand in `telemetry::metrics`.
+//! What presences and rooms measure: handles made once, at construction. Names and meanings stand in `telemetry::metrics`.
 
 use std::cmp::Ordering;
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Histogram};
+use tokio::time::Instant;
 
 use crate::near_cache::Got;
 use crate::telemetry::metrics::{
-    Family, NEAR_INVALIDATIONS, NEAR_KEPT_BY_OTHERS, NEAR_OVERTAKEN, NEAR_READS, ROOM_DELIVERIES,
-    ROOM_MEMBERS, ROOM_PUSHES, ROOMS,
+    FANOUT_DELIVERIES, FANOUT_ITEMS, FANOUT_RECEIVERS, FANOUT_SECONDS, Family, NEAR_INVALIDATIONS,
+    NEAR_KEPT_BY_OTHERS, NEAR_OUTCOMES, NEAR_OVERTAKEN, NEAR_READS, ROOM_DELIVERIES, ROOM_MEMBERS,
+    ROOM_PUSHES, ROOMS, Sampled,
 };
 
-/// The handles.
+/// What both kinds of fan-out measure alike.
+pub(super) struct FanoutMeters {
+    receivers: Sampled,
+    seconds: Histogram,
+}
+
+impl FanoutMeters {
+    fn of(what: &'static str) -> Self {
+        Self {
+            receivers: Sampled::of(FANOUT_RECEIVERS.with(&[("of", what)])),
+            seconds: FANOUT_SECONDS.with(&[("of", what)]),
+        }
+    }
+
+    /// One push goes to so many.
+    pub(super) fn reaches(&self, mailboxes: usize) {
+        self.receivers.record(mailboxes as f64);
+    }
+
+    /// All that has changed since the tick began is told.
+    pub(super) fn told_since(&self, began: Instant) {
+        self.seconds.record(began.elapsed().as_secs_f64());
+    }
+}
+
+/// The handles of presences.
+pub(super) struct ItemMeters {
+    items: Counter,
+    deliveries: Counter,
+    pub(super) fanout: FanoutMeters,
+}
+
+impl ItemMeters {
+    pub(super) fn new() -> Self {
+        Self {
+            items: FANOUT_ITEMS.handle(),
+            deliveries: FANOUT_DELIVERIES.handle(),
+            fanout: FanoutMeters::of("presence"),
+        }
+    }
+
+    /// An item goes to so many.
+    pub(super) fn goes_to(&self, mailboxes: usize) {
+        self.items.increment(1);
+        self.deliveries.increment(mailboxes as u64);
+        self.fanout.reaches(mailboxes);
+    }
+}
+
+/// The handles of rooms.
 pub(super) struct Meters {
     pub(super) rooms: Gauge,
     pub(super) members: Gauge,
@@ -19,6 +70,7 @@ pub(super) struct Meters {
     pub(super) snapshots: Counter,
     pub(super) messages: Counter,
     pub(super) deliveries: Counter,
+    pub(super) fanout: FanoutMeters,
 }
 
 impl Meters {
@@ -32,6 +84,7 @@ impl Meters {
             snapshots: pushes("snapshot"),
             messages: pushes("message"),
             deliveries: ROOM_DELIVERIES.handle(),
+            fanout: FanoutMeters::of("room"),
         }
     }
 
@@ -57,7 +110,7 @@ pub(super) struct NearMeters {
 impl NearMeters {
     pub(super) fn new() -> Self {
         Self {
-            reads: NEAR_READS.by("outcome", &["fresh", "stale", "negative", "joined", "loaded"], &[]),
+            reads: NEAR_READS.by("outcome", NEAR_OUTCOMES, &[]),
             overtaken: NEAR_OVERTAKEN.handle(),
             invalidations: NEAR_INVALIDATIONS.by("why", &["change", "again", "room"], &[]),
             kept_by_others: NEAR_KEPT_BY_OTHERS.handle(),

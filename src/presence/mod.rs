@@ -26,17 +26,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Counter;
-
 use crate::cluster::{Correspondent, Links};
 use crate::events::{Events, PresenceView};
 use crate::hub::{Hub, Mailbox, Push};
 use crate::ids::{Owner, PlayerId, SessionId, ShardId};
 use crate::tasks::Tasks;
-use crate::telemetry::metrics::{FANOUT_DELIVERIES, FANOUT_ITEMS};
 
 pub use fanout::{item, push_of};
 pub use homes::{Glance, Homes};
+use meters::ItemMeters;
 pub use near::{NearSettings, NearView};
 use peers::{Ear, Peers, RoomsEar, Upon};
 use rooms::Nodes;
@@ -52,8 +50,7 @@ pub struct Presence {
     hub: Arc<Hub>,
     events: Arc<Events>,
     tick: Duration,
-    items: Counter,
-    deliveries: Counter,
+    meters: ItemMeters,
 }
 
 /// Where there can be other nodes: the links to them, what is to be known of homes, and what is kept near of what they say.
@@ -98,16 +95,7 @@ impl Presence {
             tasks.spawn_vital("presence_readers", readers.run_readers(events, tasks.clone()));
             tasks.spawn_vital("presence_owed", Arc::clone(peers).run_owed(tasks.clone()));
         }
-        let presence = Arc::new(Self {
-            watches,
-            rooms,
-            peers,
-            hub,
-            events,
-            tick,
-            items: FANOUT_ITEMS.handle(),
-            deliveries: FANOUT_DELIVERIES.handle(),
-        });
+        let presence = Arc::new(Self { watches, rooms, peers, hub, events, tick, meters: ItemMeters::new() });
         let (fanout, stop) = (Arc::clone(&presence), tasks.clone());
         tasks.spawn_vital("fanout", async move { fanout.run(&stop).await });
         presence

@@ -43,11 +43,12 @@ impl Rooms {
             }
             tasks::beat();
             // After talk, too: who talks without a pause must not hold back what has changed.
-            if tick.has_ended() {
+            if let Some(began) = tick.has_ended() {
                 self.catch_up();
                 for (room, ()) in self.owing.take() {
                     self.tell(&room).await;
                 }
+                self.meters.fanout.told_since(began);
             } else if !tick.is_under_way() && self.changed().now_or_never().is_some() {
                 tick.begins(self.settings.tick);
             }
@@ -131,6 +132,7 @@ impl Rooms {
         }
         let frames = (pushes.len() * mailboxes.len()) as u64;
         self.meters.deliveries.increment(frames);
+        self.meters.fanout.reaches(mailboxes.len());
         for mailboxes in mailboxes.chunks(TURN / pushes.len().min(TURN)) {
             for mailbox in mailboxes {
                 for push in pushes {

@@ -312,8 +312,8 @@ impl<S: LinkSocket> Link<S> {
             Verdict::Abuse => {
                 Some(Closed::ByServer(closing_of(CloseCode::RateAbuse, "the rate limits were abused")))
             }
-            Verdict::TooFast { reference, retry_after_ms } => {
-                self.sessions.meters.too_fast();
+            Verdict::TooFast { limit, reference, retry_after_ms } => {
+                self.sessions.meters.too_fast(limit);
                 let body =
                     ErrorBody::new(ErrorCode::RateLimited, "too many requests").after(retry_after_ms.into());
                 self.refuse(reference, &body)

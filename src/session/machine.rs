@@ -15,6 +15,8 @@ pub(super) enum Verdict<'a> {
     Refuse(DecodeError),
     /// Answer `rate_limited`.
     TooFast {
+        /// Which limit it was, for metrics.
+        limit: &'static str,
         /// The frame's ref, where it was read.
         reference: u32,
         /// How long to wait.
@@ -41,7 +43,7 @@ impl Machine {
     ) -> Verdict<'a> {
         if let Err(limited) = self.limiter.check(rates, now) {
             let reference = decode().map_or(0, |(reference, _)| reference);
-            return self.too_fast(rates, now, reference, limited);
+            return self.too_fast(rates, now, reference, ("frame", limited));
         }
         let (reference, request) = match decode() {
             Ok(decoded) => decoded,
@@ -54,12 +56,13 @@ impl Machine {
                 message: "this link has its session already".to_owned(),
             });
         }
-        match kind_of(&request).map_or(Ok(()), |kind| session.check(rates, kind, now)) {
+        let check = |kind: Kind| session.check(rates, kind, now).map_err(|limited| (kind.as_str(), limited));
+        match kind_of(&request).map_or(Ok(()), check) {
             Ok(()) => {
                 self.limiter.pass();
                 Verdict::Go(reference, request)
             }
-            Err(limited) => self.too_fast(rates, now, reference, limited),
+            Err(refusal) => self.too_fast(rates, now, reference, refusal),
         }
     }
 
@@ -74,11 +77,17 @@ impl Machine {
         }
     }
 
-    fn too_fast<'a>(&mut self, rates: &Rates, now: Now, reference: u32, limited: RateLimited) -> Verdict<'a> {
+    fn too_fast<'a>(
+        &mut self,
+        rates: &Rates,
+        now: Now,
+        reference: u32,
+        (limit, limited): (&'static str, RateLimited),
+    ) -> Verdict<'a> {
         if self.limiter.strike(rates, now) {
             Verdict::Abuse
         } else {
-            Verdict::TooFast { reference, retry_after_ms: self.limiter.wait_ms(limited) }
+            Verdict::TooFast { limit, reference, retry_after_ms: self.limiter.wait_ms(limited) }
         }
     }
 }
@@ -131,7 +140,7 @@ mod tests {
         let now = Now { mono_ms: 1000, unix_ms: 1000 };
         let mut slowed = 0;
         let closed = (0..1000).any(|_| match machine.judge(&rates, &session, now, ping) {
-            Verdict::TooFast { reference, retry_after_ms } => {
+            Verdict::TooFast { limit: "frame", reference, retry_after_ms } => {
                 assert!(reference == 7 && retry_after_ms >= 1);
                 slowed += 1;
                 false

@@ -7,7 +7,9 @@ use protocol::codes::{CloseCode, ErrorCode};
 use protocol::request::Op;
 
 use super::answer::{Answer, Body};
-use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, RATE_LIMITED, SparseFamily};
+use crate::telemetry::metrics::{
+    ACK_SECONDS, CLOSES, COMMANDS, Family, LIMITS, RATE_LIMITED, SparseFamily,
+};
 
 /// The room's handles.
 pub(super) struct Meters {
@@ -17,7 +19,7 @@ pub(super) struct Meters {
     refused_later: SparseFamily<Counter>,
     closes: Box<[(u16, Counter)]>,
     closed_otherwise: Counter,
-    limited: Counter,
+    limited: Family<Counter>,
     acks_applied: Histogram,
     acks_durable: Histogram,
 }
@@ -39,7 +41,7 @@ impl Meters {
             refused_later: COMMANDS.by_use("outcome", &outcomes, ("op", "later")),
             closes: CloseCode::ALL.iter().map(close).collect(),
             closed_otherwise: CLOSES.with(&[("code", "other")]),
-            limited: RATE_LIMITED.with(&[("kind", "link")]),
+            limited: RATE_LIMITED.by("kind", LIMITS, &[]),
             acks_applied: ack("applied"),
             acks_durable: ack("durable"),
         }
@@ -76,9 +78,9 @@ impl Meters {
         }
     }
 
-    /// A request was refused for being too fast.
-    pub(super) fn too_fast(&self) {
-        self.limited.increment(1);
+    /// A request was refused for being too fast, by this limit.
+    pub(super) fn too_fast(&self, limit: &str) {
+        self.limited.of(limit).increment(1);
     }
 
     /// A link was closed with this code.

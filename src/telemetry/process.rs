@@ -1,10 +1,5 @@
-//! What this process takes of its machine, as the system says: memory, processor time, descriptors. Read once a second
-//! by the watch; what cannot be read (another system than Linux) is absent, never zero.
-
-use std::fs;
-
-/// Ticks a second of the times in `/proc`: the kernel counts them so towards programs, whatever its own clock does.
-const TICKS_PER_S: u64 = 100;
+//! What this process takes of its machine, as the system says: memory, processor time, descriptors. Read by the watch once a
+//! second, and whenever somebody looks at the metrics; what cannot be read is absent, never zero.
 
 /// What the process takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,36 +10,30 @@ pub struct Process {
     pub cpu_ms: Option<u64>,
     /// Open file descriptors.
     pub descriptors: Option<u64>,
+    /// How many may be open; 0 for no limit.
+    pub descriptors_max: Option<u64>,
+    /// When it began, Unix time in seconds.
+    pub started_unix_s: Option<u64>,
+    /// Its threads.
+    pub threads: Option<u64>,
 }
 
 impl Process {
-    /// As it is now. A few microseconds: the files are the kernel's memory.
+    /// As it is now. A few microseconds: the files are the kernel's memory. Before Linux 6.2 descriptors are counted one by
+    /// one, which takes milliseconds where there are ten thousands.
     #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a process lives for less than 2^53 ms")]
     pub fn now() -> Self {
-        let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
-        // Since Linux 6.2 the folder's size is their number; before that it is 0, and they would have to be counted.
-        let descriptors = fs::metadata("/proc/self/fd").ok().map(|folder| folder.len());
+        let now = metrics_process::collector::collect();
         Self {
-            memory_bytes: read("status").as_deref().and_then(resident_bytes),
-            cpu_ms: read("stat").as_deref().and_then(cpu_ms),
-            descriptors: descriptors.filter(|count| *count > 0),
+            memory_bytes: now.resident_memory_bytes,
+            cpu_ms: now.cpu_seconds_total.map(|seconds| (seconds * 1_000.0) as u64),
+            descriptors: now.open_fds,
+            descriptors_max: now.max_fds,
+            started_unix_s: now.start_time_seconds,
+            threads: now.threads,
         }
     }
-}
-
-/// Of `/proc/self/status`.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Of `/proc/self/stat`: the name of the program, in brackets, may hold anything.
-fn cpu_ms(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut times = rest.split_ascii_whitespace().skip(11);
-    let (user, system): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
-    Some((user + system) * 1_000 / TICKS_PER_S)
 }
 
 #[cfg(test)]
@@ -52,19 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_says_is_read() {
-        let status = "Name:\thearth\nVmPeak:\t  9000 kB\nVmRSS:\t    5120 kB\nThreads:\t3\n";
-        assert_eq!(resident_bytes(status), Some(5_242_880));
-        assert_eq!(resident_bytes("Name:\thearth\n"), None);
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 250 50 7 8 20 0 3 0 100 1000 10";
-        assert_eq!(cpu_ms(stat), Some(3_000));
-        assert_eq!(cpu_ms("7 (a"), None);
-    }
-
-    #[test]
     fn this_process_takes_something() {
         let now = Process::now();
         assert!(now.memory_bytes.is_some_and(|bytes| bytes > 100_000), "{now:?}");
-        assert!(now.cpu_ms.is_some(), "{now:?}");
+        assert!(now.cpu_ms.is_some() && now.descriptors.is_some_and(|open| open > 2), "{now:?}");
+        assert!(now.threads.is_some_and(|threads| threads > 0), "{now:?}");
     }
 }
