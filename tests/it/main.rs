@@ -20,6 +20,7 @@ mod console;
 mod counters;
 mod crash;
 mod demo;
+mod deploy;
 mod elsewhere;
 mod erasure;
 mod events;
