@@ -485,7 +485,8 @@ impl Recorded {
     /// Of a process that counts nothing: handles do nothing, and there is nothing to render.
     #[must_use]
     pub fn nothing() -> Self {
-        Self(PrometheusBuilder::new().build_recorder().handle())
+        let exporter = PrometheusBuilder::new().build_recorder().handle();
+        Self { exporter, process: Arc::new(Process::new()) }
     }
 
     /// Everything in Prometheus' text format.
