@@ -47,6 +47,8 @@ use crate::session::{Sessions, TokenCheck, TokenRefused};
 use crate::store::{Formats, Store};
 use crate::tasks::{Cause, Tasks, Vitals};
 use crate::telemetry;
+use crate::telemetry::metrics::Recorded;
+use crate::telemetry::traces::{self, Collector, TraceSettings};
 use crate::telemetry::watch::Board;
 use crate::watchdog::{Late, Watchdog, WatchdogSettings};
 
@@ -98,6 +100,7 @@ pub fn faults(settings: &Settings) -> Vec<String> {
         Authenticator::from_settings(settings).err().map(|error| error.to_string()),
         Keys::from_settings(settings).err().map(|error| error.to_string()),
         Certificates::from_settings(&settings.tls).err().map(|error| error.to_string()),
+        outside::collector(settings).err().map(|error| error.to_string()),
         stored::check_store(settings).err().map(|error| error.to_string()),
     ]
     .into_iter()
@@ -218,6 +221,9 @@ impl House {
         let events = Arc::new(Events::default());
         let node = settings.node_name(outside.client_addr.port());
         telemetry::logs::name_node(&node);
+        if let Some(collector) = outside.collector {
+            export_traces(&settings, collector, &node, &cellar)?;
+        }
         let url = client_url(&settings, outside.client_addr);
         let key = ClusterKey::from_secret(&cluster.ticket_secret).ok_or_else(|| {
             ServeError::Cluster("the cluster's ticket secret is shorter than 16 bytes".into())
@@ -541,6 +547,7 @@ fn at_counter(
 ) {
     upper.spawn_vital("maintenance", Arc::clone(&service).keep_maintenance(upper.clone()));
     upper.spawn_vital("looks", Arc::clone(&service).keep_looking(upper.clone()));
+    upper.spawn("log_level", Arc::clone(&service).keep_log(upper.clone()));
     let stopping = counter.clone();
     counter.spawn_vital(
         "service",
@@ -554,6 +561,26 @@ fn recorded(settings: &Settings) -> Result<Recorded, ServeError> {
         return Ok(Recorded::nothing());
     }
     telemetry::metrics::install().map_err(|error| ServeError::Start(error.to_string()))
+}
+
+/// Traces go to the collector until the very end.
+fn export_traces(
+    settings: &Settings,
+    collector: Collector,
+    node: &str,
+    cellar: &Tasks,
+) -> Result<(), ServeError> {
+    let trace = &settings.trace;
+    let exporter = traces::start(TraceSettings {
+        collector,
+        sample_ratio: trace.sample_ratio.get(),
+        slow: trace.slow,
+        node: node.to_owned(),
+        cluster: settings.cluster.name.as_ref().map(|name| name.as_str().to_owned()),
+    });
+    let (exporter, stop) = (exporter.map_err(|error| ServeError::Start(error.to_string()))?, cellar.clone());
+    cellar.spawn("traces", exporter.run(async move { stop.stopping().await }));
+    Ok(())
 }
 
 /// Looks from outside whether what must live does, and ends the process if nothing else can.

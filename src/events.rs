@@ -179,6 +179,21 @@ pub enum EndReason {
     },
 }
 
+impl EndReason {
+    /// In one word, as the log has it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Expired => "expired",
+            Self::Replaced => "replaced",
+            Self::SessionLimit => "session_limit",
+            Self::Banned { .. } => "banned",
+            Self::Kicked { .. } => "kicked",
+        }
+    }
+}
+
 /// A session is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionEnded {

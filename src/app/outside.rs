@@ -8,12 +8,13 @@ use tokio::net::TcpListener;
 
 use super::ServeError;
 use crate::config::Settings;
-use crate::files::Watched;
+use crate::files::{Fault, Named, Watched};
 use crate::gate::auth::Authenticator;
 use crate::gate::listener;
 use crate::gate::tls::Certificates;
 use crate::service::Keys;
 use crate::store::Shortfall;
+use crate::telemetry::traces::Collector;
 
 /// All of it.
 pub(super) struct Outside {
@@ -30,6 +31,8 @@ pub(super) struct Outside {
     pub(super) peers: Option<TcpListener>,
     /// The address that they are told.
     pub(super) peer_addr: Option<String>,
+    /// Who takes traces, where anybody does.
+    pub(super) collector: Option<Collector>,
 }
 
 impl Outside {
@@ -37,6 +40,7 @@ impl Outside {
         let auth = Arc::new(Authenticator::from_settings(settings)?);
         let tls = Certificates::from_settings(&settings.tls)?;
         let keys = Keys::from_settings(settings)?;
+        let collector = collector(settings)?;
         let watched = auth
             .file()
             .into_iter()
@@ -49,8 +53,37 @@ impl Outside {
         let service_addr = services.local_addr().unwrap_or(settings.service_addr);
         let peers = listen_to_peers(settings)?;
         let peer_addr = peers.as_ref().and_then(|peers| told_to_peers(settings, peers));
-        Ok(Self { auth, tls, keys, watched, clients, client_addr, services, service_addr, peers, peer_addr })
+        Ok(Self {
+            auth,
+            tls,
+            keys,
+            watched,
+            clients,
+            client_addr,
+            services,
+            service_addr,
+            peers,
+            peer_addr,
+            collector,
+        })
     }
+}
+
+/// Who takes traces, and with which headers.
+pub(super) fn collector(settings: &Settings) -> Result<Option<Collector>, Fault> {
+    let trace = &settings.trace;
+    let Some(url) = &trace.otlp_url else { return Ok(None) };
+    let fault = |setting: &str, message: String| Fault { setting: setting.to_owned(), message };
+    let collector =
+        Collector::at(url.as_str()).map_err(|error| fault("trace.otlp_url", error.to_string()))?;
+    let given = trace.headers.as_ref().map_or("", |headers| headers.expose());
+    let collector =
+        collector.with_headers(given).map_err(|error| fault("trace.headers", error.to_string()))?;
+    let Some(file) = &trace.headers_file else { return Ok(Some(collector)) };
+    let named = Named::new("trace.headers_file", file);
+    let more = std::fs::read_to_string(file);
+    let more = more.map_err(|error| named.fault(format!("cannot read {}: {error}", file.display())))?;
+    collector.with_headers(&more).map(Some).map_err(|error| named.fault(error.to_string()))
 }
 
 /// With the embedded store there is nobody else.

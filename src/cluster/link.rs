@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use super::post::{Frame, Incoming, Outgoing, Topic};
+use super::post::{Frame, Incoming, Outgoing, Topic, Trace};
 use crate::tasks::Tasks;
 
 /// What nodes speak with each other.
@@ -174,7 +174,7 @@ pub(super) trait Hears {
     fn letter(&self, topic: Topic, body: Bytes);
     /// One of ours was seen so long after it was posted.
     fn seen_after(&self, took: Duration);
-    fn call(&self, id: u64, topic: Topic, body: Bytes);
+    fn call(&self, id: u64, topic: Topic, body: Bytes, trace: Option<Trace>);
     fn answer(&self, id: u64, body: Option<Bytes>);
 }
 
@@ -274,7 +274,7 @@ fn take(frame: Frame, wire: &Wire, hears: &impl Hears, incoming: &Mutex<Incoming
             let posted_at = wire.outgoing.lock().seen(number);
             posted_at.into_iter().for_each(|posted_at| hears.seen_after(posted_at.elapsed()));
         }
-        Frame::Call { id, topic, body } => hears.call(id, topic, body),
+        Frame::Call { id, topic, body, trace } => hears.call(id, topic, body, trace),
         Frame::Answer { id, body } => hears.answer(id, body),
         Frame::Ping => wire.must_put(Frame::Pong),
         Frame::Pong => {}
@@ -318,7 +318,7 @@ mod tests {
             self.tell(format!("{topic:?} {}", String::from_utf8_lossy(&body)));
         }
         fn seen_after(&self, _: Duration) {}
-        fn call(&self, id: u64, _: Topic, body: Bytes) {
+        fn call(&self, id: u64, _: Topic, body: Bytes, _: Option<Trace>) {
             self.tell(format!("call {id} {}", String::from_utf8_lossy(&body)));
         }
         fn answer(&self, id: u64, body: Option<Bytes>) {
@@ -359,7 +359,7 @@ mod tests {
             assert_eq!(bob.heard.recv().await, Some(format!("Presence {n}")));
             assert_eq!(ann.heard.recv().await, Some(format!("Home {n}")));
         }
-        ann.wire.put(Frame::Call { id: 7, topic: Topic::Home, body: "where".into() });
+        ann.wire.put(Frame::Call { id: 7, topic: Topic::Home, body: "where".into(), trace: None });
         assert_eq!(bob.heard.recv().await.as_deref(), Some("call 7 where"));
         bob.wire.put(Frame::Answer { id: 7, body: None });
         assert_eq!(ann.heard.recv().await.as_deref(), Some("answer 7 None"));

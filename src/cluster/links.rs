@@ -20,13 +20,14 @@ use super::dial::{self, PEER_PATH, dial};
 use super::link::{Ended, Hears, SUBPROTOCOL, Wire, config, run};
 use super::meters::LinkMeters;
 use super::pass::ClusterKey;
-use super::post::{Frame, Topic};
+use super::post::{Frame, Topic, Trace};
 use super::reach::{News, Reach, Unreached};
 use super::refusals::Refusals;
 use super::{Member, Members, Snapshot};
 use crate::clock::millis;
 use crate::ids::Owner;
 use crate::tasks::{self, Tasks};
+use crate::telemetry::traces::{self, Kind, Span};
 
 /// Before a link is dialled again: twice as long each time, and ± 20 %.
 const REDIAL_MIN: Duration = Duration::from_millis(50);
@@ -72,6 +73,19 @@ pub enum CallError {
 struct Standing {
     serial: u64,
     wire: Arc<Wire>,
+}
+
+impl CallError {
+    /// In one word, as traces tell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoLink => "no_link",
+            Self::NoAnswer => "no_answer",
+            Self::Refused => "refused",
+            Self::Overloaded => "overloaded",
+        }
+    }
 }
 
 /// A question that waits, and on which link.
@@ -167,11 +181,28 @@ impl Links {
         self.standing.read().get(to).is_some_and(|standing| standing.wire.is_busy())
     }
 
-    /// Asks a question and waits for the answer, at most `deadline`.
+    /// Asks a question and waits for the answer, at most `deadline`. What is asked as a part of a trace is told so.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn call(
+        &self,
+        to: &Owner,
+        topic: Topic,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        // What services ask is told of by the room that carries it: it knows more.
+        let work = if topic == Topic::Service { None } else { traces::begin_here() };
+        let answer = traces::during(work.as_ref(), self.ask(to, topic, body, deadline)).await;
+        if let Some(work) = work {
+            let failed = answer.as_ref().err().map(|error| error.name().into());
+            work.end(failed, || span(Kind::Client, topic, to));
+        }
+        answer
+    }
+
+    async fn ask(
         &self,
         to: &Owner,
         topic: Topic,
@@ -194,7 +225,8 @@ impl Links {
         }
         // Taken back however this ends, also when nobody waits any more.
         let _asking = Asked { links: self, id };
-        if !wire.put(Frame::Call { id, topic, body }) {
+        let trace = traces::here().as_ref().map(Trace::of);
+        if !wire.put(Frame::Call { id, topic, body, trace }) {
             return Err(CallError::Overloaded);
         }
         // A link that ended meanwhile has told those who were asking then.
@@ -374,6 +406,28 @@ impl Links {
     }
 }
 
+/// Answers a question that is a part of a trace.
+async fn answered(topic: Topic, peer: &Owner, answer: impl Future<Output = Option<Bytes>>) -> Option<Bytes> {
+    // What services ask is told of by the room that answers it: it knows more.
+    let work = if topic == Topic::Service { None } else { traces::begin_here() };
+    let body = traces::during(work.as_ref(), answer).await;
+    if let Some(work) = work {
+        work.end(None, || span(Kind::Server, topic, peer));
+    }
+    body
+}
+
+fn span(kind: Kind, topic: Topic, peer: &Owner) -> Span {
+    let name = match topic {
+        Topic::Presence => "peer presence",
+        Topic::Rooms => "peer rooms",
+        Topic::Home => "peer home",
+        Topic::Service => "peer service",
+        Topic::Store => "peer store",
+    };
+    Span::new(kind, name).with("hearth.peer", peer.node().to_owned())
+}
+
 /// A question that waits for its answer.
 struct Asked<'a> {
     links: &'a Links,
@@ -406,15 +460,20 @@ impl Hears for Ear {
         self.links.meters.mail.record(took.as_secs_f64());
     }
 
-    fn call(&self, id: u64, topic: Topic, body: Bytes) {
+    fn call(&self, id: u64, topic: Topic, body: Bytes, trace: Option<Trace>) {
         let (Some(room), Ok(place)) = (self.links.room(topic), Arc::clone(&self.served).try_acquire_owned())
         else {
             // A room that is not there, or too many questions at a time: no answer is better than a late one.
             return self.wire.must_put(Frame::Answer { id, body: None });
         };
         let (wire, answer) = (Arc::clone(&self.wire), room.call(self.peer.clone(), body));
+        let caller = trace.and_then(|trace| trace.parent());
+        let peer = caller.is_some().then(|| self.peer.clone());
         self.links.tasks.spawn("peer_call", async move {
-            let body = answer.await;
+            let body = match peer {
+                None => answer.await,
+                Some(peer) => traces::under(caller, answered(topic, &peer, answer)).await,
+            };
             wire.must_put(Frame::Answer { id, body });
             drop(place);
         });

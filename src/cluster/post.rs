@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::telemetry::traces::Parent;
+
 /// Most letters that wait or are not seen yet, and most bytes of them.
 const LETTERS_MAX: usize = 65_536;
 const LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -43,6 +45,23 @@ pub(super) struct Letter {
     pub(super) body: Bytes,
 }
 
+/// The span under which a question is asked, as W3C Trace Context writes it: what cannot be read is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trace {
+    parent: String,
+    state: Option<String>,
+}
+
+impl Trace {
+    pub(super) fn of(parent: &Parent) -> Self {
+        Self { parent: parent.context.to_string(), state: parent.state.as_deref().map(str::to_owned) }
+    }
+
+    pub(super) fn parent(&self) -> Option<Parent> {
+        Parent::read(std::iter::once(self.parent.as_bytes()), self.state.iter().map(|state| state.as_bytes()))
+    }
+}
+
 /// What goes over a peer link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Frame {
@@ -50,8 +69,14 @@ pub(super) enum Frame {
     Mail { first: u64, letters: Vec<Letter> },
     /// All letters up to this one were seen.
     Seen { number: u64 },
-    /// A question.
-    Call { id: u64, topic: Topic, body: Bytes },
+    /// A question, and of which trace it is a part.
+    Call {
+        id: u64,
+        topic: Topic,
+        body: Bytes,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<Trace>,
+    },
     /// Its answer; none if nobody there could give one.
     Answer { id: u64, body: Option<Bytes> },
     /// A sign of life, to be answered in kind.
@@ -269,7 +294,7 @@ mod tests {
     #[test]
     fn calls_that_wait_are_bounded_too() {
         let mut outgoing = Outgoing::default();
-        let call = |bytes| Frame::Call { id: 1, topic: Topic::Home, body: body(bytes) };
+        let call = |bytes| Frame::Call { id: 1, topic: Topic::Home, body: body(bytes), trace: None };
         outgoing.put(call(FRAME_BYTES_WAITING_MAX)).unwrap();
         assert_eq!(outgoing.put(call(1)), Err(Overflow));
         outgoing.next().unwrap();
@@ -290,6 +315,27 @@ mod tests {
         assert_eq!(incoming.take(260, 1, SEEN_EVERY_BYTES - 1), Ok(None));
         assert_eq!(incoming.take(261, 1, 1), Ok(Some(Frame::Seen { number: 261 })));
         assert_eq!(incoming.take(262, 1, 1), Ok(None));
+    }
+
+    #[test]
+    fn a_question_says_of_which_trace_it_is_a_part_and_one_of_none_looks_as_it_always_did() {
+        #[derive(Serialize)]
+        enum Before {
+            Call { id: u64, topic: Topic, body: Bytes },
+        }
+        let untraced = Frame::Call { id: 1, topic: Topic::Home, body: body(3), trace: None };
+        let before = Before::Call { id: 1, topic: Topic::Home, body: body(3) };
+        let written = rmp_serde::to_vec(&untraced).unwrap();
+        assert_eq!(written, rmp_serde::to_vec(&before).unwrap());
+        assert_eq!(rmp_serde::from_slice::<Frame>(&written).unwrap(), untraced);
+        let parent =
+            Parent { context: crate::telemetry::traces::Context::root(|_| true), state: Some("a=1".into()) };
+        let traced =
+            Frame::Call { id: 1, topic: Topic::Home, body: body(3), trace: Some(Trace::of(&parent)) };
+        let read = rmp_serde::from_slice(&rmp_serde::to_vec(&traced).unwrap()).unwrap();
+        let Frame::Call { trace: Some(trace), .. } = read else { panic!("{read:?}") };
+        assert_eq!(trace.parent(), Some(parent));
+        assert_eq!(Trace { parent: "x".to_owned(), state: None }.parent(), None);
     }
 
     proptest! {

@@ -20,9 +20,11 @@ use sources::Reader;
 pub use sources::{FILE_VARIABLE, Flags, Sources};
 pub use table::{
     Alarm, Auth, Cluster, Home, Limits, Link, Log, Near, Presence, Redis, Rooms, ServiceAuth, Session,
-    Settings, Tls, Watchdog,
+    Settings, Tls, Trace, Watchdog,
 };
-pub use values::{AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, RoomGrant, Secret, StoreTarget};
+pub use values::{
+    AllowedOrigin, CollectorUrl, LogFilter, Name, PeerAddr, PublicUrl, Ratio, RoomGrant, Secret, StoreTarget,
+};
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

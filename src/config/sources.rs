@@ -223,7 +223,7 @@ fn raw(value: &Value) -> Raw {
         Value::Bool(_, truth) => Raw::Truth(*truth),
         Value::Num(_, number) => match number.to_i128().or_else(|| number.to_u128()?.try_into().ok()) {
             Some(whole) => Raw::Whole(whole),
-            None => Raw::Other("a number with a fraction"),
+            None => number.to_f64().map_or(Raw::Other("a number too large"), Raw::Real),
         },
         Value::Array(_, items) => Raw::List(items.iter().map(raw).collect()),
         Value::Dict(..) => Raw::Other("a table"),

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 use super::sources::Reader;
-use super::values::{AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, RoomGrant, Secret, StoreTarget};
+use super::values::{
+    AllowedOrigin, CollectorUrl, LogFilter, Name, PeerAddr, PublicUrl, Ratio, RoomGrant, Secret, StoreTarget,
+};
 
 /// One setting as the manual and the sources see it.
 #[derive(Debug)]
@@ -124,6 +126,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &Alarm::ROWS,
     &Log::ROWS,
     &Metrics::ROWS,
+    &Trace::ROWS,
 ];
 
 impl Settings {
@@ -189,6 +192,7 @@ section! {
         alarm: Alarm,
         log: Log,
         metrics: Metrics,
+        trace: Trace,
     }
 }
 
@@ -620,5 +624,23 @@ section! {
     Metrics ["metrics"] {
         /// `false`: nothing is counted, and `/metrics` is empty. What counting costs stands in load/README.md.
         record: bool = "record" => true;
+    }
+}
+
+section! {
+    /// What is done for a call, over all nodes, as traces for Jaeger or any other collector that takes OTLP.
+    Trace ["trace"] {
+        /// Where the collector listens for OTLP over HTTP, such as `http://127.0.0.1:4318` (`/v1/traces` if it names no path;
+        /// with `https` its certificate must be one that everybody trusts). Without it nothing is traced.
+        otlp_url: Option<CollectorUrl> = "otlp_url";
+        /// The share of traces that is kept whatever becomes of them, 0 to 1. A service's call that comes with a `traceparent`
+        /// is kept as that says. What fails by the server's own fault is always kept, and what is slow.
+        sample_ratio: Ratio = "sample_ratio" => 0.01;
+        /// What takes as long is slow.
+        slow: Duration = "slow_ms" => 500, 1..=3_600_000;
+        /// Headers for the collector, `name=value` with commas between them. Secret: set it as HEARTH_TRACE__HEADERS.
+        headers: Option<Secret> = "headers";
+        /// More of them, as a file with one on each line. Read at the start.
+        headers_file: Option<PathBuf> = "headers_file";
     }
 }

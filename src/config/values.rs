@@ -18,6 +18,8 @@ pub(super) enum Raw {
     Text(String),
     /// A whole number in the file.
     Whole(i128),
+    /// Another number in the file.
+    Real(f64),
     /// A truth value in the file.
     Truth(bool),
     /// A list in the file.
@@ -31,6 +33,7 @@ impl Raw {
         match self {
             Self::Loose(_) | Self::Text(_) => "text",
             Self::Whole(_) => "a number",
+            Self::Real(_) => "a number with a fraction",
             Self::Truth(_) => "true or false",
             Self::List(_) => "a list",
             Self::Other(name) => name,
@@ -108,6 +111,38 @@ impl Read for bool {
             Raw::Loose(text) if text.trim() == "false" => Ok(false),
             Raw::Loose(text) => Err(format!("must be true or false, not {text:?}")),
             other => Err(format!("must be true or false, not {}", other.kind())),
+        }
+    }
+}
+
+/// A share, 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio(f64);
+
+impl Ratio {
+    /// As a number.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Read for Ratio {
+    #[allow(clippy::cast_precision_loss, reason = "a number too large to be exact is too large")]
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let number = match raw {
+            Raw::Real(number) => Some(*number),
+            Raw::Whole(number) => Some(*number as f64),
+            Raw::Loose(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) if (0.0..=1.0).contains(&number) => Ok(Self(number)),
+            Some(number) => Err(format!("must lie between 0 and 1, not {number}")),
+            None => Err(match raw {
+                Raw::Loose(text) => format!("must be a number between 0 and 1, not {text:?}"),
+                other => format!("must be a number between 0 and 1, not {}", other.kind()),
+            }),
         }
     }
 }
@@ -298,6 +333,34 @@ impl Read for PeerAddr {
             Ok(Self(text.to_owned()))
         } else {
             Err(format!("must be such as 10.0.0.7:7702, not {text:?}"))
+        }
+    }
+}
+
+/// Where a collector of traces listens: `http://` or `https://`. Without a user and a query: a secret goes into headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorUrl(String);
+
+impl CollectorUrl {
+    /// The address as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Read for CollectorUrl {
+    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
+        let text = raw.text()?;
+        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let is_plain =
+            text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['@', '?', '#', '"']);
+        match host {
+            Some(host) if is_plain && !host.is_empty() && !host.starts_with(['/', ':']) => {
+                Ok(Self(text.to_owned()))
+            }
+            // The text itself may hold a password.
+            _ => Err("must be such as http://127.0.0.1:4318, without a user or a query".to_owned()),
         }
     }
 }

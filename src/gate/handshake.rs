@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::server::Request as Upgraded;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::arrival::Arrival;
 use super::auth::AuthError;
 use super::crowd::Patience;
 use super::listener::Gate;
@@ -223,21 +224,25 @@ async fn greet(
         }
         Ok((reference, Request::Login(login))) => {
             let asks = Asks { reference, encoding, door, ip, relay: login.relay == Some(true) };
+            let arrival = Arrival::begin("login");
             let outcome = match closed(gate) {
-                None => admit(gate, &login, &asks, patience).await,
+                None => arrival.during(admit(gate, &login, &asks, patience)).await,
                 Some(refused) => Err(NotIn::Refused(refused)),
             };
+            arrival.end(&outcome);
             entered(&asks, outcome, &metrics::LOGINS)
         }
         Ok((reference, Request::Resume(resume))) => {
             let asks = Asks { reference, encoding, door, ip, relay: resume.relay == Some(true) };
+            let arrival = Arrival::begin("resume");
             let outcome = match closed(gate) {
                 None => {
                     patience.resumes();
-                    come_back(gate, &resume, &asks).await
+                    arrival.during(come_back(gate, &resume, &asks)).await
                 }
                 Some(refused) => Err(NotIn::Refused(refused)),
             };
+            arrival.end(&outcome);
             entered(&asks, outcome, &metrics::RESUMES)
         }
         Ok((reference, _)) => {
@@ -333,15 +338,19 @@ async fn come_back(gate: &Gate, resume: &Resume<'_>, asks: &Asks) -> Result<Ente
     Ok(gate.sessions.resume(resume).await?)
 }
 
-fn entered(asks: &Asks, outcome: Result<Entered, NotIn>, counter: &metrics::CounterName) -> Greeting {
-    let Asks { reference, encoding, .. } = *asks;
-    let told = match &outcome {
+/// What came of it, as metrics, logs and traces tell it.
+pub(super) const fn outcome_of(outcome: &Result<Entered, NotIn>) -> &'static str {
+    match outcome {
         Ok(_) => "ok",
         Err(NotIn::Refused(refused)) => refused.body.code.name(),
         Err(NotIn::Elsewhere(_)) => "redirect",
         Err(NotIn::Onward(_)) => "relay",
-    };
-    counter.with(&[("outcome", told)]).increment(1);
+    }
+}
+
+fn entered(asks: &Asks, outcome: Result<Entered, NotIn>, counter: &metrics::CounterName) -> Greeting {
+    let Asks { reference, encoding, .. } = *asks;
+    counter.with(&[("outcome", outcome_of(&outcome))]).increment(1);
     match outcome {
         Ok(entered) => Greeting::Entered(reference, Box::new(entered)),
         Err(NotIn::Elsewhere(redirect)) => {

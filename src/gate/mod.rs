@@ -1,6 +1,7 @@
 //! From socket to identity: who may connect, over what, and as whom. `app` starts it; it hands attached links to
 //! `session`. Never touches a player's state.
 
+mod arrival;
 pub mod auth;
 mod crowd;
 pub mod handshake;

@@ -8,7 +8,7 @@ use super::Home;
 use super::lease::Event;
 use super::record::notes::NOTES_MAX;
 use super::record::{Record, millis};
-use super::records::{Cell, Durability, Slot};
+use super::records::{Cell, Durability, Flight, Slot};
 use super::shard::{Fence, Shard};
 use crate::clock::Now;
 use crate::events::DurableUpTo;
@@ -170,7 +170,7 @@ impl Home {
         shard: &Arc<Shard>,
         fence: &Fence,
         sent: Vec<Sent>,
-        answer: Result<Committed, StoreError>,
+        (answer, flight): (Result<Committed, StoreError>, Flight),
         now: Now,
     ) -> Outcome {
         match answer {
@@ -180,7 +180,7 @@ impl Home {
                 let mut outcome = Outcome::Done;
                 let tells = sent.iter().any(|one| one.tells);
                 for (one, status) in sent.into_iter().zip(statuses) {
-                    outcome = outcome.max(self.settle_one(fence, one, status, now));
+                    outcome = outcome.max(self.settle_one(fence, one, (status, flight), now));
                 }
                 if tells {
                     self.events_written.send_replace(());
@@ -216,10 +216,16 @@ impl Home {
         Outcome::Retry
     }
 
-    fn settle_one(&self, fence: &Fence, sent: Sent, status: RecordStatus, now: Now) -> Outcome {
+    fn settle_one(
+        &self,
+        fence: &Fence,
+        sent: Sent,
+        (status, flight): (RecordStatus, Flight),
+        now: Now,
+    ) -> Outcome {
         match status {
             RecordStatus::Applied | RecordStatus::Same | RecordStatus::Repaired | RecordStatus::Restored => {
-                self.committed(fence, &sent);
+                self.committed(fence, &sent, flight);
                 Outcome::Done
             }
             RecordStatus::Gone => {
@@ -235,7 +241,7 @@ impl Home {
         }
     }
 
-    fn committed(&self, fence: &Fence, sent: &Sent) {
+    fn committed(&self, fence: &Fence, sent: &Sent, flight: Flight) {
         let still_ended = sent.cell.with_slot(|slot| {
             if slot.record.epoch != fence.epoch {
                 return false;
@@ -250,7 +256,7 @@ impl Home {
             if sent.keep != Keep::Unmoved && slot.record.version == sent.version {
                 slot.record.ban_listed();
             }
-            release_waiters(slot, sent.version);
+            release_waiters(slot, sent.version, flight);
             for (id, cseq) in &sent.counters {
                 slot.told.retain(|(known, _)| known != id && slot.record.session(*known).is_some());
                 slot.told.push((*id, *cseq));
@@ -358,10 +364,10 @@ fn put_back(shard: &Shard, fence: &Fence, sent: Vec<Sent>) {
     shard.put_back(cells, somebody_waits);
 }
 
-fn release_waiters(slot: &mut Slot, version: Version) {
+fn release_waiters(slot: &mut Slot, version: Version, flight: Flight) {
     for (wanted, waiter) in std::mem::take(&mut slot.waiters) {
         if wanted <= version {
-            let _ = waiter.send(Durability::Committed);
+            let _ = waiter.send(Durability::Committed(Some(flight)));
         } else {
             slot.waiters.push((wanted, waiter));
         }

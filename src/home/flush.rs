@@ -16,7 +16,7 @@ use super::Home;
 use super::agenda::Who;
 use super::batch::{Outcome, Sent};
 use super::lease::State;
-use super::records::Cell;
+use super::records::{Cell, Flight};
 use super::shard::{Fence, Shard};
 use crate::clock::{self, Now};
 use crate::ids::ShardId;
@@ -47,6 +47,7 @@ struct Batch {
 struct Landed {
     batches: Vec<Batch>,
     answers: Vec<Result<Committed, StoreError>>,
+    began: Instant,
     took: Duration,
 }
 
@@ -123,7 +124,7 @@ impl Home {
         let (home, started) = (Arc::clone(self), Instant::now());
         let flight = async move {
             let answers = home.store.commit_all(commits).await;
-            Landed { batches, answers, took: started.elapsed() }
+            Landed { batches, answers, began: started, took: started.elapsed() }
         };
         Some((Box::pin(flight), loaded))
     }
@@ -180,7 +181,8 @@ impl Home {
                 self.in_flight.answered_at_ms.store(now.mono_ms, Ordering::Relaxed);
             }
             self.meters.commit(sent.len(), landed.took, outcome_name(&answer));
-            let outcome = self.settle(&shard, &fence, sent, answer, now);
+            let flight = Flight { began: landed.began, took: landed.took, records: sent.len() };
+            let outcome = self.settle(&shard, &fence, sent, (answer, flight), now);
             drop(only);
             let since_ms = shard.landed(outcome == Outcome::Done);
             if let Some(since_ms) = since_ms.filter(|_| outcome == Outcome::Done) {

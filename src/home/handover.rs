@@ -12,7 +12,7 @@ use super::batch::Outcome;
 use super::lease::{Event, State};
 use super::parcels::Pieces;
 use super::placement::node_of;
-use super::records::Cell;
+use super::records::{Cell, Flight};
 use super::shard::{Fence, Shard};
 use crate::clock;
 use crate::events::{LinkEnd, NewHome};
@@ -104,10 +104,12 @@ impl Home {
         if records.is_empty() {
             return true;
         }
+        let began = std::time::Instant::now();
         let answer = self.store.commit(self.batch(shard, &fence, records)).await;
+        let flight = Flight { began, took: began.elapsed(), records: sent.len() };
         // What some records need beyond this goes out with the next number.
         let goes_on = matches!(answer, Ok(Committed::Done(_) | Committed::Stale { .. }));
-        let outcome = self.settle(shard, &fence, sent, answer, clock::now());
+        let outcome = self.settle(shard, &fence, sent, (answer, flight), clock::now());
         shard.landed(outcome == Outcome::Done);
         goes_on
     }

@@ -16,6 +16,7 @@ use super::lease::{Action, Event, Grounds, Lease, State};
 use super::placement::node_of;
 use super::shard::{Fence, Serving, Shard};
 use super::tidings::Tidings;
+use super::traced::traced;
 use super::wishes::Wishes;
 use crate::clock;
 use crate::cluster::Holds;
@@ -358,12 +359,15 @@ impl Keeper {
                     return self.step(at, Event::Pulled { epoch: grant.epoch });
                 };
                 Box::pin(async move {
-                    home.pull(shard.id(), &grant, &asked).await;
+                    let pull = home.pull(shard.id(), &grant, &asked);
+                    traced("shard pull", (shard.id(), grant.epoch), pull, |()| None).await;
                     vec![(at, Event::Pulled { epoch: grant.epoch })]
                 })
             }
             Some(Action::Load(grant)) => Box::pin(async move {
-                let complete = home.load(&shard, &grant).await;
+                let failed = |complete: &bool| (!complete).then_some("incomplete");
+                let load = home.load(&shard, &grant);
+                let complete = traced("shard take over", (shard.id(), grant.epoch), load, failed).await;
                 vec![(at, Event::Loaded { epoch: grant.epoch, complete })]
             }),
             Some(Action::Restore(grant)) => {
@@ -385,9 +389,15 @@ impl Keeper {
                 if let Some(turn) = self.turns.get_mut(at) {
                     turn.not_before_ms = clock::now().mono_ms.saturating_add(DRAIN_AGAIN_MS);
                 }
-                Box::pin(
-                    async move { home.drain(&shard).await.map(|event| (at, event)).into_iter().collect() },
-                )
+                Box::pin(async move {
+                    let failed = |event: &Option<Event>| match event {
+                        Some(Event::Drained { released: true, .. }) => None,
+                        _ => Some("not_stored"),
+                    };
+                    let place = (shard.id(), shard.lease().1);
+                    let event = traced("shard hand over", place, home.drain(&shard), failed).await;
+                    event.map(|event| (at, event)).into_iter().collect()
+                })
             }
         };
         self.calls.push(call);

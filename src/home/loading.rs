@@ -80,7 +80,13 @@ impl Home {
                 Ok(page) if self.is_overtaken(load.shard, load.grant.epoch, &page.records) => return false,
                 Ok(page) => {
                     if page.missing > 0 {
-                        tracing::warn!(operation = "load", shard = shard.number(), missing = page.missing);
+                        let missing = page.missing;
+                        tracing::warn!(
+                            operation = "load",
+                            shard = shard.number(),
+                            missing,
+                            "records of the index are not there"
+                        );
                     }
                     let now = clock::now();
                     for (player, stored) in page.records {

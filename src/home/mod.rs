@@ -47,8 +47,10 @@ mod revocations;
 mod salvage;
 mod stock;
 mod store_time;
+mod storing;
 mod tidings;
 mod timeline;
+mod traced;
 mod whereabouts;
 mod whispers;
 mod wishes;
@@ -78,6 +80,7 @@ pub use parcels::{Mailboxes, Neighbours, Parcel};
 pub use reading::{COLD_WITHIN, Glance, Lookup};
 pub use records::{Applied, Cell, Durability};
 pub use shard::Serving;
+pub use storing::Stored;
 pub use timeline::Timeline;
 pub use whereabouts::{Sight, Whereabouts, Word};
 
@@ -524,10 +527,10 @@ impl Home {
         if cell.shard().is_local() {
             return Err(HomeError::NotDurable);
         }
-        match tokio::time::timeout(self.settings.durable_wait, self.commit_soon(cell)).await {
-            Ok(Ok(Durability::Committed)) => Ok(()),
-            Ok(Ok(Durability::Fenced) | Err(_)) => Err(self.not_home()),
-            Err(_) => Err(HomeError::NotDurable),
+        match self.stored(cell, self.commit_soon(cell)).await {
+            Stored::Committed => Ok(()),
+            Stored::Fenced => Err(self.not_home()),
+            Stored::Late => Err(HomeError::NotDurable),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -21,10 +22,21 @@ use crate::ids::{PlayerId, SessionId, Stamp, Version};
 /// What became of a change that somebody waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// The store has it.
-    Committed,
+    /// The store has it: since this flight, or since before anybody waited.
+    Committed(Option<Flight>),
     /// The shard was lost before the store had it.
     Fenced,
+}
+
+/// One batch of a shard on its way to the store and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flight {
+    /// When it left.
+    pub(super) began: Instant,
+    /// How long it was away, with those of other shards that went together with it.
+    pub(super) took: Duration,
+    /// How many records it carried.
+    pub(super) records: usize,
 }
 
 /// One hot player. Links hold it; others find it in the map.
@@ -199,7 +211,7 @@ impl Cell {
             return receiver;
         }
         if slot.base >= version && !slot.restore {
-            let _ = sender.send(Durability::Committed);
+            let _ = sender.send(Durability::Committed(None));
             return receiver;
         }
         slot.waiters.retain(|(_, waiter)| !waiter.is_closed());

@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use parking_lot::Mutex;
 
 use super::keys::Identity;
 use super::route;
 use crate::ids::{PlayerId, SessionId};
+use crate::telemetry::traces::TraceId;
 
 /// Most bytes of a path that a line repeats.
 const PATH_BYTES_MAX: usize = 256;
@@ -78,6 +79,7 @@ fn operation(route: &str, method: &Method) -> Option<&'static str> {
         (route::COUNTER, "POST") => "counter",
         (route::MAINTENANCE, "POST") => "maintenance.begin",
         (route::MAINTENANCE, "DELETE") => "maintenance.end",
+        (route::LOG, "PUT") => "log.level",
         _ => return None,
     })
 }
@@ -116,7 +118,7 @@ pub(super) struct Line {
     route: &'static str,
     method: Method,
     path: Box<str>,
-    trace_id: Option<Box<str>>,
+    trace: Option<TraceId>,
     began: Instant,
     status: Option<StatusCode>,
     is_in_force: bool,
@@ -134,7 +136,7 @@ impl Line {
             route,
             method: request.method().clone(),
             path: request.uri().path().chars().take(PATH_BYTES_MAX).collect(),
-            trace_id: trace_id(request.headers()).map(Into::into),
+            trace: request.extensions().get().copied(),
             began: Instant::now(),
             status: None,
             is_in_force: false,
@@ -189,7 +191,7 @@ impl Drop for Line {
             code = self.status.map(|status| status.as_u16()),
             applied = self.is_in_force.then_some(true),
             duration_ms = self.began.elapsed().as_secs_f64() * 1_000.0,
-            trace_id = self.trace_id.as_deref(),
+            trace_id = self.trace.map(tracing::field::display),
             "audit: a call of a service"
         );
     }
@@ -198,30 +200,4 @@ impl Drop for Line {
 /// Players as one text.
 fn names(players: &[PlayerId]) -> String {
     players.iter().map(PlayerId::as_str).collect::<Vec<_>>().join(",")
-}
-
-/// The trace that the caller's call belongs to (W3C Trace Context).
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let mut parts = headers.get("traceparent")?.to_str().ok()?.split('-');
-    let (_, id) = (parts.next()?, parts.next()?);
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_taken_from_the_caller() {
-        let of = |value: &str| {
-            let headers: HeaderMap =
-                [("traceparent".parse().unwrap(), value.parse().unwrap())].into_iter().collect();
-            trace_id(&headers).map(str::to_owned)
-        };
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
-        for wrong in ["", "00", "00-xyz-1-1", &format!("00-{}-1-1", "g".repeat(32))] {
-            assert_eq!(of(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -17,6 +17,7 @@ use super::audit::{Line, Passage};
 use super::keys::{Identity, Scope};
 use super::onward::Brought;
 use super::problem::Problem;
+use super::traced::Traced;
 use super::{Condition, Service, route};
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
@@ -27,10 +28,20 @@ use crate::telemetry::metrics as table;
 const WRONG_KEYS: &str = "\0wrong";
 
 /// The middleware.
-pub(super) async fn enter(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
+pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
+    let traced = Traced::begin(known, &mut request);
+    traced.answer(answer(&service, known, request, next)).await
+}
+
+async fn answer(
+    service: &Arc<Service>,
+    known: Option<&'static str>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
     // The node at which it came in has counted it.
     let is_counted = request.extensions().get::<Brought>().is_some();
     let response = match service.admit(known, request.headers(), request.uri().path(), is_counted).await {

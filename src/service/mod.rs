@@ -20,6 +20,7 @@ mod keys;
 mod kick;
 mod lines;
 mod locks;
+mod log;
 mod maintenance;
 mod messages;
 mod onward;
@@ -38,6 +39,7 @@ mod shares;
 mod state;
 mod stats;
 mod timeline;
+mod traced;
 mod watches;
 mod words;
 
@@ -162,6 +164,7 @@ pub struct Service {
     blob_uploads: Arc<tokio::sync::Semaphore>,
     lines: Arc<lines::Lines>,
     lock_releases: Arc<tokio::sync::Semaphore>,
+    log: log::Loan,
     tasks: Tasks,
     /// Those of answers that have no end of their own.
     counter: Tasks,
@@ -190,6 +193,7 @@ impl Service {
             blob_uploads: Arc::new(tokio::sync::Semaphore::new(settings.blobs.in_flight_max)),
             lines: lines::Lines::new(settings.lock_waiters),
             lock_releases: Arc::new(tokio::sync::Semaphore::new(locks::RELEASES_MAX)),
+            log: log::Loan::default(),
             settings,
             home,
             hub,
@@ -276,6 +280,7 @@ mod route {
     pub(super) const STATS: &str = "/v1/stats";
     pub(super) const CLUSTER: &str = "/v1/cluster";
     pub(super) const OVERVIEW: &str = "/v1/overview";
+    pub(super) const LOG: &str = "/v1/log";
     pub(super) const HEALTHZ: &str = "/healthz";
     pub(super) const READYZ: &str = "/readyz";
     pub(super) const METRICS: &str = "/metrics";
@@ -306,6 +311,7 @@ mod route {
         STATS,
         CLUSTER,
         OVERVIEW,
+        LOG,
         HEALTHZ,
         READYZ,
         METRICS,

@@ -18,10 +18,12 @@ use tower::ServiceExt as _;
 
 use super::others::Question;
 use super::problem::Problem;
+use super::traced::{TRACERESPONSE, fault_of, name_of, told_in};
 use super::{BODY_BYTES_MAX, Service, route};
 use crate::cluster::{CallError, Correspondent, Topic};
 use crate::home::Whereabouts;
 use crate::ids::{Owner, PlayerId, RoomName, SessionId, ShardId};
+use crate::telemetry::traces::{self, Context, Kind, Span};
 
 /// Longer than a call waits, by default, for a home that cannot answer and for the store together. One that is late may
 /// have been done, and its caller is told so.
@@ -31,7 +33,7 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// When a service may try again whose call could not be carried.
 const RETRY_MS: u64 = 500;
 /// The headers that say something to handlers, or to callers; others belong to the connection.
-const CARRIED: [HeaderName; 9] = [
+const CARRIED: [HeaderName; 11] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::RETRY_AFTER,
@@ -41,6 +43,8 @@ const CARRIED: [HeaderName; 9] = [
     header::ALLOW,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static(TRACERESPONSE),
 ];
 
 /// A call, between two nodes.
@@ -153,7 +157,25 @@ impl Service {
             headers: carried(&parts.headers),
             body: whole.unwrap_or_default(),
         };
-        Ok(self.carry(shard, &member.owner, &call).await)
+        let work = traces::begin_here();
+        let answer = traces::during(work.as_ref(), self.carry(shard, &member.owner, &call)).await;
+        if let Some(work) = work {
+            // What that node keeps of the call hangs on this.
+            if told_in(answer.headers()).is_some_and(Context::is_sampled) {
+                work.keep();
+            }
+            let method = name_of(&parts.method);
+            let span = || {
+                Span::new(Kind::Client, format!("{method} {}", route.unwrap_or_default()))
+                    .with("http.request.method", method)
+                    .with_some("url.template", route)
+                    .with("http.response.status_code", answer.status().as_u16())
+                    .with("hearth.peer", member.owner.node().to_owned())
+                    .with("hearth.shard", shard.number())
+            };
+            work.end(fault_of(answer.status()).map(Into::into), span);
+        }
+        Ok(answer)
     }
 
     async fn carry(&self, shard: ShardId, first: &Owner, call: &Call) -> Response {

@@ -12,6 +12,7 @@ use super::Service;
 use super::shares::Share;
 use crate::cluster::{CallError, Topic};
 use crate::ids::{Owner, ShardId};
+use crate::telemetry::traces::{self, Kind, Span};
 
 /// What one node asks another.
 #[derive(Serialize, Deserialize)]
@@ -24,6 +25,18 @@ pub(super) enum Question {
     Overview,
 }
 
+impl Question {
+    fn span(&self, kind: Kind) -> Span {
+        Span::new(
+            kind,
+            match self {
+                Self::Count => "peer count",
+                Self::Share(_) => "peer share",
+            },
+        )
+    }
+}
+
 impl Service {
     /// Asks a node.
     pub(super) async fn ask<T: DeserializeOwned>(
@@ -33,7 +46,13 @@ impl Service {
         deadline: Duration,
     ) -> Result<T, CallError> {
         let body = rmp_serde::to_vec_named(question).map_err(|_| CallError::Refused)?;
-        let answer = self.peers.call(node, Topic::Service, body.into(), deadline).await;
+        let work = traces::begin_here();
+        let asking = self.peers.call(node, Topic::Service, body.into(), deadline);
+        let answer = traces::during(work.as_ref(), asking).await;
+        if let Some(work) = work {
+            let failed = answer.as_ref().err().map(|error| error.name().into());
+            work.end(failed, || question.span(Kind::Client).with("hearth.peer", node.node().to_owned()));
+        }
         let answer = answer.and_then(|answer| rmp_serde::from_slice(&answer).map_err(|_| CallError::Refused));
         if let Err(error) = &answer {
             tracing::debug!(operation = "service", to = %node, status = %error, "a question has no answer");
@@ -43,6 +62,15 @@ impl Service {
 
     /// Answers another node.
     pub(super) async fn answer(&self, question: Question) -> Option<Bytes> {
+        let (work, span) = (traces::begin_here(), question.span(Kind::Server));
+        let answer = traces::during(work.as_ref(), self.answer_to(question)).await;
+        if let Some(work) = work {
+            work.end(None, || span);
+        }
+        answer
+    }
+
+    async fn answer_to(&self, question: Question) -> Option<Bytes> {
         let answer = match question {
             Question::Count => rmp_serde::to_vec_named(&self.count_here().await),
             Question::Overview => rmp_serde::to_vec_named(&*self.part().await),

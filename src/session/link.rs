@@ -24,11 +24,13 @@ use super::machine::{Machine, Verdict};
 use super::opening::Entered;
 use super::outbox::Outbox;
 use super::parting::{BROKEN, Closed, GOODBYE, NO_CODE, closed_by, closing_of, goodbye};
+use super::traced::{Command, Waits};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
 use crate::home::HomeError;
 use crate::hub::{Control, LinkNo, Mailbox};
 use crate::ids::PlayerId;
+use crate::telemetry::traces;
 use crate::wire::error_of;
 
 mod reading;
@@ -339,9 +341,10 @@ impl<S: LinkSocket> Link<S> {
                 {
                     mailbox.settled(me.link);
                 }
+                let command = Command::begin(request.op());
                 let answer = sessions.dispatch(self.me()?, now, &request);
                 sessions.meters.command(request.op(), &answer);
-                self.answer(reference, answer)
+                self.answer(reference, answer, Some(command))
             }
         }
     }
@@ -353,13 +356,18 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// Puts an answer in the outbox, or what it waits for among the waiting.
-    fn answer(&mut self, reference: u32, answer: Answer) -> Option<Closed> {
+    fn answer(&mut self, reference: u32, answer: Answer, command: Option<Command>) -> Option<Closed> {
         self.speaks_for_home = true;
         add_answer(&mut self.outbox, reference, &answer);
         match answer {
-            Answer::Ok(_) | Answer::Error(_) => None,
+            Answer::Ok(_) | Answer::Error(_) => {
+                if let Some((me, command)) = self.me().zip(command) {
+                    command.end(me, &answer);
+                }
+                None
+            }
             Answer::Later(waiting) => {
-                self.wait_for(reference, waiting);
+                self.wait_for(reference, waiting, command);
                 None
             }
             Answer::Logout => Some(Closed::ByServer(closing_of(CloseCode::Done, "logged out"))),
@@ -368,22 +376,26 @@ impl<S: LinkSocket> Link<S> {
                 self.is_held = false;
                 let sessions = Arc::clone(&self.sessions);
                 let answer = sessions.go_on(self.me()?, clock::now(), *again);
-                self.answer(reference, answer)
+                self.answer(reference, answer, None)
             }
         }
     }
 
-    fn wait_for(&mut self, reference: u32, waiting: Waiting) {
+    fn wait_for(&mut self, reference: u32, waiting: Waiting, command: Option<Command>) {
         self.is_leaving |= matches!(waiting, Waiting::Farewell(_));
         self.is_held |= matches!(waiting, Waiting::Held(_));
         let sessions = Arc::clone(&self.sessions);
+        let waits = self.me().zip(command).and_then(|(me, command)| command.waits(me));
         let later: Later = Box::pin(async move {
             let started = std::time::Instant::now();
             let durable = matches!(waiting, Waiting::Durable { .. });
-            let answer = sessions.settle(waiting).await;
+            let answer = traces::during(waits.as_ref().map(Waits::work), sessions.settle(waiting)).await;
             sessions.meters.settled(&answer);
             if durable {
                 sessions.meters.durable(started.elapsed());
+            }
+            if let Some(waits) = waits {
+                waits.end(&answer);
             }
             (reference, answer)
         });

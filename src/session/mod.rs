@@ -13,6 +13,7 @@ mod notices;
 mod opening;
 mod outbox;
 mod parting;
+mod traced;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,7 @@ pub use gulp::Gulp;
 pub use link::{ClientSocket, Link, LinkSocket};
 pub use opening::{EnterError, Entered};
 pub use parting::{GOODBYE, closing_for, goodbye, linger, part};
+pub use traced::is_ours as is_fault_of_ours;
 pub use words::house_status;
 
 /// Verifies a token on a live link: what it says, or whether it had been good.
@@ -207,8 +209,12 @@ impl Sessions {
     pub(crate) fn leave(&self, attachment: &Attachment, code: u16) {
         let Attachment { cell, session, mailbox, link } = attachment;
         let left = self.home.apply(cell, clock::now(), |record, ctx| {
-            if mailbox.detach(*link) { record.detach(ctx, *session, code) } else { Ok(()) }
+            if mailbox.detach(*link) { record.detach(ctx, *session, code).map(|()| true) } else { Ok(false) }
         });
+        if left.as_ref().is_ok_and(|left| left.value) {
+            let player = cell.player();
+            tracing::info!(operation = "detach", status = code, %player, %session, "a link is down");
+        }
         if left.is_err() {
             // The session is gone; so is its mailbox, unless it was made after the notice.
             mailbox.detach(*link);

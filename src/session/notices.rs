@@ -67,6 +67,8 @@ impl Sessions {
 
     fn route(&self, session: SessionId, event: SessionEvent) {
         if let Some(ended) = event.ended {
+            let (player, status) = (&ended.player, ended.reason.name());
+            tracing::info!(operation = "session.end", status, %player, %session, "a session has ended");
             self.forget(session, &ended.watches, closing_for(&ended.reason));
             return;
         }

@@ -44,6 +44,20 @@ pub struct Entered {
     pub owes_kept: bool,
 }
 
+impl Entered {
+    /// Whose session it is.
+    #[must_use]
+    pub fn player(&self) -> &PlayerId {
+        self.attachment.cell.player()
+    }
+
+    /// Which one.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.attachment.session
+    }
+}
+
 /// Why there is no session on this link.
 #[derive(Debug)]
 pub struct EnterError {

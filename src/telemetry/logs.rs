@@ -3,23 +3,28 @@
 //!
 //! - `operation`: what was being done, a verb of the protocol or the name of a task; always there;
 //! - `status`: how it ended (`ok`, an error code, a close code); `duration_ms`: how long it took;
-//! - `player`, `session`, `shard`, `epoch`, `peer`: whom it concerns, as fields or through the spans `conn{peer}`,
-//!   `session{player,session}`, `shard{shard,epoch}`, `flush{shard,batch}`; never inside the text.
+//! - `player`, `session`, `shard`, `epoch`, `peer`: whom it concerns, as fields, never inside the text;
+//! - `trace_id`: of which trace it is a part, as a field or through the span `call{trace_id}`, in which each call of a service
+//!   and each question of another node is answered.
 //!
-//! `warn` means that somebody should look, `error` that a promise was broken; one event a change of state.
+//! `warn` means that somebody should look, `error` that a promise was broken; one event a change of state. The level can be
+//! changed while the process runs; what is not wanted costs as little then as before, since each place in the code
+//! remembers whether it is.
 
 use std::fmt;
 use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::{RecordFields, VisitOutput as _};
 use tracing_subscriber::fmt::format::{DefaultVisitor, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::{EnvFilter, fmt as lines, reload};
 
 /// The `service` of every line.
 const SERVICE: &str = "hearth";
@@ -33,7 +38,7 @@ pub enum Lines {
     Json,
 }
 
-/// Why nothing will be logged.
+/// Why nothing will be logged, or not otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
     /// The directives are not a filter.
@@ -42,10 +47,22 @@ pub enum LogsError {
     /// Somebody else set the process's logs before.
     #[error("the logs of this process are set already")]
     Taken,
+    /// Nobody has started them here.
+    #[error("the logs of this process are not its own")]
+    Foreign,
 }
 
 /// What the node is called, once that is known.
 static NODE: OnceLock<String> = OnceLock::new();
+/// What is logged, once the logs are started.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+/// What is logged, and what the settings say.
+struct Level {
+    filter: reload::Handle<EnvFilter, Registry>,
+    configured: String,
+    now: Mutex<String>,
+}
 
 /// Says what the node is called, where that was not known when the logs were started.
 pub fn name_node(node_id: &str) {
@@ -57,9 +74,33 @@ pub fn name_node(node_id: &str) {
 /// # Errors
 /// [`LogsError`]; the logs are then as they were.
 pub fn start(lines: Lines, directives: &str, node_id: &str) -> Result<(), LogsError> {
-    let filter = filter(directives)?;
+    let (filter, handle) = reload::Layer::new(filter(directives)?);
     let dispatch = subscriber(lines, filter, node_id, std::io::stderr);
-    tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogsError::Taken)
+    tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogsError::Taken)?;
+    let now = Mutex::new(directives.to_owned());
+    let level = Level { filter: handle, configured: directives.to_owned(), now };
+    LEVEL.set(level).map_err(|_| LogsError::Taken)
+}
+
+/// The directives that are in force, and those of the settings; `None` if the logs are not this process's own.
+#[must_use]
+pub fn level() -> Option<(String, &'static str)> {
+    let level = LEVEL.get()?;
+    Some((level.now.lock().clone(), level.configured.as_str()))
+}
+
+/// Logs by other directives from now on; `None`: by those of the settings.
+///
+/// # Errors
+/// [`LogsError`]; the level is then as it was.
+pub fn set_level(directives: Option<&str>) -> Result<(), LogsError> {
+    let level = LEVEL.get().ok_or(LogsError::Foreign)?;
+    let directives = directives.unwrap_or(&level.configured);
+    let filter = filter(directives)?;
+    let mut now = level.now.lock();
+    level.filter.reload(filter).map_err(|_| LogsError::Foreign)?;
+    directives.clone_into(&mut now);
+    Ok(())
 }
 
 /// Audit lines are written whatever the level, unless they are turned off by name.
@@ -67,21 +108,26 @@ fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::Par
     EnvFilter::try_new(format!("audit=info,{directives}"))
 }
 
-fn subscriber<W>(lines: Lines, filter: EnvFilter, node_id: &str, writer: W) -> tracing::Dispatch
+fn subscriber<W>(
+    format: Lines,
+    filter: reload::Layer<EnvFilter, Registry>,
+    node_id: &str,
+    writer: W,
+) -> tracing::Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match lines {
+    let filtered = tracing_subscriber::registry().with(filter);
+    match format {
         Lines::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.fmt_fields(TextFields).with_ansi(colours).with_target(false).into()
+            let layer = lines::layer().with_writer(writer).fmt_fields(TextFields);
+            filtered.with(layer.with_ansi(colours).with_target(false)).into()
         }
-        Lines::Json => builder
-            .fmt_fields(JsonFields::new())
-            .with_ansi(false)
-            .event_format(JsonLines { node: node_id.to_owned() })
-            .into(),
+        Lines::Json => {
+            let layer = lines::layer().with_writer(writer).fmt_fields(JsonFields::new()).with_ansi(false);
+            filtered.with(layer.event_format(JsonLines { node: node_id.to_owned() })).into()
+        }
     }
 }
 
@@ -202,6 +248,8 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use tracing::level_filters::LevelFilter;
+
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -219,7 +267,7 @@ mod tests {
     fn logged(lines: Lines, directives: &str, events: impl FnOnce()) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
-        let filter = filter(directives).expect("a filter");
+        let (filter, _) = reload::Layer::new(filter(directives).expect("a filter"));
         let dispatch = subscriber(lines, filter, "node-7", move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, events);
         String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8")
@@ -316,5 +364,37 @@ mod tests {
             tracing::info!(operation = "login", player = "a\n{\"level\":\"ERROR\"}", "x");
         });
         assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_level_that_is_changed_holds_at_every_place_at_once_and_its_end_leaves_no_trace() {
+        let memory = Memory::default();
+        let (writer, (filter, handle)) =
+            (memory.clone(), reload::Layer::new(filter("info").expect("a filter")));
+        let hint = |of: &EnvFilter| tracing_subscriber::Layer::<Registry>::max_level_hint(of);
+        assert_eq!(handle.with_current(hint).expect("a filter"), Some(LevelFilter::INFO));
+        let dispatch = subscriber(Lines::Json, filter, "node-7", move || writer.clone());
+        let say = |word| tracing::debug!(operation = "x", "{word}");
+        tracing::dispatcher::with_default(&dispatch, || {
+            say("before");
+            handle.reload(super::filter("debug").expect("a filter")).expect("the layer");
+            say("meanwhile");
+            handle.reload(super::filter("info").expect("a filter")).expect("the layer");
+            say("after");
+        });
+        assert_eq!(handle.with_current(hint).expect("a filter"), Some(LevelFilter::INFO));
+        let text = String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8");
+        assert!(text.contains("meanwhile") && !text.contains("before") && !text.contains("after"), "{text}");
+    }
+
+    #[test]
+    fn a_line_within_a_call_names_its_trace() {
+        for lines in [Lines::Json, Lines::Text] {
+            let text = logged(lines, "warn", || {
+                tracing::error_span!("call", trace_id = "4bf9")
+                    .in_scope(|| tracing::warn!(operation = "x", "y"));
+            });
+            assert!(text.contains(r#""trace_id":"4bf9""#) || text.contains(r#"trace_id="4bf9""#), "{text}");
+        }
     }
 }

@@ -18,8 +18,8 @@ pub use counters::{Change, Counter};
 pub use locks::{LockAcquired, LockAsk, LockRenewal, LockRenewed};
 pub use messages::{Given, Push, PushToMany, Pushed, Said, Say};
 pub use operators::{
-    Close, Cluster, Health, Held, MaintenanceView, Node, OnlineByStatus, OnlinePlayers, Readiness, Shard,
-    ShardsReadiness, Shortfall, Stats, Store, StoreReadiness,
+    Close, Cluster, Health, Held, LogChange, LogView, MaintenanceView, Node, OnlineByStatus, OnlinePlayers,
+    Readiness, Shard, ShardsReadiness, Shortfall, Stats, Store, StoreReadiness,
 };
 pub use overview::{
     Alarm, BreakerView, Latencies, NodeOverview, Overview, Percentiles, Rates, ShardChanging, ShardsOf,

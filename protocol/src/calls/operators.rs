@@ -39,6 +39,35 @@ pub struct MaintenanceView {
     pub links: Option<u64>,
 }
 
+/// `PUT /v1/log`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogChange<'a> {
+    /// What is logged: `info`, or directives such as `info,hearth::home=debug`; 1 to 1024 bytes.
+    #[serde(borrow)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1024)))]
+    pub level: Text<'a>,
+    /// For so many seconds, 1 to 86 400; absent for 600. Then it is as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86400)))]
+    pub for_s: Option<u32>,
+}
+
+/// What a node logs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogView {
+    /// Which one: the one that was asked.
+    pub node: String,
+    /// The directives in force.
+    pub level: String,
+    /// Those of its settings.
+    pub configured: String,
+    /// Until when the first are in force, where they are not those of the settings for good (Unix ms).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
 /// How many there are in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

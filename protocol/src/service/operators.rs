@@ -3,7 +3,8 @@
 use reqwest::Method;
 
 use super::{
-    Close, Cluster, Health, MaintenanceView, Overview, Readiness, Service, ServiceError, Stats, body_of, sent,
+    Close, Cluster, Health, LogChange, LogView, MaintenanceView, Overview, Readiness, Service, ServiceError,
+    Stats, body_of, sent,
 };
 
 impl Service {
@@ -53,6 +54,22 @@ impl Service {
     /// [`ServiceError`]
     pub async fn overview(&self) -> Result<Overview, ServiceError> {
         body_of(sent(self.call(Method::GET, &["overview"])?).await?).await
+    }
+
+    /// What the node logs that is asked.
+    ///
+    /// # Errors
+    /// [`ServiceError`]
+    pub async fn log(&self) -> Result<LogView, ServiceError> {
+        body_of(sent(self.call(Method::GET, &["log"])?).await?).await
+    }
+
+    /// Has the node that is asked log by other directives for a while.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; [`crate::ErrorCode::BadRequest`] for what are no directives.
+    pub async fn set_log(&self, change: &LogChange<'_>) -> Result<LogView, ServiceError> {
+        body_of(sent(self.call(Method::PUT, &["log"])?.json(change)).await?).await
     }
 
     /// Whether the process is well.

@@ -1,10 +1,12 @@
 //! The calls that operators make, and what probes and scrapers ask.
 
 use protocol::ErrorCode;
-use protocol::calls::{Close, Cluster, Health, MaintenanceView, Overview, Readiness, Stats};
+use protocol::calls::{
+    Close, Cluster, Health, LogChange, LogView, MaintenanceView, Overview, Readiness, Stats,
+};
 
 use super::{Answer, Call, JSON};
-use crate::service::{Scope, cluster, health, maintenance, openapi, overview, route, stats};
+use crate::service::{Scope, cluster, health, log, maintenance, openapi, overview, route, stats};
 
 pub(super) fn calls() -> Vec<Call> {
     let text = |about, types| Answer { status: 200, about, types, schema: None, headers: &[] };
@@ -40,6 +42,17 @@ pub(super) fn calls() -> Vec<Call> {
             )
             .needs(Scope::Read)
             .answers::<Overview>(200, "As far as nodes answer."),
+        Call::get(route::LOG, log::look, ("getLog", "What this node logs"))
+            .needs(Scope::Admin)
+            .answers::<LogView>(200, "Of the node that is asked alone."),
+        Call::put(route::LOG, log::change, ("setLog", "Has this node log by other directives for a while"))
+            .more(
+                "Of the node that is asked alone; then it is as its settings say. Again: changes what is in force and for how \
+                 long. Audit lines are written whatever is asked, unless they are turned off by name (`audit=off`).",
+            )
+            .needs(Scope::Admin)
+            .body::<LogChange<'_>>()
+            .answers::<LogView>(200, "What is in force."),
         Call::get(route::HEALTHZ, health::healthz, ("getHealth", "Whether the process is well"))
             .answers::<Health>(200, "It is.")
             .refuses(&[ErrorCode::Internal]),

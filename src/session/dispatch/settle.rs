@@ -8,7 +8,7 @@ use protocol::reply::{ErrorBody, Roster, Sent};
 use protocol::request::Ack;
 
 use super::rooms::no_home;
-use crate::home::Durability;
+use crate::home::Stored;
 use crate::presence::NoHome;
 use crate::session::Sessions;
 use crate::session::answer::{Answer, Body, Waiting};
@@ -20,21 +20,23 @@ impl Sessions {
     pub(in crate::session) async fn settle(self: &Arc<Self>, waiting: Waiting) -> Answer {
         match waiting {
             Waiting::Durable { cell, committed, mut changed, ack } => {
-                let outcome = tokio::time::timeout(self.home.settings().durable_wait, committed).await;
+                let stored = self.home.stored(&cell, committed).await;
                 // Whatever was the matter when it was asked: the store has it.
-                if matches!(outcome, Ok(Ok(Durability::Committed))) {
+                if stored == Stored::Committed {
                     changed.prov = None;
                 }
-                match outcome {
-                    Ok(Ok(Durability::Committed)) if ack == Ack::Replicated => {
+                match stored {
+                    Stored::Committed if ack == Ack::Replicated => {
                         match self.home.replicated(&cell, house_stamp(changed.stamp)).await {
                             Ok(()) => Answer::Ok(Body::Changed(changed)),
                             Err(error) => Answer::Error(Box::new(applied_only(&changed, &error.to_string()))),
                         }
                     }
-                    Ok(Ok(Durability::Committed)) => Answer::Ok(Body::Changed(changed)),
-                    Ok(Ok(Durability::Fenced) | Err(_)) => Answer::Gone,
-                    Err(_) => Answer::Error(Box::new(applied_only(&changed, cell.shard().not_stored()))),
+                    Stored::Committed => Answer::Ok(Body::Changed(changed)),
+                    Stored::Fenced => Answer::Gone,
+                    Stored::Late => {
+                        Answer::Error(Box::new(applied_only(&changed, cell.shard().not_stored())))
+                    }
                 }
             }
             Waiting::Lookup { asked, absent, mut found, watcher } => {

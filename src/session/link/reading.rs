@@ -14,6 +14,7 @@ use crate::clock::{self, Now};
 use crate::hub::{LinkNo, Mailbox};
 use crate::session::answer::Answer;
 use crate::session::parting::Closed;
+use crate::session::traced::Held;
 
 /// Bytes of answers after which no more frames are carried out before they are written.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -43,7 +44,7 @@ impl<S: LinkSocket> Link<S> {
             return Poll::Ready(Event::Done(None));
         }
         if let Poll::Ready((reference, answer)) = self.poll_waiting(cx) {
-            return Poll::Ready(Event::Done(self.answer(reference, answer)));
+            return Poll::Ready(Event::Done(self.answer(reference, answer, None)));
         }
         if was_drained || !self.may_read() {
             return Poll::Pending;
@@ -85,7 +86,11 @@ impl<S: LinkSocket> Link<S> {
             self.batch_began = Some(std::time::Instant::now());
         }
         let shard = Arc::clone(self.me()?.cell.shard());
+        let held = Held::begin();
         let in_vain = !self.hold(&shard, mailbox, link, Self::has_left).await;
+        if let Some((held, me)) = held.zip(self.me()) {
+            held.end(me, in_vain);
+        }
         let mut first = Some(first);
         poll_fn(|cx| {
             let first = first.take().flatten();

@@ -285,7 +285,7 @@ impl Writer {
         self.reopen_due = Instant::now() + backoff;
         tracing::warn!(
             operation = "store.write",
-            %error,
+            status = %error,
             failures_in_a_row = self.failures_in_a_row,
             "the embedded store cannot write; the file is opened again"
         );

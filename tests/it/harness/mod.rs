@@ -6,6 +6,8 @@ pub(crate) mod bridge;
 pub(crate) mod browser;
 #[allow(dead_code, reason = "tests/it does, through this same file")]
 pub(crate) mod certificates;
+#[allow(dead_code, reason = "tests/it and tests/hostile do, through this same file")]
+pub(crate) mod collector;
 pub(crate) mod detour;
 pub(crate) mod document;
 pub(crate) mod doors;

@@ -1,0 +1,106 @@
+//! The traces of what players ask: most commands are over before a trace could be of use, so that only those that are
+//! sampled, fail by the server's own fault, or wait become one. Called by `link`. One that is none of these costs a load
+//! and a few shifts.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::request::Op;
+
+use super::Attachment;
+use super::answer::Answer;
+use crate::home::Cell;
+use crate::ids::SessionId;
+use crate::telemetry::traces::{self, Kind, Span, Work};
+
+/// A command that is carried out.
+pub(super) struct Command {
+    op: Op,
+    sampled: Option<Work>,
+}
+
+impl Command {
+    pub(super) fn begin(op: Op) -> Self {
+        Self { op, sampled: traces::begin_sampled() }
+    }
+
+    /// It was answered at once.
+    pub(super) fn end(self, me: &Attachment, answer: &Answer) {
+        let fault = fault_of(answer);
+        // Done within its wake-up: nothing of it was slow.
+        let Some(work) = self.sampled.or_else(|| fault.as_ref().and_then(|_| traces::begin_unsampled()))
+        else {
+            return;
+        };
+        Waits { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session }.end_with(fault);
+    }
+
+    /// It is answered later. `None` while no traces are kept.
+    pub(super) fn waits(self, me: &Attachment) -> Option<Waits> {
+        let work = self.sampled.or_else(traces::begin_unsampled)?;
+        Some(Waits { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session })
+    }
+}
+
+/// A command whose answer waits: for a commit, for another node.
+pub(super) struct Waits {
+    op: Op,
+    work: Work,
+    cell: Arc<Cell>,
+    session: SessionId,
+}
+
+impl Waits {
+    pub(super) const fn work(&self) -> &Work {
+        &self.work
+    }
+
+    pub(super) fn end(self, answer: &Answer) {
+        let fault = fault_of(answer);
+        self.end_with(fault);
+    }
+
+    fn end_with(self, fault: Option<Cow<'static, str>>) {
+        let Self { op, work, cell, session } = self;
+        work.end(fault, || span(op.name(), &cell, session));
+    }
+}
+
+/// Requests that wait until the shard answers again.
+pub(super) struct Held(Work);
+
+impl Held {
+    /// `None` while no traces are kept.
+    pub(super) fn begin() -> Option<Self> {
+        traces::begin_sampled().or_else(traces::begin_unsampled).map(Self)
+    }
+
+    pub(super) fn end(self, me: &Attachment, in_vain: bool) {
+        let fault = in_vain.then(|| ErrorCode::NotHome.name().into());
+        self.0.end(fault, || span("hold", &me.cell, me.session));
+    }
+}
+
+fn span(name: &'static str, cell: &Cell, session: SessionId) -> Span {
+    Span::new(Kind::Server, name)
+        .with("hearth.player", cell.player().as_str().to_owned())
+        .with("hearth.session", session.to_string())
+        .with("hearth.shard", cell.shard().id().number())
+}
+
+fn fault_of(answer: &Answer) -> Option<Cow<'static, str>> {
+    match answer {
+        Answer::Error(body) => is_ours(body.code).then(|| body.code.name().into()),
+        _ => None,
+    }
+}
+
+/// Whether it is the server's own fault, and nobody else's.
+#[must_use]
+pub const fn is_ours(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Internal | ErrorCode::StoreUnavailable | ErrorCode::Overloaded | ErrorCode::NotHome
+    )
+}
