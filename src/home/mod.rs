@@ -527,7 +527,7 @@ impl Home {
         if cell.shard().is_local() {
             return Err(HomeError::NotDurable);
         }
-        match self.stored(cell, self.commit_soon(cell)).await {
+        match self.until_stored(cell, self.commit_soon(cell)).await {
             Stored::Committed => Ok(()),
             Stored::Fenced => Err(self.not_home()),
             Stored::Late => Err(HomeError::NotDurable),

@@ -23,7 +23,7 @@ pub enum Stored {
 
 impl Home {
     /// Waits for a commit, at most as long as a `durable` ack may.
-    pub async fn stored(&self, cell: &Cell, committed: oneshot::Receiver<Durability>) -> Stored {
+    pub async fn until_stored(&self, cell: &Cell, committed: oneshot::Receiver<Durability>) -> Stored {
         let work = traces::begin_here();
         let outcome = tokio::time::timeout(self.settings.durable_wait, committed).await;
         let (stored, flight) = match outcome {

@@ -20,7 +20,7 @@ impl Sessions {
     pub(in crate::session) async fn settle(self: &Arc<Self>, waiting: Waiting) -> Answer {
         match waiting {
             Waiting::Durable { cell, committed, mut changed, ack } => {
-                let stored = self.home.stored(&cell, committed).await;
+                let stored = self.home.until_stored(&cell, committed).await;
                 // Whatever was the matter when it was asked: the store has it.
                 if stored == Stored::Committed {
                     changed.prov = None;
