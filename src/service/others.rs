@@ -32,6 +32,7 @@ impl Question {
             match self {
                 Self::Count => "peer count",
                 Self::Share(_) => "peer share",
+                Self::Overview => "peer overview",
             },
         )
     }
