@@ -60,7 +60,6 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::clock;
     use crate::events::EndReason;
     use crate::home::houses::House;

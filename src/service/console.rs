@@ -103,9 +103,10 @@ impl File {
 /// Whether `If-None-Match` names it (RFC 9110: compared weakly).
 fn is_there_already(tag: &str, asked: &HeaderMap) -> bool {
     let named = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    named.flat_map(|tags| tags.split(',')).map(str::trim).any(|known| {
-        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
-    })
+    named
+        .flat_map(|tags| tags.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// Where the console of a node is. `services`: `http://HOST:PORT`.
@@ -148,7 +149,8 @@ mod tests {
             for module in named(file.text, " from \"./") {
                 assert!(there(&format!("{PAGE}/{module}")), "{name} names {module}");
             }
-            let outside: Vec<_> = named(file.text, "//").into_iter().filter(|rest| rest.contains('.')).collect();
+            let outside: Vec<_> =
+                named(file.text, "//").into_iter().filter(|rest| rest.contains('.')).collect();
             let is_outside = |rest: &&String| !rest.starts_with(' ') && *rest != "www.w3.org/2000/svg";
             assert_eq!(outside.iter().find(is_outside), None, "{name}");
         }
@@ -159,7 +161,9 @@ mod tests {
     #[test]
     fn no_text_becomes_markup_and_no_markup_holds_a_script() {
         for file in FILES {
-            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+            for word in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+            {
                 assert!(!file.text.contains(word), "{} has {word}", file.path);
             }
         }

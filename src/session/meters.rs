@@ -7,9 +7,7 @@ use protocol::codes::{CloseCode, ErrorCode};
 use protocol::request::Op;
 
 use super::answer::{Answer, Body};
-use crate::telemetry::metrics::{
-    ACK_SECONDS, CLOSES, COMMANDS, Family, LIMITS, RATE_LIMITED, SparseFamily,
-};
+use crate::telemetry::metrics::{ACK_SECONDS, CLOSES, COMMANDS, Family, LIMITS, RATE_LIMITED, SparseFamily};
 
 /// The room's handles.
 pub(super) struct Meters {

@@ -22,7 +22,11 @@ impl Process {
     /// As it is now. A few microseconds: the files are the kernel's memory. Before Linux 6.2 descriptors are counted one by
     /// one, which takes milliseconds where there are ten thousands.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a process lives for less than 2^53 ms")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a process lives for less than 2^53 ms"
+    )]
     pub fn now() -> Self {
         let now = metrics_process::collector::collect();
         Self {

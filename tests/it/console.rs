@@ -153,9 +153,15 @@ async fn what_is_wrong_comes_first_and_whatever_anybody_is_called_is_text() {
     // The wall behind all that: a text that is taken for markup is a fault, and so is whoever else is asked.
     let markup = browser.value("try { document.body.innerHTML = '<b>'; 'taken' } catch { 'refused' }").await;
     assert_eq!(markup, "refused");
-    browser.value("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'})), 1").await;
+    browser
+        .value("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'})), 1")
+        .await;
     browser.until("true").await;
-    assert!(browser.faults().iter().any(|fault| fault.contains("Content Security Policy")), "{:?}", browser.faults());
+    assert!(
+        browser.faults().iter().any(|fault| fault.contains("Content Security Policy")),
+        "{:?}",
+        browser.faults()
+    );
 }
 
 #[tokio::test]
@@ -219,8 +225,10 @@ async fn a_player_is_found_and_kicked_by_a_key_that_may() {
     let reads = "0123456789abcdef-reads";
     std::fs::write(&keys, format!("[[keys]]\nname = \"looks\"\nsecret = \"{reads}\"\nscopes = [\"read\"]\n"))
         .unwrap();
-    let server =
-        Server::on(Stage::Embedded).with("service_key", KEY).with("service.keys_file", keys.display()).start();
+    let server = Server::on(Stage::Embedded)
+        .with("service_key", KEY)
+        .with("service.keys_file", keys.display())
+        .start();
     let mut ann = server.connect().await;
     ann.login_with(json!({"token": format!("dev:{HOSTILE}"), "device": "<b>pc"})).await;
     ann.does("presence.set", json!({"status": "playing", "activity": {"map": HOSTILE}})).await;
@@ -277,7 +285,23 @@ async fn a_state_is_as_large_as_the_server_says_and_numbers_are_told_as_people_d
     let server = server();
     let mut browser = Browser::start().await;
     browser.open(&format!("{}/console", server.service_url())).await;
-    let numbers = [0_i64, 31, -32, -33, 127, 128, -128, -129, 255, 256, 65_535, 65_536, -32_769, 1 << 32, -(1 << 31) - 1];
+    let numbers = [
+        0_i64,
+        31,
+        -32,
+        -33,
+        127,
+        128,
+        -128,
+        -129,
+        255,
+        256,
+        65_535,
+        65_536,
+        -32_769,
+        1 << 32,
+        -(1 << 31) - 1,
+    ];
     let texts = [0, 1, 31, 32, 255, 256, 70_000].map(|length| "ü".repeat(length));
     let lists = [0, 15, 16].map(|length| vec![Value::Null; length]);
     let mut values: Vec<Value> = numbers.into_iter().map(Value::from).collect();

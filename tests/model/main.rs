@@ -9,9 +9,14 @@
     reason = "a test that cannot go on must fail, and says where"
 )]
 
+#[path = "../it/harness/patience.rs"]
+#[allow(dead_code, reason = "the other test binaries use all of it")]
+mod patience;
 #[path = "../it/harness/redis_server.rs"]
 #[allow(dead_code, reason = "the other test binaries use all of it")]
 mod redis_server;
+#[path = "../it/harness/signals.rs"]
+mod signals;
 
 mod leases;
 mod protocol;

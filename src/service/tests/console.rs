@@ -19,13 +19,22 @@ async fn the_page_needs_no_key_and_carries_its_walls() {
         ("/console/icon.svg", "image/svg+xml"),
     ] {
         let answer = look(&house, path).await;
-        assert_eq!((answer.status, answer.headers[header::CONTENT_TYPE].to_str().unwrap()), (200, kind), "{path}");
+        assert_eq!(
+            (answer.status, answer.headers[header::CONTENT_TYPE].to_str().unwrap()),
+            (200, kind),
+            "{path}"
+        );
         assert!(!answer.bytes.is_empty(), "{path}");
         let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-        for rule in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'none'"] {
+        for rule in
+            ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'none'"]
+        {
             assert!(policy.contains(rule), "{path}: {policy}");
         }
-        assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"), "{path}: {policy}");
+        assert!(
+            !policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"),
+            "{path}: {policy}"
+        );
         for (name, value) in [
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),

@@ -359,6 +359,9 @@ fn hot_room(sight: &Sight<'_>) -> Finding {
     }
 }
 
+/// How many there are in all, and how many of these belong to somebody.
+type Counts<'a> = &'a dyn Fn(&Reading) -> Option<(u64, u64)>;
+
 /// Sessions beyond players, or descriptors beyond links, that grow in each step by more than a share of what was there.
 fn session_leak(sight: &Sight<'_>) -> Finding {
     let limits = sight.limits;
@@ -370,8 +373,7 @@ fn session_leak(sight: &Sight<'_>) -> Finding {
     // A client that is carried takes two.
     let descriptors =
         |reading: &Reading| Some((reading.process.descriptors?, reading.links + 2 * reading.totals.relayed));
-    let kinds: [(_, &dyn Fn(&Reading) -> Option<(u64, u64)>); 2] =
-        [("sessions", &sessions), ("descriptors", &descriptors)];
+    let kinds: [(_, Counts<'_>); 2] = [("sessions", &sessions), ("descriptors", &descriptors)];
     let found = kinds.into_iter().filter_map(|(what, count)| {
         let counts: Vec<(u64, u64)> = steps.iter().filter_map(|reading| count(reading)).collect();
         let excess: Vec<u64> =

@@ -152,8 +152,11 @@ fn named(change: &Change) -> String {
     }
 }
 
+/// Makes something go wrong.
+type Fault = fn(&mut Load);
+
 /// What goes wrong, alone.
-const FAULTS: &[(&str, fn(&mut Load))] = &[
+const FAULTS: &[(&str, Fault)] = &[
     (names::ERROR_RATE, |load| load.failed = 300),
     (names::LATENCY, |load| load.slow_acks = (20, 3.0)),
     (names::TRAFFIC, |load| load.acks = 4_000),

@@ -166,7 +166,8 @@ impl Browser {
 
     /// Waits until an element has this text in it, as people see it.
     pub(crate) async fn shows(&mut self, selector: &str, text: &str) {
-        self.until(&format!("(document.querySelector({selector:?})?.innerText ?? '').includes({text:?})")).await;
+        self.until(&format!("(document.querySelector({selector:?})?.innerText ?? '').includes({text:?})"))
+            .await;
     }
 
     /// Presses a key, as people do: `/`, `Enter`, `Escape`, `Tab`.

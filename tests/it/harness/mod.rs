@@ -25,6 +25,7 @@ pub(crate) mod redis_server;
 pub(crate) mod redis_sets;
 pub(crate) mod server;
 pub(crate) mod service;
+pub(crate) mod signals;
 #[allow(dead_code, reason = "tests/it and tests/faults do, through this same file")]
 pub(crate) mod slots;
 #[allow(dead_code, reason = "tests/it does, through this same file")]

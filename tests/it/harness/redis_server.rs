@@ -169,12 +169,12 @@ impl RedisServer {
 
     /// Stops the process without ending it: connections stay open and nothing is answered.
     pub(crate) fn pause(&self) {
-        super::process::pause(self.child.id());
+        super::signals::pause(self.child.id());
     }
 
     /// Lets a stopped process go on.
     pub(crate) fn go_on(&self) {
-        super::process::signal(self.child.id(), "CONT");
+        super::signals::signal(self.child.id(), "CONT");
     }
 
     /// Its folder, with the append-only file.
