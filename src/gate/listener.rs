@@ -78,6 +78,8 @@ impl Gate {
         let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, stop.clone());
         // All of them, so that each is counted from zero on.
         let failures = metrics::HANDSHAKE_FAILURES.by("reason", metrics::HANDSHAKE_REASONS, &[]);
+        // So that it is there before anybody is carried.
+        let _ = metrics::RELAYED_OPEN.handle();
         let limited = metrics::RATE_LIMITED.with(&[("kind", "connect")]);
         let mut forget = tokio::time::interval(FORGET_EVERY);
         let mut is_exhausted = false;

@@ -106,10 +106,10 @@ pub struct Replay {
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Put {
-    /// It is in.
-    In,
-    /// It is in, and something else had to go though a link is up: that one is too slow.
-    InForAnother,
+    /// It is in, and so many that waited were joined with it.
+    In { joined: usize },
+    /// It is in, and so many others had to go: a link that is up is too slow.
+    InForOthers { forgotten: usize, is_linked: bool },
     /// Nothing comes in any more: another node is the session's home, or is about to be.
     Sealed,
 }
@@ -272,17 +272,23 @@ impl Mailbox {
         let waits = push.kept_id().is_some_and(|id| {
             inner.pending.holds(id) || inner.kept.as_ref().is_some_and(|kept| kept.is_under_way(id))
         });
-        if waits || inner.pending.replace(push) {
-            return Put::In;
+        if waits {
+            return Put::In { joined: 0 };
         }
+        if inner.pending.replace(push) {
+            return Put::In { joined: 1 };
+        }
+        let waited = inner.pending.len();
         let push = inner.pending.admit(push);
-        let full = inner.pending.make_room(most);
+        let joined = waited - inner.pending.len();
+        let forgotten = inner.pending.make_room(most);
+        let full = forgotten > 0;
         inner.missed |= full;
         inner.missed_is_told &= !full;
         inner.pending.push_back(push);
-        let linked = inner.link != LinkNo::NONE;
+        let is_linked = inner.link != LinkNo::NONE;
         wakes.0.extend(inner.rouse());
-        if full && linked { Put::InForAnother } else { Put::In }
+        if full { Put::InForOthers { forgotten, is_linked } } else { Put::In { joined } }
     }
 
     /// Puts control in; a newer one of its kind replaces an older one.
@@ -579,7 +585,8 @@ mod tests {
 
     impl Mailbox {
         fn push(&self, push: &Arc<Push>, most: usize) -> bool {
-            self.push_quietly(push, most, &mut Wakes::default()) == Put::In
+            let put = self.push_quietly(push, most, &mut Wakes::default());
+            matches!(put, Put::In { .. } | Put::InForOthers { is_linked: false, .. })
         }
     }
 
@@ -675,6 +682,18 @@ mod tests {
         mailbox.detach(LINK);
         assert!(mailbox.push(&message("z"), 4));
         assert!(mailbox.resume(0).missed);
+    }
+
+    #[test]
+    fn what_is_joined_and_what_is_forgotten_is_counted() {
+        let mailbox = mailbox(0);
+        let puts = |push: &Arc<Push>| mailbox.push_quietly(push, 2, &mut Wakes::default());
+        assert_eq!(puts(&presence("a", "a1")), Put::In { joined: 0 });
+        assert_eq!(puts(&presence("a", "a2")), Put::In { joined: 1 });
+        assert_eq!(puts(&message("1")), Put::In { joined: 0 });
+        assert_eq!(puts(&message("2")), Put::InForOthers { forgotten: 1, is_linked: true });
+        mailbox.detach(LINK);
+        assert_eq!(puts(&message("3")), Put::InForOthers { forgotten: 1, is_linked: false });
     }
 
     #[test]

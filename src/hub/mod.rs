@@ -26,7 +26,7 @@ use slow::SlowReaders;
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
 use crate::tasks::{self, Tasks};
-use crate::telemetry::metrics::{LINKS_OPEN, SLOW_CLOSES};
+use crate::telemetry::metrics::{LINKS_OPEN, PUSHES_COALESCED, PUSHES_DROPPED, SLOW_CLOSES};
 use crate::wheel::Wheel;
 
 /// How coarse the watch over silent and stuck links is.
@@ -70,6 +70,9 @@ pub struct Hub {
     links_open: Gauge,
     slow_closes: Counter,
     slow: SlowReaders,
+    coalesced: Counter,
+    dropped_linked: Counter,
+    dropped_away: Counter,
 }
 
 impl Hub {
@@ -85,6 +88,9 @@ impl Hub {
             links_open: LINKS_OPEN.handle(),
             slow_closes: SLOW_CLOSES.handle(),
             slow: SlowReaders::default(),
+            coalesced: PUSHES_COALESCED.handle(),
+            dropped_linked: PUSHES_DROPPED.with(&[("link", "up")]),
+            dropped_away: PUSHES_DROPPED.with(&[("link", "down")]),
         });
         let (watch, stop) = (Arc::clone(&hub), tasks.clone());
         tasks.spawn_vital("pulse", async move { watch.run_pulse(&stop).await });
@@ -167,8 +173,16 @@ impl Hub {
     /// The same, but its link is called only with the others of `wakes`; says whether the session is still here.
     pub fn push_quietly(&self, mailbox: &Mailbox, push: &Arc<Push>, wakes: &mut Wakes) -> bool {
         let put = mailbox.push_quietly(push, self.settings.outbox_items_max, wakes);
-        if put == Put::InForAnother {
-            self.close_slow(mailbox);
+        match put {
+            Put::In { joined: 0 } | Put::Sealed => {}
+            Put::In { joined } => self.coalesced.increment(joined as u64),
+            Put::InForOthers { forgotten, is_linked } => {
+                let dropped = if is_linked { &self.dropped_linked } else { &self.dropped_away };
+                dropped.increment(forgotten as u64);
+                if is_linked {
+                    self.close_slow(mailbox);
+                }
+            }
         }
         put != Put::Sealed
     }

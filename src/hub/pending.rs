@@ -70,16 +70,13 @@ impl Pending {
         count == 0 || (count < ROOM_CHANGES_MAX && weight <= ROOM_BYTES_MAX)
     }
 
-    /// Forgets the oldest until one more fits; whether any had to go.
-    pub(super) fn make_room(&mut self, most: usize) -> bool {
-        let mut full = false;
-        while self.queue.len() >= most || self.bytes >= BYTES_MAX {
-            full = true;
-            if self.pop_front().is_none() {
-                break;
-            }
+    /// Forgets the oldest until one more fits; how many had to go.
+    pub(super) fn make_room(&mut self, most: usize) -> usize {
+        let mut forgotten = 0;
+        while (self.queue.len() >= most || self.bytes >= BYTES_MAX) && self.pop_front().is_some() {
+            forgotten += 1;
         }
-        full
+        forgotten
     }
 
     pub(super) fn push_back(&mut self, push: Arc<Push>) {
@@ -217,7 +214,7 @@ mod tests {
         let number = push("a", "so many", RoomWord::Number);
         let change = push("a", large, RoomWord::Changes(Arc::clone(&number)));
         for _ in 0..9 {
-            assert!(!pending.make_room(100));
+            assert_eq!(pending.make_room(100), 0);
             puts(&mut pending, &change);
             assert!(pending.bytes < BYTES_MAX);
         }

@@ -390,12 +390,13 @@ table! {
     /// part of it (`presence.tick_ms`).
     FANOUT_SECONDS: Histogram "hearth_fanout_seconds", Seconds, SECONDS by { of: Of(FANOUT_OF) }
         => "p99 above twice the tick: what players see of each other is late";
-    /// Pushes joined with a later one, because the reader was slow or the tick had not come.
+    /// Pushes that waited for their reader, or for the session's next link, when a later one took their place.
     PUSHES_COALESCED: Counter "hearth_pushes_coalesced_total", Count
         => "it outgrows deliveries: readers are slow";
-    /// Pushes that fell out of a replay buffer or an outbox, and were told as missed.
-    PUSHES_DROPPED: Counter "hearth_pushes_dropped_total", Count
-        => "beyond what players miss who are away: readers are slow, or `session.replay_frames_max` is small";
+    /// Pushes that were forgotten because a session's outbox was full, and are told as missed: its `link` was up (and is closed
+    /// for it), or down (she is away, and is pushed more than is kept).
+    PUSHES_DROPPED: Counter "hearth_pushes_dropped_total", Count by { link: Of(&["up", "down"]) }
+        => "up beyond a few: readers are slow, or `link.outbox_items_max` is small";
     /// Rooms with members.
     ROOMS: Gauge "hearth_rooms", Count
         => "it grows without end: nobody leaves";

@@ -73,7 +73,7 @@ impl Mailbox {
             remember(&mut inner, frame, settings);
         }
         for push in unseen.waiting {
-            inner.missed |= inner.pending.make_room(settings.outbox_items_max);
+            inner.missed |= inner.pending.make_room(settings.outbox_items_max) > 0;
             inner.pending.push_back(push);
         }
         Self { inner: parking_lot::Mutex::new(inner), owes_looks: AtomicBool::new(true), ..mailbox }
@@ -306,11 +306,11 @@ mod tests {
     #[test]
     fn nothing_comes_into_a_mailbox_that_is_sealed_and_nothing_gets_a_number_there() {
         let mailbox = mailbox();
-        assert_eq!(puts(&mailbox, &push(6, 1)), Put::In);
+        assert_eq!(puts(&mailbox, &push(6, 1)), Put::In { joined: 0 });
         let there = travels(&mailbox);
         assert_eq!(puts(&mailbox, &push(6, 2)), Put::Sealed);
         assert!(sent(&mailbox).is_empty() && mailbox.seal().is_none() && mailbox.is_closed());
-        assert_eq!(puts(&there, &push(6, 2)), Put::In);
+        assert_eq!(puts(&there, &push(6, 2)), Put::In { joined: 0 });
         assert!(!there.is_closed() && there.owes_looks());
         there.attach(LINK);
         assert_eq!(sent(&there), [(1, vec![Bytes::from("6-1")]), (2, vec![Bytes::from("6-2")])]);

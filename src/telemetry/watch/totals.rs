@@ -107,8 +107,11 @@ impl Totals {
             self.failed += if is_ours && row.label("route") != Some("/readyz") { row.count() } else { 0 };
         } else if is(table::FANOUT_DELIVERIES.as_str()) || is(table::ROOM_DELIVERIES.as_str()) {
             self.pushes += row.count();
-        } else if is(table::SLOW_CLOSES.as_str()) || is(table::PUSHES_DROPPED.as_str()) {
+        } else if is(table::SLOW_CLOSES.as_str()) {
             self.slow += row.count();
+        } else if is(table::PUSHES_DROPPED.as_str()) {
+            // What players miss who are away is nobody's slowness.
+            self.slow += row.count_if("link", &["up"]);
         } else if is(table::MEMBERS_GONE.as_str()) {
             self.vanished += row.count_if("how", &["vanished"]);
         } else if is(table::LEASES_RUN_OUT.as_str()) || is(table::SHARDS_LOST.as_str()) {

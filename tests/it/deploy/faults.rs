@@ -49,7 +49,8 @@ async fn a_store_that_is_away() {
     recording.makes_fire(&["HearthStoreDown", "HearthFlushLags", "HearthLeaseNotRenewed"]);
 }
 
-#[tokio::test]
+// The road runs while the server is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_slow() {
     let mut recording = Recording::of("store_slow");
     let redis = RedisServer::builder().on_tcp().start();

@@ -113,21 +113,24 @@ impl Recording {
             rules.display(),
             self.name.replace('_', " ")
         );
-        let series: BTreeSet<&String> = self.looks.iter().flat_map(BTreeMap::keys).collect();
+        // Buckets that nothing ever fell into say nothing.
+        let says = |(series, value): &(&String, &String)| !series.contains("_bucket{") || *value != "0";
+        let said = self.looks.iter().flat_map(|look| look.iter().filter(says));
+        let series: BTreeSet<&String> = said.map(|(series, _)| series).collect();
         for series in series {
             let _ = writeln!(out, "      - {{ series: '{series}', values: \"{}\" }}", self.values(series));
         }
-        let of = |filter: &str| format!("count by (alertname) (ALERTS{{alertstate=\"firing\"{filter}}})");
-        let fired =
-            alerts.iter().map(|alert| format!("{{ labels: '{{alertname=\"{alert}\"}}', value: COUNT }}"));
-        let fired: Vec<_> = fired.map(|fired| fired.replace("COUNT", "1")).collect();
+        let none = r#"count by (alertname) (ALERTS{alertstate="firing"})"#;
+        let fired = |alert: &&str| format!("{{ labels: '{{alertname=\"{alert}\"}}', value: 1 }}");
+        let fired: Vec<_> = alerts.iter().map(fired).collect();
         let named = format!(",alertname=~\"{}\"", alerts.join("|"));
-        let one_each = format!("count by (alertname) ({})", of(&named));
+        // Some are over before others have lasted long enough.
+        let fires = format!("count_over_time(ALERTS{{alertstate=\"firing\"{named}}}[10m])");
+        let one_each = format!("count by (alertname) (count by (alertname) ({fires}))");
         let _ = write!(
             out,
-            "    promql_expr_test:\n      - {{ expr: '{}', eval_time: {}s, exp_samples: [] }}\n      \
+            "    promql_expr_test:\n      - {{ expr: '{none}', eval_time: {}s, exp_samples: [] }}\n      \
              - {{ expr: '{one_each}', eval_time: {}s, exp_samples: [{}] }}\n",
-            of(""),
             WELL - 1,
             self.looks.len() + HELD - 1,
             fired.join(", ")
