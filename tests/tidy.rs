@@ -339,6 +339,32 @@ fn check_environment(source: &Source) -> Vec<String> {
     Vec::new()
 }
 
+/// Every event of the log says what was being done.
+fn check_events(source: &Source) -> Vec<String> {
+    if !source.is_rust() || !source.path.starts_with("src/") || is_test(source) {
+        return Vec::new();
+    }
+    let code = without_tests(&code(&source.text));
+    let mut faults = Vec::new();
+    for level in ["trace", "debug", "info", "warn", "error"] {
+        for (at, found) in code.match_indices(&format!("tracing::{level}!(")) {
+            let mut open = 1;
+            let rest = code[at + found.len()..].chars();
+            let event: String = rest
+                .take_while(|c| {
+                    open += i32::from(*c == '(') - i32::from(*c == ')');
+                    open > 0
+                })
+                .collect();
+            if !tokens(&event).iter().any(|token| token == "operation") {
+                let line = code[..at].lines().count();
+                faults.push(format!("{}:{line}: an event without an operation", source.path));
+            }
+        }
+    }
+    faults
+}
+
 fn check_name(source: &Source) -> Vec<String> {
     let junk = ["util", "utils", "common", "helper", "helpers", "misc", "manager", "models", "types"];
     let stem = |part: &str| part.split('.').next().unwrap_or_default().to_owned();
@@ -439,6 +465,7 @@ fn every_file_keeps_the_rulebook() {
         check_machine_paths,
         check_spawn,
         check_environment,
+        check_events,
         check_name,
         check_head,
         check_lua,
@@ -544,6 +571,16 @@ fn spawning_elsewhere_is_found() {
     for text in ["tasks.spawn(\"x\", y)", "tokio::task::spawn_blocking(x)", "// tokio::spawn"] {
         assert!(check_spawn(&Source::new("src/home/flush.rs", text)).is_empty(), "{text}");
     }
+}
+
+#[test]
+fn an_event_that_does_not_say_what_was_being_done_is_found() {
+    let of = |text: &str| check_events(&Source::new("src/home/flush.rs", text)).len();
+    assert_eq!(of("tracing::warn!(shard = of(3), \"operation\");\nlet operation = 1;"), 1);
+    assert_eq!(of("tracing::info!(\"x\"); tracing::debug!();"), 2);
+    assert_eq!(of("tracing::warn!(shard = of(3), operation = \"flush\", \"x\");"), 0);
+    assert_eq!(of("tracing::warn!(operation, \"x\");"), 0);
+    assert!(check_events(&Source::new("tests/it/main.rs", "tracing::warn!()")).is_empty());
 }
 
 #[test]

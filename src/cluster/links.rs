@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tracing::Instrument as _;
 
 use super::dial::{self, PEER_PATH, dial};
 use super::link::{Ended, Hears, SUBPROTOCOL, Wire, config, run};
@@ -472,7 +473,12 @@ impl Hears for Ear {
         self.links.tasks.spawn("peer_call", async move {
             let body = match peer {
                 None => answer.await,
-                Some(peer) => traces::under(caller, answered(topic, &peer, answer)).await,
+                Some(peer) => {
+                    let trace_id =
+                        caller.as_ref().map(|caller| tracing::field::display(caller.context.trace));
+                    let within = tracing::error_span!("call", trace_id);
+                    traces::under(caller, answered(topic, &peer, answer)).instrument(within).await
+                }
             };
             wire.must_put(Frame::Answer { id, body });
             drop(place);

@@ -131,7 +131,8 @@ async fn what_fails_is_kept_though_nothing_is_sampled_with_the_commit_that_did_n
     );
     let (_, (status, told)) = tokio::join!(refused, patches(&server, "ann", &[]));
     assert_eq!(status, 503);
-    assert!(told.is_some_and(|told| told.ends_with("-01")), "the caller hears that it is kept");
+    // Sampled, of an id that was drawn at random.
+    assert!(told.is_some_and(|told| told.ends_with("-03")), "the caller hears that it is kept");
     server.redis().go_on();
     for (name, error) in [("PATCH /v1/players/{player}/state", "503"), ("state.patch", "store_unavailable")] {
         let span = collector.until_span(name, |span| span["name"] == name).await;
@@ -192,7 +193,7 @@ async fn a_collector_that_is_away_disturbs_nobody_and_is_counted_and_gets_what_w
     let collector = Collector::start_on(port, 200);
     collector.until_span("what waited", |span| span["name"] == "login").await;
     server.until_metric("hearth_trace_spans_total", "outcome=\"sent\"", 512).await;
-    assert_eq!(told("the collector takes traces again"), 1);
+    until("that to be told", async || (told("the collector takes traces again") == 1).then_some(())).await;
     drop(collector);
     // Nor does it keep a stop waiting.
     assert!(server.stop_gracefully().success());
