@@ -13,7 +13,7 @@ test *args:
 run *args:
     cargo run --release -- {{args}}
 
-# bots against a running node, such as: just load steady --players 1000 --seconds 60
+# bots against a running node, such as: just load run launch-day --out today
 load *args:
     cargo run --release -p load -- {{args}}
 

@@ -307,6 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_with_the_program_proves_something_also_when_it_is_small_and_short() {
+        for name in crate::plan::file::names() {
+            let plan = Plan { players: 20, ..Plan::named(name).unwrap() }.scaled(0.1).checked().unwrap();
+            assert_eq!(plan.demands(), (true, true, true), "{name}");
+            let plan = Arc::new(plan);
+            let actions: Vec<Action> =
+                (0..20).flat_map(|bot| all(&plan, 1, bot)).map(|(_, action)| action).collect();
+            let has = |is_so: fn(&Action) -> bool| actions.iter().any(is_so);
+            assert!(has(|action| matches!(action, Action::Write { durable: true })), "{name}");
+            assert!(has(|action| matches!(action, Action::Drop { .. })), "{name}");
+            assert!(has(|action| matches!(action, Action::Presence { .. })), "{name}");
+        }
+    }
+
+    #[test]
     fn every_bot_writes_each_second_and_drops_its_link() {
         for scenario in ["steady", "churn", "fanout", "reconnect"] {
             for (seconds, players) in [(60, 50), (5, 2)] {

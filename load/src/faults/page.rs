@@ -74,7 +74,7 @@ fn answers(history: &History, steps: usize) -> Lane {
     }
     let curves = [("acks a second", acks), ("provisional", provisional), ("refused", refused)];
     let curves = curves.into_iter().map(|(name, values)| whole(name, values)).collect();
-    Lane { title: "answers a second", curves }
+    Lane { title: "Answers a second", curves }
 }
 
 fn links(history: &History, steps: usize) -> Lane {
@@ -98,7 +98,7 @@ fn links(history: &History, steps: usize) -> Lane {
         sum += change;
         sum
     });
-    Lane { title: "links", curves: vec![whole("bots with a session on a link", values)] }
+    Lane { title: "Links", curves: vec![whole("bots with a session on a link", values)] }
 }
 
 /// By node, of what it says at each step; a gap while it says nothing.
@@ -119,12 +119,12 @@ fn by_node(audit: &Audit, steps: usize, of: impl Fn(&NodeWord) -> f64) -> Vec<Cu
 
 fn shards(audit: &Audit, steps: usize) -> Lane {
     let serving = |word: &NodeWord| word.shards.iter().map(|s| f64::from(u8::from(s.serving))).sum();
-    Lane { title: "shards served", curves: by_node(audit, steps, serving) }
+    Lane { title: "Shards served", curves: by_node(audit, steps, serving) }
 }
 
 fn lag(audit: &Audit, steps: usize) -> Lane {
     let lag = |word: &NodeWord| float(word.flush_lag_ms()) / 1e3;
-    Lane { title: "seconds that the oldest change waits for the store", curves: by_node(audit, steps, lag) }
+    Lane { title: "Seconds that the oldest change waits for the store", curves: by_node(audit, steps, lag) }
 }
 
 /// The page.
@@ -173,12 +173,12 @@ fn pictures(page: &mut Page, report: &Report, picture: &Picture) {
         report.marks.iter().map(|mark| (seconds(mark.at_us), mark.what.clone())).collect();
     page.section("What happened");
     page.strip(&Strip { until_s, shades: &shades, marks: &marks });
+    page.list(marks.iter().map(|(at_s, what)| format!("{at_s:.2} s: {what}")));
     let plot = |lane: &Lane| {
         let plot = Plot::over_time(lane.title, "", until_s, &shades).settling(BEGINNING_S);
         lane.curves.iter().cloned().fold(plot, Plot::with)
     };
     page.plots(&picture.lanes.iter().map(plot).collect::<Vec<_>>());
-    page.list(marks.iter().map(|(at_s, what)| format!("{at_s:.2} s: {what}")));
 }
 
 /// A bound, and whether it holds.

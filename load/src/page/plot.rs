@@ -18,7 +18,7 @@ const DECADES_MAX: i32 = 6;
 /// A strip: the height of its band, what a letter of its names takes, and what the number of a mark takes (three digits and a
 /// blank), in how many rows at most.
 const BAND_HEIGHT: f64 = 30.0;
-const LETTER_WIDTH: f64 = 9.0;
+const LETTER_WIDTH: f64 = 10.0;
 const LABEL_WIDTH: f64 = 22.0;
 const LABEL_HEIGHT: f64 = 12.0;
 const LABEL_ROWS_MAX: usize = 6;

@@ -281,10 +281,9 @@ mod tests {
         {
             assert!(told.contains(fault), "{fault}: {told}");
         }
-        let much = format!(
-            "title = \"a\"\nplayers = 200000\nroom_players = 1000\n[[phase]]\nname = \"b\"\nseconds = 600\nevery_ms = {{ say = 100 }}\n"
-        );
-        assert!(said(&much).contains("entries of the history"));
+        let much = "title = \"a\"\nplayers = 200000\nroom_players = 1000\n[[phase]]\nname = \"b\"\nseconds = 600\n\
+                    every_ms = { say = 100 }\n";
+        assert!(said(much).contains("entries of the history"));
     }
 
     #[test]

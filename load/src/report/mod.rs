@@ -24,6 +24,8 @@ use crate::server::Look;
 
 /// Grows whenever a field of the JSON goes, or means something else.
 const FORMAT: u32 = 1;
+/// Violations of each checker that are told at once; those that are kept all stand below.
+const WRONGS_OF_EACH: usize = 4;
 
 /// Everything that is told about a run.
 #[derive(Debug, Clone, Serialize)]
@@ -232,9 +234,9 @@ impl Report {
         for verdict in self.verdicts.iter().filter(|verdict| verdict.broken > 0) {
             let Verdict { checker, promise, checks, broken, violations, .. } = verdict;
             wrongs.push(format!("{checker}: {promise}: {broken} broken of {checks} checks"));
-            wrongs.extend(violations.iter().map(|violation| match violation.process {
-                Some(process) => format!("bot {process}: {}", violation.what),
-                None => violation.what.clone(),
+            wrongs.extend(violations.iter().take(WRONGS_OF_EACH).map(|violation| match violation.process {
+                Some(process) => format!("    bot {process}: {}", violation.what),
+                None => format!("    {}", violation.what),
             }));
         }
         let missed = self.thresholds.iter().filter(|met| !met.holds && met.bound != "0");
