@@ -12,8 +12,11 @@ use crate::harness::patience::until;
 use crate::harness::server::Server;
 use crate::harness::stages::Stage;
 
+/// A line of a scrape: name, labels and value.
+type Series = (String, Vec<(String, String)>, f64);
+
 /// The lines of a page, each as series, labels and value.
-fn series(page: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+fn series(page: &str) -> Vec<Series> {
     let lines = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let read = |line: &str| {
         let (series, value) = line.rsplit_once(' ').unwrap();
