@@ -56,7 +56,6 @@ async fn sessions_that_nobody_ends() {
         made += 1;
         let (status, told) = game.post("/v1/sessions", json!({"player": player})).await;
         assert_eq!(status, 201, "{told}");
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
     })
     .await;
     ends(&server, "session_leak").await;

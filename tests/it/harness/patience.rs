@@ -22,7 +22,7 @@ where
     }
 }
 
-/// The same for one who changes something at each try.
+/// The same for one who changes something at each try, no faster than a player may.
 #[allow(dead_code, reason = "tests/it and tests/sight do, through this same file")]
 pub(crate) async fn trying_until<T>(what: &str, mut tries: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -31,6 +31,6 @@ pub(crate) async fn trying_until<T>(what: &str, mut tries: impl AsyncFnMut() -> 
             return answer;
         }
         assert!(Instant::now() < deadline, "tried in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(110)).await;
     }
 }
