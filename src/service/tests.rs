@@ -32,6 +32,7 @@ mod counters;
 mod locks;
 mod many;
 mod openapi;
+mod overview;
 mod slow;
 mod trouble;
 
@@ -276,6 +277,7 @@ struct House {
     tasks: Tasks,
     service: Arc<Service>,
     condition: Arc<AtomicU8>,
+    board: Arc<Board>,
     /// Calls that passed the door so far, or were about to.
     admitted: Arc<AtomicUsize>,
 }
@@ -385,7 +387,7 @@ impl House {
         let asked = Arc::clone(&condition);
         let admitted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&admitted);
-        let board = Arc::<crate::telemetry::watch::Board>::default();
+        let board = Arc::<Board>::default();
         let settings = ServiceSettings {
             node_id: "node-1".to_owned(),
             client_url: "ws://127.0.0.1:7700/v1/connect".to_owned(),
@@ -429,7 +431,7 @@ impl House {
             }),
             (tasks.clone(), tasks.clone()),
         );
-        Self { _dir: dir, store, events, home, hub, tasks, service, condition, admitted }
+        Self { _dir: dir, store, events, home, hub, tasks, service, condition, board, admitted }
     }
 
     /// Another process on the same store, after this one stopped in order.

@@ -10,7 +10,8 @@ use crate::harness::slow_road::SlowRoad;
 use crate::harness::stages::Stage;
 use crate::stage::{ends, is_calm, rings, watched};
 
-#[tokio::test]
+// The road goes on while the server starts.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_slow() {
     let redis = RedisServer::builder().on_tcp().start();
     let road = SlowRoad::to(redis.address()).await;

@@ -12,6 +12,8 @@ use crate::telemetry::process::Process;
 const READINGS_MAX: usize = 300;
 /// Over how long rates and shares are looked at.
 pub(super) const WINDOW_MS: u64 = 10_000;
+/// Half of what lies between two readings.
+const HALF_SECOND_MS: u64 = 500;
 /// Rooms that are told by name.
 pub const ROOMS_MAX: usize = 10;
 
@@ -127,7 +129,8 @@ impl Readings {
             return None;
         }
         let at = |back: u64| {
-            let until_ms = newest.mono_ms.saturating_sub(back * step_ms);
+            // The nearest one: seconds are not all alike, and none must be taken twice.
+            let until_ms = newest.mono_ms.saturating_sub(back * step_ms) + HALF_SECOND_MS;
             let after = self.0.partition_point(|reading| reading.mono_ms <= until_ms);
             self.0.get(after.saturating_sub(1))
         };
@@ -223,6 +226,10 @@ mod tests {
             readings.spaced(40_000, 4).unwrap().iter().map(|reading| reading.totals.acks).collect();
         assert_eq!(acks, [959, 969, 979, 989, 999]);
         assert!(readings.spaced(300_000, 4).is_none(), "not so far back");
+        let mut late = Readings::default();
+        [1_000, 2_009, 3_001, 4_008, 5_000].iter().for_each(|ms| late.put(at(*ms, *ms)));
+        let each: Vec<u64> = late.spaced(4_000, 4).unwrap().iter().map(|reading| reading.mono_ms).collect();
+        assert_eq!(each, [1_000, 2_009, 3_001, 4_008, 5_000]);
     }
 
     #[test]

@@ -410,7 +410,7 @@ fn mail_lag(sight: &Sight<'_>) -> Finding {
         0 => (late, String::new()),
         count => (
             late.max(sight.limits.mail_lag_s + UNREACHED_S),
-            format!(", and {count} live nodes have no link"),
+            format!(", and live nodes without a link: {count}"),
         ),
     };
     Finding::of(value, sight.limits.mail_lag_s).of_whom(whom)
