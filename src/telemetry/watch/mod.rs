@@ -4,6 +4,8 @@
 mod alarm;
 mod baseline;
 mod board;
+mod finding;
+mod leak;
 mod reading;
 mod rules;
 mod spread;

@@ -3,12 +3,11 @@
 
 use super::alarm::Severity;
 use super::baseline::Baseline;
+use super::finding::Finding;
 use super::reading::{Figures, Reading, Readings};
 use super::switch::Level;
-use super::{Limits, names};
+use super::{Limits, leak, names};
 
-/// Below this share of its limit a number is good again.
-const GOOD_BELOW: f64 = 0.8;
 /// Requests in the window before their failures are a share worth telling.
 const ENDED_MIN: u64 = 20;
 /// Values above a limit before their percentile is believed: one slow answer is no slow server.
@@ -18,10 +17,6 @@ const SLOW_COMMITS_MIN: u64 = 2;
 const LEARNT_FROM_MIN: u64 = 20;
 /// For how long a node that vanished, or a lease that was lost, is told.
 const TOLD_FOR_MS: u64 = 60_000;
-/// Steps in which a leak must grow, each of them.
-const LEAK_STEPS: u64 = 6;
-/// How much a leak must grow, of what was there.
-const LEAK_SHARE: f64 = 0.1;
 /// How late a letter is to a node without a link, at least.
 const UNREACHED_S: f64 = 5.0;
 /// One link in so many may be closed for reading too slowly within the window, whatever the limit.
@@ -68,39 +63,6 @@ impl Baselines {
         {
             self.applied.learn(p99, is_unusual(names::LATENCY), now_ms);
         }
-    }
-}
-
-/// What a rule has found.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Finding {
-    pub(super) value: f64,
-    pub(super) limit: f64,
-    pub(super) level: Level,
-    /// Whom or what it concerns, where that has a name.
-    pub(super) whom: String,
-}
-
-impl Finding {
-    /// A number that must not lie above its limit.
-    fn of(value: f64, limit: f64) -> Self {
-        let level = if value > limit {
-            Level::Bad
-        } else if value > limit * GOOD_BELOW {
-            Level::Border
-        } else {
-            Level::Good
-        };
-        Self { value, limit, level, whom: String::new() }
-    }
-
-    /// Nothing that could be judged.
-    fn calm(limit: f64) -> Self {
-        Self { value: 0.0, limit, level: Level::Good, whom: String::new() }
-    }
-
-    fn of_whom(self, whom: impl Into<String>) -> Self {
-        Self { whom: whom.into(), ..self }
     }
 }
 
@@ -222,7 +184,7 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Warning,
         unit: "sessions or descriptors",
         at_once: false,
-        judge: session_leak,
+        judge: leak::session_leak,
         text: |found| {
             format!(
                 "{:.0} {} more than before, and no more players; {:.0} is the limit",
@@ -357,36 +319,6 @@ fn hot_room(sight: &Sight<'_>) -> Finding {
         }
         _ => Finding::calm(limits.hot_room_share),
     }
-}
-
-/// How many there are in all, and how many of these belong to somebody.
-type Counts<'a> = &'a dyn Fn(&Reading) -> Option<(u64, u64)>;
-
-/// Sessions beyond players, or descriptors beyond links, that grow in each step by more than a share of what was there.
-fn session_leak(sight: &Sight<'_>) -> Finding {
-    let limits = sight.limits;
-    let floor = limits.leak_floor as f64;
-    let Some(steps) = sight.readings.spaced(limits.leak_window_ms, LEAK_STEPS) else {
-        return Finding::calm(floor);
-    };
-    let sessions = |reading: &Reading| Some((reading.sessions, reading.players));
-    // A client that is carried takes two.
-    let descriptors =
-        |reading: &Reading| Some((reading.process.descriptors?, reading.links + 2 * reading.totals.relayed));
-    let kinds: [(_, Counts<'_>); 2] = [("sessions", &sessions), ("descriptors", &descriptors)];
-    let found = kinds.into_iter().filter_map(|(what, count)| {
-        let counts: Vec<(u64, u64)> = steps.iter().filter_map(|reading| count(reading)).collect();
-        let excess: Vec<u64> =
-            counts.iter().map(|(all, of_players)| all.saturating_sub(*of_players)).collect();
-        let grows = excess.len() == steps.len()
-            && excess.windows(2).all(|pair| matches!(pair, [before, after] if after > before));
-        let (first, last) = (*excess.first()?, *excess.last()?);
-        let limit = floor.max(counts.first()?.0 as f64 * LEAK_SHARE);
-        Some(Finding::of(if grows { (last - first) as f64 } else { 0.0 }, limit).of_whom(what))
-    });
-    found
-        .max_by(|one, other| (one.value / one.limit).total_cmp(&(other.value / other.limit)))
-        .unwrap_or(Finding::calm(floor))
 }
 
 fn node_lost(sight: &Sight<'_>) -> Finding {

@@ -1,0 +1,71 @@
+//! Whether sessions or descriptors leak: more and more of them, and no more players. Pure.
+
+use super::finding::Finding;
+use super::reading::Reading;
+use super::rules::Sight;
+
+/// Steps in which a leak must grow, each of them.
+const STEPS: u64 = 6;
+/// How much it must grow in all, of what was there.
+const SHARE: f64 = 0.1;
+
+/// How many there are, and how many of them belong to players who are here.
+type Counts = (u64, u64);
+
+/// Sessions beyond players, or descriptors beyond links: whichever grows more.
+pub(super) fn session_leak(sight: &Sight<'_>) -> Finding {
+    let floor = sight.limits.leak_floor as f64;
+    let steps = sight.readings.spaced(sight.limits.leak_window_ms, STEPS).unwrap_or_default();
+    let of = |what, count: fn(&Reading) -> Option<Counts>| {
+        let counts: Option<Vec<Counts>> = steps.iter().map(|reading| count(reading)).collect();
+        grown(&counts.unwrap_or_default(), floor).of_whom(what)
+    };
+    let (sessions, descriptors) = (of("sessions", sessions), of("descriptors", descriptors));
+    if sessions.value / sessions.limit >= descriptors.value / descriptors.limit {
+        sessions
+    } else {
+        descriptors
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "one of two kinds")]
+const fn sessions(reading: &Reading) -> Option<Counts> {
+    Some((reading.sessions, reading.players))
+}
+
+/// A client that is carried takes two.
+fn descriptors(reading: &Reading) -> Option<Counts> {
+    Some((reading.process.descriptors?, reading.links + 2 * reading.totals.relayed))
+}
+
+/// By how much those that belong to nobody have grown, if they have in each step.
+fn grown(counts: &[Counts], floor: f64) -> Finding {
+    let excess: Vec<u64> = counts.iter().map(|(all, of_players)| all.saturating_sub(*of_players)).collect();
+    let grows = excess.windows(2).all(|pair| matches!(pair, [before, after] if after > before));
+    match (counts.first(), excess.first(), excess.last()) {
+        (Some((all, _)), Some(first), Some(last)) => {
+            let more = if grows { last.saturating_sub(*first) } else { 0 };
+            Finding::of(more as f64, floor.max(*all as f64 * SHARE))
+        }
+        _ => Finding::calm(floor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_in_each_step_and_by_enough_is_a_leak() {
+        let of = |excess: &[u64], players: u64| {
+            let counts: Vec<Counts> = excess.iter().map(|excess| (players + excess, players)).collect();
+            let found = grown(&counts, 20.0);
+            (found.value, found.value > found.limit)
+        };
+        assert_eq!(of(&[0, 10, 20, 30], 100), (30.0, true));
+        assert_eq!(of(&[0, 10, 10, 30], 100), (0.0, false), "a step in which it did not grow");
+        assert_eq!(of(&[0, 5, 10, 15], 100), (15.0, false), "few");
+        assert_eq!(of(&[0, 10, 20, 30], 1_000), (30.0, false), "few of so many");
+        assert_eq!(of(&[], 0), (0.0, false));
+    }
+}
