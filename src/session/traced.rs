@@ -17,28 +17,27 @@ use crate::telemetry::traces::{self, Kind, Span, Work};
 /// A command that is carried out.
 pub(super) struct Command {
     op: Op,
-    sampled: Option<Work>,
+    /// Boxed, since most are none and all are handed on.
+    sampled: Option<Box<Work>>,
 }
 
 impl Command {
     pub(super) fn begin(op: Op) -> Self {
-        Self { op, sampled: traces::begin_sampled() }
+        Self { op, sampled: traces::begin_sampled().map(Box::new) }
     }
 
     /// It was answered at once.
     pub(super) fn end(self, me: &Attachment, answer: &Answer) {
         let fault = fault_of(answer);
         // Done within its wake-up: nothing of it was slow.
-        let Some(work) = self.sampled.or_else(|| fault.as_ref().and_then(|_| traces::begin_unsampled()))
-        else {
-            return;
-        };
+        let failed = || fault.as_ref().and_then(|_| traces::begin_unsampled());
+        let Some(work) = self.sampled.map(|work| *work).or_else(failed) else { return };
         Waits { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session }.end_with(fault);
     }
 
     /// It is answered later. `None` while no traces are kept.
     pub(super) fn waits(self, me: &Attachment) -> Option<Waits> {
-        let work = self.sampled.or_else(traces::begin_unsampled)?;
+        let work = self.sampled.map(|work| *work).or_else(traces::begin_unsampled)?;
         Some(Waits { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session })
     }
 }
