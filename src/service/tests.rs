@@ -1326,7 +1326,8 @@ async fn no_call_can_change_anything_without_an_audit_line() {
             }
         }
     }
-    let named = CALLS.iter().filter(|(_, _, scope)| *scope != Scope::Read).count();
+    let changes = |(method, _, scope): &&(&str, &str, Scope)| *method != "GET" && *scope != Scope::Read;
+    let named = CALLS.iter().filter(changes).count();
     assert_eq!(changing, named, "every changing call among CALLS was tried");
 }
 
