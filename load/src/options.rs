@@ -154,6 +154,14 @@ pub struct Run {
     pub common: Common,
 }
 
+impl Common {
+    /// Whether anybody is to see how the server does.
+    #[must_use]
+    pub const fn tells_of_server(&self) -> bool {
+        !self.quiet || self.json.is_some() || self.report.is_some() || self.out.is_some()
+    }
+}
+
 impl Options {
     /// What plays the same again, as a command.
     #[must_use]

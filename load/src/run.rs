@@ -100,7 +100,9 @@ pub async fn live(board: Arc<Board>) -> Result<(Report, History), RunError> {
     }
     // Ends with the run.
     let mut looks = JoinSet::new();
-    looks.spawn(server::watch(Arc::clone(&board)));
+    if board.options.common.tells_of_server() {
+        looks.spawn(server::watch(Arc::clone(&board)));
+    }
     let mut view = View::of(&board);
     let logs = gather(tasks, places, &board, &mut view).await?;
     drop(looks);

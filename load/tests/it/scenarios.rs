@@ -98,6 +98,17 @@ fn a_raid_that_is_played_leaves_a_page_and_its_numbers() {
     assert!(server.iter().any(|look| look["links"].as_u64() == Some(20)), "{server:?}");
     assert!(told["thresholds"].as_array().unwrap().iter().all(|threshold| threshold["holds"] == true));
 
+    // Beside itself it differs in nothing.
+    let report = folder.join("report.json");
+    let mut load = Command::new(env!("CARGO_BIN_EXE_load"));
+    let done = load.arg("compare").args([&report, &report]).args(["--fail-over", "1%"]).output().unwrap();
+    let said = text(&done.stdout);
+    assert!(
+        done.status.success() && said.contains("write applied, p99 ms") && said.contains("  noise"),
+        "{said}"
+    );
+    assert!(!said.contains("SLOWER") && !said.contains("faster"), "{said}");
+
     let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
     for part in ["✓ PASSED", "the boss", "Acks of writes", "Latency by percentile", "Memory", "load run "] {
         assert!(page.contains(part), "{part} is not in the page");
