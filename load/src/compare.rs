@@ -20,8 +20,9 @@ const FORMAT: u32 = 1;
 
 /// Compares two reports: of which kind of answer half, or all but one in a hundred, came later or sooner.
 ///
-/// A difference is noise where the steps of the runs differ as much from each other: within three standard errors of their
-/// medians. Exit code 1: with --fail-over, something became slower by more, and it is no noise; 2: a report cannot be read.
+/// A difference is noise where a typical step of one run is like one of the other: within three standard errors of the steps'
+/// medians. So a moment in which the machine was busy elsewhere makes nothing slower. Exit code 1: with --fail-over, something
+/// became slower by more, as a whole and in a typical step, or more promises are broken; 2: a report cannot be read.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// The earlier report.json.
@@ -132,12 +133,18 @@ struct Row {
     before: f64,
     after: f64,
     judgement: Judgement,
+    /// By how many per cent a typical step became slower.
+    typical_percent: f64,
 }
 
 impl Row {
     fn percent(&self) -> f64 {
-        if self.before > 0.0 { 100.0 * (self.after / self.before - 1.0) } else { 0.0 }
+        percent_more(self.before, self.after)
     }
+}
+
+fn percent_more(before: f64, after: f64) -> f64 {
+    if before > 0.0 { 100.0 * (after / before - 1.0) } else { 0.0 }
 }
 
 /// Compares; what came of it in words, and whether that is within what may be.
@@ -171,15 +178,18 @@ fn told(before: &Told, after: &Told, fail_over: Option<f64>) -> (String, bool) {
     let _ = writeln!(out, "\n{:<34}{:>12}{:>12}{:>10}", "", "before", "after", "");
     let rows = rows(before, after);
     for row in &rows {
-        let Row { what, before, after, judgement } = row;
+        let Row { what, before, after, judgement, .. } = row;
         let percent = format!("{:+.1} %", row.percent());
         let _ = writeln!(out, "{what:<34}{before:>12.2}{after:>12.2}{percent:>10}  {}", judgement.name());
     }
     let rate = |told: &Told| count(told, "operations") / seconds(told).max(0.001);
     let _ = writeln!(out, "{:<34}{:>12.0}{:>12.0}", "operations a second", rate(before), rate(after));
     let _ = writeln!(out, "{:<34}{:>12}{:>12}", "broken promises", before.broken, after.broken);
-    let is_worse =
-        |row: &&Row| fail_over.is_some_and(|most| row.judgement == Judgement::Slower && row.percent() > most);
+    let is_worse = |row: &&Row| {
+        fail_over.is_some_and(|most| {
+            row.judgement == Judgement::Slower && row.percent().min(row.typical_percent) > most
+        })
+    };
     let worse: Vec<&Row> = rows.iter().filter(is_worse).collect();
     let is_within = worse.is_empty() && after.broken <= before.broken;
     for row in worse {
@@ -222,22 +232,26 @@ fn rows(before: &Told, after: &Told) -> Vec<Row> {
             ("p50", was.p50, is.p50, (|steps: &Steps| &steps.p50_ms) as fn(&Steps) -> &Vec<Option<f64>>),
             ("p99", was.p99, is.p99, |steps: &Steps| &steps.p99_ms),
         ] {
-            let judgement = judge(was, is, steps(before, of), steps(after, of));
-            rows.push(Row { what: format!("{kind}, {name} ms"), before: was, after: is, judgement });
+            let (before, after) = (steps(before, of), steps(after, of));
+            let typical_percent = percent_more(median(before.clone()), median(after.clone()));
+            let judgement = judge(is - was, before, after);
+            let what = format!("{kind}, {name} ms");
+            rows.push(Row { what, before: was, after: is, judgement, typical_percent });
         }
     }
     rows
 }
 
-/// Whether two numbers differ by more than their runs' steps let expect.
-fn judge(was: f64, is: f64, before: Vec<f64>, after: Vec<f64>) -> Judgement {
+/// Whether a typical step differs by more than steps do anyway, and the whole in the same direction.
+fn judge(by: f64, before: Vec<f64>, after: Vec<f64>) -> Judgement {
     if before.len() < STEPS_MIN || after.len() < STEPS_MIN {
         return Judgement::Unknown;
     }
+    let typical = median(after.clone()) - median(before.clone());
     let error = error(before).hypot(error(after));
-    match is - was {
-        by if by.abs() <= ERRORS * error => Judgement::Noise,
-        by if by > 0.0 => Judgement::Slower,
+    match typical {
+        typical if typical.abs() <= ERRORS * error || typical * by <= 0.0 => Judgement::Noise,
+        typical if typical > 0.0 => Judgement::Slower,
         _ => Judgement::Faster,
     }
 }
@@ -298,7 +312,20 @@ mod tests {
 
     #[test]
     fn a_run_of_few_steps_says_nothing() {
-        assert_eq!(judge(1.0, 9.0, vec![1.0; 4], vec![9.0; 9]), Judgement::Unknown);
+        assert_eq!(judge(8.0, vec![1.0; 4], vec![9.0; 9]), Judgement::Unknown);
+    }
+
+    #[test]
+    fn a_bad_moment_makes_nothing_slower() {
+        let mut disturbed = report(10.0, 0.1, 0);
+        if let Some(steps) = disturbed.over_time.latency.get_mut("write applied") {
+            (steps.p50_ms[0], steps.p99_ms[0]) = (Some(900.0), Some(900.0));
+        }
+        if let Some(latency) = disturbed.figures.latency_ms.get_mut("write applied") {
+            latency.p99 = 700.0;
+        }
+        let rows = rows(&report(10.0, 0.1, 0), &disturbed);
+        assert!(rows.iter().all(|row| row.judgement == Judgement::Noise), "{rows:?}");
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn broken(state: &State, width: usize, paint: Paint) -> Vec<Line<'static>> {
     }));
     let more = count.saturating_sub(u64::try_from(BROKEN_SHOWN).unwrap_or(u64::MAX));
     if more > 0 {
-        lines.push(Line::from(format!("  and {} more; all are in the report", grouped(more))));
+        lines.push(Line::from(format!("  and {} more", grouped(more))));
     }
     lines
 }
