@@ -185,7 +185,8 @@ export class Alarms {
       if (!this.before.has(name))
         said.push(`${isCritical(alarm) ? "Critical alarm" : "Warning"}: ${told(alarm)}. ${text(alarm.do)}`);
     }
-    for (const [name, alarm] of this.before) {
+    // The worst of those that end together is told first.
+    for (const [name, alarm] of [...this.before].reverse()) {
       if (now.has(name)) continue;
       said.push(`Over: ${told(alarm)}.`);
       this.ended.unshift({ said: told(alarm), at });

@@ -25,7 +25,7 @@ const round = (value) => Math.round(value * 10) / 10;
 function ceiling(value) {
   if (value <= 1) return 1;
   const ten = 10 ** Math.floor(Math.log10(value));
-  return ten * ([1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * ten >= value) ?? 10);
+  return ten * ([1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((step) => step * ten >= value) ?? 10);
 }
 
 // Runs of samples without a gap between them, and in which all that is asked for is known.

@@ -14,7 +14,7 @@ const LETTER_MIN = 13;
 const PATTERNS = 8;
 const MOVES_MAX = 5;
 const MOVE_TOLD_MS = 60_000;
-const GLOWS_MS = 2_600;
+const GLOWS_MS = 4_000;
 
 const CHANGES = {
   taking: "is being taken",

@@ -21,6 +21,7 @@ export function rate(value) {
 // A time that something takes.
 export function span(ms) {
   if (!isNumber(ms)) return UNKNOWN;
+  if (ms === 0) return "0 ms";
   if (ms < 10) return `${digits(ms, ms < 1 ? 2 : 1)} ms`;
   if (ms < 1000) return `${digits(ms, 0)} ms`;
   if (ms < 10_000) return `${digits(ms / 1000, 1)} s`;

@@ -81,14 +81,19 @@ impl Browser {
 
     /// One call of the protocol; what happens meanwhile is taken in.
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
+        let told = self.ask(method, params).await;
+        assert!(told.get("error").is_none(), "{method}: {told}");
+        told["result"].clone()
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
         let number = self.send(method, &params).await;
         loop {
             let told = timeout(PATIENCE, self.line.next()).await.expect("the browser answers in time");
             let Message::Text(text) = told.expect("the browser lives").unwrap() else { continue };
             let told: Value = serde_json::from_str(&text).unwrap();
             if told["id"] == number {
-                assert!(told.get("error").is_none(), "{method}: {told}");
-                return told["result"].clone();
+                return told;
             }
             if let Some(event) = told["method"].as_str() {
                 self.hear(event, &told["params"]).await;
@@ -147,14 +152,14 @@ impl Browser {
 
     /// The text of the first element that a selector finds; empty where there is none, or nobody sees it.
     pub(crate) async fn text(&mut self, selector: &str) -> String {
-        let found = format!("document.querySelector({selector:?})?.innerText ?? ''");
-        self.value(&found).await.as_str().unwrap().to_owned()
+        self.value(&seen(selector)).await.as_str().unwrap().to_owned()
     }
 
-    /// Waits until an expression is true in the page.
+    /// Waits until an expression is true in the page, which may be on its way still.
     pub(crate) async fn until(&mut self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.value(expression).await != true {
+        let asked = json!({"expression": expression, "returnByValue": true});
+        while self.ask("Runtime.evaluate", asked.clone()).await["result"]["result"]["value"] != true {
             assert!(
                 Instant::now() < deadline,
                 "never: {expression}; the page says: {}",
@@ -166,8 +171,7 @@ impl Browser {
 
     /// Waits until an element has this text in it, as people see it.
     pub(crate) async fn shows(&mut self, selector: &str, text: &str) {
-        self.until(&format!("(document.querySelector({selector:?})?.innerText ?? '').includes({text:?})"))
-            .await;
+        self.until(&format!("{}.includes({text:?})", seen(selector))).await;
     }
 
     /// Presses a key, as people do: `/`, `Enter`, `Escape`, `Tab`.
@@ -229,6 +233,13 @@ impl Drop for Browser {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The text of the first element of a selector as people see it: of one that is not shown, none.
+fn seen(selector: &str) -> String {
+    format!(
+        "((found) => found?.checkVisibility() ? found.innerText : '')(document.querySelector({selector:?}))"
+    )
 }
 
 /// Where its first page is spoken to.
