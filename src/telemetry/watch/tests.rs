@@ -152,11 +152,11 @@ fn named(change: &Change) -> String {
     }
 }
 
-/// Makes something go wrong.
-type Fault = fn(&mut Load);
+/// What goes wrong in a second.
+type Breaks = fn(&mut Load);
 
 /// What goes wrong, alone.
-const FAULTS: &[(&str, Fault)] = &[
+const FAULTS: &[(&str, Breaks)] = &[
     (names::ERROR_RATE, |load| load.failed = 300),
     (names::LATENCY, |load| load.slow_acks = (20, 3.0)),
     (names::TRAFFIC, |load| load.acks = 4_000),
