@@ -32,16 +32,18 @@ export function attribute(element, name, value) {
 }
 
 // Keeps the children of `parent` as the items are, each element under its item's key, so that focus and motion outlive a
-// redraw.
+// redraw. Of items with the same key the first counts.
 export function keep(parent, items, keyOf, make, update) {
   const old = new Map();
   for (const child of parent.children) old.set(child.hearthKey, child);
+  const kept = new Set();
   let place = parent.firstElementChild;
   for (const item of items) {
     const key = keyOf(item);
+    if (kept.has(key)) continue;
+    kept.add(key);
     let element = old.get(key);
-    if (element) old.delete(key);
-    else {
+    if (!element) {
       element = make(item);
       element.hearthKey = key;
     }
@@ -49,7 +51,8 @@ export function keep(parent, items, keyOf, make, update) {
     else parent.insertBefore(element, place);
     update(element, item);
   }
-  for (const gone of old.values()) gone.remove();
+  // Those that are kept stand first.
+  for (const gone of [...parent.children].slice(kept.size)) gone.remove();
 }
 
 // A table with a caption. Roles are named because the style makes cards of rows on a phone, which would take them away.

@@ -6,13 +6,24 @@ import { UNKNOWN, bytes, count, duration, isNumber, list, many, percent, rate, s
 const COLOURS = 8;
 // More than these share the last mark.
 const MARKS_MAX = 200;
+// A node that was not seen for so long is gone, and its mark goes to the next new one, ms. Nothing shown is older.
+const GONE_MS = 5 * 60_000;
 
-// Marks, given in the order of names at the first sight and kept as long as the page is open.
+// Marks, given in the order of names at the first sight: each node's number, and when it was last seen by the page's clock.
 const marks = new Map();
 
 export function meet(names) {
-  for (const name of [...new Set(names)].sort((a, b) => a.localeCompare(b, "en", { numeric: true }))) {
-    if (name && !marks.has(name) && marks.size < MARKS_MAX) marks.set(name, marks.size);
+  const now = performance.now();
+  const met = [...new Set(names)].filter(Boolean);
+  for (const name of met) if (marks.has(name)) marks.get(name).seen = now;
+  for (const [name, { seen }] of marks) if (now - seen > GONE_MS) marks.delete(name);
+  const taken = new Set([...marks.values()].map(({ number }) => number));
+  for (const name of met.sort((a, b) => a.localeCompare(b, "en", { numeric: true }))) {
+    if (marks.has(name) || taken.size >= MARKS_MAX) continue;
+    let number = 0;
+    while (taken.has(number)) number += 1;
+    taken.add(number);
+    marks.set(name, { number, seen: now });
   }
 }
 
@@ -23,7 +34,7 @@ function letters(number) {
 
 // `{ number, colour, letter }` of a node; without a name, of nobody.
 export function markOf(name) {
-  const number = marks.get(name) ?? MARKS_MAX;
+  const number = marks.get(name)?.number ?? MARKS_MAX;
   return { number, colour: number % COLOURS, letter: name ? (marks.has(name) ? letters(number) : "+") : "" };
 }
 
@@ -40,8 +51,9 @@ export function badge(name) {
 
 // Puts the badge there, where another one stands.
 export function rebadge(element, name) {
-  if (element.dataset.badge === name) return;
-  element.dataset.badge = name;
+  const said = `${markOf(name).letter} ${name}`;
+  if (element.dataset.badge === said) return;
+  element.dataset.badge = said;
   element.replaceChildren(badge(name));
 }
 
