@@ -18,6 +18,8 @@ const attached = (session) =>
 export class Player {
   constructor() {
     this.name = null;
+    // Whom the dialog asks about.
+    this.asked = null;
     this.turn = 0;
     this.looked = [];
     this.facts = h("dl", { class: "facts" });
@@ -52,6 +54,7 @@ export class Player {
 
   // Shows a player; `from` gets the focus back.
   open(name, from) {
+    byId("kick").close();
     this.from = from ?? document.activeElement;
     this.name = name;
     this.turn += 1;
@@ -68,6 +71,7 @@ export class Player {
 
   close() {
     if (this.name === null) return;
+    byId("kick").close();
     this.name = null;
     this.turn += 1;
     byId("player").hidden = true;
@@ -88,8 +92,8 @@ export class Player {
     byId("find-past").replaceChildren(...this.looked.map((one) => h("option", { value: one })));
   }
 
-  path(rest = "") {
-    return `players/${encodeURIComponent(this.name)}${rest}`;
+  path(name, rest = "") {
+    return `players/${encodeURIComponent(name)}${rest}`;
   }
 
   // Asks for her anew; what comes when somebody else is shown is dropped.
@@ -100,7 +104,7 @@ export class Player {
       return say(byId("player-fault"), "No browser can ask for a player of this name.");
     }
     this.isLooking = turn;
-    const told = await Promise.allSettled([ask(this.path()), ask(this.path("/timeline"))]);
+    const told = await Promise.allSettled([ask(this.path(this.name)), ask(this.path(this.name, "/timeline"))]);
     if (turn !== this.turn) return;
     this.isLooking = null;
     const [player, timeline] = told;
@@ -208,7 +212,8 @@ export class Player {
   }
 
   confirm() {
-    say(byId("kick-title"), `Kick ${this.name}?`);
+    this.asked = this.name;
+    say(byId("kick-title"), `Kick ${this.asked}?`);
     say(
       byId("kick-about"),
       `This ends ${this.sessionCount === 1 ? "her session" : `all her sessions (${count(this.sessionCount)})`} for good. She may log in again: only a ban keeps her out.`,
@@ -227,19 +232,23 @@ export class Player {
     if (sized(reason) > REASON_BYTES_MAX)
       return say(byId("kick-fault"), `The reason is too long: ${REASON_BYTES_MAX} bytes at most.`);
     byId("kick-yes").disabled = true;
-    const turn = this.turn;
+    const { asked: name, turn } = this;
     try {
-      const kicked = await ask(this.path("/kick"), { method: "POST", body: { reason } });
+      const kicked = await ask(this.path(name, "/kick"), { method: "POST", body: { reason } });
+      const said = `Kicked: ${many(kicked?.sessions, "session", "sessions")} ended.`;
+      say(byId("heard"), said);
+      // Somebody else may be shown by now, and the dialog be about her.
+      if (turn !== this.turn) return;
       byId("kick").close();
-      if (turn === this.turn) say(byId("heard"), `Kicked: ${many(kicked?.sessions, "session", "sessions")} ended.`);
       await this.look();
-      if (turn === this.turn)
-        say(byId("player-fault"), `Kicked: ${many(kicked?.sessions, "session", "sessions")} ended.`);
+      if (turn === this.turn) say(byId("player-fault"), said);
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal;
-      byId("kick-yes").disabled = false;
       const unstored = refusal.applied ? " Her sessions are cut, but the store does not have it yet." : "";
-      say(byId("kick-fault"), `${refusal.message}${unstored}`);
+      const said = `${refusal.message}${unstored}`;
+      if (turn !== this.turn) return say(byId("heard"), `Kick of ${name}: ${said}`);
+      byId("kick-yes").disabled = false;
+      say(byId("kick-fault"), said);
     }
   }
 }
