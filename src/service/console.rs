@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,6 +19,7 @@ const PAGE: &str = "/console";
 /// a text (Trusted Types), and nobody frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// One file of the page.
 #[derive(Clone, Copy)]
@@ -91,6 +92,8 @@ impl File {
             (header::REFERRER_POLICY, "no-referrer"),
             // For browsers that do not know `frame-ancestors`.
             (header::X_FRAME_OPTIONS, "DENY"),
+            // Nor does a page that opened it, or that it opens, hold a handle of it.
+            (OPENER_POLICY, "same-origin"),
             // Whoever keeps it asks whether it is still the same, so that its files are always of one version.
             (header::CACHE_CONTROL, "no-cache"),
         ] {

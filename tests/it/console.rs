@@ -81,7 +81,11 @@ async fn the_page_asks_for_a_key_and_shows_nothing_without_a_good_one() {
     assert_eq!(browser.value("document.getElementById('all').hidden").await, true);
     assert_eq!(browser.value("sessionStorage.length").await, 0, "nor does it stay in the tab");
 
-    // Another one may be typed.
+    // Another one may be typed, if it is one.
+    browser.types("ключ").await;
+    browser.press("Enter").await;
+    browser.shows("#gate-fault", "This is no key").await;
+    assert_eq!(browser.value("document.getElementById('forget').hidden").await, true);
     browser.answers("/v1/overview", &overview(0, |_| {})).await;
     browser.types(KEY).await;
     browser.press("Enter").await;
@@ -106,6 +110,64 @@ async fn a_key_in_the_link_is_taken_out_of_the_address() {
     browser.value("document.getElementById('forget').click()").await;
     browser.shows("#gate", "A service key, please").await;
     assert_eq!(browser.value("sessionStorage.length").await, 0);
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
+async fn nobody_is_stuck_with_a_key_that_may_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml");
+    let pushes = "0123456789abcdef-pushes";
+    std::fs::write(
+        &keys,
+        format!("[[keys]]\nname = \"pushes\"\nsecret = \"{pushes}\"\nscopes = [\"push\"]\n"),
+    )
+    .unwrap();
+    let server = Server::on(Stage::Embedded)
+        .with("service_key", KEY)
+        .with("service.keys_file", keys.display())
+        .start();
+    let mut browser = Browser::start().await;
+    browser.open(&link(&server, pushes)).await;
+    browser.shows("#gate-fault", "needs a key with the scope read").await;
+    browser.until("!document.getElementById('gate').hidden").await;
+    assert_eq!(browser.value("sessionStorage.length").await, 0);
+    browser.types(KEY).await;
+    browser.press("Enter").await;
+    browser.shows("#mood", "All is well").await;
+    // Nor with any other: it can be forgotten before anything has been answered.
+    browser.value("document.getElementById('forget').click()").await;
+    browser.until("document.activeElement.id === 'gate-key'").await;
+    let typed = format!(
+        "document.getElementById('gate-key').value = '{KEY}', document.getElementById('gate-form').requestSubmit(),
+         document.getElementById('forget').hidden"
+    );
+    assert_eq!(browser.value(&typed).await, false);
+}
+
+#[tokio::test]
+async fn rows_of_one_key_leave_nothing_behind_and_marks_come_back() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    browser.open(&format!("{}/console", server.service_url())).await;
+    let kept = "import('/console/dom.js').then(({h, keep}) => {
+        const parent = h('ul');
+        const show = (keys) => keep(parent, [...keys], (key) => key, () => h('li'), (element, key) => { element.textContent = key; });
+        return ['aab', 'ba', 'abcb', 'cab', 'xc', ''].map((keys) => (show(keys), parent.textContent)).join();
+    })";
+    assert_eq!(browser.value(kept).await, "ab,ba,abc,cab,xc,");
+    let marked = "import('/console/nodes.js').then(({meet, markOf}) => {
+        const now = performance.now();
+        const letter = (second, ...names) => {
+            performance.now = () => now + 1_000 * second;
+            meet(names);
+            return names.map((name) => markOf(name).letter).join('');
+        };
+        const told = [letter(0, 'a', 'b'), letter(200, 'b', 'c'), letter(299, 'b', 'd'), letter(301, 'b', 'e'), letter(302, 'a', 'b')];
+        delete performance.now;
+        return told.join();
+    })";
+    assert_eq!(browser.value(marked).await, "AB,BC,BD,BA,EB");
     is_clean(&browser, &server);
 }
 
@@ -270,7 +332,17 @@ async fn a_player_is_found_and_kicked_by_a_key_that_may() {
     assert!(ann.is_alive().await);
     browser.press("Escape").await;
 
-    browser.open(&link(&server, KEY)).await;
+    // A link takes the place of a key that is there only if that is wanted.
+    let kept = "sessionStorage.getItem('hearth.service-key')";
+    for (button, expected) in [("swap-no", reads), ("swap-yes", KEY)] {
+        browser.open(&link(&server, KEY)).await;
+        browser.until("document.getElementById('swap').open").await;
+        assert_eq!(browser.value("location.hash").await, "");
+        assert_eq!(browser.value(kept).await, reads);
+        browser.value(&format!("document.getElementById('{button}').click()")).await;
+        assert_eq!(browser.value(kept).await, expected);
+        browser.until("!document.getElementById('swap').open").await;
+    }
     browser.until("!document.getElementById('all').hidden").await;
     browser.press("/").await;
     browser.types(HOSTILE).await;

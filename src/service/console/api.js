@@ -15,27 +15,32 @@ try {
 }
 
 export const hasKey = () => key !== "";
+export const isKey = (other) => key === other.trim();
 
+// Takes this key in the place of the one before, or says in a sentence why not.
 export function setKey(next) {
-  key = next.trim();
+  const trimmed = next.trim();
+  if (/[^ -~\u00a0-\u00ff]/.test(trimmed))
+    return "This is no key: it has a character that no browser can send in a header.";
+  key = trimmed;
   try {
     if (key) sessionStorage.setItem(KEPT, key);
     else sessionStorage.removeItem(KEPT);
   } catch {
     // As above.
   }
+  return "";
 }
 
-// A key that came in the address, which is taken out of it before anybody can see or copy it.
-export function takeKeyFromAddress() {
+// A key that came in the address, which is taken out of it before anybody can see or copy it; empty if none did.
+export function keyFromAddress() {
   const asked = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B"));
   const given = asked.get("key");
-  if (given === null) return false;
+  if (given === null) return "";
   asked.delete("key");
   const rest = asked.toString();
   history.replaceState(null, "", location.pathname + location.search + (rest ? `#${rest}` : ""));
-  setKey(given);
-  return given.trim() !== "";
+  return given.trim();
 }
 
 // Why there is no answer. `kind`: `silent`, `key`, `scope`, `missing`, `wait`, `server` or `refused`.

@@ -1,7 +1,7 @@
 // The page's own composition root: it has the key, asks for the overview once a second, and hands what comes to those who
 // show it. Goes on trying whatever happens, and says how old what it shows is.
 
-import { Refusal, ask, hasKey, setKey, takeKeyFromAddress } from "./api.js";
+import { Refusal, ask, hasKey, isKey, keyFromAddress, setKey } from "./api.js";
 import { Alarms } from "./alarms.js";
 import { attribute, byId, say } from "./dom.js";
 import { Figures } from "./figures.js";
@@ -45,7 +45,6 @@ function show(overview, at) {
   past.add(overview, at);
   byId("gate").hidden = true;
   byId("all").hidden = false;
-  byId("forget").hidden = false;
   parts.shards.show(overview, at);
   now.counts = parts.alarms.show(overview, parts.shards.homeless, serverNow, at);
   parts.figures.show(overview);
@@ -85,7 +84,7 @@ function freshness() {
   const age = performance.now() - now.at;
   say(byId("fresh"), now.overview === null ? "" : age < OLD_MS ? "live" : `${duration(age)} old`);
   const { refusal } = now;
-  const isTold = refusal !== null && (hasKey() || refusal.kind !== "key");
+  const isTold = refusal !== null && hasKey();
   byId("trouble").hidden = !isTold;
   if (isTold) {
     const shown = now.overview === null ? "" : ` What you see is ${duration(age)} old.`;
@@ -114,12 +113,12 @@ function failed(refusal) {
   const isRefused = refusal.kind === "key" || refusal.kind === "scope" || refusal.kind === "missing";
   if (refusal.kind === "missing")
     refusal.message = "This node has no overview: it is older than this page, or no Hearth node.";
-  if (refusal.kind === "key") {
+  if (refusal.kind === "key" || refusal.kind === "scope") {
     byId("gate").hidden = false;
     // A key that never was good is asked for again, and not tried again.
     if (now.overview === null) {
       setKey("");
-      byId("find").hidden = true;
+      keyed();
       say(byId("gate-fault"), refusal.message);
       byId("gate-key").focus();
       return freshness();
@@ -154,13 +153,40 @@ async function look() {
   }
 }
 
+// What is of use with a key alone.
+function keyed() {
+  byId("find").hidden = !hasKey();
+  byId("forget").hidden = !hasKey();
+}
+
 function begin() {
   byId("gate").hidden = hasKey();
-  byId("find").hidden = !hasKey();
+  keyed();
   Object.assign(now, { failures: 0, refusal: null });
   if (hasKey()) look();
   else byId("gate-key").focus();
   freshness();
+}
+
+// Whether it is one that can be sent.
+function use(key) {
+  const fault = setKey(key);
+  say(byId("gate-fault"), fault);
+  return fault === "";
+}
+
+// The key of a link that waits for a word, since there is another one.
+let offered = "";
+
+// Takes the key that the address brings, if it does, and says whether. Whoever made the link may not be who looks: a key
+// that is here goes only if she says so.
+function useAddress() {
+  const key = keyFromAddress();
+  if (!key) return false;
+  if (!hasKey() || isKey(key)) return use(key);
+  offered = key;
+  if (!byId("swap").open) byId("swap").showModal();
+  return false;
 }
 
 // What the address asks for, beside a key.
@@ -197,10 +223,18 @@ function themeBefore() {
 
 byId("gate-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  setKey(byId("gate-key").value);
+  const key = byId("gate-key").value;
   byId("gate-key").value = "";
-  say(byId("gate-fault"), "");
-  begin();
+  if (use(key)) begin();
+});
+byId("swap-yes").addEventListener("click", () => {
+  const isUsed = use(offered);
+  byId("swap").close();
+  if (isUsed) begin();
+});
+byId("swap-no").addEventListener("click", () => byId("swap").close());
+byId("swap").addEventListener("close", () => {
+  offered = "";
 });
 byId("find").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -224,10 +258,10 @@ document.addEventListener("keydown", (event) => {
     byId("find-name").focus();
     byId("find-name").select();
   }
-  if (event.key === "Escape" && !byId("kick").open) player.close();
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) player.close();
 });
 addEventListener("hashchange", () => {
-  if (takeKeyFromAddress()) begin();
+  if (useAddress()) begin();
   follow();
 });
 document.addEventListener("visibilitychange", () => {
@@ -235,7 +269,7 @@ document.addEventListener("visibilitychange", () => {
 });
 
 theme(themeBefore());
-takeKeyFromAddress();
+useAddress();
 begin();
 follow();
 setInterval(freshness, 500);

@@ -1,7 +1,7 @@
 //! The console through the router: open to all, walled in, and no call of the API.
 
 use axum::body::Body;
-use axum::http::{Method, Request, header};
+use axum::http::{HeaderName, Method, Request, header};
 
 use super::{Answer, House};
 
@@ -39,6 +39,7 @@ async fn the_page_needs_no_key_and_carries_its_walls() {
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
             (header::X_FRAME_OPTIONS, "DENY"),
+            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
             (header::CACHE_CONTROL, "no-cache"),
         ] {
             assert_eq!(answer.headers[&name], value, "{path}");
