@@ -56,11 +56,22 @@ async fn a_store_that_is_slow() {
     let redis = RedisServer::builder().on_tcp().start();
     let road = SlowRoad::to(redis.address()).await;
     let server = Server::on_url(&format!("redis://{}", road.address())).start();
-    let mut ann = server.login("ann").await;
+    // In all shards, or nearly: each has a commit of its own.
+    let mut players = Vec::new();
+    for n in 0..60 {
+        players.push(server.login(&format!("ann-{n}")).await);
+    }
     recording.looks(WELL, &[&server]).await;
     road.takes(Duration::from_millis(400));
-    for n in 1..=8 {
-        ann.patch(json!({"set": {"n": n}, "cseq": n})).await;
+    // Above the rule's one a second, over the two minutes that it looks at.
+    let enough = server.metric("hearth_commits_total", "outcome=\"done\"").await + 200;
+    let mut n = 0;
+    while server.metric("hearth_commits_total", "outcome=\"done\"").await < enough {
+        n += 1;
+        assert!(n < 60, "too few commits");
+        for player in &mut players {
+            player.patch(json!({"set": {"n": n}, "cseq": n})).await;
+        }
         recording.look(&[&server]).await;
     }
     recording.makes_fire(&["HearthStoreSlow"]);
