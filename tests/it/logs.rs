@@ -64,7 +64,7 @@ async fn a_level_is_changed_while_a_node_runs_and_goes_back_by_itself() {
     let (status, told) = service.get("/v1/log").await;
     assert_eq!((status, &told), (200, &json!({"node": "n1", "level": "info", "configured": "info"})));
     assert_eq!(calls().await, 0);
-    let asked = json!({"level": "warn,hearth::service=debug", "for_s": 2});
+    let asked = json!({"level": "warn,hearth::service=debug", "for_s": 15});
     let (status, told) = service.put("/v1/log", asked).await;
     assert_eq!(
         (status, &told["level"], &told["configured"]),

@@ -23,9 +23,10 @@ async fn alarm(server: &Server, name: &str) -> Option<Value> {
     told["alarms"].as_array().unwrap().iter().find(|alarm| alarm["name"] == name).cloned()
 }
 
-/// The lines about alarms that hold these words.
-fn lines(server: &Server, words: &str) -> usize {
-    server.log().lines().filter(|line| line.contains("operation=\"watch\"") && line.contains(words)).count()
+/// The lines that say so of this alarm.
+fn lines(server: &Server, said: &str, name: &str) -> usize {
+    let alarm = format!("alarm=\"{name}\"");
+    server.log().lines().filter(|line| line.contains(said) && line.contains(&alarm)).count()
 }
 
 /// What rings is believed soon, and so is its end.
@@ -42,6 +43,8 @@ on_every_stage! {
         let told = trying_until("all of it to show", async || {
             ann.patch_durably(json!({"incr": {"steps": 1}})).await;
             is_busy = !is_busy;
+            // A rate is of the last ten seconds, and a busy machine may take longer for the rest.
+            server.login("cid").await.drops();
             ann.shows(if is_busy { "busy" } else { "playing" }).await;
             let told = overview(&server).await;
             let latency = &told["latency_ms"];
@@ -49,11 +52,17 @@ on_every_stage! {
             let happens = ["acks", "logins", "pushes", "service_calls"]
                 .iter()
                 .all(|what| told["rates"][what].as_f64().unwrap() > 0.0);
-            (took && happens && told["sessions"] == 2).then_some(told)
+            (took && happens).then_some(told)
         })
         .await;
         assert!(told["latency_ms"]["applied"]["p50"].as_f64() <= told["latency_ms"]["applied"]["p99"].as_f64());
-        assert_eq!((&told["players"]["online"], &told["links"]), (&json!(2), &json!(2)), "{told}");
+        let _cid = server.login("cid").await;
+        let told = until("all three to be counted, once each", async || {
+            let told = overview(&server).await;
+            let counts = [&told["players"]["online"], &told["sessions"], &told["links"]];
+            counts.iter().all(|count| **count == json!(3)).then_some(told)
+        })
+        .await;
         assert_eq!((&told["unknown_nodes"], &told["store"]["state"]), (&json!([]), &json!("ok")), "{told}");
         let nodes = told["nodes"].as_array().unwrap();
         let count = if matches!(stage, Stage::WrongNode(_)) { 3 } else { 1 };
@@ -102,13 +111,13 @@ async fn a_store_that_is_gone_rings_everywhere_until_it_is_back() {
     assert!(!rung["do"].as_str().unwrap().is_empty() && rung["since"].as_u64().unwrap() > 0, "{rung}");
     assert_eq!(overview(&server).await["store"]["state"], "down");
     assert_eq!(server.metric("hearth_alarm", "name=\"store_down\"").await, 1);
-    assert_eq!((lines(&server, "alarm=\"store_down\""), lines(&server, "an alarm begins")), (1, 1));
+    assert_eq!(lines(&server, "an alarm begins", "store_down"), 1, "{}", server.log());
     server.redis().start_again();
     until("store_down to end", async || alarm(&server, "store_down").await.is_none().then_some(())).await;
     until("the store to be well", async || (overview(&server).await["store"]["state"] == "ok").then_some(()))
         .await;
     assert_eq!(server.metric("hearth_alarm", "name=\"store_down\"").await, 0);
-    assert!(lines(&server, "an alarm has ended") >= 1, "{}", server.log());
+    assert!(lines(&server, "an alarm has ended", "store_down") >= 1, "{}", server.log());
     ann.pings().await;
 }
 

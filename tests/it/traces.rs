@@ -154,7 +154,7 @@ async fn what_fails_is_kept_though_nothing_is_sampled_with_the_commit_that_did_n
 async fn what_is_slow_is_kept_with_the_commit_that_was() {
     let collector = Collector::start();
     let starting = Server::on(Stage::Redis).with_lease(20_000).with("service_key", KEY);
-    let mut server = traced(starting, &collector, 0.0).with("trace.slow_ms", 400).start();
+    let mut server = traced(starting, &collector, 0.0).with("trace.slow_ms", 100).start();
     let mut ann = server.login("ann").await;
     server.redis().query::<()>(&["CLIENT", "PAUSE", "900", "WRITE"]);
     ann.patch_durably(json!({"set": {"n": 1}, "cseq": 1})).await;
@@ -163,14 +163,14 @@ async fn what_is_slow_is_kept_with_the_commit_that_was() {
     let commit = collector.until_span("its commit", |child| child["parent"] == span["span"]).await;
     for span in [&span, &commit] {
         let took = span["ended_ns"].as_u64().unwrap() - span["began_ns"].as_u64().unwrap();
-        assert!(took >= 400_000_000 && span["failed"] == false, "{span}");
+        assert!(took >= 100_000_000 && span["failed"] == false, "{span}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_disturbs_nobody_and_is_counted_and_gets_what_waits_when_it_comes() {
-    // Nobody listens there.
-    let port = Collector::start().url().rsplit(':').next().unwrap().parse().unwrap();
+    // Nobody listens there, nor is it one that the system gives to anybody who asks for any.
+    let port = hearth::rig::free_ports(1).unwrap()[0];
     let starting = Server::on(Stage::Embedded).with("trace.otlp_url", format!("http://127.0.0.1:{port}"));
     let mut server = starting.with("trace.sample_ratio", 1).start();
     let mut ann = server.login("ann").await;

@@ -18,6 +18,7 @@ async fn a_room_that_is_hot() {
         members.push(player);
     }
     let mut speaker = members.pop().unwrap();
+    is_calm(&server, "hot_room").await;
     let said = async |speaker: &mut Player| {
         let _ = speaker.ask("room.send", json!({"room": "guild", "data": "hail"})).await;
     };

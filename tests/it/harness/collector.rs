@@ -5,11 +5,16 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::patience::until;
+
+/// How often a port is tried that somebody else has, and how long after one another.
+const TRIES_MAX: usize = 40;
+const TRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A collector that runs, and the spans that it was given.
 pub(crate) struct Collector {
@@ -32,15 +37,29 @@ impl Collector {
         Self::start_on(0, 200)
     }
 
-    /// One on this port that answers so.
+    /// One on this port that answers so, as soon as nobody else has it.
     pub(crate) fn start_on(port: u16, status: u16) -> Self {
+        for _ in 0..TRIES_MAX {
+            if let Some(started) = Self::try_on(port, status) {
+                return started;
+            }
+            std::thread::sleep(TRY_INTERVAL);
+        }
+        panic!("the collector does not start on port {port}");
+    }
+
+    fn try_on(port: u16, status: u16) -> Option<Self> {
         let mut command = Command::new(python());
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/collector.py"));
         command.args([port.to_string(), status.to_string()]).env("PYTHONDONTWRITEBYTECODE", "1");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the collector starts").unwrap();
-        let port = first.strip_prefix("port ").unwrap().parse().unwrap();
+        let Some(first) = lines.next() else {
+            // Why, it has said itself.
+            let _ = child.wait();
+            return None;
+        };
+        let port = first.unwrap().strip_prefix("port ").unwrap().parse().unwrap();
         let told = Arc::<Mutex<Vec<Value>>>::default();
         let hears = Arc::clone(&told);
         std::thread::spawn(move || {
@@ -48,7 +67,7 @@ impl Collector {
                 hears.lock().push(serde_json::from_str(&line).unwrap());
             }
         });
-        Self { child, port, told }
+        Some(Self { child, port, told })
     }
 
     pub(crate) fn url(&self) -> String {
