@@ -148,16 +148,20 @@ impl Schedule {
     fn plays(&mut self, phase: &Phase, begin: Duration, before: f64, after: f64) {
         let end = begin + phase.length();
         let rank = f64::from(self.bot) / f64::from(self.plan.players.max(1));
-        let (fewer, more) = (before.min(after), before.max(after));
-        // One after the other.
-        let turn = begin + phase.within().mul_f64(((rank - fewer) / (more - fewer)).clamp(0.0, 1.0));
+        // One after the other; only of who comes or goes, whose rank lies between the two.
+        let turn = || {
+            let (fewer, more) = (before.min(after), before.max(after));
+            begin + phase.within().mul_f64(((rank - fewer) / (more - fewer)).clamp(0.0, 1.0))
+        };
         let (from, until) = match (rank < before, rank < after) {
             (true, true) => (begin, end),
             (false, true) => {
+                let turn = turn();
                 self.once(Kind::Enter, turn, end);
                 (turn, end)
             }
             (true, false) => {
+                let turn = turn();
                 self.once(Kind::Leave, turn, end);
                 (begin, turn)
             }
@@ -397,6 +401,26 @@ mod tests {
         let writes = times(&plan, 75, |action| matches!(action, Action::Write { .. }));
         // From 10.5 s to 26.9 s.
         assert!(writes.iter().all(|at| (10_500..26_900).contains(at)) && writes.len() > 155, "{writes:?}");
+    }
+
+    #[test]
+    fn where_as_many_are_in_as_before_nobody_comes_or_goes() {
+        let plan = read(
+            "players = 100\n[[phase]]\nname = \"a\"\nseconds = 10\nonline = 0.5\nevery_ms = { write = 1000 }\n\
+             [[phase]]\nname = \"b\"\nseconds = 10\nevery_ms = { write = 1000 }",
+        );
+        // The one whose rank is the share itself is the first of those who are out.
+        for bot in 0..100 {
+            assert_eq!(
+                times(&plan, bot, |action| *action == Action::Enter).len(),
+                usize::from(bot < 50),
+                "{bot}"
+            );
+            assert!(times(&plan, bot, |action| *action == Action::Leave).is_empty(), "{bot}");
+            let writes = times(&plan, bot, |action| matches!(action, Action::Write { .. }));
+            let count = writes.iter().filter(|at| **at >= 10_000).count();
+            assert_eq!(count, if bot < 50 { 10 } else { 0 }, "{bot}");
+        }
     }
 
     #[test]
