@@ -31,7 +31,7 @@ impl Bot {
             return;
         }
         self.leave().await;
-        self.start();
+        self.start(Instant::now());
     }
 
     /// Logs out, and stays out.
@@ -41,7 +41,7 @@ impl Bot {
     }
 
     /// Loses the link and all that it knew of its session, and logs in anew.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget(&mut self, due: Instant) {
         if self.wants_since.is_some() {
             return;
         }
@@ -52,7 +52,7 @@ impl Bot {
         self.board.live.closes("own".to_owned());
         let notice = Notice::Down { code: None, on_purpose: Some(Drop::Cut), stay_ms: 0 };
         self.notice(Instant::now(), notice);
-        self.start();
+        self.start(due);
     }
 
     async fn log_out(&mut self) {
@@ -78,7 +78,7 @@ impl Bot {
             return;
         }
         if self.link.is_none() && !self.is_sent_away {
-            self.start();
+            self.start(now);
         }
         self.present(Status::Online, now);
         self.write(Ack::Applied, now);

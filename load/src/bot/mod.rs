@@ -127,8 +127,8 @@ impl Bot {
         self.log
     }
 
-    /// Makes a client, which logs in by itself.
-    fn start(&mut self) {
+    /// Makes a client, which logs in by itself. It was due to: a storm that comes late is not a faster one.
+    fn start(&mut self, due: Instant) {
         let options = &self.board.options;
         let token = format!("{}{}", options.common.token_prefix, words::player(options, self.number));
         let mut config = Config::new(String::new(), move || token.clone());
@@ -142,7 +142,7 @@ impl Bot {
         let mut task = JoinSet::new();
         task.spawn(driver);
         self.link = Some(Held { client, events, _driver: task });
-        self.wants_since = Some(Instant::now());
+        self.wants_since = Some(due);
         (self.is_leaving, self.has_come) = (false, true);
     }
 
@@ -160,8 +160,8 @@ impl Bot {
             Action::Read => self.read(due),
             Action::Say => self.say(due),
             Action::Drop { how, away } => self.drop_link(how, away).await,
-            Action::Forget => self.forget(),
-            Action::Enter => self.start(),
+            Action::Forget => self.forget(due),
+            Action::Enter => self.start(due),
             Action::Leave => self.leave().await,
             Action::Relogin => self.leave_and_return().await,
         }
@@ -495,5 +495,26 @@ fn claim(presented: &client::Presented) -> Claim {
         stamp: presented.stamp,
         away_ms: ms(presented.away),
         away_at_least_ms: ms(presented.away_at_least),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Options;
+
+    #[tokio::test]
+    async fn a_login_counts_from_when_it_was_due() {
+        let options =
+            Options::try_parse_from(["load", "steady", "--players", "2", "--url", "ws://127.0.0.1:1"]);
+        let board = Arc::new(Board::new(options.unwrap()));
+        let mut bot = Bot::new(0, Arc::clone(&board));
+        assert_eq!(bot.schedule.due(), Some(Duration::ZERO));
+        // The machine is busy.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        bot.act().await;
+        assert_eq!(bot.wants_since, Some(board.began));
     }
 }
