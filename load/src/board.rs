@@ -47,6 +47,8 @@ pub struct Board {
     pub online: AtomicUsize,
     /// Operations that were due while too many waited already.
     pub shed: AtomicU64,
+    /// Bots and services that failed by a fault of their own: what they saw is lost.
+    pub failed: AtomicU64,
     /// Bots whose time had not come when the run ended: they have never logged in.
     pub absent: AtomicU64,
     settled: AtomicUsize,
@@ -101,6 +103,7 @@ impl Board {
             pushes: AtomicU64::new(0),
             online: AtomicUsize::new(0),
             shed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             absent: AtomicU64::new(0),
             settled: AtomicUsize::new(0),
             read: AtomicUsize::new(0),

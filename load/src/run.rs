@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::board::Board;
 use crate::bot::Bot;
@@ -109,8 +110,15 @@ pub async fn live(board: Arc<Board>) -> Result<(Report, History), RunError> {
     judged(History { logs }, board, view).await
 }
 
-/// Waits for all logs and shows how it goes. A bot that panicked leaves an empty log, and counts as unfinished. Gives up
-/// when there is no server.
+/// The beat of the view. What a busy machine misses of it is not made up for.
+fn beat() -> Interval {
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    look
+}
+
+/// Waits for all logs and shows how it goes. Who panicked, bot or service, leaves an empty log, and the run proves nothing.
+/// Gives up when there is no server.
 async fn gather(
     mut tasks: JoinSet<(usize, Vec<Entry>)>,
     places: usize,
@@ -118,10 +126,22 @@ async fn gather(
     view: &mut View,
 ) -> Result<Vec<Vec<Entry>>, RunError> {
     let mut logs: Vec<Vec<Entry>> = vec![Vec::new(); places];
-    let mut look = interval(LOOK_INTERVAL);
+    let mut look = beat();
     loop {
         tokio::select! {
             biased;
+            done = tasks.join_next() => match done {
+                Some(Ok((place, log))) => {
+                    if let Some(kept) = logs.get_mut(place) {
+                        *kept = log;
+                    }
+                }
+                Some(Err(error)) => {
+                    board.failed.fetch_add(1, Relaxed);
+                    view.says(&format!("a bot or the service failed: {error}"));
+                }
+                None => return Ok(logs),
+            },
             _ = look.tick() => {
                 if let Some(reason) = board.in_vain_for(NO_SERVER_AFTER) {
                     let urls = board.options.common.url.join(", ");
@@ -132,15 +152,6 @@ async fn gather(
                 }
                 view.tick(board, Stage::Living);
             }
-            done = tasks.join_next() => match done {
-                Some(Ok((place, log))) => {
-                    if let Some(kept) = logs.get_mut(place) {
-                        *kept = log;
-                    }
-                }
-                Some(Err(error)) => view.says(&format!("a bot failed: {error}")),
-                None => return Ok(logs),
-            },
         }
     }
 }
@@ -159,7 +170,7 @@ async fn judged(history: History, board: Arc<Board>, mut view: View) -> Result<(
     };
     let mut judges = JoinSet::new();
     judges.spawn_blocking(judging);
-    let mut look = interval(LOOK_INTERVAL);
+    let mut look = beat();
     loop {
         tokio::select! {
             biased;
@@ -204,4 +215,25 @@ pub fn write(options: &Options, report: &Report, history: &History) -> std::io::
         says(&path);
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_fails_by_a_fault_of_its_own_is_counted_and_the_run_does_not_pass() {
+        let board = Board::new(Options::try_parse_from(["load", "steady", "--quiet"]).unwrap());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { (0, Vec::new()) });
+        let nothing: Option<(usize, Vec<Entry>)> = None;
+        tasks.spawn(async move { nothing.expect("on purpose") });
+        let logs = gather(tasks, 2, &board, &mut View::of(&board)).await.unwrap();
+        assert_eq!((logs.len(), board.failed.load(Relaxed)), (2, 1));
+        let (figures, history) = (figures::Figures::default(), History { logs });
+        let report = Report::new(&board, &history, figures, Vec::new(), 0);
+        assert!(!report.passed && report.vacuous.contains(&"a bot or the service failed"), "{report:?}");
+    }
 }

@@ -98,6 +98,8 @@ impl Report {
                 "no session was taken up on another node",
                 if options.expect_moves { figures.count("resumes_elsewhere") } else { 1 },
             ),
+            // What it saw is lost, and nobody judges it.
+            ("a bot or the service failed", u64::from(board.failed.load(Relaxed) == 0)),
         ]
         .into_iter()
         .filter_map(|(reason, count)| (count == 0).then_some(reason))
