@@ -43,7 +43,7 @@ enum What {
     Promises,
     /// Place in [`STATS`] and in [`KINDS`].
     Latency(&'static str, &'static str, &'static str),
-    /// A count by its name, in per cent of all operations or as it is.
+    /// A count by its name, in per cent of all operations (of what was shed: of these and those) or as it is.
     Count(String, bool),
 }
 
@@ -164,7 +164,11 @@ impl Threshold {
                     name => figures.count(name),
                 };
                 #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
-                let (count, all) = (count as f64, figures.count("operations").max(1) as f64);
+                let count = count as f64;
+                // What was shed is no operation: it was never asked.
+                let all = figures.count("operations") + if name == "shed" { shed } else { 0 };
+                #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
+                let all = all.max(1) as f64;
                 let (found, unit) = if *is_share { (100.0 * count / all, " %") } else { (count, "") };
                 let said = if *is_share { format!("{found:.3} %") } else { format!("{found}") };
                 met(name.clone(), said, format!("{} {}{unit}", self.sign(), self.bound), self.holds(found))
@@ -201,6 +205,9 @@ mod tests {
             ("refused < 2", "2", false),
             ("closes <= 2", "2", true),
             ("shed < 1", "4", false),
+            // Of 200 that were answered, and itself.
+            ("shed < 2 %", "1.961 %", true),
+            ("shed < 1 %", "1.961 %", false),
             ("resumes > 2", "3", true),
             ("resumes >= 4", "3", false),
             ("no broken promise", "0 broken", true),
