@@ -22,7 +22,8 @@ const FORMAT: u32 = 1;
 ///
 /// A difference is noise where a typical step of one run is like one of the other: within three standard errors of the steps'
 /// medians. So a moment in which the machine was busy elsewhere makes nothing slower. Exit code 1: with --fail-over, something
-/// became slower by more, as a whole and in a typical step, or more promises are broken; 2: a report cannot be read.
+/// became slower by more, as a whole and in a typical step, a kind of answer came no more, or the later run did not pass though the
+/// earlier one did; or, with or without it, more promises are broken; 2: a report cannot be read.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// The earlier report.json.
@@ -77,6 +78,7 @@ struct Told {
     scenario: String,
     players: u32,
     took_ms: u64,
+    passed: bool,
     broken: u64,
     figures: Figures,
     over_time: Series,
@@ -191,10 +193,19 @@ fn told(before: &Told, after: &Told, fail_over: Option<f64>) -> (String, bool) {
         })
     };
     let worse: Vec<&Row> = rows.iter().filter(is_worse).collect();
-    let is_within = worse.is_empty() && after.broken <= before.broken;
+    let gone = gone(before, after);
+    let passes_no_more = before.passed && !after.passed;
+    let is_as_good = worse.is_empty() && gone.is_empty() && !passes_no_more;
+    let is_within = (fail_over.is_none() || is_as_good) && after.broken <= before.broken;
     for row in worse {
         let most = fail_over.unwrap_or(0.0);
         let _ = writeln!(out, "{}: {:+.1} %, {most} % at most", row.what, row.percent());
+    }
+    for kind in gone {
+        let _ = writeln!(out, "{kind}: none came");
+    }
+    if passes_no_more {
+        let _ = writeln!(out, "it did not pass, as the one before did");
     }
     if after.broken > before.broken {
         let _ = writeln!(out, "more promises are broken");
@@ -210,6 +221,12 @@ fn seconds(told: &Told) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "shown")]
 fn count(told: &Told, name: &str) -> f64 {
     told.figures.counts.get(name).copied().unwrap_or(0) as f64
+}
+
+/// The kinds of which nothing came any more.
+fn gone<'a>(before: &'a Told, after: &Told) -> Vec<&'a String> {
+    let kinds = before.figures.latency_ms.keys();
+    kinds.filter(|kind| !after.figures.latency_ms.contains_key(*kind)).collect()
 }
 
 /// Of each kind that both have: half, and all but one in a hundred.
@@ -284,6 +301,7 @@ mod tests {
             format: FORMAT,
             scenario: "steady".to_owned(),
             took_ms: 10_000,
+            passed: broken == 0,
             broken,
             figures: Figures { latency_ms: latency, counts: [("operations".to_owned(), 500)].into() },
             over_time: Series { latency: of_steps },
@@ -307,6 +325,21 @@ mod tests {
             assert!(text.contains("write applied, p50 ms") && text.contains(judgement.name()), "{text}");
             let (_, within) = told(&before, &after, None);
             assert_eq!(within, after.broken == 0);
+        }
+    }
+
+    #[test]
+    fn what_comes_no_more_and_what_passes_no_more_is_worse() {
+        let before = report(10.0, 3.0, 0);
+        let mut silent = report(10.0, 3.0, 0);
+        silent.figures.latency_ms.clear();
+        let failed = Told { passed: false, ..report(10.0, 3.0, 0) };
+        for (after, said) in [(silent, "write applied: none came"), (failed, "it did not pass")] {
+            let (text, is_within) = told(&before, &after, Some(10.0));
+            assert!(!is_within && text.contains(said), "{text}");
+            assert!(told(&before, &after, None).1, "nobody has said what may be");
+            assert!(told(&after, &after, Some(10.0)).1);
+            assert!(told(&after, &before, Some(10.0)).1, "that is better");
         }
     }
 
