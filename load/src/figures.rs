@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use protocol::request::Ack;
 use serde::Serialize;
 
-use crate::history::{Entry, History, Notice, Operation, Value, What};
+use crate::history::{Entry, History, Notice, Opened, Operation, Value, What};
 
 /// The longest latency told apart: ten minutes.
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -15,6 +15,8 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 /// What the way of a change of presence is called, and that of a word.
 pub(crate) const PRESENCE_TO_WATCHER: &str = "presence to watcher";
 pub(crate) const SAY_TO_MEMBER: &str = "say to member";
+/// What it is called when a session is taken up on another node.
+const RESUME_ELSEWHERE: &str = "resume elsewhere";
 /// A curve of quantiles has so many points for each nine.
 const POINTS_A_NINE: u32 = 10;
 
@@ -137,8 +139,7 @@ pub fn of(history: &History) -> Figures {
     for (_, log) in history.processes() {
         take_log(&mut figures, &mut smooth, &mut broken, log);
     }
-    presence_delays(history, |_, us| smooth.record(PRESENCE_TO_WATCHER, us));
-    word_delays(history, |_, us| smooth.record(SAY_TO_MEMBER, us));
+    delays(history, |kind, _, us| smooth.record(kind, us));
     figures.quantiles = smooth.curves();
     figures.latency_ms = smooth.told();
     figures.latency_over_a_lost_link_ms = broken.told();
@@ -188,17 +189,10 @@ fn take_notice<'a>(
 ) {
     match notice {
         Notice::Ready(opened) => {
-            let (name, _) = opened.node.split_once('#').unwrap_or((&opened.node, ""));
-            let is_elsewhere = opened.resumed && node.replace(name).is_some_and(|before| before != name);
-            *node = Some(name);
-            let kind = match (opened.resumed, is_elsewhere) {
-                (false, _) => "login",
-                (true, false) => "resume",
-                (true, true) => "resume elsewhere",
-            };
-            smooth.record(kind, opened.took_us);
+            let kinds = kinds_of_ready(opened, node);
+            kinds.iter().for_each(|kind| smooth.record(kind, opened.took_us));
             figures.add(if opened.resumed { "resumes" } else { "logins" }, 1);
-            figures.add("resumes_elsewhere", u64::from(is_elsewhere));
+            figures.add("resumes_elsewhere", u64::from(kinds.contains(&RESUME_ELSEWHERE)));
             figures.add("rollback_notices", u64::from(opened.rolled_back.is_some()));
             figures.add("missed", u64::from(opened.missed));
         }
@@ -228,20 +222,35 @@ fn take_notice<'a>(
     }
 }
 
-/// From the moment a change of presence was due, which is told first, to the moment each watcher learnt of it; without those
-/// that had to wait for a link on either side.
-pub(crate) fn presence_delays(history: &History, mut record: impl FnMut(u64, u64)) {
-    let mut due: HashMap<(u32, u64), u64> = HashMap::new();
+/// What latencies of a `ready` are called. A session that is taken up on another node than that of `node`, on which the bot had
+/// a link last, counts as taken up, and beside it by itself.
+pub(crate) fn kinds_of_ready<'a>(opened: &'a Opened, node: &mut Option<&'a str>) -> &'static [&'static str] {
+    let (name, _) = opened.node.split_once('#').unwrap_or((&opened.node, ""));
+    let is_elsewhere = node.replace(name).is_some_and(|before| before != name);
+    match (opened.resumed, is_elsewhere) {
+        (false, _) => &["login"],
+        (true, false) => &["resume"],
+        (true, true) => &["resume", RESUME_ELSEWHERE],
+    }
+}
+
+/// By kind, from the moment a change of presence or a word was due, which is told first, to the moment each watcher or member
+/// learnt of it; without those that had to wait for a link on either side.
+pub(crate) fn delays(history: &History, mut record: impl FnMut(&'static str, u64, u64)) {
+    let mut due: HashMap<(&'static str, u32, u64), u64> = HashMap::new();
     for (process, log) in history.processes() {
-        let mut asked: HashMap<u64, (u64, u64)> = HashMap::new();
+        let mut asked: HashMap<u64, (&'static str, u64, u64)> = HashMap::new();
         for entry in log {
             match &entry.what {
                 What::Invoke { id, operation: Operation::Presence { k, .. } } => {
-                    asked.insert(*id, (*k, entry.at_us));
+                    asked.insert(*id, (PRESENCE_TO_WATCHER, *k, entry.at_us));
+                }
+                What::Invoke { id, operation: Operation::Say { s } } => {
+                    asked.insert(*id, (SAY_TO_MEMBER, *s, entry.at_us));
                 }
                 What::Ok { id, .. } => {
-                    if let Some((k, due_us)) = asked.remove(id) {
-                        due.insert((process, k), due_us);
+                    if let Some((kind, number, due_us)) = asked.remove(id) {
+                        due.insert((kind, process, number), due_us);
                     }
                 }
                 What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } } => asked.clear(),
@@ -250,73 +259,33 @@ pub(crate) fn presence_delays(history: &History, mut record: impl FnMut(u64, u64
         }
     }
     for (_, log) in history.processes() {
-        // A watcher that has just come back hears old news; that is no delay of the server's.
+        // Who has just come back hears old news; that is no delay of the server's.
         let mut replayed = 0;
         let mut seen: HashMap<u32, u64> = HashMap::new();
         for entry in log {
+            let mut learns = |kind: &'static str, from: u32, number: u64, is_new: bool| {
+                if let Some(due_us) = due.get(&(kind, from, number)).filter(|_| is_new && replayed == 0) {
+                    record(kind, *due_us, entry.at_us.saturating_sub(*due_us));
+                }
+            };
             match &entry.what {
                 What::Notice { notice: Notice::Ready(opened) } => {
                     replayed = u64::from(opened.replayed) + u64::from(opened.missed);
-                }
-                What::Notice { notice: Notice::Message { .. } | Notice::Heard { .. } } => {
-                    replayed = replayed.saturating_sub(1);
                 }
                 What::Notice { notice: Notice::Presence { items, .. } } => {
                     for item in items {
                         let is_new = seen.insert(item.subject, item.k) != Some(item.k);
-                        if let Some(due_us) = due.get(&(item.subject, item.k))
-                            && replayed == 0
-                            && is_new
-                        {
-                            record(*due_us, entry.at_us.saturating_sub(*due_us));
-                        }
+                        learns(PRESENCE_TO_WATCHER, item.subject, item.k, is_new);
                     }
                     replayed = replayed.saturating_sub(1);
-                }
-                What::Ok { value: Value::Presences(items), .. } => {
-                    seen.extend(items.iter().map(|item| (item.subject, item.k)));
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// The same of what is said in a room, to the moment each member heard it.
-pub(crate) fn word_delays(history: &History, mut record: impl FnMut(u64, u64)) {
-    let mut due: HashMap<(u32, u64), u64> = HashMap::new();
-    for (process, log) in history.processes() {
-        let mut asked: HashMap<u64, (u64, u64)> = HashMap::new();
-        for entry in log {
-            match &entry.what {
-                What::Invoke { id, operation: Operation::Say { s } } => {
-                    asked.insert(*id, (*s, entry.at_us));
-                }
-                What::Ok { id, .. } => {
-                    if let Some((s, due_us)) = asked.remove(id) {
-                        due.insert((process, s), due_us);
-                    }
-                }
-                What::Notice { notice: Notice::Ready(_) | Notice::Down { .. } } => asked.clear(),
-                _ => {}
-            }
-        }
-    }
-    for (_, log) in history.processes() {
-        let mut replayed = 0;
-        for entry in log {
-            match &entry.what {
-                What::Notice { notice: Notice::Ready(opened) } => {
-                    replayed = u64::from(opened.replayed) + u64::from(opened.missed);
                 }
                 What::Notice { notice: Notice::Heard { from, s, repeat, .. } } => {
-                    if let Some(due_us) = due.get(&(*from, *s)).filter(|_| replayed == 0 && !repeat) {
-                        record(*due_us, entry.at_us.saturating_sub(*due_us));
-                    }
+                    learns(SAY_TO_MEMBER, *from, *s, !repeat);
                     replayed = replayed.saturating_sub(1);
                 }
-                What::Notice { notice: Notice::Presence { .. } | Notice::Message { .. } } => {
-                    replayed = replayed.saturating_sub(1);
+                What::Notice { notice: Notice::Message { .. } } => replayed = replayed.saturating_sub(1),
+                What::Ok { value: Value::Presences(items), .. } => {
+                    seen.extend(items.iter().map(|item| (item.subject, item.k)));
                 }
                 _ => {}
             }
@@ -370,7 +339,6 @@ pub(crate) fn kind(operation: &Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Opened;
 
     fn entry(at_us: u64, what: What) -> Entry {
         Entry { at_us, process: 0, session: None, what }
@@ -394,6 +362,27 @@ mod tests {
         let latency = &figures.latency_ms["write applied"];
         assert_eq!(latency.count, 1);
         assert!((49.9..50.1).contains(&latency.p99), "{latency:?}");
+    }
+
+    #[test]
+    fn who_is_taken_up_on_another_node_is_taken_up() {
+        let ready = |at_us, resumed, node: &str, took_us| {
+            let opened = Opened { resumed, node: node.to_owned(), took_us, ..Opened::default() };
+            entry(at_us, What::Notice { notice: Notice::Ready(Box::new(opened)) })
+        };
+        let log = vec![
+            ready(1, false, "a#1", 5_000),
+            ready(2, true, "a#2", 6_000),
+            ready(3, true, "b#1", 90_000),
+            ready(4, false, "a#3", 5_000),
+        ];
+        let history = History { logs: vec![log] };
+        let figures = of(&history);
+        let counts = ["login", "resume", RESUME_ELSEWHERE].map(|kind| figures.latency_ms[kind].count);
+        assert_eq!((counts, figures.count("resumes_elsewhere")), ([2, 2, 1], 1));
+        assert!(figures.latency_ms["resume"].max > 89.0);
+        let series = crate::series::of(&history, 1_000);
+        assert!(series.latency.keys().eq(figures.latency_ms.keys()), "{series:?}");
     }
 
     #[test]

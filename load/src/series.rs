@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::figures::{self, PRESENCE_TO_WATCHER, SAY_TO_MEMBER};
+use crate::figures;
 use crate::history::{Entry, History, Notice, Operation, What};
 
 /// A picture has no more steps.
@@ -82,10 +82,7 @@ pub fn of(history: &History, took_ms: u64) -> Series {
     for (_, log) in history.processes() {
         take_log(&mut series, &mut samples, &mut change, log, &step);
     }
-    figures::presence_delays(history, |due_us, us| {
-        samples.take(PRESENCE_TO_WATCHER, steps, step(due_us), us)
-    });
-    figures::word_delays(history, |due_us, us| samples.take(SAY_TO_MEMBER, steps, step(due_us), us));
+    figures::delays(history, |kind, due_us, us| samples.take(kind, steps, step(due_us), us));
     let mut online = 0;
     series.online = change
         .iter()
@@ -110,6 +107,7 @@ fn take_log(
     // As in the figures: what was asked under another value has waited for a link.
     let mut links = 0_u64;
     let mut is_there = false;
+    let mut node = None;
     let add = |to: &mut [u64], at_us: u64| to.get_mut(step(at_us)).into_iter().for_each(|count| *count += 1);
     for entry in log {
         let at_us = entry.at_us;
@@ -135,8 +133,9 @@ fn take_log(
                 match notice {
                     Notice::Ready(opened) => {
                         (links, is_there) = (links + 1, true);
-                        let kind = if opened.resumed { "resume" } else { "login" };
-                        samples.take(kind, steps, step(at_us), opened.took_us);
+                        for kind in figures::kinds_of_ready(opened, &mut node) {
+                            samples.take(kind, steps, step(at_us), opened.took_us);
+                        }
                         add(if opened.resumed { &mut series.resumes } else { &mut series.logins }, at_us);
                     }
                     Notice::Down { code, on_purpose, .. } => {
