@@ -586,6 +586,40 @@ fn watched(show: impl FnOnce(&mut Story, Item, Item)) -> Vec<&'static str> {
     broken(&[&subject, &watcher])
 }
 
+fn hears(member: &mut Story, s: u64, repeat: bool) {
+    member.notice(Notice::Heard { seq: 1, from: 0, s, repeat });
+}
+
+#[test]
+fn a_word_comes_once_from_whoever_said_it() {
+    let talk = |bend: fn(&mut Story, &mut Story)| {
+        let (mut speaker, mut member) = (Story::of(0), Story::of(1));
+        let id = speaker.invoke(Operation::Say { s: 1 });
+        bend(&mut speaker, &mut member);
+        let stamp = Some(speaker.stamp());
+        let value = Value::None;
+        speaker.say(What::Ok { id, cseq: None, stamp, ack: None, prov: false, dup: false, value });
+        for story in [&mut speaker, &mut member] {
+            story.read();
+        }
+        let logs = vec![speaker.log, member.log];
+        let found = judge(&History { logs }, 60_000);
+        found.iter().find(|verdict| verdict.checker == "pushes").unwrap().broken
+    };
+    assert_eq!(talk(|_, member| hears(member, 1, false)), 0);
+    assert_eq!(talk(|_, member| hears(member, 2, false)), 1, "it was never said");
+    assert_eq!(talk(|_, member| [1, 1].into_iter().for_each(|s| hears(member, s, false))), 1);
+    assert_eq!(talk(|_, member| [false, true].into_iter().for_each(|again| hears(member, 1, again))), 0);
+    // Whoever lost her link meanwhile may have had to say it again.
+    assert_eq!(
+        talk(|speaker, member| {
+            speaker.ready(true, None);
+            [1, 1].into_iter().for_each(|s| hears(member, s, false));
+        }),
+        0
+    );
+}
+
 #[test]
 fn pushes_may_be_joined_but_the_latest_arrives() {
     assert_eq!(watched(|watcher, _, second| watcher.sees(second)), nothing());
