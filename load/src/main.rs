@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use clap::Parser;
 use load::board::Board;
-use load::options::{Command, Line, Run};
+use load::options::{Command, Line, Options};
+use load::plan::Plan;
+use load::plan::file::PlanError;
 use load::run::RunError;
 use load::{bench, chaos, compare, floor, run};
 
@@ -16,11 +18,11 @@ fn main() -> ExitCode {
         (Some(Command::Bench(options)), _) => bench::run(&options).map_err(|error| error.to_string()),
         (Some(Command::Chaos(options)), _) => return breaks(*options),
         (Some(Command::Floor(options)), _) => floor::run(options).map_err(|error| error.to_string()),
-        (Some(Command::Run(scenario)), _) => return plays(*scenario),
+        (Some(Command::Run(scenario)), _) => return plays((*scenario).read()),
         (Some(Command::Compare(options)), _) => return compares(&options),
         (None, Some(mut options)) => {
             options.common.service_key = line.service_key;
-            return bots(Board::new(options));
+            return plays(Plan::built_in(&options).remembered().map(|plan| (options, plan)));
         }
         (None, None) => return ExitCode::FAILURE,
     };
@@ -63,12 +65,12 @@ async fn bots(board: Board) -> ExitCode {
     if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays a scenario of a file.
-fn plays(scenario: Run) -> ExitCode {
-    match scenario.read() {
+/// Plays a scenario, if it can be.
+fn plays(scenario: Result<(Options, Plan), PlanError>) -> ExitCode {
+    match scenario {
         Ok((options, plan)) => bots(Board::of(options, plan)),
         Err(error) => {
-            eprintln!("load run: {error}");
+            eprintln!("load: {error}");
             ExitCode::from(2)
         }
     }

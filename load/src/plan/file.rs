@@ -37,6 +37,7 @@ const AWAY_MS_MAX: u64 = 600_000;
 const SHARE_PER_MINUTE_MAX: f64 = 60.0;
 /// What bots do and hear is kept in memory until it is judged.
 const ENTRIES_MAX: f64 = 20e6;
+const ENTRIES: &str = "what bots do and hear (entries of the history)";
 
 /// Why a scenario cannot be played. Each says which file, and which field.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,20 @@ impl Plan {
         Err(PlanError::OutOfBounds { file: self.name, faults })
     }
 
+    /// The same, if what bots do and hear can be kept: all that is asked of a built-in scenario, whose other bounds the command
+    /// line keeps.
+    ///
+    /// # Errors
+    /// [`PlanError::OutOfBounds`].
+    pub fn remembered(self) -> Result<Self, PlanError> {
+        let entries = self.entries();
+        if entries <= ENTRIES_MAX {
+            return Ok(self);
+        }
+        let fault = format!("{ENTRIES} is {entries:.0}: 0 to {ENTRIES_MAX}: take fewer bots, or less time");
+        Err(PlanError::OutOfBounds { file: self.name, faults: vec![fault] })
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut within = |field: &str, value: f64, least: f64, most: f64| {
@@ -141,7 +156,7 @@ impl Plan {
                 within(&format!("phase {number}: {field}"), value, least, most);
             });
         }
-        within("what bots do and hear (entries of the history)", self.entries(), 0.0, ENTRIES_MAX);
+        within(ENTRIES, self.entries(), 0.0, ENTRIES_MAX);
         if self.room_players == 0 {
             let says = |phase: &Phase| {
                 phase.every_ms.say.is_some() || phase.burst.is_some_and(|burst| burst.say > 0)
@@ -158,23 +173,27 @@ impl Plan {
 
     /// About how many entries a history of it has: what bots do, and what others hear of it.
     fn entries(&self) -> f64 {
-        let room = f64::from(self.room_players);
-        let watchers = match self.watch {
-            Watch::Stars => 1.0,
-            _ => f64::from(self.watches),
-        };
+        let (players, room) = (f64::from(self.players), f64::from(self.room_players));
         let of_phase = |phase: &Phase| {
             let rate = |every_ms: Option<u64>| every_ms.map_or(0.0, |ms| 1e3 / float(ms.max(1)));
             let every = phase.every_ms;
             let burst = |count: fn(Burst) -> u32| {
                 phase.burst.map_or(0.0, |burst| f64::from(count(burst)) * rate(Some(burst.every_ms)))
             };
-            let presence = rate(every.presence) + burst(|burst| burst.presence);
+            let bursts = burst(|burst| burst.presence);
+            let presence = rate(every.presence) + bursts;
+            // All watch the stars, and nobody else.
+            let seen = match self.watch {
+                Watch::Stars => {
+                    f64::from(self.stars()) * (rate(every.star.or(every.presence)) + bursts) * players
+                }
+                _ => players * presence * f64::from(self.watches),
+            };
             let says = rate(every.say) + burst(|burst| burst.say);
             let own = 2.0 * (rate(every.write) + rate(every.read) + presence + says);
-            phase.seconds * (own + presence * watchers + says * room)
+            phase.seconds * (players * (own + says * room) + seen)
         };
-        f64::from(self.players) * self.phases.iter().map(of_phase).sum::<f64>()
+        self.phases.iter().map(of_phase).sum::<f64>()
     }
 }
 
@@ -227,7 +246,10 @@ fn length(of: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::options::Options;
 
     const LEAST: &str = "title = \"a\"\n[[phase]]\nname = \"b\"\nseconds = 5\n";
 
@@ -284,6 +306,25 @@ mod tests {
         let much = "title = \"a\"\nplayers = 200000\nroom_players = 1000\n[[phase]]\nname = \"b\"\nseconds = 600\n\
                     every_ms = { say = 100 }\n";
         assert!(said(much).contains("entries of the history"));
+        // Ten stars twice a second, heard by all.
+        let stars = "title = \"a\"\nplayers = 20000\nwatch = \"stars\"\n[[phase]]\nname = \"b\"\nseconds = 100\n\
+                     every_ms = { star = 500 }\n";
+        assert!(said(stars).contains("is 40000000: 0 to 20000000"), "{}", said(stars));
+    }
+
+    #[test]
+    fn a_built_in_scenario_is_no_larger_than_can_be_kept() {
+        let plan = |line: &str| {
+            let options = Options::try_parse_from(format!("load {line}").split_whitespace()).unwrap();
+            Plan::built_in(&options).remembered()
+        };
+        // Also at paces that no file may have.
+        assert!(plan("steady --write-interval-ms 10 --drop-interval-ms 500").is_ok());
+        assert!(plan("steady --players 1000").is_ok() && plan("fanout --players 1000").is_ok());
+        for much in ["steady --players 200000 --seconds 3600", "fanout --players 20000 --seconds 3600"] {
+            let told = plan(much).unwrap_err().to_string();
+            assert!(told.contains("entries of the history"), "{told}");
+        }
     }
 
     #[test]
