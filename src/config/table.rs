@@ -587,8 +587,8 @@ section! {
         hot_room_floor_per_s: u32 = "hot_room_floor_per_s" => 5_000, 1..=100_000_000;
         /// `login_flood`: logins and connections a second that are refused for being too many from one address.
         logins_refused_per_s: u32 = "logins_refused_per_s" => 5, 1..=1_000_000;
-        /// `slow_readers`: links that are closed, or lose pushes, for reading too slowly within ten seconds. One link in a
-        /// thousand may be, whatever this is.
+        /// `slow_readers`: links that are closed for reading too slowly within ten seconds. One link in a thousand may be,
+        /// whatever this is.
         slow_readers: u32 = "slow_readers" => 5, 1..=1_000_000;
         /// `session_leak`: for how long sessions must grow, and players not with them, or descriptors and links not with
         /// them.

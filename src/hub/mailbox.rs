@@ -262,8 +262,8 @@ impl Mailbox {
     }
 
     /// Puts a push in; the link is called with the others of `wakes`. A presence item replaces an unsent older one of
-    /// its player. Where a link is up and the mailbox is full, the link is too slow. Without a link the oldest is
-    /// forgotten, and the resume is told.
+    /// its player. Where a link is up and the mailbox is full, the link is too slow. Without a link, or with one that is
+    /// given up already, the oldest is forgotten, and the resume is told.
     pub(super) fn push_quietly(&self, push: &Arc<Push>, most: usize, wakes: &mut Wakes) -> Put {
         let mut inner = self.inner.lock();
         if inner.is_sealed {
@@ -286,7 +286,7 @@ impl Mailbox {
         inner.missed |= full;
         inner.missed_is_told &= !full;
         inner.pending.push_back(push);
-        let is_linked = inner.link != LinkNo::NONE;
+        let is_linked = inner.link != LinkNo::NONE && inner.given_up.is_none();
         wakes.0.extend(inner.rouse());
         if full { Put::InForOthers { forgotten, is_linked } } else { Put::In { joined } }
     }
@@ -314,13 +314,14 @@ impl Mailbox {
         }
     }
 
-    /// Gives the present link up.
-    pub(super) fn give_up(&self, why: GivenUp) {
+    /// Gives the present link up; says whether it was not given up before.
+    pub(super) fn give_up(&self, why: GivenUp) -> bool {
         let mut inner = self.inner.lock();
-        inner.given_up = Some(why);
+        let is_first = inner.given_up.replace(why).is_none();
         let waker = inner.rouse();
         drop(inner);
         wake(waker);
+        is_first
     }
 
     /// A new link takes the mailbox; the old one, if any, finds itself displaced.
@@ -342,6 +343,7 @@ impl Mailbox {
         let mine = inner.link == link;
         if mine {
             inner.link = LinkNo::NONE;
+            inner.given_up = None;
             inner.control = Vec::new();
             inner.waker = None;
         }
@@ -469,7 +471,8 @@ impl Mailbox {
         }
         let taken = Taken {
             displaced: false,
-            given_up: inner.given_up.take(),
+            // Stays: until it is down, the link is given up and not slow once more.
+            given_up: inner.given_up,
             control: std::mem::take(&mut inner.control),
         };
         if may_push {
@@ -694,6 +697,25 @@ mod tests {
         assert_eq!(puts(&message("2")), Put::InForOthers { forgotten: 1, is_linked: true });
         mailbox.detach(LINK);
         assert_eq!(puts(&message("3")), Put::InForOthers { forgotten: 1, is_linked: false });
+    }
+
+    #[test]
+    fn a_link_is_given_up_once_and_is_none_to_those_that_come_after_it() {
+        let mailbox = mailbox(0);
+        let puts = || mailbox.push_quietly(&message("x"), 1, &mut Wakes::default());
+        assert_eq!(puts(), Put::In { joined: 0 });
+        assert_eq!(puts(), Put::InForOthers { forgotten: 1, is_linked: true });
+        assert!(mailbox.give_up(GivenUp::Slow));
+        assert_eq!(puts(), Put::InForOthers { forgotten: 1, is_linked: false });
+        assert!(!mailbox.give_up(GivenUp::Slow), "once a link");
+        // The link knows, and is not down yet.
+        let taken = mailbox.take(LINK, &settings(), false, |_| ());
+        assert_eq!(taken.given_up, Some(GivenUp::Slow));
+        assert_eq!(puts(), Put::InForOthers { forgotten: 1, is_linked: false });
+        mailbox.detach(LINK);
+        mailbox.attach(LINK);
+        assert_eq!(puts(), Put::InForOthers { forgotten: 1, is_linked: true });
+        assert!(mailbox.give_up(GivenUp::Slow), "another link");
     }
 
     #[test]

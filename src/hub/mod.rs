@@ -188,8 +188,9 @@ impl Hub {
     }
 
     fn close_slow(&self, mailbox: &Mailbox) {
-        self.slow_closes.increment(1);
-        mailbox.give_up(GivenUp::Slow);
+        if mailbox.give_up(GivenUp::Slow) {
+            self.slow_closes.increment(1);
+        }
         self.slow.note(mailbox, true, clock::now().mono_ms);
     }
 

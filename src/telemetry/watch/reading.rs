@@ -77,7 +77,7 @@ pub struct Figures {
     pub logins_refused: f64,
     /// Closes and handshakes of clients that do not keep to the protocol.
     pub bad_clients: f64,
-    /// Links closed for reading too slowly, and pushes that were dropped for it: how many.
+    /// Links closed for reading too slowly: how many.
     pub slow: u64,
     /// The rooms that made most pushes, the first one most.
     pub rooms: Vec<(Arc<str>, f64)>,

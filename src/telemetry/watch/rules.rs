@@ -173,7 +173,7 @@ pub(super) const RULES: &[Rule] = &[
         },
         text: |found| {
             format!(
-                "{:.0} links were closed, or lost pushes, for reading too slowly in the last 10 s; {:.0} is the limit",
+                "{:.0} links were closed for reading too slowly in the last 10 s; {:.0} is the limit",
                 found.value, found.limit
             )
         },

@@ -35,7 +35,7 @@ pub struct Totals {
     pub service_calls: u64,
     /// Frames put into outboxes.
     pub pushes: u64,
-    /// Links closed for reading too slowly, and pushes that were dropped for it.
+    /// Links closed for reading too slowly.
     pub slow: u64,
     /// Closes and handshakes of clients that do not keep to the protocol.
     pub bad_clients: u64,
@@ -109,9 +109,6 @@ impl Totals {
             self.pushes += row.count();
         } else if is(table::SLOW_CLOSES.as_str()) {
             self.slow += row.count();
-        } else if is(table::PUSHES_DROPPED.as_str()) {
-            // What players miss who are away is nobody's slowness.
-            self.slow += row.count_if("link", &["up"]);
         } else if is(table::MEMBERS_GONE.as_str()) {
             self.vanished += row.count_if("how", &["vanished"]);
         } else if is(table::LEASES_RUN_OUT.as_str()) || is(table::SHARDS_LOST.as_str()) {
@@ -231,6 +228,7 @@ hearth_service_requests_total{route="/readyz",status="503"} 30
 hearth_fanout_deliveries_total 40
 hearth_room_deliveries_total 2
 hearth_slow_closes_total 3
+hearth_pushes_dropped_total{link="up"} 50
 hearth_members_gone_total{how="left"} 9
 hearth_members_gone_total{how="vanished"} 1
 hearth_leases_run_out_total 2
