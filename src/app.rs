@@ -32,7 +32,7 @@ use crate::events::Events;
 use crate::files;
 use crate::gate::auth::{AuthError, Authenticator};
 use crate::gate::inside::Inside;
-use crate::gate::listener::Gate;
+use crate::gate::listener::{Gate, Meters};
 use crate::gate::origin::OriginPolicy;
 use crate::gate::peers::Peers;
 use crate::gate::tls::Certificates;
@@ -275,6 +275,7 @@ impl House {
             handshakes_max: settings.link.handshakes_max,
             descriptors: Arc::clone(&descriptors),
             peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
+            meters: Meters::default(),
         };
         let gate = Arc::new(gate);
         let inside = Arc::new(Inside::new(Arc::clone(&gate), door.clone()));

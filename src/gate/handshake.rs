@@ -84,7 +84,7 @@ pub(super) async fn shake<S: LinkSocket>(
             if refusal.is_timeout() { "timeout" } else { "upgrade" }
         }
     };
-    metrics::HANDSHAKE_FAILURES.with(&[("reason", reason)]).increment(1);
+    gate.meters.failures.of(reason).increment(1);
     None
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn greeted<S: LinkSocket>(
     match enters(gate, door, client, ip, patience).await {
         Ok(greeted) => Some(greeted),
         Err(reason) => {
-            metrics::HANDSHAKE_FAILURES.with(&[("reason", reason)]).increment(1);
+            gate.meters.failures.of(reason).increment(1);
             None
         }
     }
@@ -297,7 +297,7 @@ async fn admit(
 ) -> Result<Entered, NotIn> {
     let now = clock::now();
     if let Err(limited) = gate.addresses.login(asks.ip, now) {
-        metrics::RATE_LIMITED.with(&[("kind", "login")]).increment(1);
+        gate.meters.logins_limited.increment(1);
         let body = ErrorBody::new(ErrorCode::RateLimited, "too many logins from this address");
         let body = body.after(limited.retry_after_ms.into());
         return Err(EnterError { body, close: Some(CloseCode::GoingAway) }.into());

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +25,7 @@ use crate::limits::{AddressLimits, Descriptors};
 use crate::maintenance::Maintenance;
 use crate::session::{LinkSocket, Sessions};
 use crate::tasks::{self, Tasks};
-use crate::telemetry::metrics;
+use crate::telemetry::metrics as table;
 
 /// How long to wait when the system has no descriptor left.
 pub(super) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -57,6 +58,30 @@ pub struct Gate {
     pub descriptors: Arc<Descriptors>,
     /// How nodes know each other.
     pub peers: Peers,
+    /// What comes to nothing is counted.
+    pub meters: Meters,
+}
+
+/// The room's handles, made once.
+#[derive(Debug)]
+pub struct Meters {
+    /// Handshakes that came to nothing, by why.
+    pub(super) failures: table::Family<Counter>,
+    /// Connections refused for being too many from one address.
+    pub(super) connects_limited: Counter,
+    /// Logins refused for the same.
+    pub(super) logins_limited: Counter,
+}
+
+impl Default for Meters {
+    /// All of them, so that each is counted from zero on.
+    fn default() -> Self {
+        Self {
+            failures: table::HANDSHAKE_FAILURES.by("reason", table::HANDSHAKE_REASONS, &[]),
+            connects_limited: table::RATE_LIMITED.with(&[("kind", "connect")]),
+            logins_limited: table::RATE_LIMITED.with(&[("kind", "login")]),
+        }
+    }
 }
 
 /// A listening socket with a backlog deeper than the usual 128: a reconnect storm must not lose a SYN.
@@ -76,11 +101,9 @@ impl Gate {
     /// Accepts until asked to stop.
     pub async fn run(self: Arc<Self>, listener: TcpListener, stop: Tasks) {
         let crowd = Crowd::new(self.handshakes_max, self.upgrade.timeout, stop.clone());
-        // All of them, so that each is counted from zero on.
-        let failures = metrics::HANDSHAKE_FAILURES.by("reason", metrics::HANDSHAKE_REASONS, &[]);
         // So that it is there before anybody is carried.
-        let _ = metrics::RELAYED_OPEN.handle();
-        let limited = metrics::RATE_LIMITED.with(&[("kind", "connect")]);
+        let _ = table::RELAYED_OPEN.handle();
+        let Meters { failures, connects_limited, .. } = &self.meters;
         let mut forget = tokio::time::interval(FORGET_EVERY);
         let mut is_exhausted = false;
         loop {
@@ -104,7 +127,7 @@ impl Gate {
                     is_exhausted = false;
                     if self.addresses.connect(ip, clock::now()).is_err() {
                         failures.of("connect_rate").increment(1);
-                        limited.increment(1);
+                        connects_limited.increment(1);
                         continue;
                     }
                     match Arc::clone(&self.room).try_acquire_owned() {
@@ -141,9 +164,7 @@ impl Gate {
                     let accepting = TlsAcceptor::from(certificates.config()).accept(stream);
                     match patience.within(accepting).await {
                         Some(Ok(stream)) => gate.shake(stream, ip, &mut patience, permit).await,
-                        Some(Err(_)) | None => {
-                            metrics::HANDSHAKE_FAILURES.with(&[("reason", "tls")]).increment(1)
-                        }
+                        Some(Err(_)) | None => gate.meters.failures.of("tls").increment(1),
                     }
                 }
             }

@@ -22,7 +22,6 @@ use crate::cluster::pass::ClusterKey;
 use crate::cluster::{Links, PEER_SUBPROTOCOL};
 use crate::ids::{Owner, ShardId};
 use crate::tasks::{self, Tasks};
-use crate::telemetry::metrics;
 
 /// What the peer port needs to know.
 pub struct Peers {
@@ -64,7 +63,7 @@ impl Gate {
                 Ok((stream, place)) => {
                     is_exhausted = false;
                     let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-                        metrics::HANDSHAKE_FAILURES.with(&[("reason", "links_max")]).increment(1);
+                        self.meters.failures.of("links_max").increment(1);
                         continue;
                     };
                     let _ = stream.set_nodelay(true);
@@ -76,7 +75,7 @@ impl Gate {
                     });
                 }
                 Err(error) => {
-                    metrics::HANDSHAKE_FAILURES.with(&[("reason", "accept")]).increment(1);
+                    self.meters.failures.of("accept").increment(1);
                     self.descriptors.refused(&error, clock::now());
                     if !std::mem::replace(&mut is_exhausted, true) {
                         tracing::warn!(operation = "accept_peer", status = %error, "cannot accept");

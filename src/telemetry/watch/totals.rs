@@ -88,7 +88,7 @@ impl Totals {
         } else if is(table::LOGINS.as_str()) {
             self.logins += row.count();
             self.logins_refused += row.count_if("outcome", &["rate_limited"]);
-            self.refused += row.count_if("outcome", &["rate_limited"]);
+            // Those that are rate limited are among the refused as such.
             self.take_outcome(row);
         } else if is(table::RESUMES.as_str()) {
             self.resumes += row.count();
@@ -221,7 +221,8 @@ hearth_handshake_failures_total{reason="upgrade"} 8
 hearth_handshake_failures_total{reason="gone"} 100
 hearth_closes_total{code="4501"} 2
 hearth_closes_total{code="1000"} 100
-hearth_rate_limited_total{kind="link"} 9
+hearth_rate_limited_total{kind="frame"} 9
+hearth_rate_limited_total{kind="login"} 5
 hearth_service_requests_total{route="/v1/stats",status="200"} 20
 hearth_service_requests_total{route="/v1/stats",status="500"} 1
 hearth_service_requests_total{route="/readyz",status="503"} 30
