@@ -30,6 +30,9 @@ fn limits() -> Limits {
     }
 }
 
+/// Seconds after which the watch knows what is usual.
+const LEARNT: u32 = 310;
+
 /// A node that lives by the second.
 struct Node {
     watch: Watch,
@@ -177,7 +180,7 @@ const FAULTS: &[(&str, Breaks)] = &[
 fn each_alarm_begins_within_ten_seconds_of_its_fault_and_ends_after_it() {
     for (name, breaks) in FAULTS {
         let mut node = Node::new();
-        assert_eq!(node.seconds(120), [], "{name}: before");
+        assert_eq!(node.seconds(LEARNT), [], "{name}: before");
         breaks(&mut node.load);
         let begun = node.seconds(30);
         let [(at, told)] = begun.as_slice() else { panic!("{name}: {begun:?}") };
@@ -185,7 +188,7 @@ fn each_alarm_begins_within_ten_seconds_of_its_fault_and_ends_after_it() {
         assert!(*at <= 10, "{name}: after {at} s");
         let alarm = node.watch.alarms().next().expect("it is on").clone();
         assert!(alarm.value > alarm.limit && !alarm.text.is_empty() && !alarm.advice.is_empty(), "{alarm:?}");
-        assert_eq!(alarm.since_unix_ms, 1_764_320_000_000 + 120_000 + u64::from(*at) * 1_000);
+        assert_eq!(alarm.since_unix_ms, 1_764_320_000_000 + u64::from(LEARNT + at) * 1_000);
         node.load = Load::calm();
         let ended = node.seconds(120);
         assert_eq!(ended.iter().map(|(_, told)| told.as_str()).collect::<Vec<_>>(), [format!("-{name}")]);
@@ -206,7 +209,7 @@ fn every_name_has_a_rule_and_every_rule_a_fault_here() {
 #[test]
 fn what_is_off_its_own_baseline_is_told_below_the_fixed_limit() {
     let mut node = Node::new();
-    assert_eq!(node.seconds(120), []);
+    assert_eq!(node.seconds(LEARNT), []);
     node.load.slow_acks = (20, 0.45);
     assert_eq!(node.seconds(10), [(3, "+latency".to_owned())]);
     let text = &node.watch.alarms().next().unwrap().text;
@@ -217,12 +220,25 @@ fn what_is_off_its_own_baseline_is_told_below_the_fixed_limit() {
 fn a_small_server_stays_calm() {
     let mut node = Node::new();
     node.load = Load { acks: 2, failed: 0, pushes: 4, hottest: 4, ..Load::calm() };
-    assert_eq!(node.seconds(120), []);
+    assert_eq!(node.seconds(LEARNT), []);
     // Fifty times as much, half of it fails, one room has all of it, one reader is slow: of next to nothing.
     node.load = Load { acks: 100, pushes: 100, hottest: 100, ..node.load };
     assert_eq!(node.seconds(60), []);
     node.load = Load { acks: 1, failed: 1, bad_clients: 1, logins_refused: 1, ..node.load };
     assert_eq!(node.seconds(60), []);
+}
+
+#[test]
+fn traffic_that_stays_rings_for_ten_minutes_and_none_rings_soon_after_a_start() {
+    let mut node = Node::new();
+    node.seconds(60);
+    node.load.acks = 4_000;
+    assert_eq!(node.seconds(600), [], "players come back after a start");
+    node.load.acks = 30_000;
+    let told = node.seconds(3_600);
+    let [(begun, first), (ended, second)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((first.as_str(), second.as_str()), ("+traffic", "-traffic"));
+    assert!((590..640).contains(&(ended - begun)), "{begun} {ended}");
 }
 
 #[test]
