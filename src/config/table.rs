@@ -562,11 +562,12 @@ section! {
 
 section! {
     /// When the anomaly watch rings: in the log (target `alarm`), in `hearth_alarm`, and in `GET /v1/overview`. Each node
-    /// watches itself, by the last ten seconds. An alarm begins after some bad seconds in a row and ends after some good
-    /// ones, a fifth below its limit and more; between the two it stays as it is. It changes nothing of how players are
-    /// served.
+    /// looks at itself every second, over the last ten seconds. An alarm begins after some bad looks in a row and ends
+    /// after some good ones, a fifth below its limit and more; between the two it stays as it is. It changes nothing of how
+    /// players are served.
     Alarm ["alarm"] {
-        /// `error_rate`: requests of players and services that fail by the server's fault, in percent of all.
+        /// `error_rate`: requests of players and services that fail by the server's fault, in percent of all; fewer than five
+        /// within ten seconds are few.
         error_percent: u32 = "error_percent" => 5, 1..=100;
         /// `latency`: how long acks may take (p99, of those that do not wait for the store).
         latency: Duration = "latency_ms" => 1_000, 1..=60_000;
@@ -600,9 +601,10 @@ section! {
         /// `bad_client`: connections a second whose client does not keep to the protocol, or shows a token or ticket that is no
         /// good.
         bad_clients_per_s: u32 = "bad_clients_per_s" => 5, 1..=1_000_000;
-        /// Bad seconds in a row before an alarm begins. A node that vanishes and a lease that is lost ring at once.
+        /// Bad looks in a row before an alarm begins: one a second, each of them at the last ten seconds. A node that vanishes
+        /// and a lease that is lost ring at once.
         begins_after: u32 = "begins_after_s" => 3, 1..=300;
-        /// Good seconds in a row before it ends.
+        /// Good looks in a row before it ends.
         ends_after: u32 = "ends_after_s" => 15, 1..=3_600;
         /// How many times as many traces are sampled while an alarm is on.
         trace_boost: u32 = "trace_boost" => 10, 1..=1_000_000;

@@ -10,6 +10,8 @@ use super::{Limits, leak, names};
 
 /// Requests in the window before their failures are a share worth telling.
 const ENDED_MIN: u64 = 20;
+/// And failures among them: of a few requests one or two are a large share.
+const FAILED_MIN: u64 = 5;
 /// Values above a limit before their percentile is believed: one slow answer is no slow server.
 const SLOW_ACKS_MIN: u64 = 5;
 const SLOW_COMMITS_MIN: u64 = 2;
@@ -253,7 +255,7 @@ fn error_rate(sight: &Sight<'_>) -> Finding {
     let Figures { ended, failed, .. } = *sight.figures;
     // What failed before it was counted as a request counts as one.
     let ended = ended.max(failed);
-    if ended < ENDED_MIN {
+    if ended < ENDED_MIN || failed < FAILED_MIN {
         return Finding::calm(sight.limits.error_share);
     }
     Finding::of(failed as f64 / ended as f64, sight.limits.error_share)

@@ -229,6 +229,22 @@ fn a_small_server_stays_calm() {
 }
 
 #[test]
+fn a_few_failures_are_no_rate() {
+    let mut node = Node::new();
+    node.load = Load { acks: 4, failed: 0, ..Load::calm() };
+    assert_eq!(node.seconds(30), []);
+    // Four of forty in each window.
+    for _ in 0..10 {
+        node.load.failed = 4;
+        assert_eq!(node.seconds(1), []);
+        node.load.failed = 0;
+        assert_eq!(node.seconds(9), []);
+    }
+    node.load.failed = 1;
+    assert!(node.seconds(15).iter().any(|(_, told)| told == "+error_rate"));
+}
+
+#[test]
 fn traffic_that_stays_rings_for_ten_minutes_and_none_rings_soon_after_a_start() {
     let mut node = Node::new();
     node.seconds(60);
