@@ -594,7 +594,7 @@ section! {
         /// `session_leak`: for how long sessions must grow, and players not with them, or descriptors and links not with
         /// them.
         leak_window: Duration = "leak_window_ms" => 120_000, 6_000..=240_000;
-        /// `session_leak`: by how many, and by a tenth of what there was.
+        /// `session_leak`: by how many, and by a tenth of what there was. Each player who comes may bring two.
         leak_floor: u32 = "leak_floor" => 200, 1..=10_000_000;
         /// `mail_lag`: how late letters to other nodes may be. A live node without a link is too late at once.
         mail_lag: Duration = "mail_lag_ms" => 3_000, 2_000..=60_000;

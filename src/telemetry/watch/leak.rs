@@ -1,4 +1,4 @@
-//! Whether sessions or descriptors leak: more and more of them, and no more players. Pure.
+//! Whether sessions or descriptors leak: more and more of them, and not by players who come. Pure.
 
 use super::finding::Finding;
 use super::reading::Reading;
@@ -38,13 +38,15 @@ fn descriptors(reading: &Reading) -> Option<Counts> {
     Some((reading.process.descriptors?, reading.links + 2 * reading.totals.relayed))
 }
 
-/// By how much those that belong to nobody have grown, if they have in each step.
+/// By how much those that belong to nobody have grown, if they have in each step. Each player who came may have brought
+/// one: many have two devices.
 fn grown(counts: &[Counts], floor: f64) -> Finding {
     let excess: Vec<u64> = counts.iter().map(|(all, of_players)| all.saturating_sub(*of_players)).collect();
     let grows = excess.windows(2).all(|pair| matches!(pair, [before, after] if after > before));
-    match (counts.first(), excess.first(), excess.last()) {
-        (Some((all, _)), Some(first), Some(last)) => {
-            let more = if grows { last.saturating_sub(*first) } else { 0 };
+    match (counts.first(), counts.last(), excess.first(), excess.last()) {
+        (Some((all, before)), Some((_, now)), Some(first), Some(last)) => {
+            let brought = now.saturating_sub(*before);
+            let more = if grows { last.saturating_sub(*first).saturating_sub(brought) } else { 0 };
             Finding::of(more as f64, floor.max(*all as f64 * SHARE))
         }
         _ => Finding::calm(floor),
@@ -67,5 +69,17 @@ mod tests {
         assert_eq!(of(&[0, 5, 10, 15], 100), (15.0, false), "few");
         assert_eq!(of(&[0, 10, 20, 30], 1_000), (30.0, false), "few of so many");
         assert_eq!(of(&[], 0), (0.0, false));
+    }
+
+    #[test]
+    fn players_who_come_with_two_devices_are_no_leak() {
+        let ramp = |sessions: u64| -> Vec<Counts> {
+            (0..=STEPS).map(|step| (1_000 + step * sessions, 1_000 + step * 100)).collect()
+        };
+        assert_eq!(grown(&ramp(200), 20.0).value, 0.0);
+        let leaks = grown(&ramp(300), 20.0);
+        assert_eq!((leaks.value, leaks.value > leaks.limit), (600.0, true), "beside those who come");
+        let leave: Vec<Counts> = (0..=STEPS).map(|step| (2_000 - step * 200, 1_000 - step * 100)).collect();
+        assert_eq!(grown(&leave, 20.0).value, 0.0);
     }
 }

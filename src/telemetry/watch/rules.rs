@@ -189,7 +189,7 @@ pub(super) const RULES: &[Rule] = &[
         judge: leak::session_leak,
         text: |found| {
             format!(
-                "{:.0} {} more than before, and no more players; {:.0} is the limit",
+                "{:.0} {} more than before, beside those of players who came; {:.0} is the limit",
                 found.value, found.whom, found.limit
             )
         },

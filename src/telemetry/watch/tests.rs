@@ -273,6 +273,9 @@ fn players_who_come_with_their_sessions_are_no_leak() {
     // Another device for some of them.
     (node.load.sessions, node.load.players, node.load.descriptors) = (310, 300, 300);
     assert_eq!(node.seconds(300), []);
+    // An evening on which all have two.
+    (node.load.sessions, node.load.players, node.load.descriptors) = (600, 300, 300);
+    assert_eq!(node.seconds(300), []);
 }
 
 /// One second of a day, a share of its height, 0 to 1, with noise as real nodes have it.
