@@ -13,6 +13,8 @@ pub(super) struct Finding {
     pub(super) level: Level,
     /// Whom or what it concerns, where that has a name.
     pub(super) whom: String,
+    /// Of both numbers, where that is not the rule's.
+    pub(super) unit: Option<&'static str>,
 }
 
 impl Finding {
@@ -25,15 +27,19 @@ impl Finding {
         } else {
             Level::Good
         };
-        Self { value, limit, level, whom: String::new() }
+        Self { value, limit, level, whom: String::new(), unit: None }
     }
 
     /// Nothing that could be judged.
     pub(super) const fn calm(limit: f64) -> Self {
-        Self { value: 0.0, limit, level: Level::Good, whom: String::new() }
+        Self { value: 0.0, limit, level: Level::Good, whom: String::new(), unit: None }
     }
 
     pub(super) fn of_whom(self, whom: impl Into<String>) -> Self {
         Self { whom: whom.into(), ..self }
+    }
+
+    pub(super) fn in_unit(self, unit: &'static str) -> Self {
+        Self { unit: Some(unit), ..self }
     }
 }

@@ -171,7 +171,7 @@ impl Watch {
                     since_unix_ms,
                     value: found.value,
                     limit: found.limit,
-                    unit: rule.unit,
+                    unit: found.unit.unwrap_or(rule.unit),
                     text: (rule.text)(&found),
                     advice: rule.advice,
                 });

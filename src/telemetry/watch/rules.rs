@@ -19,8 +19,6 @@ const SLOW_COMMITS_MIN: u64 = 2;
 const LEARNT_FROM_MIN: u64 = 20;
 /// For how long a node that vanished, or a lease that was lost, is told.
 const TOLD_FOR_MS: u64 = 60_000;
-/// How late a letter is to a node without a link, at least.
-const UNREACHED_S: f64 = 5.0;
 /// One link in so many may be closed for reading too slowly within the window, whatever the limit.
 const SLOW_ONE_IN: u64 = 1_000;
 
@@ -28,7 +26,7 @@ const SLOW_ONE_IN: u64 = 1_000;
 pub(super) struct Rule {
     pub(super) name: &'static str,
     pub(super) severity: Severity,
-    /// Of its value and its limit.
+    /// Of its value and its limit, unless it finds something else.
     pub(super) unit: &'static str,
     /// Whether one bad second is enough.
     pub(super) at_once: bool,
@@ -93,7 +91,7 @@ pub(super) const RULES: &[Rule] = &[
         judge: latency,
         text: |found| {
             format!(
-                "acks take {:.3} s (p99 of the last 10 s); {:.3} s is the limit, now that {} is usual",
+                "acks take {:.3} s (p99 of the last 10 s); {:.3} s is the limit, {}",
                 found.value, found.limit, found.whom
             )
         },
@@ -225,13 +223,7 @@ pub(super) const RULES: &[Rule] = &[
         unit: "seconds",
         at_once: false,
         judge: mail_lag,
-        text: |found| {
-            let whom = &found.whom;
-            format!(
-                "letters to other nodes are {:.1} s late{whom}; {:.1} s is the limit",
-                found.value, found.limit
-            )
-        },
+        text: |found| found.whom.clone(),
         advice: "look at the network between nodes, at peer_addr and peer_public_addr, and at the slower node's CPU",
     },
     Rule {
@@ -268,7 +260,10 @@ fn latency(sight: &Sight<'_>) -> Finding {
     let off =
         usual.map_or(limits.latency_s, |usual| (usual * limits.latency_factor).max(limits.latency_floor_s));
     let limit = off.min(limits.latency_s);
-    let whom = usual.map_or_else(|| "not yet known what".to_owned(), |usual| format!("{usual:.3} s"));
+    let whom = usual.map_or_else(
+        || "while it is not yet known what is usual".to_owned(),
+        |usual| format!("now that {usual:.3} s is usual"),
+    );
     match applied.quantile(0.99) {
         Some(p99) if applied.above(limit) >= SLOW_ACKS_MIN || p99 <= limit => Finding::of(p99, limit),
         _ => Finding::calm(limit),
@@ -339,13 +334,17 @@ fn lease_lost(sight: &Sight<'_>) -> Finding {
 }
 
 fn mail_lag(sight: &Sight<'_>) -> Finding {
-    let (late, unreached) = (sight.now.mail_lag_ms as f64 / 1_000.0, sight.now.totals.unreached);
-    let (value, whom) = match unreached {
-        0 => (late, String::new()),
-        count => (
-            late.max(sight.limits.mail_lag_s + UNREACHED_S),
-            format!(", and live nodes without a link: {count}"),
-        ),
-    };
-    Finding::of(value, sight.limits.mail_lag_s).of_whom(whom)
+    let (late, limit) = (sight.now.mail_lag_ms as f64 / 1_000.0, sight.limits.mail_lag_s);
+    let found = Finding::of(late, limit);
+    let told = format!("letters to other nodes are {late:.1} s late; {limit:.1} s is the limit");
+    match sight.now.totals.unreached {
+        0 => found.of_whom(told),
+        nodes if found.level == Level::Bad => {
+            found.of_whom(format!("{told}; live nodes to which there is no link at all: {nodes}"))
+        }
+        // How late letters to them are nobody knows: they wait here.
+        nodes => Finding::of(nodes as f64, 0.0)
+            .in_unit("nodes")
+            .of_whom(format!("live nodes to which there is no link: {nodes}; letters to them wait")),
+    }
 }

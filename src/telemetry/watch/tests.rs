@@ -60,6 +60,7 @@ struct Load {
     hottest: u64,
     breaker: u8,
     mail_lag_ms: u64,
+    unreached: u64,
     leases_lost: u64,
     vanished: Option<&'static str>,
 }
@@ -83,6 +84,7 @@ impl Load {
             hottest: 1_000,
             breaker: 0,
             mail_lag_ms: 0,
+            unreached: 0,
             leases_lost: 0,
             vanished: None,
         }
@@ -126,6 +128,7 @@ impl Node {
         totals.slow += load.slow;
         totals.bad_clients += load.bad_clients;
         totals.leases_lost += load.leases_lost;
+        totals.unreached = load.unreached;
         totals.breakers = vec![("redis://10.0.0.1:6379".to_owned(), load.breaker)];
         take(&mut totals.applied, load.ack_s, load.acks / 16);
         take(&mut totals.applied, slow_s, slow_acks);
@@ -173,6 +176,7 @@ const FAULTS: &[(&str, Breaks)] = &[
     (names::NODE_LOST, |load| load.vanished = Some("node-3")),
     (names::LEASE_LOST, |load| load.leases_lost = 4),
     (names::MAIL_LAG, |load| load.mail_lag_ms = 6_000),
+    (names::MAIL_LAG, |load| load.unreached = 2),
     (names::BAD_CLIENT, |load| load.bad_clients = 40),
 ];
 
@@ -214,6 +218,25 @@ fn what_is_off_its_own_baseline_is_told_below_the_fixed_limit() {
     assert_eq!(node.seconds(10), [(3, "+latency".to_owned())]);
     let text = &node.watch.alarms().next().unwrap().text;
     assert!(text.contains("now that 0.00"), "{text}");
+}
+
+#[test]
+fn what_is_not_known_is_not_said() {
+    let alarm = |breaks: Breaks| {
+        let mut node = Node::new();
+        node.seconds(30);
+        breaks(&mut node.load);
+        node.seconds(10);
+        node.watch.alarms().next().expect("it is on").clone()
+    };
+    let text = alarm(|load| load.slow_acks = (20, 3.0)).text;
+    assert!(text.ends_with("1.000 s is the limit, while it is not yet known what is usual"), "{text}");
+    let unreached = alarm(|load| load.unreached = 2);
+    assert_eq!((unreached.value, unreached.limit, unreached.unit), (2.0, 0.0, "nodes"));
+    assert_eq!(unreached.text, "live nodes to which there is no link: 2; letters to them wait");
+    let both = alarm(|load| (load.unreached, load.mail_lag_ms) = (1, 6_000));
+    assert_eq!((both.value, both.limit, both.unit), (6.0, 3.0, "seconds"));
+    assert!(both.text.ends_with("no link at all: 1"), "{}", both.text);
 }
 
 #[test]
