@@ -77,7 +77,8 @@ impl Sight {
     fn read(&self, company: &mut Company) -> Reading {
         let now = clock::now();
         let mail_lag_ms = clock::millis(self.peers.mail_lag());
-        let totals = Totals::read(&self.recorded.render());
+        let process = Process::now();
+        let totals = Totals::read(&self.recorded.render_with(&process));
         let present =
             self.members.snapshot().seen().iter().map(|seen| seen.member.owner.node().to_owned()).collect();
         let vanished = company.moved(present, totals.vanished);
@@ -85,7 +86,7 @@ impl Sight {
             mono_ms: now.mono_ms,
             unix_ms: now.unix_ms,
             totals,
-            process: Process::now(),
+            process,
             sessions: wide(self.home.records().sessions()),
             players: wide(self.home.records().len()),
             links: wide(self.hub.links()),

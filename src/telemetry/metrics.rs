@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use metrics::Unit;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::process::Process as Now;
 use super::watch::names as names_of_alarms;
 use Values::{AtMost, Of};
 pub use names::{CounterName, Family, GaugeName, HistogramName, Name, Sampled, SparseFamily};
@@ -498,7 +499,13 @@ impl Recorded {
     /// Everything in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
-        self.process.look();
+        self.render_with(&Now::now())
+    }
+
+    /// The same, for who has looked at the process already.
+    #[must_use]
+    pub fn render_with(&self, now: &Now) -> String {
+        self.process.take(now);
         self.exporter.render()
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Nothing is known before the first [`Process::look`].
+    /// Nothing is known before the first [`Process::take`].
     pub(super) fn new() -> Self {
         Self {
             memory: PROCESS_MEMORY.handle(),
@@ -31,9 +31,8 @@ impl Process {
         }
     }
 
-    /// Asks the system; what that does not tell stays as it was.
-    pub(super) fn look(&self) {
-        let now = Now::now();
+    /// As the system tells it; what that does not stays as it was.
+    pub(super) fn take(&self, now: &Now) {
         if let Some(ms) = now.cpu_ms {
             self.cpu.absolute(ms / 1_000);
         }

@@ -79,6 +79,19 @@ fn what_is_recorded_is_rendered() {
 }
 
 #[test]
+fn what_was_seen_of_the_process_is_rendered_without_another_look() {
+    let recorder = builder().expect("a good table").build_recorder();
+    let exporter = recorder.handle();
+    let process = metrics::with_local_recorder(&recorder, Process::new);
+    let recorded = Recorded { exporter, process: Arc::new(process) };
+    let seen = Now { memory_bytes: Some(4_321), threads: Some(7), ..Now::default() };
+    let text = recorded.render_with(&seen);
+    for line in ["process_resident_memory_bytes 4321", "process_threads 7"] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
 fn a_process_has_one_recorder() {
     let (one, other) = (install().expect("a recorder"), install().expect("the same"));
     let build = concat!("hearth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1");
