@@ -25,6 +25,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How often the store is tried while much more comes in than is usual, and how long each try may take.
 const TRY_EVERY_S: u64 = 5;
 const TRY_WITHIN: Duration = Duration::from_secs(2);
+/// For how long an alarm has more traces sampled: what lasts is in them by then, and they cost players time.
+const BOOST_FOR_MS: u64 = 600_000;
 
 /// Where the numbers come from, and where they go.
 pub(super) struct Sight {
@@ -35,7 +37,7 @@ pub(super) struct Sight {
     pub(super) peers: Arc<Links>,
     pub(super) members: Arc<Members>,
     pub(super) board: Arc<Board>,
-    /// How many times as many traces are sampled while an alarm is on.
+    /// How many times as many traces are sampled while an alarm is new.
     pub(super) trace_boost: f64,
     pub(super) tasks: Tasks,
 }
@@ -57,10 +59,12 @@ impl Sight {
                 _ = ticks.tick() => {}
             }
             tasks::beat();
-            let changes = watch.take(self.read(&mut company));
+            let reading = self.read(&mut company);
+            let unix_ms = reading.unix_ms;
+            let changes = watch.take(reading);
             changes.iter().for_each(|change| tell(change, &alarms));
             let on: Vec<Alarm> = watch.alarms().cloned().collect();
-            sampling::RATIO.set_boost(if on.is_empty() { 1.0 } else { self.trace_boost });
+            sampling::RATIO.set_boost(if is_new(&on, unix_ms) { self.trace_boost } else { 1.0 });
             let figures = watch.figures().cloned();
             hottest.set(figures.as_ref().map_or(0.0, Figures::hottest_share));
             second = second.wrapping_add(1);
@@ -151,6 +155,11 @@ impl Gauges {
     }
 }
 
+/// Whether one of the alarms has begun lately.
+fn is_new(alarms: &[Alarm], unix_ms: u64) -> bool {
+    alarms.iter().any(|alarm| unix_ms.saturating_sub(alarm.since_unix_ms) < BOOST_FOR_MS)
+}
+
 fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
@@ -192,6 +201,25 @@ fn tell(change: &Change, alarms: &Gauges) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::watch::Severity;
+
+    #[test]
+    fn an_alarm_is_new_for_ten_minutes() {
+        let since = |since_unix_ms| Alarm {
+            name: names::STORE_SLOW,
+            severity: Severity::Warning,
+            since_unix_ms,
+            value: 2.0,
+            limit: 1.0,
+            unit: "seconds",
+            text: String::new(),
+            advice: "",
+        };
+        assert!(!is_new(&[], 5_000));
+        assert!(is_new(&[since(5_000)], 5_000) && is_new(&[since(5_000)], 604_999));
+        assert!(!is_new(&[since(5_000)], 605_000));
+        assert!(is_new(&[since(5_000), since(600_000)], 605_000), "another one has begun");
+    }
 
     fn nodes(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()

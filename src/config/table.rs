@@ -606,7 +606,7 @@ section! {
         begins_after: u32 = "begins_after_s" => 3, 1..=300;
         /// Good looks in a row before it ends.
         ends_after: u32 = "ends_after_s" => 15, 1..=3_600;
-        /// How many times as many traces are sampled while an alarm is on.
+        /// How many times as many traces are sampled while an alarm is on, in its first ten minutes.
         trace_boost: u32 = "trace_boost" => 10, 1..=1_000_000;
     }
 }
