@@ -294,7 +294,8 @@ impl House {
             trace_boost: settings.alarm.trace_boost.into(),
             tasks: upper.clone(),
         };
-        upper.spawn_vital("sight", sight.watch(settings::watch_limits(&settings)));
+        upper.spawn("sight", sight.run(settings::watch_limits(&settings)));
+        upper.spawn_vital("upkeep", sight::upkeep(recorded.clone(), upper.clone()));
         let service = Service::new(
             ServiceSettings {
                 node_id: node.clone(),

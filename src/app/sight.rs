@@ -1,11 +1,13 @@
 //! The watch's hands: once a second it gathers this node's numbers, and tells what the watch makes of them, in the log, in
 //! the metrics, on the board that `service` reads, and to whoever samples traces. What rings is `telemetry::watch`'s to
-//! say; nothing here changes how players are served.
+//! say; nothing here changes how players are served, and if it fails it begins anew.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use metrics::Gauge;
 use tokio::time::MissedTickBehavior;
 
@@ -22,6 +24,8 @@ use crate::telemetry::watch::{Alarm, Board, Change, Figures, Glance, Limits, Rea
 
 /// How often the numbers are gathered.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often the samples of histograms are taken into their buckets, whether or not anybody looks at them.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often the store is tried while much more comes in than is usual, and how long each try may take.
 const TRY_EVERY_S: u64 = 5;
 const TRY_WITHIN: Duration = Duration::from_secs(2);
@@ -43,8 +47,17 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    /// Watches until the tasks are asked to stop. Each look takes the samples of histograms into their buckets, too.
-    pub(super) async fn watch(self, limits: Limits) {
+    /// Watches until the tasks are asked to stop. Who only looks must not end what it looks at: after a panic it begins
+    /// anew, and what it knew is gone.
+    pub(super) async fn run(self, limits: Limits) {
+        unless_stopped(&self.tasks, || {
+            self.board.put(Glance::default());
+            self.watch(limits.clone())
+        })
+        .await;
+    }
+
+    async fn watch(&self, limits: Limits) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut watch, mut company) = (Watch::new(limits), Company::default());
@@ -52,13 +65,11 @@ impl Sight {
         let hottest = ROOM_HOTTEST_SHARE.handle();
         let mut second = 0_u64;
         loop {
-            tasks::rest();
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
                 _ = ticks.tick() => {}
             }
-            tasks::beat();
             let reading = self.read(&mut company);
             let unix_ms = reading.unix_ms;
             let changes = watch.take(reading);
@@ -113,6 +124,35 @@ impl Sight {
                 tracing::warn!(target: "alarm", operation = "watch", status = %error, "more comes in, and the store does not answer");
             }
         });
+    }
+}
+
+/// Does it until the tasks are asked to stop: once more after each panic, which is told by the panic's own hook, and at
+/// most once in [`EVERY`].
+async fn unless_stopped<F: Future<Output = ()>>(tasks: &Tasks, work: impl Fn() -> F) {
+    while AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
+        tracing::error!(operation = "watch", "the watch has failed, and begins anew");
+        tokio::select! {
+            biased;
+            () = tasks.stopping() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+/// Takes the samples of histograms into their buckets until the tasks are asked to stop, or they would pile up.
+pub(super) async fn upkeep(recorded: Recorded, tasks: Tasks) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tasks::rest();
+        tokio::select! {
+            biased;
+            () = tasks.stopping() => return,
+            _ = ticks.tick() => {}
+        }
+        tasks::beat();
+        recorded.upkeep();
     }
 }
 
@@ -200,8 +240,28 @@ fn tell(change: &Change, alarms: &Gauges) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::telemetry::watch::Severity;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_panics_begins_anew_and_ends_nothing_else() {
+        let (tasks, begun) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
+        let (inner, count) = (tasks.clone(), Arc::clone(&begun));
+        tasks.spawn("sight", async move {
+            let watches = || async {
+                if count.fetch_add(1, Ordering::Relaxed) < 2 {
+                    panic!("planted");
+                }
+                inner.stopping().await;
+            };
+            unless_stopped(&inner, watches).await;
+        });
+        tokio::time::sleep(EVERY * 5).await;
+        assert_eq!((begun.load(Ordering::Relaxed), tasks.has_failed()), (3, false));
+        assert!(tasks.stop(Duration::from_secs(60)).await.is_empty());
+    }
 
     #[test]
     fn an_alarm_is_new_for_ten_minutes() {
