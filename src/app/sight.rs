@@ -71,6 +71,11 @@ impl Sight {
                 _ = ticks.tick() => {}
             }
             let reading = self.read(&mut company);
+            if !self.recorded.counts() {
+                // Rates of what is not counted are not known, and nothing can be judged by them.
+                self.board.put(Glance { reading, ..Glance::default() });
+                continue;
+            }
             let unix_ms = reading.unix_ms;
             let changes = watch.take(reading);
             changes.iter().for_each(|change| tell(change, &alarms));

@@ -624,7 +624,8 @@ section! {
 section! {
     /// What is counted.
     Metrics ["metrics"] {
-        /// `false`: nothing is counted, and `/metrics` is empty. What counting costs stands in load/README.md.
+        /// `false`: nothing is counted, `/metrics` is empty, no alarm rings, and `GET /v1/overview` has neither rates nor
+        /// latencies, since all of them are read from the counts. What counting costs stands in load/README.md.
         record: bool = "record" => true;
     }
 }

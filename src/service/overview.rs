@@ -42,7 +42,7 @@ pub(super) struct Part {
     count: Count,
     node: NodeOverview,
     shards: Option<ShardsOf>,
-    rates: Rates,
+    rates: Option<Rates>,
     took: Took,
     store: StoreOverview,
     alarms: Vec<Alarm>,
@@ -87,6 +87,7 @@ impl Service {
         let count = self.count_here().await;
         let glance = self.settings.board.look();
         let now = clock::now();
+        let rates = glance.figures.as_ref().map(rates);
         let figures = glance.figures.clone().unwrap_or_default();
         let shards = self.shards_here(now.mono_ms);
         let node = NodeOverview {
@@ -97,7 +98,7 @@ impl Service {
         };
         Part {
             node,
-            rates: rates(&figures),
+            rates,
             store: self.store_here(&glance),
             alarms: glance.alarms.iter().map(|alarm| self.alarm(alarm)).collect(),
             top_rooms: figures.rooms.iter().map(|(room, pushes)| self.top_room(room, *pushes)).collect(),
@@ -316,7 +317,9 @@ impl Took {
     }
 }
 
-fn add_rates(all: &mut Rates, more: Rates) {
+fn add_rates(all: &mut Option<Rates>, more: Option<Rates>) {
+    let Some(more) = more else { return };
+    let all = all.get_or_insert_default();
     all.acks += more.acks;
     all.logins += more.logins;
     all.resumes += more.resumes;
@@ -373,7 +376,7 @@ mod tests {
         };
         Part {
             node: NodeOverview { node: node.to_owned(), state: "up".to_owned(), ..NodeOverview::default() },
-            rates: Rates { acks, ..Rates::default() },
+            rates: Some(Rates { acks, ..Rates::default() }),
             took,
             store: StoreOverview {
                 kind: "redis".to_owned(),
@@ -396,7 +399,8 @@ mod tests {
         let told = gather(part("a", 10.0, 0, "ok"), others);
         let nodes: Vec<_> = told.nodes.iter().map(|node| (node.node.as_str(), node.state.as_str())).collect();
         assert_eq!(nodes, [("a", "up"), ("b", "up"), ("c", "unknown")]);
-        assert_eq!((told.unknown_nodes.as_slice(), told.rates.acks), (&["c".to_owned()][..], 30.0));
+        assert_eq!(told.unknown_nodes, ["c"]);
+        assert_eq!(told.rates.map(|rates| rates.acks), Some(30.0));
         assert_eq!((told.store.state.as_str(), told.shards.len()), ("down", 2));
         let alarms: Vec<_> = told.alarms.iter().map(|alarm| (&*alarm.name, &*alarm.node)).collect();
         assert_eq!(alarms, [("store_down", "a"), ("store_down", "b"), ("latency", "a"), ("latency", "b")]);
@@ -415,6 +419,15 @@ mod tests {
             (&json["alarms"][0]["do"], &json["latency_ms"]["commit"]),
             (&"look".into(), &serde_json::json!({}))
         );
+    }
+
+    #[test]
+    fn rates_are_absent_where_no_node_knows_them() {
+        let blind = |node: &str| Part { rates: None, ..part(node, 10.0, 0, "ok") };
+        let told = gather(blind("a"), vec![("b".to_owned(), Some(blind("b")))]);
+        assert!(serde_json::to_value(&told).unwrap().get("rates").is_none());
+        let told = gather(blind("a"), vec![("b".to_owned(), Some(part("b", 20.0, 0, "ok")))]);
+        assert_eq!(told.rates.map(|rates| rates.acks), Some(20.0));
     }
 
     #[test]

@@ -480,6 +480,7 @@ pub enum MetricsError {
 pub struct Recorded {
     exporter: PrometheusHandle,
     process: Arc<Process>,
+    counts: bool,
 }
 
 impl std::fmt::Debug for Recorded {
@@ -493,7 +494,13 @@ impl Recorded {
     #[must_use]
     pub fn nothing() -> Self {
         let exporter = PrometheusBuilder::new().build_recorder().handle();
-        Self { exporter, process: Arc::new(Process::new()) }
+        Self { exporter, process: Arc::new(Process::new()), counts: false }
+    }
+
+    /// Whether anything is counted.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.counts
     }
 
     /// Everything in Prometheus' text format.
@@ -532,7 +539,7 @@ pub fn install() -> Result<Recorded, MetricsError> {
     let exporter = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Taken)?;
     describe();
-    let recorded = Recorded { exporter, process: Arc::new(Process::new()) };
+    let recorded = Recorded { exporter, process: Arc::new(Process::new()), counts: true };
     BUILD_INFO.with(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
     Ok(RECORDED.get_or_init(|| recorded).clone())
 }

@@ -51,7 +51,7 @@ on_every_stage! {
             let took = ["applied", "durable", "commit", "service"].iter().all(|what| latency[what]["p99"].is_f64());
             let happens = ["acks", "logins", "pushes", "service_calls"]
                 .iter()
-                .all(|what| told["rates"][what].as_f64().unwrap() > 0.0);
+                .all(|what| told["rates"][what].as_f64().is_some_and(|rate| rate > 0.0));
             (took && happens).then_some(told)
         })
         .await;

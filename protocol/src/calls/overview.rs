@@ -22,8 +22,10 @@ pub struct Overview {
     pub links: usize,
     /// Rooms with members.
     pub rooms: usize,
-    /// What happens a second.
-    pub rates: Rates,
+    /// What happens a second, at the nodes that know; absent where none of them does: before their first two looks, or
+    /// with `metrics.record=false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
     /// How long it takes.
     pub latency_ms: Latencies,
     /// All nodes that live, those that did not answer among them.

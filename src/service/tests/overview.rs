@@ -44,6 +44,7 @@ async fn a_node_that_has_seen_nothing_yet_says_what_it_holds_and_leaves_the_rest
     );
     let shards = json!([{"node": "node-1", "serving": [0, 1, 2, 3], "changing": []}]);
     assert_eq!((&told["shards"], &told["latency_ms"]["applied"]), (&shards, &json!({})));
+    assert!(told.get("rates").is_none(), "{told}");
     let node = &told["nodes"][0];
     assert_eq!((&node["state"], &node["records"], &node["shards"]), (&json!("up"), &json!(2), &json!(4)));
     for absent in ["acks", "applied_p99_ms", "mail_lag_ms", "memory_bytes", "cpu_percent"] {

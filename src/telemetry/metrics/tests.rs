@@ -61,7 +61,7 @@ fn what_is_recorded_is_rendered() {
         commands.of("state.patch").increment(2);
         commands.of("no.such.op").increment(1);
         ACK_SECONDS.with(&[("level", "durable")]).record(0.003);
-        Recorded { exporter, process: Arc::new(Process::new()) }
+        Recorded { exporter, process: Arc::new(Process::new()), counts: true }
     });
     recorded.upkeep();
     let text = recorded.render();
@@ -83,7 +83,7 @@ fn what_was_seen_of_the_process_is_rendered_without_another_look() {
     let recorder = builder().expect("a good table").build_recorder();
     let exporter = recorder.handle();
     let process = metrics::with_local_recorder(&recorder, Process::new);
-    let recorded = Recorded { exporter, process: Arc::new(process) };
+    let recorded = Recorded { exporter, process: Arc::new(process), counts: true };
     let seen = Now { memory_bytes: Some(4_321), threads: Some(7), ..Now::default() };
     let text = recorded.render_with(&seen);
     for line in ["process_resident_memory_bytes 4321", "process_threads 7"] {
@@ -95,7 +95,9 @@ fn what_was_seen_of_the_process_is_rendered_without_another_look() {
 fn a_process_has_one_recorder() {
     let (one, other) = (install().expect("a recorder"), install().expect("the same"));
     let build = concat!("hearth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1");
+    assert!(!Recorded::nothing().counts());
     for recorded in [one, other] {
+        assert!(recorded.counts());
         assert!(recorded.render().contains(build), "{}", recorded.render());
     }
 }
