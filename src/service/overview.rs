@@ -1,7 +1,7 @@
 //! `GET /v1/overview`: the cluster at one glance, for whoever looks at it all day. Each node says its part, at most once a
 //! second however many ask; what they say together is put together here. Decides nothing: what rings is the watch's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,13 +250,21 @@ fn percentiles(spread: &Spread) -> Percentiles {
     Percentiles { p50: ms(spread.quantile(0.5)), p99: ms(spread.quantile(0.99)) }
 }
 
-/// What all of them say together; of those who said nothing, that they did not.
+/// What all of them say together; of those who said nothing, that they did not. A process that is gone says nothing, and is
+/// not missed where the next one under its name has answered.
 fn gather(mine: Part, others: Vec<(String, Option<Part>)>) -> Overview {
     let mut overview = Overview::default();
+    let answered: HashSet<String> = std::iter::once(&mine)
+        .chain(others.iter().filter_map(|(_, part)| part.as_ref()))
+        .map(|part| part.node.node.clone())
+        .collect();
     let (mut all, mut rooms) = (Part { store: mine.store.clone(), ..Part::default() }, HashMap::new());
     let said = std::iter::once((String::new(), Some(mine))).chain(others);
     for (node, part) in said {
         let Some(part) = part else {
+            if answered.contains(&node) || overview.unknown_nodes.contains(&node) {
+                continue;
+            }
             overview.nodes.push(NodeOverview {
                 node: node.clone(),
                 state: "unknown".to_owned(),
@@ -279,6 +287,9 @@ fn gather(mine: Part, others: Vec<(String, Option<Part>)>) -> Overview {
     overview.shards.sort_by(|one, other| one.node.cmp(&other.node));
     let order = |alarm: &Alarm| (alarm.severity != "critical", alarm.since, alarm.name.clone());
     all.alarms.sort_by_key(order);
+    // One whose home has moved is told of by both.
+    let mut told = HashSet::new();
+    all.slow_consumers.retain(|reader| told.insert(reader.session.clone()));
     all.slow_consumers.truncate(SLOW_CONSUMERS_MAX);
     let mut top_rooms: Vec<TopRoom> = rooms.into_values().collect();
     top_rooms
@@ -419,6 +430,40 @@ mod tests {
             (&json["alarms"][0]["do"], &json["latency_ms"]["commit"]),
             (&"look".into(), &serde_json::json!({}))
         );
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_not_missed_where_the_next_one_has_answered() {
+        let unknown = |node: &str| (node.to_owned(), None);
+        let others = vec![
+            unknown("a"),
+            unknown("b"),
+            ("b".to_owned(), Some(part("b", 1.0, 0, "ok"))),
+            unknown("c"),
+            unknown("c"),
+        ];
+        let told = gather(part("a", 1.0, 0, "ok"), others);
+        let nodes: Vec<_> = told.nodes.iter().map(|node| (node.node.as_str(), node.state.as_str())).collect();
+        assert_eq!(nodes, [("a", "up"), ("b", "up"), ("c", "unknown")]);
+        assert_eq!(told.unknown_nodes, ["c"]);
+    }
+
+    #[test]
+    fn a_session_that_reads_too_slowly_is_told_once() {
+        let slow = |node: &str, sessions: &[&str]| {
+            let reader = |session: &&str| SlowConsumer {
+                player: "ann".to_owned(),
+                session: (*session).to_owned(),
+                node: node.to_owned(),
+                waiting: 1,
+                closed: true,
+            };
+            Part { slow_consumers: sessions.iter().map(reader).collect(), ..part(node, 1.0, 0, "ok") }
+        };
+        let told = gather(slow("a", &["1", "2"]), vec![("b".to_owned(), Some(slow("b", &["2", "3"])))]);
+        let told: Vec<_> =
+            told.slow_consumers.iter().map(|reader| (&*reader.session, &*reader.node)).collect();
+        assert_eq!(told, [("1", "a"), ("2", "a"), ("3", "b")]);
     }
 
     #[test]
