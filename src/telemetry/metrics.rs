@@ -395,7 +395,7 @@ table! {
     PUSHES_COALESCED: Counter "hearth_pushes_coalesced_total", Count
         => "it outgrows deliveries: readers are slow";
     /// Pushes that were forgotten because a session's outbox was full, and are told as missed: its `link` was up (and is closed
-    /// for it), or down (she is away, and is pushed more than is kept).
+    /// for it), or down (she is away or given up already, and is pushed more than is kept).
     PUSHES_DROPPED: Counter "hearth_pushes_dropped_total", Count by { link: Of(&["up", "down"]) }
         => "up beyond a few: readers are slow, or `link.outbox_items_max` is small";
     /// Rooms with members.
