@@ -165,15 +165,15 @@ pub(super) async fn upkeep(recorded: Recorded, tasks: Tasks) {
 #[derive(Default)]
 struct Company {
     present: BTreeSet<String>,
-    vanished: u64,
+    /// How many had vanished by then; none before the first look, which comes late where the watch has begun anew.
+    vanished: Option<u64>,
 }
 
 impl Company {
     /// Who is gone since the last time, if any vanished.
     fn moved(&mut self, present: BTreeSet<String>, vanished: u64) -> Vec<String> {
         let before = std::mem::replace(&mut self.present, present);
-        let more = vanished.saturating_sub(std::mem::replace(&mut self.vanished, vanished));
-        if more == 0 {
+        if self.vanished.replace(vanished).is_none_or(|known| known >= vanished) {
             return Vec::new();
         }
         let mut gone: Vec<String> = before.difference(&self.present).cloned().collect();
@@ -293,9 +293,9 @@ mod tests {
     #[test]
     fn who_vanished_is_named_and_who_left_is_not() {
         let mut company = Company::default();
-        assert!(company.moved(nodes(&["a", "b", "c"]), 0).is_empty());
-        assert_eq!(company.moved(nodes(&["a", "c"]), 1), ["b"]);
-        assert!(company.moved(nodes(&["a"]), 1).is_empty(), "c has left");
-        assert_eq!(company.moved(nodes(&["a"]), 2), ["a node that has come back since"]);
+        assert!(company.moved(nodes(&["a", "b", "c"]), 7).is_empty(), "long ago");
+        assert_eq!(company.moved(nodes(&["a", "c"]), 8), ["b"]);
+        assert!(company.moved(nodes(&["a"]), 8).is_empty(), "c has left");
+        assert_eq!(company.moved(nodes(&["a"]), 9), ["a node that has come back since"]);
     }
 }
