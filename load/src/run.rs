@@ -228,8 +228,7 @@ mod tests {
         let board = Board::new(Options::try_parse_from(["load", "steady", "--quiet"]).unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(async { (0, Vec::new()) });
-        let nothing: Option<(usize, Vec<Entry>)> = None;
-        tasks.spawn(async move { nothing.expect("on purpose") });
+        tasks.spawn(async { panic!("on purpose") });
         let logs = gather(tasks, 2, &board, &mut View::of(&board)).await.unwrap();
         assert_eq!((logs.len(), board.failed.load(Relaxed)), (2, 1));
         let (figures, history) = (figures::Figures::default(), History { logs });
