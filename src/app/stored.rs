@@ -42,7 +42,7 @@ pub(super) async fn join(
     store: &Arc<dyn Store>,
     tasks: &Tasks,
 ) -> Result<Arc<Members>, JoinError> {
-    let says = Says { url, peer, formats: FORMATS, ..Says::default() };
+    let says = Says { url, peer, formats: FORMATS, traces: true, ..Says::default() };
     let me = Member { owner: Owner::boot(node), says };
     Members::join(settings::member_settings(settings), me, Arc::clone(store), tasks).await
 }

@@ -226,7 +226,7 @@ impl Links {
         }
         // Taken back however this ends, also when nobody waits any more.
         let _asking = Asked { links: self, id };
-        let trace = traces::here().as_ref().map(Trace::of);
+        let trace = self.trace_for(to);
         if !wire.put(Frame::Call { id, topic, body, trace }) {
             return Err(CallError::Overloaded);
         }
@@ -240,6 +240,13 @@ impl Links {
             Ok(Ok(None)) => Err(CallError::Refused),
             Ok(Err(_)) | Err(_) => Err(CallError::NoAnswer),
         }
+    }
+
+    /// Of which trace a question is a part, for a node that reads that.
+    fn trace_for(&self, to: &Owner) -> Option<Trace> {
+        let parent = traces::here()?;
+        let snapshot = self.members.snapshot();
+        snapshot.member(to).is_some_and(|member| member.says.traces).then(|| Trace::of(&parent))
     }
 
     /// Takes a connection that another node opened.

@@ -69,7 +69,7 @@ pub(super) enum Frame {
     Mail { first: u64, letters: Vec<Letter> },
     /// All letters up to this one were seen.
     Seen { number: u64 },
-    /// A question, and of which trace it is a part.
+    /// A question, and of which trace it is a part: that goes to those alone who say that they read it (`Says::traces`).
     Call {
         id: u64,
         topic: Topic,
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_question_says_of_which_trace_it_is_a_part_and_one_of_none_looks_as_it_always_did() {
-        #[derive(Serialize)]
+        #[derive(Debug, Serialize, Deserialize)]
         enum Before {
             Call { id: u64, topic: Topic, body: Bytes },
         }
@@ -332,7 +332,9 @@ mod tests {
             Parent { context: crate::telemetry::traces::Context::root(|_| true), state: Some("a=1".into()) };
         let traced =
             Frame::Call { id: 1, topic: Topic::Home, body: body(3), trace: Some(Trace::of(&parent)) };
-        let read = rmp_serde::from_slice(&rmp_serde::to_vec(&traced).unwrap()).unwrap();
+        let written = rmp_serde::to_vec(&traced).unwrap();
+        assert!(rmp_serde::from_slice::<Before>(&written).is_err(), "it need not be kept from anybody");
+        let read = rmp_serde::from_slice(&written).unwrap();
         let Frame::Call { trace: Some(trace), .. } = read else { panic!("{read:?}") };
         assert_eq!(trace.parent(), Some(parent));
         assert_eq!(Trace { parent: "x".to_owned(), state: None }.parent(), None);

@@ -33,6 +33,9 @@ pub struct Says {
     /// It is about to leave: nothing is placed on it any more.
     #[serde(default)]
     pub drains: bool,
+    /// It reads of which trace a question is a part: who does not would give the link up.
+    #[serde(default)]
+    pub traces: bool,
     /// How much it holds.
     #[serde(default)]
     pub holds: Holds,
@@ -210,5 +213,6 @@ mod tests {
         let says: Says = serde_json::from_str(newer).unwrap();
         let formats = version(2, 3, 2);
         assert_eq!(says, Says { url: "ws://a".to_owned(), formats, ..Says::default() });
+        assert!(!says.traces, "who does not say that it reads traces is not sent any");
     }
 }
