@@ -26,6 +26,12 @@ macro_rules! error_codes {
             pub const fn is_temporary(self) -> bool {
                 match self { $(Self::$variant => $temporary,)* }
             }
+
+            /// Whether it is the server's own fault, and nobody else's.
+            #[must_use]
+            pub const fn is_ours(self) -> bool {
+                matches!(self, Self::Internal | Self::StoreUnavailable | Self::Overloaded | Self::NotHome)
+            }
         }
     };
 }

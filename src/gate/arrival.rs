@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use super::handshake::{NotIn, outcome_of};
-use crate::session::{Entered, is_fault_of_ours};
+use crate::session::Entered;
 use crate::telemetry::traces::{self, Kind, Span, Work};
 
 /// A player who comes.
@@ -22,15 +22,15 @@ impl Arrival {
     }
 
     /// Lets her in, or does not.
-    pub(super) async fn during<F: Future>(&self, letting_in: F) -> F::Output {
-        traces::during(self.work.as_ref(), letting_in).await
+    pub(super) fn during<F: Future>(&self, letting_in: F) -> impl Future<Output = F::Output> {
+        traces::during(self.work.as_ref(), letting_in)
     }
 
     /// Tells what came of it.
     pub(super) fn end(self, outcome: &Result<Entered, NotIn>) {
         let (operation, status) = (self.operation, outcome_of(outcome));
         let fault = match outcome {
-            Err(NotIn::Refused(refused)) if is_fault_of_ours(refused.body.code) => Some(status.into()),
+            Err(NotIn::Refused(refused)) if refused.body.code.is_ours() => Some(status.into()),
             _ => None,
         };
         let told = outcome.as_ref().ok().map(|entered| (entered.player(), entered.session()));

@@ -24,7 +24,7 @@ use super::machine::{Machine, Verdict};
 use super::opening::Entered;
 use super::outbox::Outbox;
 use super::parting::{BROKEN, Closed, GOODBYE, NO_CODE, closed_by, closing_of, goodbye};
-use super::traced::{Command, Waits};
+use super::traced::{CommandTrace, WaitTrace};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
 use crate::home::HomeError;
@@ -48,7 +48,23 @@ pub type ClientSocket<S> = WebSocketStream<WholeMessages<Gulp<S>>>;
 /// What a socket has to say: nothing more, a fault, or a message.
 type Heard = Option<Result<Message, WsError>>;
 
-type Later = Pin<Box<dyn Future<Output = (u32, Answer)> + Send>>;
+type Later = Pin<Box<dyn Future<Output = Settled> + Send>>;
+
+/// What came of what an answer waited for.
+struct Settled {
+    reference: u32,
+    answer: Answer,
+    /// Of a request that is carried out only now.
+    trace: Option<CommandTrace>,
+}
+
+impl Settled {
+    /// Nobody asked, and nothing is said.
+    const fn silently() -> Self {
+        let answer = Answer::Ok(Body::Empty(protocol::reply::Empty {}));
+        Self { reference: 0, answer, trace: None }
+    }
+}
 
 /// A link.
 pub struct Link<S> {
@@ -341,10 +357,10 @@ impl<S: LinkSocket> Link<S> {
                 {
                     mailbox.settled(me.link);
                 }
-                let command = Command::begin(request.op());
+                let trace = CommandTrace::begin(request.op());
                 let answer = sessions.dispatch(self.me()?, now, &request);
                 sessions.meters.command(request.op(), &answer);
-                self.answer(reference, answer, Some(command))
+                self.answer(reference, answer, Some(trace))
             }
         }
     }
@@ -356,18 +372,18 @@ impl<S: LinkSocket> Link<S> {
     }
 
     /// Puts an answer in the outbox, or what it waits for among the waiting.
-    fn answer(&mut self, reference: u32, answer: Answer, command: Option<Command>) -> Option<Closed> {
+    fn answer(&mut self, reference: u32, answer: Answer, trace: Option<CommandTrace>) -> Option<Closed> {
         self.speaks_for_home = true;
         add_answer(&mut self.outbox, reference, &answer);
         match answer {
             Answer::Ok(_) | Answer::Error(_) => {
-                if let Some((me, command)) = self.me().zip(command) {
-                    command.end(me, &answer);
+                if let Some((me, trace)) = self.me().zip(trace) {
+                    trace.end(me, &answer);
                 }
                 None
             }
             Answer::Later(waiting) => {
-                self.wait_for(reference, waiting, command);
+                self.wait_for(reference, waiting, trace);
                 None
             }
             Answer::Logout => Some(Closed::ByServer(closing_of(CloseCode::Done, "logged out"))),
@@ -376,28 +392,27 @@ impl<S: LinkSocket> Link<S> {
                 self.is_held = false;
                 let sessions = Arc::clone(&self.sessions);
                 let answer = sessions.go_on(self.me()?, clock::now(), *again);
-                self.answer(reference, answer, None)
+                sessions.meters.settled(&answer);
+                self.answer(reference, answer, trace)
             }
         }
     }
 
-    fn wait_for(&mut self, reference: u32, waiting: Waiting, command: Option<Command>) {
+    fn wait_for(&mut self, reference: u32, waiting: Waiting, trace: Option<CommandTrace>) {
         self.is_leaving |= matches!(waiting, Waiting::Farewell(_));
         self.is_held |= matches!(waiting, Waiting::Held(_));
         let sessions = Arc::clone(&self.sessions);
-        let waits = self.me().zip(command).and_then(|(me, command)| command.waits(me));
+        let trace = self.me().zip(trace).and_then(|(me, trace)| trace.waits(me));
         let later: Later = Box::pin(async move {
             let started = std::time::Instant::now();
             let durable = matches!(waiting, Waiting::Durable { .. });
-            let answer = traces::during(waits.as_ref().map(Waits::work), sessions.settle(waiting)).await;
+            let answer = traces::during(trace.as_ref().map(WaitTrace::work), sessions.settle(waiting)).await;
             sessions.meters.settled(&answer);
             if durable {
                 sessions.meters.durable(started.elapsed());
             }
-            if let Some(waits) = waits {
-                waits.end(&answer);
-            }
-            (reference, answer)
+            let trace = trace.and_then(|trace| trace.settles(&answer));
+            Settled { reference, answer, trace }
         });
         self.waiting.get_or_insert_default().push(later);
     }
@@ -409,7 +424,7 @@ impl<S: LinkSocket> Link<S> {
             sessions.push_snapshots(&mailbox, &players).await;
             // Until now the next link would have been owed them.
             mailbox.looks_told(link);
-            (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
+            Settled::silently()
         });
         self.waiting.get_or_insert_default().push(later);
     }
@@ -419,7 +434,7 @@ impl<S: LinkSocket> Link<S> {
         let sessions = Arc::clone(&self.sessions);
         let later: Later = Box::pin(async move {
             sessions.push_kept(&mailbox).await;
-            (0, Answer::Ok(Body::Empty(protocol::reply::Empty {})))
+            Settled::silently()
         });
         self.waiting.get_or_insert_default().push(later);
     }

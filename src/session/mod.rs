@@ -42,7 +42,6 @@ pub use gulp::Gulp;
 pub use link::{ClientSocket, Link, LinkSocket};
 pub use opening::{EnterError, Entered};
 pub use parting::{GOODBYE, closing_for, goodbye, linger, part};
-pub use traced::is_ours as is_fault_of_ours;
 pub use words::house_status;
 
 /// Verifies a token on a live link: what it says, or whether it had been good.

@@ -14,16 +14,16 @@ use crate::home::Cell;
 use crate::ids::SessionId;
 use crate::telemetry::traces::{self, Kind, Span, Work};
 
-/// A command that is carried out.
-pub(super) struct Command {
+/// The trace of a command that is carried out.
+pub(super) struct CommandTrace {
     op: Op,
     /// Boxed, since most are none and all are handed on.
-    sampled: Option<Box<Work>>,
+    work: Option<Box<Work>>,
 }
 
-impl Command {
+impl CommandTrace {
     pub(super) fn begin(op: Op) -> Self {
-        Self { op, sampled: traces::begin_sampled().map(Box::new) }
+        Self { op, work: traces::begin_sampled().map(Box::new) }
     }
 
     /// It was answered at once.
@@ -31,33 +31,38 @@ impl Command {
         let fault = fault_of(answer);
         // Done within its wake-up: nothing of it was slow.
         let failed = || fault.as_ref().and_then(|_| traces::begin_unsampled());
-        let Some(work) = self.sampled.map(|work| *work).or_else(failed) else { return };
-        Waits { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session }.end_with(fault);
+        let Some(work) = self.work.map(|work| *work).or_else(failed) else { return };
+        WaitTrace { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session }.end_with(fault);
     }
 
     /// It is answered later. `None` while no traces are kept.
-    pub(super) fn waits(self, me: &Attachment) -> Option<Waits> {
-        let work = self.sampled.map(|work| *work).or_else(traces::begin_unsampled)?;
-        Some(Waits { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session })
+    pub(super) fn waits(self, me: &Attachment) -> Option<WaitTrace> {
+        let work = self.work.map(|work| *work).or_else(traces::begin_unsampled)?;
+        Some(WaitTrace { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session })
     }
 }
 
-/// A command whose answer waits: for a commit, for another node.
-pub(super) struct Waits {
+/// The trace of a command whose answer waits: for a commit, for another node.
+pub(super) struct WaitTrace {
     op: Op,
     work: Work,
     cell: Arc<Cell>,
     session: SessionId,
 }
 
-impl Waits {
+impl WaitTrace {
     pub(super) const fn work(&self) -> &Work {
         &self.work
     }
 
-    pub(super) fn end(self, answer: &Answer) {
+    /// It has waited, and this came of it. A command that is carried out only now goes on.
+    pub(super) fn settles(self, answer: &Answer) -> Option<CommandTrace> {
+        if matches!(answer, Answer::Again(_)) {
+            return Some(CommandTrace { op: self.op, work: Some(Box::new(self.work)) });
+        }
         let fault = fault_of(answer);
         self.end_with(fault);
+        None
     }
 
     fn end_with(self, fault: Option<Cow<'static, str>>) {
@@ -66,10 +71,10 @@ impl Waits {
     }
 }
 
-/// Requests that wait until the shard answers again.
-pub(super) struct Held(Work);
+/// The trace of requests that wait until the shard answers again.
+pub(super) struct HoldTrace(Work);
 
-impl Held {
+impl HoldTrace {
     /// `None` while no traces are kept.
     pub(super) fn begin() -> Option<Self> {
         traces::begin_sampled().or_else(traces::begin_unsampled).map(Self)
@@ -90,16 +95,7 @@ fn span(name: &'static str, cell: &Cell, session: SessionId) -> Span {
 
 fn fault_of(answer: &Answer) -> Option<Cow<'static, str>> {
     match answer {
-        Answer::Error(body) => is_ours(body.code).then(|| body.code.name().into()),
+        Answer::Error(body) => body.code.is_ours().then(|| body.code.name().into()),
         _ => None,
     }
-}
-
-/// Whether it is the server's own fault, and nobody else's.
-#[must_use]
-pub const fn is_ours(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::Internal | ErrorCode::StoreUnavailable | ErrorCode::Overloaded | ErrorCode::NotHome
-    )
 }

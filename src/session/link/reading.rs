@@ -9,12 +9,11 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::{Heard, Link, LinkSocket};
+use super::{Heard, Link, LinkSocket, Settled};
 use crate::clock::{self, Now};
 use crate::hub::{LinkNo, Mailbox};
-use crate::session::answer::Answer;
 use crate::session::parting::Closed;
-use crate::session::traced::Held;
+use crate::session::traced::HoldTrace;
 
 /// Bytes of answers after which no more frames are carried out before they are written.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -43,8 +42,8 @@ impl<S: LinkSocket> Link<S> {
         if mailbox.poll_woken(link, cx).is_ready() {
             return Poll::Ready(Event::Done(None));
         }
-        if let Poll::Ready((reference, answer)) = self.poll_waiting(cx) {
-            return Poll::Ready(Event::Done(self.answer(reference, answer, None)));
+        if let Poll::Ready(Settled { reference, answer, trace }) = self.poll_waiting(cx) {
+            return Poll::Ready(Event::Done(self.answer(reference, answer, trace)));
         }
         if was_drained || !self.may_read() {
             return Poll::Pending;
@@ -58,7 +57,7 @@ impl<S: LinkSocket> Link<S> {
         })
     }
 
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Answer)> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Settled> {
         let Some(waiting) = self.waiting.as_mut() else { return Poll::Pending };
         let done = ready!(waiting.poll_next_unpin(cx));
         if waiting.is_empty() {
@@ -86,10 +85,10 @@ impl<S: LinkSocket> Link<S> {
             self.batch_began = Some(std::time::Instant::now());
         }
         let shard = Arc::clone(self.me()?.cell.shard());
-        let held = Held::begin();
+        let trace = HoldTrace::begin();
         let in_vain = !self.hold(&shard, mailbox, link, Self::has_left).await;
-        if let Some((held, me)) = held.zip(self.me()) {
-            held.end(me, in_vain);
+        if let Some((trace, me)) = trace.zip(self.me()) {
+            trace.end(me, in_vain);
         }
         let mut first = Some(first);
         poll_fn(|cx| {

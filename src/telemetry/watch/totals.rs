@@ -1,11 +1,11 @@
 //! The handful of rows of the metrics' text that the watch looks at, added up over their labels. A metric's handle can
 //! be written to and not read, so what is read here is what Prometheus would be told. Pure.
 
+use protocol::ErrorCode;
+
 use super::spread::Spread;
 use crate::telemetry::metrics as table;
 
-/// Outcomes of requests that are no fault of who asks.
-const FAILED: &[&str] = &["internal", "overloaded", "store_unavailable", "not_home"];
 /// The op under which what became of a request later is counted once more.
 const LATER: &str = "later";
 /// Closes of links whose client does not keep to the protocol, or shows what is no good: RFC 6455 violated, not UTF-8,
@@ -128,7 +128,8 @@ impl Totals {
     }
 
     fn take_outcome(&mut self, row: &Row<'_>) {
-        self.failed += row.count_if("outcome", FAILED);
+        let has_failed = row.label("outcome").is_some_and(is_our_fault);
+        self.failed += if has_failed { row.count() } else { 0 };
         self.refused += row.count_if("outcome", &["overloaded"]);
     }
 
@@ -148,6 +149,11 @@ impl Totals {
             spread.add(step, row.count());
         }
     }
+}
+
+/// Whether an outcome of requests is no fault of who asks.
+fn is_our_fault(outcome: &str) -> bool {
+    ErrorCode::ALL.iter().any(|code| code.is_ours() && code.name() == outcome)
 }
 
 /// One sample of the text.
