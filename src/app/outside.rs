@@ -74,8 +74,7 @@ pub(super) fn collector(settings: &Settings) -> Result<Option<Collector>, Fault>
     let trace = &settings.trace;
     let Some(url) = &trace.otlp_url else { return Ok(None) };
     let fault = |setting: &str, message: String| Fault { setting: setting.to_owned(), message };
-    let collector =
-        Collector::at(url.as_str()).map_err(|error| fault("trace.otlp_url", error.to_string()))?;
+    let collector = Collector::at(url).map_err(|error| fault("trace.otlp_url", error.to_string()))?;
     let given = trace.headers.as_ref().map_or("", |headers| headers.expose());
     let collector =
         collector.with_headers(given).map_err(|error| fault("trace.headers", error.to_string()))?;

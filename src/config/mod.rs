@@ -23,7 +23,7 @@ pub use table::{
     Settings, Tls, Trace, Watchdog,
 };
 pub use values::{
-    AllowedOrigin, CollectorUrl, LogFilter, Name, PeerAddr, PublicUrl, Ratio, RoomGrant, Secret, StoreTarget,
+    AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, Ratio, RoomGrant, Secret, StoreTarget,
 };
 
 /// One thing that is wrong with the settings.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::choices::{DevTokens, JwtAlgorithm, LogFormat, LoginPolicy};
 use super::sources::Reader;
 use super::values::{
-    AllowedOrigin, CollectorUrl, LogFilter, Name, PeerAddr, PublicUrl, Ratio, RoomGrant, Secret, StoreTarget,
+    AllowedOrigin, LogFilter, Name, PeerAddr, PublicUrl, Ratio, RoomGrant, Secret, StoreTarget,
 };
 
 /// One setting as the manual and the sources see it.
@@ -635,9 +635,10 @@ section! {
     Trace ["trace"] {
         /// Where the collector listens for OTLP over HTTP, such as `http://127.0.0.1:4318` (`/v1/traces` if it names no path;
         /// with `https` its certificate must be one that everybody trusts). Without it nothing is traced.
-        otlp_url: Option<CollectorUrl> = "otlp_url";
+        otlp_url: Option<String> = "otlp_url";
         /// The share of traces that is kept whatever becomes of them, 0 to 1. A service's call that comes with a `traceparent`
-        /// is kept as that says. What fails by the server's own fault is always kept, and what is slow.
+        /// is kept as that says, if its key is good. What fails by the server's own fault is kept, and what is slow: up to 200
+        /// spans a second.
         sample_ratio: Ratio = "sample_ratio" => 0.01;
         /// What takes as long is slow.
         slow: Duration = "slow_ms" => 500, 1..=3_600_000;

@@ -337,34 +337,6 @@ impl Read for PeerAddr {
     }
 }
 
-/// Where a collector of traces listens: `http://` or `https://`. Without a user and a query: a secret goes into headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectorUrl(String);
-
-impl CollectorUrl {
-    /// The address as configured.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Read for CollectorUrl {
-    fn read(raw: &Raw, _: &Leaf) -> Result<Self, String> {
-        let text = raw.text()?;
-        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        let is_plain =
-            text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['@', '?', '#', '"']);
-        match host {
-            Some(host) if is_plain && !host.is_empty() && !host.starts_with(['/', ':']) => {
-                Ok(Self(text.to_owned()))
-            }
-            // The text itself may hold a password.
-            _ => Err("must be such as http://127.0.0.1:4318, without a user or a query".to_owned()),
-        }
-    }
-}
-
 /// Web pages that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigin {

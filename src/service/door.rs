@@ -31,37 +31,56 @@ const WRONG_KEYS: &str = "\0wrong";
 pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let known = matched.and_then(|matched| route::ALL.iter().copied().find(|known| *known == matched));
-    let traced = Traced::begin(known, &mut request);
-    traced.answer(answer(&service, known, request, next)).await
+    let began = Instant::now();
+    if is_open(known, request.uri().path()) {
+        // Probes, scrapes and pages: nobody has said who calls, and nothing of it goes further than this node.
+        let response = next.run(request).await;
+        service.tell(known, response.status(), began.elapsed());
+        return response;
+    }
+    let caller = service.caller(request.headers());
+    let traced = Traced::begin(known, &mut request, caller.is_ok());
+    let answering = async {
+        let response = answer(&service, caller, known, request, next).await;
+        service.tell(known, response.status(), began.elapsed());
+        response
+    };
+    traced.answer(answering).await
+}
+
+/// Whether a path is open to all. What is not known needs a key as well, so that no new path of `/v1` is open by accident.
+fn is_open(route: Option<&str>, path: &str) -> bool {
+    route.map_or(!path.starts_with("/v1"), |route| route::OPEN.contains(&route))
 }
 
 async fn answer(
     service: &Arc<Service>,
+    caller: Result<Arc<Identity>, Problem>,
     known: Option<&'static str>,
     request: Request,
     next: Next,
 ) -> Response {
-    let began = Instant::now();
     // The node at which it came in has counted it.
     let is_counted = request.extensions().get::<Brought>().is_some();
-    let response = match service.admit(known, request.headers(), request.uri().path(), is_counted).await {
-        Ok(None) => next.run(request).await,
-        Ok(Some(identity)) => service.carry_out(identity, known, request, next).await,
+    match service.admit(caller, is_counted).await {
+        Ok(identity) => service.carry_out(identity, known, request, next).await,
         Err(problem) => problem.into_response(),
-    };
-    let (status, took) = (response.status(), began.elapsed());
-    service.meters.count(known, status, took);
-    tracing::debug!(
-        operation = "service",
-        route = known.unwrap_or("other"),
-        status = status.as_u16(),
-        duration_ms = took.as_secs_f64() * 1_000.0,
-        "a call"
-    );
-    response
+    }
 }
 
 impl Service {
+    /// Counts a call, and tells those who look closer.
+    fn tell(&self, known: Option<&'static str>, status: StatusCode, took: Duration) {
+        self.meters.count(known, status, took);
+        tracing::debug!(
+            operation = "service",
+            route = known.unwrap_or("other"),
+            status = status.as_u16(),
+            duration_ms = took.as_secs_f64() * 1_000.0,
+            "a call"
+        );
+    }
+
     /// Carries a call out here, or at its home.
     async fn carry_out(
         &self,
@@ -87,27 +106,25 @@ impl Service {
         response
     }
 
-    /// Whether a call may go on, and who makes it; nobody is asked where it is open to all.
-    async fn admit(
-        &self,
-        route: Option<&str>,
-        headers: &HeaderMap,
-        path: &str,
-        is_counted: bool,
-    ) -> Result<Option<Arc<Identity>>, Problem> {
-        // What is not known needs a key as well, so that no new path of `/v1` is open by accident.
-        let is_open = route.map_or(!path.starts_with("/v1"), |route| route::OPEN.contains(&route));
-        if is_open {
-            return Ok(None);
-        }
+    /// Who makes a call, by its key alone.
+    fn caller(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
         if (self.condition)() == Condition::Failed {
             return Err(Problem::new(ErrorCode::Internal, "a vital part of this node has failed"));
         }
-        let identity = self.identify(headers)?;
+        self.identify(headers)
+    }
+
+    /// Whether a call may go on.
+    async fn admit(
+        &self,
+        caller: Result<Arc<Identity>, Problem>,
+        is_counted: bool,
+    ) -> Result<Arc<Identity>, Problem> {
+        let identity = caller?;
         if !is_counted {
             self.count(identity.name(), 1).await?;
         }
-        Ok(Some(identity))
+        Ok(identity)
     }
 
     fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {

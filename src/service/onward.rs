@@ -173,7 +173,7 @@ impl Service {
                     .with("hearth.peer", member.owner.node().to_owned())
                     .with("hearth.shard", shard.number())
             };
-            work.end(fault_of(answer.status()).map(Into::into), span);
+            work.end(fault_of(&answer).map(Into::into), span);
         }
         Ok(answer)
     }
@@ -257,13 +257,24 @@ async fn answer_of(response: Response) -> Option<Answer> {
 }
 
 fn response_of(answer: Answer) -> Option<Response> {
-    let mut response = Response::builder()
-        .status(StatusCode::from_u16(answer.status).ok()?)
-        .body(Body::from(answer.body))
-        .ok()?;
+    let status = StatusCode::from_u16(answer.status).ok()?;
+    let code = status.is_server_error().then(|| code_of(&answer.body)).flatten();
+    let mut response = Response::builder().status(status).body(Body::from(answer.body)).ok()?;
+    if let Some(code) = code {
+        response.extensions_mut().insert(code);
+    }
     for (name, value) in answer.headers {
         let (name, value) = (name.parse::<HeaderName>().ok()?, HeaderValue::from_maybe_shared(value).ok()?);
         response.headers_mut().append(name, value);
     }
     Some(response)
+}
+
+/// The code of a refusal.
+fn code_of(body: &[u8]) -> Option<ErrorCode> {
+    #[derive(Deserialize)]
+    struct Refused {
+        code: ErrorCode,
+    }
+    serde_json::from_slice::<Refused>(body).ok().map(|refused| refused.code)
 }

@@ -221,6 +221,8 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        // For those whom the status tells too little.
+        response.extensions_mut().insert(error.code);
         if is_in_force {
             response.extensions_mut().insert(InForce);
         }

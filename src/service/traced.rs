@@ -5,6 +5,7 @@
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
+use protocol::ErrorCode;
 use tracing::Instrument as _;
 
 use super::route;
@@ -21,12 +22,14 @@ pub(super) struct Traced {
     route: Option<&'static str>,
     version: Version,
     answered: Option<StatusCode>,
+    failed: Option<String>,
 }
 
 impl Traced {
-    /// A call as it came in, or as another node has brought it. Its trace goes with it, as an extension.
-    pub(super) fn begin(route: Option<&'static str>, request: &mut Request) -> Self {
-        let caller = traces::here().or_else(|| parent_of(request.headers()));
+    /// A call as it came in, or as another node has brought it. Its trace goes with it, as an extension. What a caller says
+    /// of one counts if her key is good: strangers would else have kept what they like.
+    pub(super) fn begin(route: Option<&'static str>, request: &mut Request, is_known: bool) -> Self {
+        let caller = traces::here().or_else(|| parent_of(request.headers()).filter(|_| is_known));
         let is_patient = route.is_some_and(waits);
         let work = traces::begin(caller.clone()).map(|work| work.patient(is_patient));
         let context = work.as_ref().map(Work::context).or(caller.map(|caller| caller.context));
@@ -35,7 +38,7 @@ impl Traced {
             request.extensions_mut().insert(trace);
         }
         let method = name_of(request.method());
-        Self { work, trace, method, route, version: request.version(), answered: None }
+        Self { work, trace, method, route, version: request.version(), answered: None, failed: None }
     }
 
     /// Answers it within its trace.
@@ -48,9 +51,10 @@ impl Traced {
         let mut response = traces::during(self.work.as_ref(), answering.instrument(within)).await;
         let status = response.status();
         self.answered = Some(status);
+        self.failed = fault_of(&response);
         if let Some(work) = &self.work {
             // It ends in a moment, and may be slow by then: then it is kept though that was not said.
-            let told = work.context().sampled(work.is_kept(status.is_server_error()));
+            let told = work.context().sampled(work.promises(self.failed.is_some()));
             if let Ok(told) = HeaderValue::try_from(told.to_string()) {
                 response.headers_mut().insert(TRACERESPONSE, told);
             }
@@ -79,15 +83,17 @@ impl Drop for Traced {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
         // Whoever asked may have gone: that is nobody's fault here.
-        let failed = self.answered.and_then(fault_of);
+        let failed = self.failed.take();
         let span = || self.span();
         work.end(failed.map(Into::into), span);
     }
 }
 
-/// What went wrong by the server's own fault.
-pub(super) fn fault_of(status: StatusCode) -> Option<String> {
-    status.is_server_error().then(|| status.as_str().to_owned())
+/// What went wrong by the server's own fault: a refusal says so by its code, since a status is also that of others.
+pub(super) fn fault_of(response: &Response) -> Option<String> {
+    let (status, code) = (response.status(), response.extensions().get::<ErrorCode>());
+    let is_ours = code.map_or_else(|| status.is_server_error(), |code| code.is_ours());
+    is_ours.then(|| status.as_str().to_owned())
 }
 
 /// Whether a call takes as long as it was asked to wait.
@@ -123,6 +129,8 @@ pub(super) fn name_of(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::problem::Problem;
+    use axum::response::IntoResponse as _;
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -142,13 +150,25 @@ mod tests {
             (PARENT.to_owned(), Some("a=1,b=2"))
         );
         // Without a collector, too: the log names it.
-        Traced::begin(Some(route::STATE), &mut told);
+        Traced::begin(Some(route::STATE), &mut told, true);
         assert_eq!(trace(&told).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         for wrong in [&[][..], &[("traceparent", "x")], &[("traceparent", PARENT), ("traceparent", PARENT)]] {
             let mut request = request(wrong);
-            Traced::begin(Some(route::STATE), &mut request);
+            Traced::begin(Some(route::STATE), &mut request, true);
             assert_eq!(trace(&request), None);
         }
+        let mut strangers = request(&[("traceparent", PARENT)]);
+        Traced::begin(Some(route::STATE), &mut strangers, false);
+        assert_eq!(trace(&strangers), None);
+    }
+
+    #[test]
+    fn a_closed_server_has_not_failed_and_one_without_its_store_has() {
+        let failed = |code| fault_of(&Problem::new(code, "no").into_response());
+        assert_eq!(failed(ErrorCode::Maintenance), None);
+        assert_eq!(failed(ErrorCode::Forbidden), None);
+        assert_eq!(failed(ErrorCode::StoreUnavailable).as_deref(), Some("503"));
+        assert_eq!(fault_of(&StatusCode::INTERNAL_SERVER_ERROR.into_response()).as_deref(), Some("500"));
     }
 
     #[test]
@@ -156,7 +176,7 @@ mod tests {
         let mut request = request(&[]);
         *request.method_mut() = Method::from_bytes(b"S3CRET").unwrap();
         *request.uri_mut() = "/v1/players/s3cret/state?key=s3cret".parse().unwrap();
-        let told = format!("{:?}", Traced::begin(Some(route::STATE), &mut request).span());
+        let told = format!("{:?}", Traced::begin(Some(route::STATE), &mut request, true).span());
         assert!(
             told.contains("_OTHER /v1/players/{player}/state") && !told.to_lowercase().contains("s3cret"),
             "{told}"

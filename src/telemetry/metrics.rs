@@ -51,7 +51,7 @@ pub const HANDSHAKE_REASONS: &[&str] = &[
     "upgrade",
 ];
 /// What becomes of spans.
-const SPAN_OUTCOMES: &[&str] = &["sent", "refused", "dropped"];
+const SPAN_OUTCOMES: &[&str] = &["sent", "refused", "dropped", "limited"];
 /// What there are limits of.
 pub const LIMITS: &[&str] = &[
     "frame",
@@ -453,9 +453,10 @@ table! {
         route: AtMost(64, "the paths of the table of calls, with their placeholders"),
     }
         => "p99 above 1 s, but of calls that wait by their nature (locks, events)";
-    /// Spans of traces, by `outcome`: sent, refused (by the collector), dropped (more than wait for it, or a stop).
+    /// Spans of traces, by `outcome`: sent, refused (by the collector), dropped (more than wait for it, or a stop), limited
+    /// (failed or slow, when more were than the 200 a second that are kept).
     TRACE_SPANS: Counter "hearth_trace_spans_total", Count by { outcome: Of(SPAN_OUTCOMES) }
-        => "refused or dropped at all: the collector is away or too slow; traces have holes, and nothing else has";
+        => "refused or dropped at all: the collector is away or too slow; traces have holes, and nothing else has; limited: much fails or is slow, and the alarms say what";
     /// Calls that wait for a lock at this node.
     LOCK_WAITERS: Gauge "hearth_lock_waiters", Count
         => "near `locks.waiters_max`, above which calls do not wait";

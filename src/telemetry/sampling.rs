@@ -90,7 +90,8 @@ const fn within(value: f64, min: f64, max: f64) -> f64 {
     if value.is_nan() { min } else { value.clamp(min, max) }
 }
 
-/// The next number of this thread: xorshift64*, good enough to pick some, and not to be guessed by nobody.
+/// The next number of this thread: xorshift64*, good enough to pick some, and no secret: who knows one number knows the
+/// next.
 fn draw() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(rand::random::<u64>() | 1);

@@ -1,7 +1,7 @@
 //! Who takes spans: where it listens, with which headers, and one call at a time to it. A connection of its own for each
-//! call, on the HTTP library that serves the service API: a batch goes once a second at most. Called by `exporter`.
+//! call, on the HTTP library that serves the service API: batches are few. Called by `exporter`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -26,7 +26,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CollectorError {
     /// The URL.
-    #[error("must be such as http://127.0.0.1:4318, with a path if it is not {PATH}")]
+    #[error(
+        "must be such as http://127.0.0.1:4318, with a path if it is not {PATH}, and without a user or a query"
+    )]
     Url,
     /// The headers; never repeated, they may hold a secret.
     #[error("must be name=value, several of them with commas or on lines of their own")]
@@ -41,6 +43,8 @@ pub struct Collector {
     path: String,
     is_encrypted: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Made for the first call.
+    tls: OnceLock<TlsConnector>,
 }
 
 /// Where it is; not what it is told in headers.
@@ -90,7 +94,8 @@ impl Collector {
             return Err(CollectorError::Url);
         }
         let path = if matches!(path, "" | "/") { PATH } else { path };
-        Ok(Self { host: host.to_owned(), port, path: path.to_owned(), is_encrypted, headers: Vec::new() })
+        let (host, path) = (host.to_owned(), path.to_owned());
+        Ok(Self { host, port, path, is_encrypted, headers: Vec::new(), tls: OnceLock::new() })
     }
 
     /// With these headers: `name=value`, apart by commas or lines.
@@ -128,7 +133,14 @@ impl Collector {
             return self.speak(stream, body).await;
         }
         let name = ServerName::try_from(host.to_owned()).map_err(told)?;
-        let stream = tls()?.connect(name, stream).await.map_err(told)?;
+        let tls = match self.tls.get() {
+            Some(made) => made,
+            None => {
+                let made = tls()?;
+                self.tls.get_or_init(|| made)
+            }
+        };
+        let stream = tls.connect(name, stream).await.map_err(told)?;
         self.speak(stream, body).await
     }
 

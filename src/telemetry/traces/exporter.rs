@@ -18,7 +18,7 @@ use crate::telemetry::metrics::TRACE_SPANS;
 pub(super) const QUEUE_MAX: usize = 4_096;
 /// Spans of one request.
 const BATCH_MAX: usize = 512;
-/// How long the first of a batch waits for others.
+/// How long a batch that is not full waits for others: full ones follow each other at once.
 const GATHER: Duration = Duration::from_secs(1);
 /// Before a batch is tried again: twice as long each time.
 const RETRY_MIN: Duration = Duration::from_millis(500);

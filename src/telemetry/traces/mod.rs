@@ -1,10 +1,12 @@
 //! Traces: what is done for a call, over all nodes that do it, as spans for a collector (OTLP). Rooms begin a [`Work`] and
 //! end it; whether it is kept is decided at its end: if its trace is sampled, if it failed by the house's own fault, or if
-//! it was slow. Until then it is a few numbers, and nothing is built of it; without a collector there is not even that.
+//! it was slow; of those that are kept for what became of them alone, so many a second. Until then it is a few numbers, and
+//! nothing is built of it; without a collector there is not even that.
 //! `app` starts the exporter. Knows no room; never waits, and never fails what it watches.
 //!
 //! Within [`during`] a task knows under which span it works: children and other nodes are told from there.
 
+mod allowance;
 mod collector;
 mod context;
 mod exporter;
@@ -12,10 +14,13 @@ mod otlp;
 mod span;
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use metrics::Counter;
 use tokio::sync::mpsc;
 
@@ -26,6 +31,7 @@ pub use span::{Kind, Span, Value};
 
 use super::metrics::TRACE_SPANS;
 use super::sampling::{RATIO, Ratio};
+use allowance::Allowance;
 use exporter::QUEUE_MAX;
 use span::Finished;
 
@@ -53,7 +59,10 @@ struct Tracer {
     queue: mpsc::Sender<Finished>,
     slow: Duration,
     ratio: &'static Ratio,
+    /// For what is kept only because it failed or was slow: when the store is away that is all there is.
+    troubles: Allowance,
     dropped: Counter,
+    limited: Counter,
 }
 
 static TRACER: OnceLock<Tracer> = OnceLock::new();
@@ -64,8 +73,15 @@ static TRACER: OnceLock<Tracer> = OnceLock::new();
 /// [`Taken`]: that was done before.
 pub fn start(settings: TraceSettings) -> Result<Exporter, Taken> {
     let (queue, spans) = mpsc::channel(QUEUE_MAX);
-    let dropped = TRACE_SPANS.with(&[("outcome", "dropped")]);
-    let tracer = Tracer { queue, slow: settings.slow, ratio: &RATIO, dropped };
+    let counter = |outcome| TRACE_SPANS.with(&[("outcome", outcome)]);
+    let tracer = Tracer {
+        queue,
+        slow: settings.slow,
+        ratio: &RATIO,
+        troubles: Allowance::new(Instant::now()),
+        dropped: counter("dropped"),
+        limited: counter("limited"),
+    };
     TRACER.set(tracer).map_err(|_| Taken)?;
     RATIO.set_base(settings.sample_ratio);
     Ok(Exporter::new(settings, spans))
@@ -146,25 +162,24 @@ pub fn begin_unsampled() -> Option<Work> {
     is_on().then(|| Work::under(None, Context::root(|_| false)))
 }
 
-/// Carries something out as a part of the work.
-pub async fn during<F: Future>(work: Option<&Work>, future: F) -> F::Output {
-    let Some(work) = work else { return future.await };
+/// Carries something out as a part of the work. Not async fns, here and below: each would hold the future once more, also
+/// where nothing is traced.
+pub fn during<F: Future>(work: Option<&Work>, future: F) -> impl Future<Output = F::Output> {
+    let Some(work) = work else { return Either::Left(future) };
     let state = work.parent.as_ref().and_then(|parent| parent.state.clone());
     let parent = Parent { context: work.context, state };
-    let here = Here { parent, is_remote: false, is_kept: AtomicBool::new(false) };
-    let whole = async {
-        let output = future.await;
-        (output, HERE.with(|here| here.is_kept.load(Ordering::Relaxed)))
-    };
-    let (output, is_kept) = HERE.scope(here, whole).await;
-    work.is_kept.fetch_or(is_kept, Ordering::Relaxed);
-    output
+    let whole = future.map(move |output| {
+        let is_kept = HERE.try_with(|here| here.is_kept.load(Ordering::Relaxed)).unwrap_or(false);
+        work.is_kept.fetch_or(is_kept, Ordering::Relaxed);
+        output
+    });
+    Either::Right(HERE.scope(Here { parent, is_remote: false, is_kept: AtomicBool::new(false) }, whole))
 }
 
 /// Carries something out under another process's span.
-pub async fn under<F: Future>(caller: Option<Parent>, future: F) -> F::Output {
-    let Some(parent) = caller else { return future.await };
-    HERE.scope(Here { parent, is_remote: true, is_kept: AtomicBool::new(false) }, future).await
+pub fn under<F: Future>(caller: Option<Parent>, future: F) -> impl Future<Output = F::Output> {
+    let Some(parent) = caller else { return Either::Left(future) };
+    Either::Right(HERE.scope(Here { parent, is_remote: true, is_kept: AtomicBool::new(false) }, future))
 }
 
 impl Tracer {
@@ -176,12 +191,28 @@ impl Tracer {
         Work::under(parent, context)
     }
 
-    /// Puts a span among those that wait for the collector. Full: it is dropped and counted, nobody waits.
-    fn keep(&self, finished: Finished) {
-        if self.queue.try_send(finished).is_err() {
+    /// A place for a span among those that wait for the collector. Full, or too many that are kept for what became of them:
+    /// it is dropped and counted, nobody waits.
+    fn place(&self, why: Kept) -> Option<mpsc::Permit<'_, Finished>> {
+        let Ok(place) = self.queue.try_reserve() else {
             self.dropped.increment(1);
+            return None;
+        };
+        if why == Kept::ForTrouble && !self.troubles.take(Instant::now()) {
+            self.limited.increment(1);
+            return None;
         }
+        Some(place)
     }
+}
+
+/// Why a span is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Its trace is sampled, or something under it is kept.
+    Anyway,
+    /// It failed, or was slow.
+    ForTrouble,
 }
 
 impl Work {
@@ -221,31 +252,38 @@ impl Work {
         self.is_kept.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is kept, if it ends now and so.
+    /// Whether it is kept, if it ends now and so: what was promised is held.
     #[must_use]
-    pub fn is_kept(&self, has_failed: bool) -> bool {
-        let slow = TRACER.get().map_or(Duration::MAX, |tracer| tracer.slow);
-        self.is_kept_where(slow, has_failed)
+    pub fn promises(&self, has_failed: bool) -> bool {
+        let Some(tracer) = TRACER.get() else { return false };
+        match self.why_kept(tracer.slow, has_failed) {
+            None => false,
+            Some(Kept::Anyway) => true,
+            Some(Kept::ForTrouble) => {
+                let is_kept = tracer.troubles.take(Instant::now());
+                self.is_kept.fetch_or(is_kept, Ordering::Relaxed);
+                is_kept
+            }
+        }
     }
 
-    fn is_kept_where(&self, slow: Duration, has_failed: bool) -> bool {
+    fn why_kept(&self, slow: Duration, has_failed: bool) -> Option<Kept> {
+        if self.context.is_sampled() || self.is_kept.load(Ordering::Relaxed) {
+            return Some(Kept::Anyway);
+        }
         let took = || self.ended.map_or_else(|| self.began.elapsed(), |ended| ended - self.began);
-        self.context.is_sampled()
-            || has_failed
-            || self.is_kept.load(Ordering::Relaxed)
-            || !self.is_patient && took() >= slow
+        (has_failed || !self.is_patient && took() >= slow).then_some(Kept::ForTrouble)
     }
 
     /// Ends it. `failed` says what went wrong by the house's own fault, in one word of few; `span` tells of it, and is asked
     /// only if it is kept. Says whether it is.
     pub fn end(self, failed: Option<Cow<'static, str>>, span: impl FnOnce() -> Span) -> bool {
         let Some(tracer) = TRACER.get() else { return false };
-        if !self.is_kept_where(tracer.slow, failed.is_some()) {
-            return false;
-        }
+        let why = self.why_kept(tracer.slow, failed.is_some());
+        let Some(place) = why.and_then(|why| tracer.place(why)) else { return false };
         // What it is a part of is kept with it, where this process can say so.
         keep_here();
-        tracer.keep(self.finished(failed, span()));
+        place.send(self.finished(failed, span()));
         true
     }
 
@@ -280,7 +318,9 @@ mod tests {
         static ALL: Ratio = Ratio::of(1.0);
         let (queue, spans) = mpsc::channel(2);
         let ratio = if ratio > 0.0 { &ALL } else { &NONE };
-        (Tracer { queue, slow: SLOW, ratio, dropped: Counter::noop() }, spans)
+        let [dropped, limited] = [Counter::noop(), Counter::noop()];
+        let troubles = Allowance::new(Instant::now());
+        (Tracer { queue, slow: SLOW, ratio, troubles, dropped, limited }, spans)
     }
 
     #[test]
@@ -304,16 +344,29 @@ mod tests {
         let (tracer, _) = tracer(0.0);
         let work = || tracer.begin(None);
         let now = Instant::now();
-        assert!(!work().is_kept_where(SLOW, false));
-        assert!(work().is_kept_where(SLOW, true));
-        assert!(work().is_kept_where(Duration::ZERO, false));
-        assert!(work().lasting(now, SLOW).is_kept_where(SLOW, false));
-        assert!(!work().lasting(now, SLOW).patient(true).is_kept_where(SLOW, false));
-        assert!(!work().lasting(now, SLOW - Duration::from_nanos(1)).is_kept_where(SLOW, false));
+        let why = |work: Work, slow, has_failed| work.why_kept(slow, has_failed);
+        assert_eq!(why(work(), SLOW, false), None);
+        assert_eq!(why(work(), SLOW, true), Some(Kept::ForTrouble));
+        assert_eq!(why(work(), Duration::ZERO, false), Some(Kept::ForTrouble));
+        assert_eq!(why(work().lasting(now, SLOW), SLOW, false), Some(Kept::ForTrouble));
+        assert_eq!(why(work().lasting(now, SLOW).patient(true), SLOW, false), None);
+        assert_eq!(why(work().lasting(now, SLOW - Duration::from_nanos(1)), SLOW, false), None);
         let parts = work();
         parts.keep();
-        assert!(parts.is_kept_where(SLOW, false));
-        assert!(tracer.begin(Some((parent(true), true))).is_kept_where(SLOW, false));
+        assert_eq!(why(parts, SLOW, true), Some(Kept::Anyway));
+        assert_eq!(why(tracer.begin(Some((parent(true), true))), SLOW, true), Some(Kept::Anyway));
+    }
+
+    #[test]
+    fn what_is_not_traced_makes_no_future_larger() {
+        let large = async {
+            let held = [7_u8; 4_096];
+            tokio::task::yield_now().await;
+            held.len()
+        };
+        let bare = size_of_val(&large);
+        let whole = size_of_val(&during(None, large));
+        assert!(whole < bare + 512, "{bare} bytes have become {whole}");
     }
 
     #[tokio::test]
@@ -333,10 +386,10 @@ mod tests {
             keep_here();
         })
         .await;
-        assert!(here().is_none() && work.is_kept_where(SLOW, false));
+        assert!(here().is_none() && work.why_kept(SLOW, false) == Some(Kept::Anyway));
         let other = tracer.begin(None);
         during(Some(&other), async {}).await;
-        assert!(!other.is_kept_where(SLOW, false));
+        assert_eq!(other.why_kept(SLOW, false), None);
         let remote = under(Some(caller.clone()), async { tracer.begin(here_of()) }).await;
         assert!(remote.is_parent_remote && remote.parent == Some(caller));
         assert_eq!(under(None, async { here() }).await, None);
@@ -360,10 +413,16 @@ mod tests {
     #[test]
     fn more_than_may_wait_is_dropped() {
         let (tracer, mut spans) = tracer(1.0);
-        for _ in 0..5 {
-            let finished = tracer.begin(None).finished(None, Span::new(Kind::Internal, "x"));
-            tracer.keep(finished);
-        }
+        let keep = |why| {
+            let Some(place) = tracer.place(why) else { return false };
+            place.send(tracer.begin(None).finished(None, Span::new(Kind::Internal, "x")));
+            true
+        };
+        assert_eq!([keep(Kept::Anyway), keep(Kept::Anyway), keep(Kept::Anyway)], [true, true, false]);
         assert_eq!(std::iter::from_fn(|| spans.try_recv().ok()).count(), 2);
+        // Of those that failed so many are kept, and what is sampled has its place all the same.
+        let failed = (0..10_000).filter(|_| keep(Kept::ForTrouble) && spans.try_recv().is_ok()).count();
+        assert!((200..5_000).contains(&failed), "{failed}");
+        assert!(keep(Kept::Anyway));
     }
 }
