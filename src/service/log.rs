@@ -65,6 +65,7 @@ pub(super) async fn change(
         let mut until = service.log.until.lock();
         logs::set_level(Some(level)).map_err(|error| match error {
             LogsError::Filter(error) => Problem::bad_request(format!("level: {error}")),
+            error @ LogsError::Watched => Problem::bad_request(format!("level: {error}")),
             error => Problem::new(ErrorCode::Internal, error.to_string()),
         })?;
         let unix_ms = clock::now().unix_ms.saturating_add(millis(lasts));

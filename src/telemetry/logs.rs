@@ -26,6 +26,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::{EnvFilter, fmt as lines, reload};
 
+/// The targets of lines that are written whatever anybody asks for over the API: who changed what, and what is wrong.
+const WATCHED: [&str; 2] = ["audit", "alarm"];
 /// The `service` of every line.
 const SERVICE: &str = "hearth";
 
@@ -44,6 +46,9 @@ pub enum LogsError {
     /// The directives are not a filter.
     #[error("log.level: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// They single out lines that are written whatever is asked for.
+    #[error("lines of audit and alarm are written whatever is asked for")]
+    Watched,
     /// Somebody else set the process's logs before.
     #[error("the logs of this process are set already")]
     Taken,
@@ -89,14 +94,15 @@ pub fn level() -> Option<(String, &'static str)> {
     Some((level.now.lock().clone(), level.configured.as_str()))
 }
 
-/// Logs by other directives from now on; `None`: by those of the settings.
+/// Logs by other directives from now on; `None`: by those of the settings. Only those can turn off what tells of changes
+/// and of alarms.
 ///
 /// # Errors
 /// [`LogsError`]; the level is then as it was.
 pub fn set_level(directives: Option<&str>) -> Result<(), LogsError> {
     let level = LEVEL.get().ok_or(LogsError::Foreign)?;
+    let filter = directives.map_or_else(|| filter(&level.configured).map_err(Into::into), lent)?;
     let directives = directives.unwrap_or(&level.configured);
-    let filter = filter(directives)?;
     let mut now = level.now.lock();
     level.filter.reload(filter).map_err(|_| LogsError::Foreign)?;
     directives.clone_into(&mut now);
@@ -106,6 +112,19 @@ pub fn set_level(directives: Option<&str>) -> Result<(), LogsError> {
 /// Audit lines are written whatever the level, unless they are turned off by name.
 fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     EnvFilter::try_new(format!("audit=info,{directives}"))
+}
+
+/// Directives that hold for a while: whoever may change them must not be able to do so, or anything else, unseen.
+fn lent(directives: &str) -> Result<EnvFilter, LogsError> {
+    // A directive for some lines of a target, by their fields, goes before one for all of it.
+    if WATCHED.iter().any(|target| directives.contains(&format!("{target}["))) {
+        return Err(LogsError::Watched);
+    }
+    let mut filter = EnvFilter::try_new(directives)?;
+    for target in WATCHED {
+        filter = filter.add_directive(format!("{target}=info").parse()?);
+    }
+    Ok(filter)
 }
 
 fn subscriber<W>(
@@ -356,6 +375,30 @@ mod tests {
             assert!(text.contains("a change") && !text.contains("another"), "{directives}: {text}");
         }
         assert!(!of("info,audit=off").contains("a change"));
+    }
+
+    #[test]
+    fn directives_that_are_lent_turn_off_no_audit_line_and_no_alarm() {
+        let of = |directives: &str| {
+            let memory = Memory::default();
+            let writer = memory.clone();
+            let (filter, _) = reload::Layer::new(lent(directives).expect("a filter"));
+            let dispatch = subscriber(Lines::Text, filter, "node-7", move || writer.clone());
+            tracing::dispatcher::with_default(&dispatch, || {
+                tracing::info!(target: "audit", operation = "kick", key = "ops", "a change");
+                tracing::warn!(target: "alarm", operation = "watch", "an alarm");
+                tracing::info!(target: "other", operation = "x", "another");
+            });
+            String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8")
+        };
+        for directives in ["off", "audit=off,alarm=off", "error,a=off", "off,[{key}]=off", "audit=error"] {
+            let text = of(directives);
+            assert!(text.contains("a change") && text.contains("an alarm"), "{directives}: {text}");
+            assert!(!text.contains("another"), "{directives}: {text}");
+        }
+        for sly in ["audit[{key}]=off", "info,alarm[{operation}]=off"] {
+            assert!(matches!(lent(sly), Err(LogsError::Watched)), "{sly}");
+        }
     }
 
     #[test]

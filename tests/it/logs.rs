@@ -85,7 +85,7 @@ async fn a_level_is_changed_while_a_node_runs_and_goes_back_by_itself() {
     let audit = line(&server, "log.level", |line| line["target"] == "audit").await;
     assert_eq!((&audit["status"], &audit["method"]), (&json!("ok"), &json!("PUT")));
     // Also where nothing else is.
-    assert_eq!(service.put("/v1/log", json!({"level": "off"})).await.0, 200);
+    assert_eq!(service.put("/v1/log", json!({"level": "off,audit=off"})).await.0, 200);
     let is_second = async || {
         lines(&server)
             .iter()
@@ -103,6 +103,7 @@ async fn what_is_no_level_is_refused_by_name_and_changes_nothing() {
     for (body, named) in [
         (json!({"level": "hearth=loud"}), "level"),
         (json!({"level": ""}), "level"),
+        (json!({"level": "info,audit[{key}]=off"}), "level"),
         (json!({"level": "x".repeat(2_000)}), "level"),
         (json!({"level": 7}), "level"),
         (json!({"for_s": 60}), "level"),
