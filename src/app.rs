@@ -588,7 +588,10 @@ fn export_traces(
 /// Looks from outside whether what must live does, and ends the process if nothing else can.
 fn watchdog(settings: &Settings, tasks: &Tasks) -> Result<Arc<Watchdog>, ServeError> {
     let settings = WatchdogSettings { patience: settings.watchdog.patience, fall: FALL_MAX };
-    let end = || std::process::exit(i32::from(ending::SOFTWARE));
+    let end = || {
+        telemetry::logs::finish();
+        std::process::exit(i32::from(ending::SOFTWARE))
+    };
     let watchdog = Watchdog::start(settings, tasks, end);
     #[cfg(feature = "sabotage")]
     tasks.spawn("sabotage", strike(tasks.clone()));

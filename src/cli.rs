@@ -19,7 +19,7 @@ use crate::gate::token::{self, Grant, MintError};
 use crate::ids::PlayerId;
 use crate::local::{self, LocalError, Plan, Shape};
 use crate::service::{self, Scope};
-use crate::telemetry::logs::{self, Lines};
+use crate::telemetry::logs::{self, Lines, Logs};
 
 /// The command line or the settings are wrong; nothing was started.
 const EXIT_CONFIG: u8 = 64;
@@ -245,7 +245,7 @@ fn usage(told: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
 
 fn serve(sources: &Sources, err: &mut dyn Write) -> Result<(), Failure> {
     let settings = load(sources)?;
-    start_logs(&settings, err);
+    let _logs = start_logs(&settings, err);
     for warning in settings.warnings() {
         tracing::warn!(operation = "start", "{warning}");
     }
@@ -275,7 +275,7 @@ fn run_demo(mut sources: Sources, flags: &DemoFlags, err: &mut dyn Write) -> Res
         token::mint(&asked, &grant, None, clock::now())
     };
     token("somebody", Vec::new()).map_err(|error| Failure::config(format!("demo: {error}")))?;
-    start_logs(&settings, err);
+    let _logs = start_logs(&settings, err);
     let demo = Demo {
         players: flags.players,
         service_key: settings.service_key.as_ref().map(|key| key.expose().to_owned()).unwrap_or_default(),
@@ -338,15 +338,20 @@ fn run_cluster(sources: Sources, flags: ClusterFlags) -> Result<(), Failure> {
     ran.map_err(|error: LocalError| Failure { lines: vec![error.to_string()], exit_code: error.exit_code() })
 }
 
-fn start_logs(settings: &Settings, err: &mut dyn Write) {
+/// What is logged is written until what is returned goes.
+fn start_logs(settings: &Settings, err: &mut dyn Write) -> Option<Logs> {
     let lines = match settings.log.format {
         LogFormat::Text => Lines::Text,
         LogFormat::Json => Lines::Json,
     };
     // A port that the system chooses is not known yet: then `app` names the node.
     let node = settings.node_name(settings.client_addr.port());
-    if let Err(error) = logs::start(lines, settings.log.level.as_str(), &node) {
-        let _ = writeln!(err, "hearth: nothing will be logged: {error}");
+    match logs::start(lines, settings.log.level.as_str(), &node) {
+        Ok(logs) => Some(logs),
+        Err(error) => {
+            let _ = writeln!(err, "hearth: nothing will be logged: {error}");
+            None
+        }
     }
 }
 

@@ -17,7 +17,8 @@ use crate::home::Home;
 use crate::hub::Hub;
 use crate::presence::Rooms;
 use crate::tasks::{self, Tasks};
-use crate::telemetry::metrics::{ALARM, ROOM_HOTTEST_SHARE, Recorded};
+use crate::telemetry::logs;
+use crate::telemetry::metrics::{ALARM, LOG_LINES_DROPPED, ROOM_HOTTEST_SHARE, Recorded};
 use crate::telemetry::process::Process;
 use crate::telemetry::sampling;
 use crate::telemetry::watch::{Alarm, Board, Change, Figures, Glance, Limits, Reading, Totals, Watch, names};
@@ -63,12 +64,23 @@ impl Sight {
         let (mut watch, mut company) = (Watch::new(limits), Company::default());
         let alarms = Gauges::new();
         let hottest = ROOM_HOTTEST_SHARE.handle();
+        let (lines_dropped, mut lines_lost) = (LOG_LINES_DROPPED.handle(), 0);
         let mut second = 0_u64;
         loop {
             tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
                 _ = ticks.tick() => {}
+            }
+            let lost = logs::lost();
+            if lost > lines_lost {
+                let lines = lost - std::mem::replace(&mut lines_lost, lost);
+                lines_dropped.increment(lines);
+                tracing::warn!(
+                    operation = "log",
+                    lines,
+                    "lines were dropped: standard error is read too slowly"
+                );
             }
             let reading = self.read(&mut company);
             if !self.recorded.counts() {

@@ -1,5 +1,6 @@
 //! Structured logs on standard error: for people as text, for machines as one JSON object a line. `cli` starts them
-//! once. The convention for every event of the house:
+//! once, and ends them with the process. A thread of their own writes them: who reads standard error slowly makes nobody
+//! wait, and loses lines beyond those that fit the queue, which are counted. The convention for every event of the house:
 //!
 //! - `operation`: what was being done, a verb of the protocol or the name of a task; always there;
 //! - `status`: how it ended (`ok`, an error code, a close code); `duration_ms`: how long it took;
@@ -12,12 +13,14 @@
 //! remembers whether it is.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::field::{RecordFields, VisitOutput as _};
 use tracing_subscriber::fmt::format::{DefaultVisitor, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
@@ -30,6 +33,11 @@ use tracing_subscriber::{EnvFilter, fmt as lines, reload};
 const WATCHED: [&str; 2] = ["audit", "alarm"];
 /// The `service` of every line.
 const SERVICE: &str = "hearth";
+
+/// Lines that wait to be written.
+const LINES_MAX: usize = 16_384;
+/// How long the end of the process waits for those that are left.
+const LAST: Duration = Duration::from_secs(2);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +70,47 @@ static NODE: OnceLock<String> = OnceLock::new();
 /// What is logged, once the logs are started.
 static LEVEL: OnceLock<Level> = OnceLock::new();
 
+/// Who writes the lines, until the end.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+/// The lines that found no room.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// The lines that are left are written when it goes.
+#[must_use]
+pub struct Logs(());
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        finish();
+    }
+}
+
+/// Writes the lines that are left, within two seconds; later ones are lost. For the end of the process alone.
+pub fn finish() {
+    let Some(writer) = WRITER.lock().take() else { return };
+    let (written, waiting) = mpsc::channel::<()>();
+    // On a thread of its own: whoever ends the process does so in time, also where nobody reads standard error.
+    let ended = std::thread::Builder::new().name("log_end".to_owned()).spawn(move || {
+        drop(writer);
+        drop(written);
+    });
+    if ended.is_ok() {
+        let _ = waiting.recv_timeout(LAST);
+    }
+}
+
+/// How many lines were dropped, because standard error is read too slowly.
+#[must_use]
+pub fn lost() -> u64 {
+    LOST.get().map_or(0, |lost| u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX))
+}
+
+/// Lines to this writer, over a queue; beyond it they are dropped.
+fn queue(lines_max: usize, to: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines_max);
+    builder.thread_name("log").finish(to)
+}
+
 /// What is logged, and what the settings say.
 struct Level {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -74,17 +123,23 @@ pub fn name_node(node_id: &str) {
     let _ = NODE.set(node_id.to_owned());
 }
 
-/// Starts the logs of this process, for good.
+/// Starts the logs of this process, for good: until what is returned goes.
 ///
 /// # Errors
 /// [`LogsError`]; the logs are then as they were.
-pub fn start(lines: Lines, directives: &str, node_id: &str) -> Result<(), LogsError> {
+pub fn start(lines: Lines, directives: &str, node_id: &str) -> Result<Logs, LogsError> {
     let (filter, handle) = reload::Layer::new(filter(directives)?);
-    let dispatch = subscriber(lines, filter, node_id, std::io::stderr);
+    let (queue, writer) = queue(LINES_MAX, std::io::stderr());
+    let lost = queue.error_counter();
+    let dispatch = subscriber(lines, filter, node_id, queue);
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogsError::Taken)?;
+    *WRITER.lock() = Some(writer);
+    let logs = Logs(());
     let now = Mutex::new(directives.to_owned());
     let level = Level { filter: handle, configured: directives.to_owned(), now };
-    LEVEL.set(level).map_err(|_| LogsError::Taken)
+    LOST.set(lost).map_err(|_| LogsError::Taken)?;
+    LEVEL.set(level).map_err(|_| LogsError::Taken)?;
+    Ok(logs)
 }
 
 /// The directives that are in force, and those of the settings; `None` if the logs are not this process's own.
@@ -290,6 +345,39 @@ mod tests {
         let dispatch = subscriber(lines, filter, "node-7", move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, events);
         String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8")
+    }
+
+    /// Takes nothing before it is told to.
+    struct Stuck(mpsc::Receiver<()>, Memory);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_logs_does_not_wait_for_who_reads_and_what_fits_is_written_at_the_end() {
+        let (go, stuck) = mpsc::channel();
+        let memory = Memory::default();
+        let (queue, writer) = queue(8, Stuck(stuck, memory.clone()));
+        let lost = queue.error_counter();
+        let (filter, _) = reload::Layer::new(filter("info").expect("a filter"));
+        let dispatch = subscriber(Lines::Json, filter, "node-7", queue);
+        tracing::dispatcher::with_default(&dispatch, || {
+            (0..100).for_each(|number| tracing::info!(operation = "x", number, "a line"));
+        });
+        let dropped = lost.dropped_lines();
+        assert!((90..=92).contains(&dropped), "{dropped}: eight wait, and one or two are with the writer");
+        drop(go);
+        drop(writer);
+        let text = String::from_utf8(memory.0.lock().expect("a lock").clone()).expect("UTF-8");
+        assert_eq!(text.lines().count(), 100 - dropped, "{text}");
     }
 
     #[test]

@@ -203,6 +203,9 @@ table! {
     /// Tasks that must live and have not come round for five seconds and more, though they have work.
     VITAL_TASKS_LATE: Gauge "hearth_vital_tasks_late", Count
         => "above 0: the node is not ready, and ends by itself if it lasts; `/readyz` names the task";
+    /// Lines of the log that were dropped: more waited to be written to standard error than may.
+    LOG_LINES_DROPPED: Counter "hearth_log_lines_dropped_total", Count
+        => "any: whoever reads the log is too slow or stands still; lines are missing, those of `audit` among them";
     /// 1 while this alarm of the anomaly watch is on, by `name`.
     ALARM: Gauge "hearth_alarm", Count by { name: Of(names_of_alarms::ALL) }
         => "1: `/v1/overview`, the console and the log say since when, by how much and what to do";
