@@ -525,6 +525,9 @@ async fn while_the_home_of_a_room_cannot_be_reached_nothing_is_guessed() {
     let mut late = two.login(&players_of(&two).await.nth(1).unwrap()).await;
     let refused = late.is_refused("room.join", json!({"room": room, "cseq": 1}), "not_home").await;
     assert_eq!(refused["applied"], Value::Null, "her number is not used up: {refused}");
+    // All three were held first.
+    let later = r#"op="later",outcome="not_home""#;
+    assert_eq!(two.metric("hearth_commands_total", later).await, 3);
     // What becomes of members meanwhile is told afterwards.
     let meta = json!({"waits": true});
     guests[2].does("room.meta", json!({"meta": meta})).await;

@@ -110,10 +110,19 @@ async fn a_call_for_a_player_at_home_elsewhere_is_one_trace_over_both_nodes_with
     let (status, told) = patches(&here, &name, &[("traceparent", &format!("00-{other}-{CALLER}-00"))]).await;
     assert_eq!(status, 200);
     assert!(told.as_ref().is_some_and(|told| told.contains(other) && told.ends_with("-00")), "{told:?}");
+    // A stranger's word counts for nothing, nor does anybody's where no key is asked for.
+    let strangers = "2af7651916cd43dd8448eb211c80319c";
+    for path in ["v1/players/ann", "healthz"] {
+        let call = reqwest::Client::new().get(format!("{}/{path}", here.service_url())).bearer_auth("wrong");
+        let told = call.header("traceparent", format!("00-{strangers}-{CALLER}-01")).send().await.unwrap();
+        let kept = told.headers().get("traceresponse").map(|told| told.to_str().unwrap());
+        assert_eq!(kept.is_some(), path != "healthz");
+        assert!(kept.is_none_or(|told| !told.contains(strangers) && told.ends_with("-02")), "{kept:?}");
+    }
     let last = "1af7651916cd43dd8448eb211c80319c";
     patches(&here, &name, &[("traceparent", &format!("00-{last}-{CALLER}-01"))]).await;
     collector.until_span("a later trace", |span| span["trace"] == last && span["name"] == "commit").await;
-    assert_eq!(collector.trace(other).len(), 0);
+    assert_eq!((collector.trace(other).len(), collector.trace(strangers).len()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
