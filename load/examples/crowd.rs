@@ -51,7 +51,7 @@ fn main() -> Result<(), Failure> {
     let settings = Settings::from_sources(&Sources { chosen: Vec::new(), flags, environment: Vec::new() })
         .map_err(|error| format!("{error:?}"))?;
     let name = settings.node_name(0);
-    logs::start(Lines::Text, settings.log.level.as_str(), &name)?;
+    let _logs = logs::start(Lines::Text, settings.log.level.as_str(), &name)?;
     let company = move |_: &app::Addresses, inside: Arc<Inside>, tasks: &hearth::tasks::Tasks| {
         let crowd = Crowd {
             name,
