@@ -183,11 +183,12 @@ async fn a_collector_that_is_away_disturbs_nobody_and_is_counted_and_gets_what_w
     let starting = Server::on(Stage::Embedded).with("trace.otlp_url", format!("http://127.0.0.1:{port}"));
     let mut server = starting.with("trace.sample_ratio", 1).start();
     let mut ann = server.login("ann").await;
-    let health = format!("{}/healthz", server.service_url());
+    // Refused for want of a key, and sampled like everything.
+    let call = format!("{}/v1/stats", server.service_url());
     let client = reqwest::Client::new();
     let asks = async || {
         for _ in 0..100 {
-            assert_eq!(client.get(&health).send().await.unwrap().status().as_u16(), 200);
+            assert!(client.get(&call).send().await.unwrap().status().is_client_error());
         }
     };
     until("more spans than wait", async || {
