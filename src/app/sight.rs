@@ -64,7 +64,7 @@ impl Sight {
         let (mut watch, mut company) = (Watch::new(limits), Company::default());
         let alarms = Gauges::new();
         let hottest = ROOM_HOTTEST_SHARE.handle();
-        let (lines_dropped, mut lines_lost) = (LOG_LINES_DROPPED.handle(), 0);
+        let (lines_dropped, mut lines_lost) = (LOG_LINES_DROPPED.handle(), logs::lost());
         let mut second = 0_u64;
         loop {
             tokio::select! {

@@ -88,7 +88,8 @@ class Work {
       ([name]) => name,
       item,
       (element, [name]) => {
-        say(element.lastChild, `${rate(overview.rates?.[name])}/s`);
+        const told = overview.rates?.[name];
+        say(element.lastChild, told === undefined ? rate(told) : `${rate(told)}/s`);
       },
     );
   }
