@@ -40,11 +40,12 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Requ
     }
     let caller = service.caller(request.headers());
     let traced = Traced::begin(known, &mut request, caller.is_ok());
-    let answering = async {
+    // In a box, since what a trace wraps around it would hold it more than once, for as long as a call waits.
+    let answering = Box::pin(async {
         let response = answer(&service, caller, known, request, next).await;
         service.tell(known, response.status(), began.elapsed());
         response
-    };
+    });
     traced.answer(answering).await
 }
 

@@ -32,8 +32,9 @@ const SLOWER: (u32, Duration) = (5, Duration::from_millis(250));
 /// Noise comes and goes, harm stays: so many times is an attack measured before it counts as one.
 const ATTEMPTS: usize = 3;
 
-/// What may be left of an attack's memory when it is over: an allocator gives back late.
-const LEFT_MIB: u64 = 12;
+/// What may be left of an attack's memory when it is over: an allocator gives back late, and the watch over the node keeps five
+/// minutes of what it sees. The same attack eight times leaves no more than twice.
+const LEFT_MIB: u64 = 18;
 
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 

@@ -211,9 +211,9 @@ impl House {
             Err(refusal) => assert_eq!((refusal, place.err()), (Refusal::RoomFull, Some(NoPlace::RoomFull))),
             Ok(_) => {
                 let first = rooms.enter(room, &player, session);
-                self.learn(session, room, first);
+                let cursor = self.learn(session, room, first);
                 drop(place);
-                self.page_on(session, room);
+                self.page_on(session, room, cursor);
                 assert!(self.clients[&session].seen[room].1.contains_key(player.as_str()));
             }
         }
@@ -270,21 +270,22 @@ impl House {
     }
 
     /// A page as an answer brings it: the first one begins the client's picture anew.
-    fn learn(&mut self, session: SessionId, room: &RoomName, page: Page) {
+    /// Says where the next one goes on.
+    fn learn(&mut self, session: SessionId, room: &RoomName, page: Page) -> Option<String> {
         let wire = self.rooms().wire_roster(room, page);
         let client = self.clients.get_mut(&session).unwrap();
         client.seen.insert(room.clone(), (wire.ver, shown(&wire.members).collect()));
+        wire.cursor
     }
 
-    /// Asks for the pages behind the first one.
-    fn page_on(&mut self, session: SessionId, room: &RoomName) {
+    /// Asks for the pages behind the first one, from where that said: who stood on it may have left since.
+    fn page_on(&mut self, session: SessionId, room: &RoomName, mut cursor: Option<String>) {
         let rooms = self.rooms();
-        let mut page = rooms.page(room, None, None);
-        while let Some(cursor) = page.cursor.take() {
-            page = rooms.page(room, Some(cursor.as_str()), None);
-            let wire = rooms.wire_roster(room, page.clone());
+        while let Some(after) = cursor {
+            let wire = rooms.wire_roster(room, rooms.page(room, Some(&after), None));
             let client = self.clients.get_mut(&session).unwrap();
             client.seen.get_mut(room).unwrap().1.extend(shown(&wire.members));
+            cursor = wire.cursor;
         }
     }
 
@@ -324,7 +325,7 @@ impl House {
         if let Some(members) = &push.members {
             if client.seen.get(&room).is_none_or(|(ver, _)| *ver < push.ver) {
                 client.seen.insert(room.clone(), (push.ver, shown(members).collect()));
-                self.page_on(session, &room);
+                self.page_on(session, &room, push.cursor.clone());
             }
             return;
         }
@@ -342,8 +343,8 @@ impl House {
         }
         if push.partial == Some(true) {
             let first = self.rooms().page(&room, None, None);
-            self.learn(session, &room, first);
-            self.page_on(session, &room);
+            let cursor = self.learn(session, &room, first);
+            self.page_on(session, &room, cursor);
         }
     }
 
