@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Instant;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use super::detour::Detour;
 use super::doors::{self, Door, Doors, Way};
 use super::nodes::KEY;
-use super::patience::until;
+use super::patience::{PATIENCE, until};
 use super::player::{Credentials, Player, Refused};
 use super::process::{Exit, Process, Starts};
 use super::redis_server::RedisServer;
@@ -347,8 +348,18 @@ impl Server {
         let port_of = |node: &Node| host_of(&node.process.url).rsplit(':').next().unwrap().parse().unwrap();
         let again = |node: &Node, port| self.starting.start_node(node.name, port, node.folder.path());
         let starts: Vec<Starts> = self.nodes.iter().map(|node| again(node, port_of(node))).collect();
+        // As whoever supervises it does: what is missing outside may be there in a moment, and its port may be taken.
         let ready = |(node, starts): (&Node, Starts)| {
-            starts.ready().or_else(|_| again(node, 0).ready()).expect("the server starts again")
+            let deadline = Instant::now() + PATIENCE;
+            let mut tried = starts.ready();
+            while let Err(exit) = &tried {
+                assert!(
+                    exit.code == Some(69) && Instant::now() < deadline,
+                    "the server starts again: {exit:?}"
+                );
+                tried = again(node, 0).ready();
+            }
+            tried.unwrap_or_else(|exit| panic!("the server starts again: {exit:?}"))
         };
         let processes: Vec<Process> = self.nodes.iter().zip(starts).map(ready).collect();
         self.nodes.iter_mut().zip(processes).for_each(|(node, process)| node.process = process);
