@@ -625,7 +625,7 @@ section! {
     /// What is counted.
     Metrics ["metrics"] {
         /// `false`: nothing is counted, `/metrics` is empty, no alarm rings, and `GET /v1/overview` has neither rates nor
-        /// latencies, since all of them are read from the counts. What counting costs stands in load/README.md.
+        /// latencies, since all of them are read from the counts.
         record: bool = "record" => true;
     }
 }
