@@ -7,6 +7,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use super::table::Leaf;
 
 /// A value before it has a type.
@@ -392,6 +394,28 @@ impl Read for RoomGrant {
 pub struct LogFilter(String);
 
 impl LogFilter {
+    /// Directives: levels, or targets with one.
+    ///
+    /// # Errors
+    /// What is wrong with them, for people. A word that is no level is refused, though it could be a target: `warning` would
+    /// else be one that says nothing.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &dyn fmt::Display| {
+            Err(format!("must be a log filter such as info or info,hearth::home=debug: {why}"))
+        };
+        let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+        let mut words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', '[', '{']));
+        if let Some(word) = words.find(|word| !is_level(word)) {
+            return wrong(&format_args!(
+                "{word:?} is no level (off, error, warn, info, debug, trace); a target needs one, {word}=debug"
+            ));
+        }
+        match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => wrong(&error),
+        }
+    }
+
     /// The directives as configured.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -401,11 +425,7 @@ impl LogFilter {
 
 impl Read for LogFilter {
     fn read(raw: &Raw, leaf: &Leaf) -> Result<Self, String> {
-        let text = String::read(raw, leaf)?;
-        match tracing_subscriber::EnvFilter::try_new(&text) {
-            Ok(_) => Ok(Self(text)),
-            Err(error) => Err(format!("must be a log filter such as info or info,hearth=debug: {error}")),
-        }
+        Self::parse(&String::read(raw, leaf)?)
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Passage {
 #[derive(Default)]
 struct Told {
     operation: Option<&'static str>,
+    asked: Option<String>,
     player: Option<PlayerId>,
     session: Option<SessionId>,
     /// How many players, and the first of them.
@@ -48,6 +49,7 @@ impl Told {
         let value = |name| named.iter().flatten().find_map(|(key, value)| (key == name).then_some(value));
         Self {
             operation: route.and_then(|route| operation(route, &parts.method)),
+            asked: None,
             player: value("player").and_then(|player| PlayerId::parse(player).ok()),
             session: value("session").and_then(|session| SessionId::parse(session).ok()),
             players: None,
@@ -109,6 +111,11 @@ impl Passage {
     /// What is done, where the path does not say so.
     pub(super) fn is_for(&self, operation: &'static str) {
         self.told.lock().operation = Some(operation);
+    }
+
+    /// What is asked for, where neither the path nor the operation says it.
+    pub(super) fn says(&self, asked: String) {
+        self.told.lock().asked = Some(asked);
     }
 }
 
@@ -178,6 +185,7 @@ impl Drop for Line {
         tracing::info!(
             target: "audit",
             operation = told.operation.unwrap_or("none"),
+            asked = told.asked,
             key = self.passage.identity.name(),
             via = self.passage.identity.via().name(),
             player = told.player.as_ref().map(tracing::field::display),

@@ -200,6 +200,11 @@ impl<const SCOPE: u8> Caller<SCOPE> {
     pub(super) fn is_for(&self, operation: &'static str) {
         self.0.is_for(operation);
     }
+
+    /// Says what is asked for, where neither the path nor the operation does.
+    pub(super) fn says(&self, asked: String) {
+        self.0.says(asked);
+    }
 }
 
 impl<const SCOPE: u8> FromRequestParts<Arc<Service>> for Caller<SCOPE> {

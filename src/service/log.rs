@@ -17,6 +17,7 @@ use super::body::JsonBody;
 use super::door::Admin;
 use super::problem::Problem;
 use crate::clock::{self, millis};
+use crate::config::LogFilter;
 use crate::tasks::Tasks;
 use crate::telemetry::logs::{self, LogsError};
 
@@ -47,7 +48,7 @@ pub(super) async fn look(State(service): State<Arc<Service>>, _: Admin) -> Resul
 /// `PUT /v1/log`
 pub(super) async fn change(
     State(service): State<Arc<Service>>,
-    _: Admin,
+    caller: Admin,
     JsonBody(body): JsonBody,
 ) -> Result<Json<LogView>, Problem> {
     let asked: LogChange<'_> = body.read()?;
@@ -55,6 +56,8 @@ pub(super) async fn change(
     if level.trim().is_empty() || level.len() > LEVEL_BYTES_MAX {
         return Err(Problem::bad_request(format!("level: 1 to {LEVEL_BYTES_MAX} bytes")));
     }
+    let level = LogFilter::parse(level).map_err(|wrong| Problem::bad_request(format!("level: {wrong}")))?;
+    let level = level.as_str();
     let for_s = asked.for_s.unwrap_or(FOR_S);
     if !(1..=FOR_S_MAX).contains(&for_s) {
         return Err(Problem::bad_request(format!("for_s: 1 to {FOR_S_MAX}")));
@@ -72,7 +75,8 @@ pub(super) async fn change(
         *until = Some(Until { at: Instant::now() + lasts, unix_ms });
     }
     service.log.changed.notify_one();
-    tracing::info!(operation = "log.level", status = "ok", level, for_s, "logs by other directives");
+    // In the audit line, which no directives turn off.
+    caller.says(format!("{level} for {for_s} s"));
     service.log_view().map(Json)
 }
 

@@ -33,6 +33,8 @@ use tracing_subscriber::{EnvFilter, fmt as lines, reload};
 const WATCHED: [&str; 2] = ["audit", "alarm"];
 /// The `service` of every line.
 const SERVICE: &str = "hearth";
+/// The field that says how something ended.
+const STATUS: &str = "status";
 
 /// Lines that wait to be written.
 const LINES_MAX: usize = 16_384;
@@ -285,8 +287,10 @@ where
 struct Fields<'a>(&'a mut Map<String, Value>);
 
 impl Fields<'_> {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+    fn put(&mut self, field: &Field, value: impl Into<Value> + ToString) {
+        // An index of logs knows one type a field, and most of what ends says how in a word.
+        let value = if field.name() == STATUS { value.to_string().into() } else { value.into() };
+        self.0.insert(field.name().to_owned(), value);
     }
 }
 
@@ -308,7 +312,8 @@ impl Visit for Fields<'_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
+        // A fraction of a nanosecond in milliseconds is only how binary fractions are written.
+        self.put(field, (value * 1e6).round() / 1e6);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -487,6 +492,23 @@ mod tests {
         for sly in ["audit[{key}]=off", "info,alarm[{operation}]=off"] {
             assert!(matches!(lent(sly), Err(LogsError::Watched)), "{sly}");
         }
+    }
+
+    #[test]
+    fn a_field_has_one_type_in_json_and_no_more_digits_than_it_means() {
+        let text = logged(Lines::Json, "info", || {
+            tracing::info!(
+                operation = "link",
+                status = 4000_u16,
+                duration_ms = 0.015_271_999_999_999_999,
+                "x"
+            );
+            tracing::info!(operation = "login", status = "ok", duration_ms = 12.5, "x");
+        });
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let of = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+        assert_eq!(of("status"), ["4000", "ok"]);
+        assert_eq!(of("duration_ms"), [0.015_272, 12.5]);
     }
 
     #[test]

@@ -84,6 +84,7 @@ async fn a_level_is_changed_while_a_node_runs_and_goes_back_by_itself() {
     assert_eq!(calls().await, before);
     let audit = line(&server, "log.level", |line| line["target"] == "audit").await;
     assert_eq!((&audit["status"], &audit["method"]), (&json!("ok"), &json!("PUT")));
+    assert_eq!(audit["asked"], "warn,hearth::service=debug for 15 s");
     // Also where nothing else is.
     assert_eq!(service.put("/v1/log", json!({"level": "off,audit=off"})).await.0, 200);
     let is_second = async || {
@@ -102,6 +103,8 @@ async fn what_is_no_level_is_refused_by_name_and_changes_nothing() {
     let service = Service::of(&server, KEY);
     for (body, named) in [
         (json!({"level": "hearth=loud"}), "level"),
+        (json!({"level": "warning", "for_s": 60}), "level: must be a log filter"),
+        (json!({"level": "info, loud"}), "\"loud\" is no level"),
         (json!({"level": ""}), "level"),
         (json!({"level": "info,audit[{key}]=off"}), "level"),
         (json!({"level": "x".repeat(2_000)}), "level"),

@@ -128,7 +128,7 @@ impl Process {
 
     fn ended(&self, why: &dyn std::fmt::Display) -> BenchError {
         let log = std::fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
-        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        let last: Vec<&str> = log.lines().rev().take(30).collect();
         let last = last.into_iter().rev().collect::<Vec<_>>().join("\n  ");
         BenchError::Setup(format!("{} ended too early ({why}); its last words:\n  {last}", self.name))
     }

@@ -5,6 +5,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cores::Cores;
@@ -21,6 +23,8 @@ const CHANGE_BYTES: usize = 64;
 /// Changes of one count. Under callgrind a server is about fifty times as slow.
 const CHANGES: u64 = 10_000;
 const WARM_UP: u64 = 2_000;
+/// What a collector hears of 1 % of all changes at least: less, and traces were not in what was counted.
+const TRACES_BYTES_MIN: u64 = 2 * CHANGES / 100 * 100;
 
 /// What a server has that runs under callgrind, in either case: nothing may take its slowness for trouble.
 const PATIENT: [(&str, &str); 3] =
@@ -31,31 +35,50 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
     let without = "the same server with `log.level=off`, `metrics.record=false` and no traces";
     let mut patch = Rounds::of("state.patch, 1 in flight", unit, without, Goal::Ratio(1.05));
     let mut many = Rounds::of("state.patch, 16 in flight", unit, without, Goal::Ratio(1.05));
+    let mut idle = Rounds::of("idle, a second", unit, without, Goal::None);
     let sink = Sink::start()?;
     let url = format!("http://{}/v1/traces", sink.addr);
     let on = [("log.level", "info"), ("trace.otlp_url", &url), ("trace.sample_ratio", "0.01")];
     let off = [("log.level", "off"), ("metrics.record", "false"), ("trace.otlp_url", "")];
+    let mut taken = Vec::new();
     for round in 1..=rounds {
         progress(&format!("sight, round {round} of {rounds}"));
-        let [one, sixteen] = counted(cores, &off)?;
-        patch.floor(one);
-        many.floor(sixteen);
-        let [one, sixteen] = counted(cores, &on)?;
-        patch.ours(one);
-        many.ours(sixteen);
+        let count = counted(cores, &off)?;
+        patch.floor(count.one);
+        many.floor(count.sixteen);
+        idle.floor(count.idle_second);
+        let taken_before = sink.taken();
+        let count = counted(cores, &on)?;
+        patch.ours(count.one);
+        many.ours(count.sixteen);
+        idle.ours(count.idle_second);
+        taken.push(sink.taken() - taken_before);
+    }
+    let least = taken.iter().min().copied().unwrap_or(0);
+    if least < TRACES_BYTES_MIN {
+        return Err(BenchError::Setup(format!("a collector was sent {least} B of traces: too few to count")));
     }
     Ok(Findings {
         bench: "sight",
         method: "instructions of the server process (valgrind's callgrind, the kernel's not in them) for 10,000 changes of 64 B, 20 links, \
                  `applied`, Redis store; the same server idle for as long is subtracted. With logs at `info`, metrics recorded and 1 % of \
                  traces sent to a collector, and with none of it; a new server each time",
-        rows: [patch, many].into_iter().map(Rounds::row).collect(),
-        notes: Vec::new(),
+        rows: [patch, many, idle].into_iter().map(Rounds::row).collect(),
+        notes: vec![format!("the collector was sent {least} B of traces or more in each round")],
     })
 }
 
-/// Instructions a change, with one and with sixteen on the way on each link.
-fn counted(cores: Cores, settings: &[(&str, &str)]) -> Result<[f64; 2], BenchError> {
+/// Instructions of a server.
+struct Count {
+    /// For a change, with one on the way on each link.
+    one: f64,
+    /// The same with sixteen.
+    sixteen: f64,
+    /// In a second in which nothing is said: what goes by time and not by changes, as looking at oneself does.
+    idle_second: f64,
+}
+
+fn counted(cores: Cores, settings: &[(&str, &str)]) -> Result<Count, BenchError> {
     let redis = Redis::start(cores, Persistence::None)?;
     let settings: Vec<_> = PATIENT.iter().chain(settings).copied().collect();
     let server = Hearth::start_under_callgrind(cores, &redis, &settings)?;
@@ -63,8 +86,8 @@ fn counted(cores: Cores, settings: &[(&str, &str)]) -> Result<[f64; 2], BenchErr
     crowd::enter(&mut driven.swarm, LINKS)?;
     let change = Change::state_patch(CHANGE_BYTES)?;
     drive(&mut driven, &change, 16, WARM_UP)?;
-    let mut figures = [0.0; 2];
-    for (figure, in_flight) in figures.iter_mut().zip([1, 16]) {
+    let mut idle_second = 0.0;
+    let mut a_change = |in_flight| -> Result<f64, BenchError> {
         let mut took = Duration::ZERO;
         let busy = counting(&server, || {
             let began = Instant::now();
@@ -76,9 +99,11 @@ fn counted(cores: Cores, settings: &[(&str, &str)]) -> Result<[f64; 2], BenchErr
             std::thread::sleep(took);
             Ok(())
         })?;
-        *figure = busy.saturating_sub(idle) as f64 / CHANGES as f64;
-    }
-    Ok(figures)
+        idle_second = idle as f64 / took.as_secs_f64();
+        Ok(busy.saturating_sub(idle) as f64 / CHANGES as f64)
+    };
+    let (one, sixteen) = (a_change(1)?, a_change(16)?);
+    Ok(Count { one, sixteen, idle_second })
 }
 
 /// Says so many changes and hears their acks.
@@ -118,23 +143,32 @@ fn tell_callgrind(server: &Hearth, command: &str) -> Result<(), BenchError> {
 /// A collector that takes whatever it is sent, until this program ends.
 struct Sink {
     addr: SocketAddr,
+    taken: Arc<AtomicU64>,
 }
 
 impl Sink {
     fn start() -> Result<Self, BenchError> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;
+        let taken = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&taken);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                std::thread::spawn(move || take_all(BufReader::new(stream)));
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || take_all(BufReader::new(stream), &counter));
             }
         });
-        Ok(Self { addr })
+        Ok(Self { addr, taken })
+    }
+
+    /// Bytes of traces so far.
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
 /// Answers each request of one connection.
-fn take_all(mut stream: BufReader<TcpStream>) -> Option<()> {
+fn take_all(mut stream: BufReader<TcpStream>, taken: &AtomicU64) -> Option<()> {
     loop {
         let (mut line, mut length) = (String::new(), 0);
         while line != "\r\n" {
@@ -145,7 +179,10 @@ fn take_all(mut stream: BufReader<TcpStream>) -> Option<()> {
                 length = value.trim().parse().ok()?;
             }
         }
-        std::io::copy(&mut stream.by_ref().take(length), &mut std::io::sink()).ok()?;
+        taken.fetch_add(
+            std::io::copy(&mut stream.by_ref().take(length), &mut std::io::sink()).ok()?,
+            Ordering::Relaxed,
+        );
         stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()?;
     }
 }

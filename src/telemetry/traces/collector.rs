@@ -22,6 +22,16 @@ const POST_WITHIN: Duration = Duration::from_secs(5);
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// The headers that are said already, or that say where a request ends.
+const OURS: [HeaderName; 6] = [
+    header::HOST,
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+];
+
 /// What is wrong with how a collector is named.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CollectorError {
@@ -33,6 +43,9 @@ pub enum CollectorError {
     /// The headers; never repeated, they may hold a secret.
     #[error("must be name=value, several of them with commas or on lines of their own")]
     Headers,
+    /// A header that each request has by itself.
+    #[error("{0} is not yours to set: each request says what is so")]
+    Ours(HeaderName),
 }
 
 /// A collector.
@@ -106,6 +119,9 @@ impl Collector {
         for header in headers.split([',', '\n', '\r']).map(str::trim).filter(|header| !header.is_empty()) {
             let (name, value) = header.split_once('=').ok_or(CollectorError::Headers)?;
             let name: HeaderName = name.trim().parse().map_err(|_| CollectorError::Headers)?;
+            if OURS.contains(&name) {
+                return Err(CollectorError::Ours(name));
+            }
             let mut value: HeaderValue = value.trim().parse().map_err(|_| CollectorError::Headers)?;
             value.set_sensitive(true);
             self.headers.push((name, value));
@@ -254,6 +270,9 @@ mod tests {
         for wrong in ["s3cret", "=x", "a b=c", "x-key=\u{7f}"] {
             let error = at().with_headers(wrong).expect_err(wrong);
             assert!(!error.to_string().contains(wrong), "{error}");
+        }
+        for ours in ["x-key=a,Host=evil", "content-length=5", "Transfer-Encoding=chunked"] {
+            assert!(matches!(at().with_headers(ours), Err(CollectorError::Ours(_))), "{ours}");
         }
     }
 

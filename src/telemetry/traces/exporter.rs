@@ -35,8 +35,8 @@ pub struct Exporter {
     sent: Counter,
     refused: Counter,
     dropped: Counter,
-    /// It was said that the collector does not take them.
-    is_told: bool,
+    /// What was said last of a collector that does not take them.
+    told: Option<&'static str>,
 }
 
 impl Exporter {
@@ -50,7 +50,7 @@ impl Exporter {
             sent: counter("sent"),
             refused: counter("refused"),
             dropped: counter("dropped"),
-            is_told: false,
+            told: None,
         }
     }
 
@@ -112,7 +112,7 @@ impl Exporter {
                 let refused = refused.min(count);
                 self.sent.increment((count - refused) as u64);
                 self.refused.increment(refused as u64);
-                if std::mem::take(&mut self.is_told) {
+                if self.told.take().is_some() {
                     tracing::info!(operation = "traces", status = "ok", "the collector takes traces again");
                 }
             }
@@ -132,8 +132,9 @@ impl Exporter {
         true
     }
 
-    fn tell(&mut self, status: &str, what: &str) {
-        if !std::mem::replace(&mut self.is_told, true) {
+    /// Once, until it becomes something else.
+    fn tell(&mut self, status: &str, what: &'static str) {
+        if self.told.replace(what) != Some(what) {
             tracing::warn!(operation = "traces", status, collector = ?self.collector, "{what}");
         }
     }
@@ -214,16 +215,21 @@ mod tests {
         let (_queue, mut sender) = exporter(port);
         sender.batch.push(finished());
         let (_, is_done) = tokio::join!(collect(listener, "400 Bad Request", 1), sender.send());
-        assert!(is_done && sender.batch.is_empty() && sender.is_told);
+        assert!(is_done && sender.batch.is_empty());
+        let refuses = sender.told;
+        assert!(refuses.is_some());
         // Nobody listens there any more.
         sender.batch.push(finished());
         assert!(!sender.send().await && sender.batch.len() == 1);
+        // What becomes of them is another thing now, and is said.
+        let is_away = sender.told;
+        assert!(is_away.is_some() && is_away != refuses);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let (_, is_done) = tokio::join!(collect(listener, "503 Service Unavailable", 1), sender.send());
-        assert!(!is_done && sender.batch.len() == 1);
+        assert!(!is_done && sender.batch.len() == 1 && sender.told == is_away);
         let again = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let (_, is_done) = tokio::join!(collect(again, "200 OK", 1), sender.send());
-        assert!(is_done && sender.batch.is_empty() && !sender.is_told);
+        assert!(is_done && sender.batch.is_empty() && sender.told.is_none());
     }
 
     #[tokio::test]
