@@ -20,11 +20,14 @@ use super::{BenchError, crowd, progress};
 const LINKS: usize = 20;
 /// A change as MessagePack.
 const CHANGE_BYTES: usize = 64;
-/// Changes of one count. Under callgrind a server is about fifty times as slow.
-const CHANGES: u64 = 10_000;
-const WARM_UP: u64 = 2_000;
-/// What a collector hears of 1 % of all changes at least: less, and traces were not in what was counted.
-const TRACES_BYTES_MIN: u64 = 2 * CHANGES / 100 * 100;
+/// Of each count, of changes and of none.
+const LASTS: Duration = Duration::from_secs(20);
+const WARM_UP: Duration = Duration::from_secs(2);
+/// How late the last answers of a count may be. Under callgrind a server is about fifty times as slow: if it is busy throughout, what
+/// it does by itself comes late, and is not as much as in the time that is subtracted.
+const LATE_MAX: Duration = Duration::from_secs(1);
+/// What a collector hears in a round at least: less, and traces were not in what was counted.
+const TRACES_BYTES_MIN: u64 = 100_000;
 
 /// What a server has that runs under callgrind, in either case: nothing may take its slowness for trouble.
 const PATIENT: [(&str, &str); 3] =
@@ -60,8 +63,9 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
     }
     Ok(Findings {
         bench: "sight",
-        method: "instructions of the server process (valgrind's callgrind, the kernel's not in them) for 10,000 changes of 64 B, 20 links, \
-                 `applied`, Redis store; the same server idle for as long is subtracted. With logs at `info`, metrics recorded and 1 % of \
+        method: "instructions of the server process (valgrind's callgrind, the kernel's not in them) for changes of 64 B, 20 links, \
+                 `applied`, Redis store: on all links at once 100 times a second, or 16 on each ten times a second, for 20 s; the \
+                 same server idle for as long is subtracted. With logs at `info`, metrics recorded and 1 % of \
                  traces sent to a collector, and with none of it; a new server each time",
         rows: [patch, many, idle].into_iter().map(Rounds::row).collect(),
         notes: vec![format!("the collector was sent {least} B of traces or more in each round")],
@@ -85,37 +89,51 @@ fn counted(cores: Cores, settings: &[(&str, &str)]) -> Result<Count, BenchError>
     let mut driven = Driven::start(server.clients, Opening::Upgrade, LINKS)?;
     crowd::enter(&mut driven.swarm, LINKS)?;
     let change = Change::state_patch(CHANGE_BYTES)?;
-    drive(&mut driven, &change, 16, WARM_UP)?;
-    let mut idle_second = 0.0;
-    let mut a_change = |in_flight| -> Result<f64, BenchError> {
-        let mut took = Duration::ZERO;
+    drive(&mut driven, &change, SIXTEEN, WARM_UP)?;
+    let idle = counting(&server, || {
+        std::thread::sleep(LASTS);
+        Ok(())
+    })?;
+    let mut a_change = |pace: Pace| -> Result<f64, BenchError> {
+        let mut changes = 0;
         let busy = counting(&server, || {
-            let began = Instant::now();
-            drive(&mut driven, &change, in_flight, CHANGES)?;
-            took = began.elapsed();
+            changes = drive(&mut driven, &change, pace, LASTS)?;
             Ok(())
         })?;
-        let idle = counting(&server, || {
-            std::thread::sleep(took);
-            Ok(())
-        })?;
-        idle_second = idle as f64 / took.as_secs_f64();
-        Ok(busy.saturating_sub(idle) as f64 / CHANGES as f64)
+        Ok(busy.saturating_sub(idle) as f64 / changes as f64)
     };
-    let (one, sixteen) = (a_change(1)?, a_change(16)?);
-    Ok(Count { one, sixteen, idle_second })
+    let (one, sixteen) = (a_change(ONE)?, a_change(SIXTEEN)?);
+    Ok(Count { one, sixteen, idle_second: idle as f64 / LASTS.as_secs_f64() })
 }
 
-/// Says so many changes and hears their acks.
-fn drive(driven: &mut Driven, change: &Change, in_flight: u32, changes: u64) -> Result<(), BenchError> {
-    let mut change = change.clone();
-    driven.begin(&mut change, in_flight)?;
-    let on_their_way = LINKS as u64 * u64::from(in_flight);
-    let mut count = 0;
-    while count + on_their_way < changes {
-        count += driven.turn(&mut change, Answers::Ack(3), true)?;
+/// How changes are said: so many at once on each link, and all links again after a time. About half of what a server can do under
+/// callgrind.
+#[derive(Clone, Copy)]
+struct Pace {
+    in_flight: u32,
+    every: Duration,
+}
+
+const ONE: Pace = Pace { in_flight: 1, every: Duration::from_millis(10) };
+const SIXTEEN: Pace = Pace { in_flight: 16, every: Duration::from_millis(100) };
+
+/// Says changes for so long and hears their acks; how many.
+fn drive(driven: &mut Driven, change: &Change, pace: Pace, lasts: Duration) -> Result<u64, BenchError> {
+    let (mut change, began, mut rounds) = (change.clone(), Instant::now(), 0_u32);
+    let mut due = Duration::ZERO;
+    while due < lasts {
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        driven.begin(&mut change, pace.in_flight)?;
+        driven.drain(&mut change, Answers::Ack(3))?;
+        rounds += 1;
+        due = pace.every * rounds;
     }
-    driven.drain(&mut change, Answers::Ack(3))
+    std::thread::sleep(lasts.saturating_sub(began.elapsed()));
+    let late = began.elapsed().saturating_sub(lasts);
+    if late > LATE_MAX {
+        return Err(BenchError::Void(format!("the server did not keep up: the last ack came {late:?} late")));
+    }
+    Ok(LINKS as u64 * u64::from(pace.in_flight) * u64::from(rounds))
 }
 
 /// What the server executes meanwhile.
