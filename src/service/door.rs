@@ -17,7 +17,7 @@ use super::audit::{Line, Passage};
 use super::keys::{Identity, Scope};
 use super::onward::Brought;
 use super::problem::Problem;
-use super::traced::Traced;
+use super::traced::{Traced, fault_of};
 use super::{Condition, Service, route};
 use crate::clock;
 use crate::ids::{PlayerId, SessionId};
@@ -35,7 +35,8 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Requ
     if is_open(known, request.uri().path()) {
         // Probes, scrapes and pages: nobody has said who calls, and nothing of it goes further than this node.
         let response = next.run(request).await;
-        service.tell(known, response.status(), began.elapsed());
+        // A probe that says no has not failed.
+        service.tell(known, (response.status(), false), began.elapsed());
         return response;
     }
     let caller = service.caller(request.headers());
@@ -43,7 +44,8 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Requ
     // In a box, since what a trace wraps around it would hold it more than once, for as long as a call waits.
     let answering = Box::pin(async {
         let response = answer(&service, caller, known, request, next).await;
-        service.tell(known, response.status(), began.elapsed());
+        let has_failed = fault_of(&response).is_some();
+        service.tell(known, (response.status(), has_failed), began.elapsed());
         response
     });
     traced.answer(answering).await
@@ -70,9 +72,9 @@ async fn answer(
 }
 
 impl Service {
-    /// Counts a call, and tells those who look closer.
-    fn tell(&self, known: Option<&'static str>, status: StatusCode, took: Duration) {
-        self.meters.count(known, status, took);
+    /// Counts a call by its status, and whether it failed by our fault, and tells those who look closer.
+    fn tell(&self, known: Option<&'static str>, (status, has_failed): (StatusCode, bool), took: Duration) {
+        self.meters.count(known, (status, has_failed), took);
         tracing::debug!(
             operation = "service",
             route = known.unwrap_or("other"),
@@ -236,6 +238,7 @@ const STATUSES: &[&str] = &[
 
 struct Handles {
     requests: table::Family<Counter>,
+    failures: Counter,
     seconds: Histogram,
 }
 
@@ -253,14 +256,16 @@ impl Meters {
         Self { routes, other: OnceLock::new(), rate_limited: OnceLock::new() }
     }
 
-    fn count(&self, route: Option<&str>, status: StatusCode, took: Duration) {
+    fn count(&self, route: Option<&str>, (status, has_failed): (StatusCode, bool), took: Duration) {
         let known = self.routes.iter().find(|(known, _)| Some(*known) == route);
         let (name, handles) = known.map_or(("other", &self.other), |(name, handles)| (*name, handles));
         let handles = handles.get_or_init(|| Handles {
             requests: table::SERVICE_REQUESTS.by("status", STATUSES, &[("route", name)]),
+            failures: table::SERVICE_FAILURES.with(&[("route", name)]),
             seconds: table::SERVICE_REQUEST_SECONDS.with(&[("route", name)]),
         });
         handles.requests.of(status.as_str()).increment(1);
+        handles.failures.increment(has_failed.into());
         handles.seconds.record(took.as_secs_f64());
     }
 
@@ -272,6 +277,28 @@ impl Meters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::watch::Totals;
+
+    #[test]
+    fn what_is_refused_on_purpose_is_no_failure_to_the_watch() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let problem = |code| Problem::new(code, "no").into_response();
+        let failed = |response: &Response| {
+            let before = Totals::read(&recorder.handle().render()).failed;
+            let told = (response.status(), fault_of(response).is_some());
+            metrics::with_local_recorder(&recorder, || {
+                Meters::of(route::ALL).count(Some(route::SESSIONS), told, Duration::ZERO);
+            });
+            Totals::read(&recorder.handle().render()).failed - before
+        };
+        assert_eq!(failed(&problem(ErrorCode::Maintenance)), 0);
+        assert_eq!(failed(&StatusCode::NOT_IMPLEMENTED.into_response()), 0);
+        assert_eq!(failed(&problem(ErrorCode::NotFound)), 0);
+        for code in [ErrorCode::StoreUnavailable, ErrorCode::NotHome, ErrorCode::Internal] {
+            assert_eq!(failed(&problem(code)), 1, "{}", code.name());
+        }
+        assert_eq!(Totals::read(&recorder.handle().render()).service_calls, 6);
+    }
 
     #[test]
     fn a_bearer_is_read_and_nothing_else() {

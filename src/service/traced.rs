@@ -89,10 +89,12 @@ impl Drop for Traced {
     }
 }
 
-/// What went wrong by the server's own fault: a refusal says so by its code, since a status is also that of others.
+/// What went wrong by the server's own fault: a refusal says so by its code, since a status is also that of others. What
+/// it does not do, it says on purpose.
 pub(super) fn fault_of(response: &Response) -> Option<String> {
     let (status, code) = (response.status(), response.extensions().get::<ErrorCode>());
-    let is_ours = code.map_or_else(|| status.is_server_error(), |code| code.is_ours());
+    let by_status = || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+    let is_ours = code.map_or_else(by_status, |code| code.is_ours());
     is_ours.then(|| status.as_str().to_owned())
 }
 
@@ -169,6 +171,7 @@ mod tests {
         assert_eq!(failed(ErrorCode::Forbidden), None);
         assert_eq!(failed(ErrorCode::StoreUnavailable).as_deref(), Some("503"));
         assert_eq!(fault_of(&StatusCode::INTERNAL_SERVER_ERROR.into_response()).as_deref(), Some("500"));
+        assert_eq!(fault_of(&StatusCode::NOT_IMPLEMENTED.into_response()), None);
     }
 
     #[test]

@@ -450,7 +450,13 @@ table! {
         route: AtMost(64, "the paths of the table of calls, with their placeholders"),
         status: AtMost(32, "those that calls answer with"),
     }
-        => "5xx above 1 %; 401 and 403: a service has a wrong key";
+        => "401 and 403: a service has a wrong key";
+    /// Those that failed by the server's own fault, by `route`: not what it refuses on purpose, such as what it does not do
+    /// (501) or not while it is closed (`maintenance`), nor a probe that says no.
+    SERVICE_FAILURES: Counter "hearth_service_failures_total", Count by {
+        route: AtMost(64, "the paths of the table of calls, with their placeholders"),
+    }
+        => "above 1 % of the requests; the answers' `code` says why";
     /// How long they took, by `route`.
     SERVICE_REQUEST_SECONDS: Histogram "hearth_service_request_seconds", Seconds, SECONDS by {
         route: AtMost(64, "the paths of the table of calls, with their placeholders"),

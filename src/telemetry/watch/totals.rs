@@ -102,9 +102,9 @@ impl Totals {
             self.refused += row.count();
         } else if is(table::SERVICE_REQUESTS.as_str()) {
             self.service_calls += row.count();
-            let is_ours = row.label("status").is_some_and(|status| status.starts_with('5'));
-            // A probe that says no has not failed.
-            self.failed += if is_ours && row.label("route") != Some("/readyz") { row.count() } else { 0 };
+        } else if is(table::SERVICE_FAILURES.as_str()) {
+            // A status does not say whose fault it was: what is refused on purpose is a 5xx, too.
+            self.failed += row.count();
         } else if is(table::FANOUT_DELIVERIES.as_str()) || is(table::ROOM_DELIVERIES.as_str()) {
             self.pushes += row.count();
         } else if is(table::SLOW_CLOSES.as_str()) {
@@ -232,6 +232,10 @@ hearth_rate_limited_total{kind="login"} 5
 hearth_service_requests_total{route="/v1/stats",status="200"} 20
 hearth_service_requests_total{route="/v1/stats",status="500"} 1
 hearth_service_requests_total{route="/readyz",status="503"} 30
+hearth_service_requests_total{route="/v1/sessions",status="501"} 40
+hearth_service_requests_total{route="/v1/sessions",status="503"} 50
+hearth_service_failures_total{route="/v1/stats"} 1
+hearth_service_failures_total{route="/v1/sessions"} 0
 hearth_fanout_deliveries_total 40
 hearth_room_deliveries_total 2
 hearth_slow_closes_total 3
@@ -255,7 +259,7 @@ hearth_room_members 1e+3
             logins_refused: 12,
             resumes: 6,
             refused: 15,
-            service_calls: 51,
+            service_calls: 141,
             pushes: 42,
             slow: 3,
             bad_clients: 10,
