@@ -27,6 +27,7 @@ use super::parting::{BROKEN, Closed, GOODBYE, NO_CODE, closed_by, closing_of, go
 use super::traced::{CommandTrace, WaitTrace};
 use super::{Attachment, Sessions};
 use crate::clock::{self, Now};
+use crate::events::EndReason;
 use crate::home::HomeError;
 use crate::hub::{Control, LinkNo, Mailbox};
 use crate::ids::PlayerId;
@@ -196,12 +197,11 @@ impl<S: LinkSocket> Link<S> {
             Closed::ByClientForGood => {
                 // A late close of an old link ends nothing: the session is the newer link's.
                 if let Some(me) = self.me.attachment.as_ref().filter(|_| mailbox.is_linked_to(link)) {
-                    let _ = self.sessions.home.end(
-                        &me.cell,
-                        me.session,
-                        crate::events::EndReason::Logout,
-                        clock::now(),
-                    );
+                    // A logout without a frame, and traced like one.
+                    let trace = CommandTrace::begin(Op::Logout);
+                    let ended = self.sessions.home.end(&me.cell, me.session, EndReason::Logout, clock::now());
+                    let refused = |error: HomeError| Answer::Error(Box::new(error_of(&error)));
+                    trace.end(me, &ended.map_or_else(refused, |()| Answer::Logout));
                 }
                 Closed::ByClientForGood
             }
@@ -406,7 +406,8 @@ impl<S: LinkSocket> Link<S> {
         let later: Later = Box::pin(async move {
             let started = std::time::Instant::now();
             let durable = matches!(waiting, Waiting::Durable { .. });
-            let answer = traces::during(trace.as_ref().map(WaitTrace::work), sessions.settle(waiting)).await;
+            let answer =
+                traces::during(trace.as_ref().and_then(WaitTrace::work), sessions.settle(waiting)).await;
             sessions.meters.settled(&answer);
             if durable {
                 sessions.meters.durable(started.elapsed());

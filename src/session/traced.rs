@@ -32,42 +32,59 @@ impl CommandTrace {
         // Done within its wake-up: nothing of it was slow.
         let failed = || fault.as_ref().and_then(|_| traces::begin_unsampled());
         let Some(work) = self.work.map(|work| *work).or_else(failed) else { return };
-        WaitTrace { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session }.end_with(fault);
+        WaitTrace::of(self.op, work, me).end_with(fault);
     }
 
     /// It is answered later. `None` while no traces are kept.
     pub(super) fn waits(self, me: &Attachment) -> Option<WaitTrace> {
         let work = self.work.map(|work| *work).or_else(traces::begin_unsampled)?;
-        Some(WaitTrace { op: self.op, work, cell: Arc::clone(&me.cell), session: me.session })
+        Some(WaitTrace::of(self.op, work, me))
     }
 }
 
-/// The trace of a command whose answer waits: for a commit, for another node.
+/// The trace of a command whose answer waits: for a commit, for another node. It ends however its link does: whoever says
+/// her last seldom stays to hear what came of it.
 pub(super) struct WaitTrace {
     op: Op,
-    work: Work,
+    /// None once it is told.
+    work: Option<Work>,
     cell: Arc<Cell>,
     session: SessionId,
 }
 
 impl WaitTrace {
-    pub(super) const fn work(&self) -> &Work {
-        &self.work
+    fn of(op: Op, work: Work, me: &Attachment) -> Self {
+        Self { op, work: Some(work), cell: Arc::clone(&me.cell), session: me.session }
+    }
+
+    pub(super) const fn work(&self) -> Option<&Work> {
+        self.work.as_ref()
     }
 
     /// It has waited, and this came of it. A command that is carried out only now goes on.
-    pub(super) fn settles(self, answer: &Answer) -> Option<CommandTrace> {
+    pub(super) fn settles(mut self, answer: &Answer) -> Option<CommandTrace> {
         if matches!(answer, Answer::Again(_)) {
-            return Some(CommandTrace { op: self.op, work: Some(Box::new(self.work)) });
+            return Some(CommandTrace { op: self.op, work: self.work.take().map(Box::new) });
         }
         let fault = fault_of(answer);
         self.end_with(fault);
         None
     }
 
-    fn end_with(self, fault: Option<Cow<'static, str>>) {
-        let Self { op, work, cell, session } = self;
-        work.end(fault, || span(op.name(), &cell, session));
+    fn end_with(mut self, fault: Option<Cow<'static, str>>) {
+        self.tell(fault);
+    }
+
+    fn tell(&mut self, fault: Option<Cow<'static, str>>) {
+        let Some(work) = self.work.take() else { return };
+        work.end(fault, || span(self.op.name(), &self.cell, self.session));
+    }
+}
+
+impl Drop for WaitTrace {
+    fn drop(&mut self) {
+        // Nobody waits for the answer any more, which is nobody's fault here.
+        self.tell(None);
     }
 }
 

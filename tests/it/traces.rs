@@ -177,6 +177,42 @@ async fn what_is_slow_is_kept_with_the_commit_that_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_logs_out_is_told_of_whether_she_says_so_or_closes_for_good_or_does_not_stay_to_hear_it() {
+    let collector = Collector::start();
+    let starting = Server::on(Stage::Redis).with_lease(20_000);
+    let mut server = traced(starting, &collector, 1.0).start();
+    let logout = async |player: &str| {
+        let is_it = |span: &Value| span["name"] == "logout" && span["attributes"]["hearth.player"] == player;
+        let span = collector.until_span(&format!("the logout of {player}"), is_it).await;
+        let told = (&span["kind"], &span["failed"], &span["attributes"]["hearth.shard"]);
+        assert!(told.0 == "server" && told.1 == false && told.2.is_u64(), "{span}");
+        span
+    };
+    let mut ann = server.login("ann").await;
+    ann.does("logout", json!({})).await;
+    let span = logout("ann").await;
+    assert_eq!(span["attributes"]["hearth.session"], ann.ready["session"]);
+    let bea = server.login("bea").await;
+    let session = bea.closes(1000).await.session;
+    assert_eq!(logout("bea").await["attributes"]["hearth.session"], json!(session));
+    // One who is cut off comes back, and has not logged out.
+    server.login("cem").await.closes(1001).await;
+    // The store does not take it before she is gone.
+    let mut dan = server.login("dan").await;
+    server.redis().pause();
+    dan.send("logout", json!({})).await;
+    dan.drops();
+    logout("dan").await;
+    server.redis().go_on();
+    assert!(
+        collector
+            .spans()
+            .iter()
+            .all(|span| { span["name"] != "logout" || span["attributes"]["hearth.player"] != "cem" })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_disturbs_nobody_and_is_counted_and_gets_what_waits_when_it_comes() {
     // Nobody listens there, nor is it one that the system gives to anybody who asks for any.
     let port = hearth::rig::free_ports(1).unwrap()[0];
