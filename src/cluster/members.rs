@@ -1,7 +1,7 @@
 //! This node among the others: one task says at every heartbeat that it lives, and keeps what the store answers. While
 //! the store is away the last that was heard stays. Never decides who holds what: the store's leases do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -226,6 +226,18 @@ impl Members {
     /// Resolves when a newer process has this node's name: this one must end.
     pub async fn superseded(&self) {
         self.superseded.cancelled().await;
+    }
+
+    /// The other processes that say that they leave, or have said over their links that they end: some of these may be gone
+    /// for long.
+    #[must_use]
+    pub fn leaving(&self) -> BTreeSet<Owner> {
+        let snapshot = self.snapshot();
+        let drain = snapshot.seen().iter().filter(|seen| seen.member.says.drains);
+        let mut leaving: BTreeSet<Owner> = drain.map(|seen| seen.member.owner.clone()).collect();
+        leaving.extend(self.gone.lock().iter().cloned());
+        leaving.remove(&self.me);
+        leaving
     }
 
     /// A process has said over its link that it ends: it takes no shards from here on, and whatever else is heard of it does

@@ -2,6 +2,7 @@
 //! the members are placed counts where the store does not answer, or nobody holds it yet. For routing alone: who may
 //! write is the lease's to say.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -220,6 +221,12 @@ impl Home {
         };
         *all = Some(overview.clone());
         overview
+    }
+
+    /// The other processes that leave, or have left.
+    #[must_use]
+    pub fn leaving(&self) -> BTreeSet<Owner> {
+        self.members.leaving()
     }
 
     /// The cluster as it was last heard of.

@@ -24,9 +24,14 @@ impl<T> Default for Fresh<T> {
 impl<T> Fresh<T> {
     /// The latest answer, if it is fresh; else a new one.
     pub(super) async fn get(&self, make: impl Future<Output = T>) -> Arc<T> {
+        self.get_if(|_| true, make).await
+    }
+
+    /// The same, and a new one if the latest does not hold any more: what may come about a few times at most.
+    pub(super) async fn get_if(&self, holds: impl Fn(&T) -> bool, make: impl Future<Output = T>) -> Arc<T> {
         let mut latest = self.latest.lock().await;
         match latest.as_ref() {
-            Some((made_at, answer)) if made_at.elapsed() < FRESH_FOR => Arc::clone(answer),
+            Some((made_at, answer)) if made_at.elapsed() < FRESH_FOR && holds(answer) => Arc::clone(answer),
             _ => {
                 let answer = Arc::new(make.await);
                 *latest = Some((Instant::now(), Arc::clone(&answer)));
@@ -48,6 +53,14 @@ mod tests {
         assert_eq!(*fresh.get(async { 2 }).await, 1);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(*fresh.get(async { 3 }).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_hold_any_more_is_made_anew() {
+        let fresh = Fresh::default();
+        assert_eq!(*fresh.get(async { 1 }).await, 1);
+        assert_eq!(*fresh.get_if(|known| *known == 1, async { 2 }).await, 1);
+        assert_eq!(*fresh.get_if(|known| *known != 1, async { 3 }).await, 3);
     }
 
     #[tokio::test]

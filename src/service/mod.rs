@@ -18,6 +18,7 @@ mod fresh;
 mod health;
 mod keys;
 mod kick;
+mod leavers;
 mod lines;
 mod locks;
 mod log;

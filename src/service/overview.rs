@@ -15,6 +15,7 @@ use protocol::calls::{
 use serde::{Deserialize, Serialize};
 
 use super::door::Reader;
+use super::leavers::{Leaver, STOPPING};
 use super::others::Question;
 use super::stats::Count;
 use super::{Condition, Service};
@@ -22,7 +23,7 @@ use crate::clock;
 use crate::home::lease::State as Lease;
 use crate::home::placement::node_of;
 use crate::home::shard::Shard;
-use crate::ids::RoomName;
+use crate::ids::{Owner, RoomName};
 use crate::telemetry::watch::{self, Figures, Glance, Spread, names};
 
 /// How long another node may take to say its part.
@@ -50,6 +51,14 @@ pub(super) struct Part {
     slow_consumers: Vec<SlowConsumer>,
 }
 
+impl Part {
+    /// The shards of which it tells.
+    fn shards(&self) -> impl Iterator<Item = u16> {
+        let changing = |of: &ShardsOf| of.changing.iter().map(|changing| changing.shard).collect::<Vec<_>>();
+        self.shards.iter().flat_map(move |of| of.serving.iter().copied().chain(changing(of)))
+    }
+}
+
 /// How long things took: as steps, since percentiles do not add up.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Took {
@@ -69,8 +78,13 @@ impl Service {
         let others = self.others();
         let asked = others.iter().map(|node| self.ask::<Part>(node, &Question::Overview, SAID_WITHIN));
         let (mine, told) = tokio::join!(self.part(), join_all(asked));
-        let said = others.iter().map(|node| node.node().to_owned()).zip(told.into_iter().map(Result::ok));
-        let mut overview = gather(Part::clone(&mine), said.collect());
+        let said: Vec<_> = others.iter().zip(told.into_iter().map(Result::ok)).collect();
+        let silent: Vec<Owner> =
+            said.iter().filter(|(_, part)| part.is_none()).map(|(node, _)| (*node).clone()).collect();
+        let shards = said.iter().filter_map(|(_, part)| part.as_ref()).chain([&*mine]).flat_map(Part::shards);
+        let leavers = self.leavers(&silent, &shards.collect()).await;
+        let said = said.into_iter().map(|(node, part)| (node.node().to_owned(), part));
+        let mut overview = gather(Part::clone(&mine), said.collect(), leavers);
         overview.as_of = clock::now().unix_ms;
         overview.node.clone_from(&self.settings.node_id);
         env!("CARGO_PKG_VERSION").clone_into(&mut overview.version);
@@ -78,9 +92,15 @@ impl Service {
         overview
     }
 
-    /// What this node says, as of a second ago at most.
+    /// What this node says, as of a second ago at most. Once it stops it says so at once: it is gone in a moment.
     pub(super) async fn part(&self) -> Arc<Part> {
-        self.part.get(self.look_here()).await
+        let is_stopping = self.is_stopping();
+        let holds = |part: &Part| (part.node.state == STOPPING) == is_stopping;
+        self.part.get_if(holds, self.look_here()).await
+    }
+
+    fn is_stopping(&self) -> bool {
+        (self.condition)() == Condition::Stopping
     }
 
     async fn look_here(&self) -> Part {
@@ -113,7 +133,8 @@ impl Service {
         let shards = self.home.shards();
         let (reading, figures) = (&glance.reading, glance.figures.as_ref());
         let oldest_ms = shards.iter().filter_map(|shard| shard.dirty_since_ms()).min();
-        let is_stopping = (self.condition)() == Condition::Stopping;
+        let is_stopping = self.is_stopping();
+        let held = || shards.iter().filter(|shard| shard.fence().is_some()).count();
         let is_in = |state| shards.iter().any(|shard| shard.lease().0 == state);
         let breaker = |(endpoint, state): &(String, u8)| BreakerView {
             endpoint: endpoint.clone(),
@@ -121,7 +142,8 @@ impl Service {
         };
         NodeOverview {
             node: self.settings.node_id.clone(),
-            state: if is_stopping { "stopping" } else { "up" }.to_owned(),
+            state: if is_stopping { STOPPING } else { "up" }.to_owned(),
+            shards_left: is_stopping.then(held),
             started_at: Some(now.unix_ms.saturating_sub(now.mono_ms.saturating_sub(self.started_at_ms))),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             records: Some(self.home.records().len()),
@@ -250,19 +272,21 @@ fn percentiles(spread: &Spread) -> Percentiles {
     Percentiles { p50: ms(spread.quantile(0.5)), p99: ms(spread.quantile(0.99)) }
 }
 
-/// What all of them say together; of those who said nothing, that they did not. A process that is gone says nothing, and is
-/// not missed where the next one under its name has answered.
-fn gather(mine: Part, others: Vec<(String, Option<Part>)>) -> Overview {
+/// What all of them say together; of those who said nothing, that they did not, or that they stop. A process that is gone says
+/// nothing, and is not missed where the next one under its name has answered.
+fn gather(mine: Part, others: Vec<(String, Option<Part>)>, mut leavers: Vec<Leaver>) -> Overview {
     let mut overview = Overview::default();
     let answered: HashSet<String> = std::iter::once(&mine)
         .chain(others.iter().filter_map(|(_, part)| part.as_ref()))
         .map(|part| part.node.node.clone())
         .collect();
+    leavers.retain(|leaver| !answered.contains(&leaver.node));
+    let stops = |node: &str| leavers.iter().any(|leaver| leaver.node == node);
     let (mut all, mut rooms) = (Part { store: mine.store.clone(), ..Part::default() }, HashMap::new());
     let said = std::iter::once((String::new(), Some(mine))).chain(others);
     for (node, part) in said {
         let Some(part) = part else {
-            if answered.contains(&node) || overview.unknown_nodes.contains(&node) {
+            if answered.contains(&node) || stops(&node) || overview.unknown_nodes.contains(&node) {
                 continue;
             }
             overview.nodes.push(NodeOverview {
@@ -282,6 +306,13 @@ fn gather(mine: Part, others: Vec<(String, Option<Part>)>) -> Overview {
         part.top_rooms.into_iter().for_each(|room| add_room(&mut rooms, room));
         overview.nodes.push(part.node);
         overview.shards.extend(part.shards);
+    }
+    for leaver in leavers {
+        if leaver.may_hold() {
+            overview.unknown_nodes.push(leaver.node.clone());
+        }
+        overview.nodes.push(leaver.overview());
+        overview.shards.push(leaver.into_shards());
     }
     overview.nodes.sort_by(|one, other| one.node.cmp(&other.node));
     overview.shards.sort_by(|one, other| one.node.cmp(&other.node));
@@ -407,7 +438,7 @@ mod tests {
     #[test]
     fn what_nodes_say_is_put_together_and_who_says_nothing_is_named() {
         let others = vec![("b".to_owned(), Some(part("b", 20.0, 100, "down"))), ("c".to_owned(), None)];
-        let told = gather(part("a", 10.0, 0, "ok"), others);
+        let told = gather(part("a", 10.0, 0, "ok"), others, Vec::new());
         let nodes: Vec<_> = told.nodes.iter().map(|node| (node.node.as_str(), node.state.as_str())).collect();
         assert_eq!(nodes, [("a", "up"), ("b", "up"), ("c", "unknown")]);
         assert_eq!(told.unknown_nodes, ["c"]);
@@ -442,10 +473,43 @@ mod tests {
             unknown("c"),
             unknown("c"),
         ];
-        let told = gather(part("a", 1.0, 0, "ok"), others);
+        let told = gather(part("a", 1.0, 0, "ok"), others, Vec::new());
         let nodes: Vec<_> = told.nodes.iter().map(|node| (node.node.as_str(), node.state.as_str())).collect();
         assert_eq!(nodes, [("a", "up"), ("b", "up"), ("c", "unknown")]);
         assert_eq!(told.unknown_nodes, ["c"]);
+    }
+
+    #[test]
+    fn who_stops_and_answers_no_more_is_told_with_what_is_left_unless_the_next_process_has_answered() {
+        let others = ["b", "c", "d", "e"].map(|node| (node.to_owned(), None));
+        let others = others.into_iter().chain([("f".to_owned(), Some(part("f", 1.0, 0, "ok")))]);
+        let leavers = vec![
+            Leaver::with("b", &[2, 3], true),
+            Leaver::with("c", &[], true),
+            Leaver::with("d", &[], false),
+            Leaver::with("f", &[4], true),
+        ];
+        let told = gather(part("a", 1.0, 0, "ok"), others.collect(), leavers);
+        let nodes: Vec<_> = told
+            .nodes
+            .iter()
+            .map(|node| (node.node.as_str(), node.state.as_str(), node.shards_left))
+            .collect();
+        let expected = [
+            ("a", "up", None),
+            ("b", "stopping", Some(2)),
+            ("c", "stopping", Some(0)),
+            ("d", "stopping", None),
+            ("e", "unknown", None),
+            ("f", "up", None),
+        ];
+        assert_eq!(nodes, expected);
+        // What c held is counted elsewhere by now.
+        assert_eq!(told.unknown_nodes, ["e", "b", "d"]);
+        let shards = |node: &str| {
+            told.shards.iter().filter(|of| of.node == node).map(|of| of.changing.len()).sum::<usize>()
+        };
+        assert_eq!(["b", "c", "f"].map(shards), [2, 0, 0]);
     }
 
     #[test]
@@ -460,7 +524,8 @@ mod tests {
             };
             Part { slow_consumers: sessions.iter().map(reader).collect(), ..part(node, 1.0, 0, "ok") }
         };
-        let told = gather(slow("a", &["1", "2"]), vec![("b".to_owned(), Some(slow("b", &["2", "3"])))]);
+        let told =
+            gather(slow("a", &["1", "2"]), vec![("b".to_owned(), Some(slow("b", &["2", "3"])))], Vec::new());
         let told: Vec<_> =
             told.slow_consumers.iter().map(|reader| (&*reader.session, &*reader.node)).collect();
         assert_eq!(told, [("1", "a"), ("2", "a"), ("3", "b")]);
@@ -469,9 +534,9 @@ mod tests {
     #[test]
     fn rates_are_absent_where_no_node_knows_them() {
         let blind = |node: &str| Part { rates: None, ..part(node, 10.0, 0, "ok") };
-        let told = gather(blind("a"), vec![("b".to_owned(), Some(blind("b")))]);
+        let told = gather(blind("a"), vec![("b".to_owned(), Some(blind("b")))], Vec::new());
         assert!(serde_json::to_value(&told).unwrap().get("rates").is_none());
-        let told = gather(blind("a"), vec![("b".to_owned(), Some(part("b", 20.0, 0, "ok")))]);
+        let told = gather(blind("a"), vec![("b".to_owned(), Some(part("b", 20.0, 0, "ok")))], Vec::new());
         assert_eq!(told.rates.map(|rates| rates.acks), Some(20.0));
     }
 

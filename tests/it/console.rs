@@ -248,6 +248,8 @@ async fn a_hand_over_is_seen_and_told() {
         .answers(
             "/v1/overview",
             &overview(1, |told| {
+                told["nodes"][0]["state"] = json!("stopping");
+                told["nodes"][0]["shards_left"] = json!(4);
                 told["shards"][0]["serving"] = json!([0, 1, 2]);
                 told["shards"][0]["changing"] =
                     json!([{"shard": 3, "state": "handing_over", "to": "node-2"}]);
@@ -257,6 +259,8 @@ async fn a_hand_over_is_seen_and_told() {
         .await;
     browser.shows("#shards-said", "1 changing").await;
     browser.until(&format!("{}.matches('.changing:has(.comes)')", cell(3))).await;
+    browser.shows("#nodes", "stopping, 4 shards to go").await;
+    browser.shows("#map-key", "4, stopping").await;
 
     browser
         .answers(
@@ -274,11 +278,31 @@ async fn a_hand_over_is_seen_and_told() {
     browser.shows("#map-text", "0–2").await;
     browser.shows("#map-text", "3–7").await;
 
-    // A node that is lost: its shards are at nobody, and that is told as well.
+    // One that stops and answers no more is no surprise; the store that it waits for is.
     browser
         .answers(
             "/v1/overview",
             &overview(3, |told| {
+                told["nodes"][1] = json!({"node": "node-2", "state": "stopping", "shards_left": 1});
+                let left = json!([{"shard": 7, "state": "handing_over", "to": "node-1"}]);
+                told["shards"][0]["serving"] = json!([0, 1, 2, 3, 4, 5, 6]);
+                told["shards"][1] = json!({"node": "node-2", "serving": [], "changing": left});
+                told["unknown_nodes"] = json!(["node-2"]);
+                told["store"]["state"] = json!("down");
+            }),
+        )
+        .await;
+    browser.shows("#nodes", "stopping, 1 shard to go").await;
+    browser.until(&format!("{}.matches('.changing:has(.comes)')", cell(7))).await;
+    browser.shows("#alarm-cards", "The store does not answer").await;
+    let surprised = "document.getElementById('alarm-cards').textContent.includes('A node does not answer')";
+    assert_eq!(browser.value(surprised).await, false);
+
+    // A node that is lost: its shards are at nobody, and that is told as well.
+    browser
+        .answers(
+            "/v1/overview",
+            &overview(4, |told| {
                 told["nodes"] = json!([told["nodes"][0]]);
                 told["shards"] = json!([told["shards"][0]]);
             }),

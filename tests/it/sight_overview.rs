@@ -1,13 +1,16 @@
 //! The cluster at one glance: what a node does shows as rates and percentiles, and what breaks rings by name, in the
 //! overview, in the log and in the metrics, until it is mended.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::harness::nodes::{KEY, nodes};
+use crate::harness::nodes::{KEY, SHARDS, nodes, served_by};
 use crate::harness::patience::{trying_until, until};
 use crate::harness::redis_server::RedisServer;
 use crate::harness::server::{Server, Starting};
 use crate::harness::service::Service;
+use crate::harness::slow_road::SlowRoad;
 use crate::harness::stages::{Stage, on_every_stage};
 
 /// The cluster, as a node says it.
@@ -119,6 +122,102 @@ async fn a_store_that_is_gone_rings_everywhere_until_it_is_back() {
     assert_eq!(server.metric("hearth_alarm", "name=\"store_down\"").await, 0);
     assert!(lines(&server, "an alarm has ended", "store_down") >= 1, "{}", server.log());
     ann.pings().await;
+}
+
+/// What the overview says of this node.
+async fn seen_of(server: &Server, node: &str) -> (Value, Value) {
+    let told = overview(server).await;
+    let seen = told["nodes"].as_array().unwrap().iter().find(|seen| seen["node"] == node);
+    (seen.cloned().unwrap_or_default(), told)
+}
+
+/// Two nodes of which the second reaches the store by this road, with these settings; and how many shards it has.
+async fn two_of_which_one_stops(redis: &RedisServer, road: &SlowRoad, drain_ms: u64) -> ([Server; 2], usize) {
+    let node = |url: &str, name: &str| {
+        let node = Server::on_url(url).with_lease(20_000).with("service_key", KEY).with("node_id", name);
+        let node = node.with("cluster.shards", SHARDS).with("cluster.drain_ms", drain_ms);
+        node.with("redis.response_timeout_ms", 5_000).start()
+    };
+    let here = node(&redis.tcp_url(), "here");
+    let there = node(&format!("redis://{}", road.address()), "there");
+    let nodes = [here, there];
+    let shards = until("each has its part", async || {
+        let served = [served_by(&nodes[0]).await.len(), served_by(&nodes[1]).await.len()];
+        (served.iter().sum::<usize>() == usize::from(SHARDS) && !served.contains(&0)).then_some(served[1])
+    })
+    .await;
+    until("it is known to be up", async || {
+        let (seen, _) = seen_of(&nodes[0], "there").await;
+        (seen["state"] == "up" && seen["shards"] == shards && seen.get("shards_left").is_none()).then_some(())
+    })
+    .await;
+    (nodes, shards)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_is_said_to_with_the_shards_that_it_holds_still() {
+    let redis = RedisServer::builder().on_tcp().start();
+    let road = SlowRoad::to(redis.address()).await;
+    let ([here, mut there], shards) = two_of_which_one_stops(&redis, &road, 10_000).await;
+    // What it gives back takes its time.
+    road.takes(Duration::from_secs(2));
+    there.ask_to_stop();
+    let told = until("it to be said", async || {
+        let (seen, told) = seen_of(&here, "there").await;
+        (seen["state"] == "stopping").then_some((seen, told))
+    })
+    .await;
+    let (seen, told) = told;
+    assert_eq!((&seen["shards_left"], &told["unknown_nodes"]), (&json!(shards), &json!([])), "{told}");
+    assert!(seen["version"].is_string(), "it answers: {seen}");
+    let (seen, told) = until("all of it to be here", async || {
+        let (seen, told) = seen_of(&here, "there").await;
+        let serving = told["shards"].as_array().unwrap().iter().find(|of| of["node"] == "here").unwrap();
+        let has_all = serving["serving"].as_array().unwrap().len() == usize::from(SHARDS);
+        has_all.then_some((seen, told))
+    })
+    .await;
+    // It waits a moment for those who ask, and for goodbyes; then it is gone.
+    assert!(seen.is_null() || (seen["state"] == "stopping" && seen["shards_left"] == 0), "{told}");
+    assert_eq!(told["unknown_nodes"], json!([]), "{told}");
+    assert!(there.wait_for_end().success());
+    until("it to be gone", async || seen_of(&here, "there").await.0.is_null().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_and_answers_no_more_is_said_to_until_its_last_shard_has_moved() {
+    let redis = RedisServer::builder().on_tcp().start();
+    let road = SlowRoad::to(redis.address()).await;
+    // It hands nothing over, and gives its leases back as the last thing that it does.
+    let ([here, mut there], shards) = two_of_which_one_stops(&redis, &road, 0).await;
+    road.takes(Duration::from_secs(3));
+    there.ask_to_stop();
+    let (seen, told) = until("it to answer no more", async || {
+        let (seen, told) = seen_of(&here, "there").await;
+        let is_up = seen["state"] == "up" || seen["version"].is_string();
+        (!is_up).then_some((seen, told))
+    })
+    .await;
+    assert_eq!(seen, json!({"node": "there", "state": "stopping", "shards_left": shards}), "{told}");
+    assert_eq!(told["unknown_nodes"], json!(["there"]), "what it holds is not counted: {told}");
+    let left = told["shards"].as_array().unwrap().iter().find(|of| of["node"] == "there").unwrap();
+    assert_eq!(
+        (&left["serving"], left["changing"].as_array().unwrap().len()),
+        (&json!([]), shards),
+        "{left}"
+    );
+    assert_eq!(
+        (&left["changing"][0]["state"], &left["changing"][0]["to"]),
+        (&json!("handing_over"), &json!("here"))
+    );
+    assert!(there.wait_for_end().success());
+    until("all of it to be here", async || {
+        let (seen, told) = seen_of(&here, "there").await;
+        let serving = told["shards"].as_array().unwrap().iter().find(|of| of["node"] == "here").unwrap();
+        let has_all = serving["serving"].as_array().unwrap().len() == usize::from(SHARDS);
+        (has_all && seen.is_null()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

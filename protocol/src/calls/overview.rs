@@ -91,7 +91,8 @@ pub struct Percentiles {
     pub p99: Option<f64>,
 }
 
-/// A node. Of one that did not answer there are `node` and `state` alone.
+/// A node. Of one that did not answer there are `node` and `state` alone; of one that stops and answers no more
+/// `shards_left`, too.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeOverview {
@@ -99,6 +100,9 @@ pub struct NodeOverview {
     pub node: String,
     /// `up`, `stopping`, or `unknown`: it did not answer.
     pub state: String,
+    /// Of one that is `stopping`: shards that it holds still, and others have yet to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards_left: Option<usize>,
     /// When its process began (Unix ms).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<u64>,

@@ -48,7 +48,11 @@ function seen(overview, homeless) {
   const found = [];
   const alarmed = new Set(list(overview.alarms).map((alarm) => alarm?.name));
   const silent = new Set(list(overview.unknown_nodes).map(text));
-  for (const node of list(overview.nodes)) if (node?.state === "unknown") silent.add(text(node.node));
+  for (const node of list(overview.nodes)) {
+    if (node?.state === "unknown") silent.add(text(node.node));
+    // Nobody is surprised by that.
+    if (node?.state === "stopping") silent.delete(text(node.node));
+  }
   for (const node of silent) {
     found.push({
       name: "node_silent",

@@ -64,6 +64,8 @@ const STATES = {
 };
 
 function stateOf(node) {
+  if (node.state === "stopping" && isNumber(node.shards_left))
+    return [node.paused ? "bad" : "warn", `stopping, ${many(node.shards_left, "shard", "shards")} to go`];
   if (node.paused) return ["bad", "paused"];
   if (node.local) return ["warn", "from memory"];
   return STATES[node.state] ?? ["", text(node.state) || "not said"];
@@ -84,7 +86,7 @@ function weigh(cell, value, said, limit) {
 function breakers(cell, node) {
   const all = list(node.breakers);
   const troubled = all.filter((breaker) => breaker?.state !== "closed");
-  if (all.length === 0 && node.state === "unknown") pill(cell, "plain", UNKNOWN);
+  if (all.length === 0 && !text(node.version)) pill(cell, "plain", UNKNOWN);
   else if (all.length === 0) pill(cell, "plain", "none");
   else if (troubled.length === 0) pill(cell, "plain", all.length === 1 ? "closed" : `${all.length} closed`);
   else pill(cell, "bad", `${troubled.length} of ${all.length} in trouble`);

@@ -226,6 +226,11 @@ export class Shards {
     if (!names.has(this.only)) this.only = null;
     const serves = new Map();
     for (const cell of this.cells) if (cell.isKnown) serves.set(cell.home, (serves.get(cell.home) ?? 0) + 1);
+    const stopping = new Set(
+      list(overview.nodes)
+        .filter((node) => node?.state === "stopping")
+        .map((node) => text(node.node)),
+    );
     const sorted = [...names].sort((a, b) => markOf(a).number - markOf(b).number);
     const item = (name) =>
       h("button", { type: "button", class: "quiet chip", onclick: () => this.look(name) }, badge(name), h("b"));
@@ -235,7 +240,7 @@ export class Shards {
       (name) => name,
       item,
       (element, name) => {
-        say(element.lastChild, ` ${count(serves.get(name) ?? 0)}`);
+        say(element.lastChild, ` ${count(serves.get(name) ?? 0)}${stopping.has(name) ? ", stopping" : ""}`);
         attribute(element, "aria-pressed", String(this.only === name));
       },
     );

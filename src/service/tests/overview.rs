@@ -80,6 +80,9 @@ async fn what_the_watch_has_seen_is_told_with_what_to_do() {
 #[tokio::test]
 async fn a_node_that_stops_says_so() {
     let house = House::new().await;
+    let _ = house.service.part().await;
     house.condition.store(1, Ordering::Relaxed);
-    assert_eq!(house.get("/v1/overview").await.ok()["nodes"][0]["state"], "stopping");
+    // At once, though what was said before is fresh.
+    let node = &house.get("/v1/overview").await.ok()["nodes"][0];
+    assert_eq!((&node["state"], &node["shards_left"]), (&json!("stopping"), &json!(4)));
 }
