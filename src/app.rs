@@ -40,7 +40,7 @@ use crate::home::record;
 use crate::home::{Fallen, HandOver, Home, MOVED_WITHIN};
 use crate::hub::Hub;
 use crate::limits::allowance::Allowances;
-use crate::limits::{AddressLimits, Descriptors, KeyLimits, Rates};
+use crate::limits::{AddressLimits, Culprits, Descriptors, KeyLimits, Rates};
 use crate::presence::Presence;
 use crate::service::{self, Condition, Counter, Keys, Service, ServiceSettings, console};
 use crate::session::{Sessions, TokenCheck, TokenRefused};
@@ -262,6 +262,9 @@ impl House {
             &upper,
         );
         let descriptors = Arc::<Descriptors>::default();
+        let addresses = AddressLimits::from_settings(&settings.limits);
+        let misbehaving = Arc::<Culprits>::default();
+        let culprits = [Arc::clone(addresses.refused()), Arc::clone(&misbehaving)];
         let gate = Gate {
             auth: outside.auth,
             tls: outside.tls,
@@ -270,12 +273,13 @@ impl House {
             links: links.clone(),
             upgrade: settings::upgrade(&settings),
             origins: OriginPolicy::from_settings(&settings),
-            addresses: AddressLimits::from_settings(&settings.limits),
+            addresses,
             room: Arc::new(Semaphore::new(settings.link.links_max)),
             handshakes_max: settings.link.handshakes_max,
             descriptors: Arc::clone(&descriptors),
             peers: Peers { me: members.me().clone(), links: Arc::clone(&peer_links), key },
             meters: Meters::default(),
+            misbehaving,
         };
         let gate = Arc::new(gate);
         let inside = Arc::new(Inside::new(Arc::clone(&gate), door.clone()));
@@ -290,6 +294,7 @@ impl House {
             rooms: Arc::clone(presence.rooms()),
             peers: Arc::clone(&peer_links),
             members: Arc::clone(&members),
+            culprits,
             board: Arc::clone(&board),
             trace_boost: settings.alarm.trace_boost.into(),
             tasks: upper.clone(),

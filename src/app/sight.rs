@@ -15,13 +15,17 @@ use crate::clock;
 use crate::cluster::{Links, Members};
 use crate::home::Home;
 use crate::hub::Hub;
+use crate::limits::{Address, Culprits};
 use crate::presence::Rooms;
 use crate::tasks::{self, Tasks};
+use crate::telemetry::frequent::Counted;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{ALARM, LOG_LINES_DROPPED, ROOM_HOTTEST_SHARE, Recorded};
 use crate::telemetry::process::Process;
 use crate::telemetry::sampling;
-use crate::telemetry::watch::{Alarm, Board, Change, Figures, Glance, Limits, Reading, Totals, Watch, names};
+use crate::telemetry::watch::{
+    Alarm, Board, Change, Figures, Glance, Limits, Reading, Refused, Totals, Watch, names,
+};
 
 /// How often the numbers are gathered.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +45,8 @@ pub(super) struct Sight {
     pub(super) rooms: Arc<Rooms>,
     pub(super) peers: Arc<Links>,
     pub(super) members: Arc<Members>,
+    /// Who is refused for being too fast, and who does not keep to the protocol.
+    pub(super) culprits: [Arc<Culprits>; 2],
     pub(super) board: Arc<Board>,
     /// How many times as many traces are sampled while an alarm is new.
     pub(super) trace_boost: f64,
@@ -114,6 +120,7 @@ impl Sight {
         let present =
             self.members.snapshot().seen().iter().map(|seen| seen.member.owner.node().to_owned()).collect();
         let vanished = company.moved(present, totals.vanished);
+        let [flooding, misbehaving] = self.culprits.each_ref().map(|culprits| refused(&culprits.take()));
         Reading {
             mono_ms: now.mono_ms,
             unix_ms: now.unix_ms,
@@ -124,6 +131,8 @@ impl Sight {
             links: wide(self.hub.links()),
             mail_lag_ms,
             vanished,
+            flooding,
+            misbehaving,
             rooms: self
                 .rooms
                 .hottest()
@@ -215,6 +224,11 @@ impl Gauges {
 /// Whether one of the alarms has begun lately.
 fn is_new(alarms: &[Alarm], unix_ms: u64) -> bool {
     alarms.iter().any(|alarm| unix_ms.saturating_sub(alarm.since_unix_ms) < BOOST_FOR_MS)
+}
+
+fn refused(counted: &Counted<Address>) -> Refused {
+    let addresses = counted.keys.iter().map(|(address, times)| (address.to_string().into(), *times));
+    Refused { all: counted.all, addresses: addresses.collect() }
 }
 
 fn wide(count: usize) -> u64 {

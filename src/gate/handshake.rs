@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use protocol::reply::{ErrorBody, Pong, Redirect};
 use protocol::request::{Login, Op, Resume};
 use protocol::{CloseCode, Encoding, ErrorCode, Request, decode_request, limits};
@@ -26,7 +26,6 @@ use crate::events::Status;
 use crate::session::{
     ClientSocket, Closing, EnterError, Entered, GOODBYE, Link, LinkSocket, closing_for, goodbye, house_status,
 };
-use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 
 /// Where clients connect.
@@ -50,10 +49,14 @@ pub(super) enum Greeted<S> {
 
 impl<S: LinkSocket> Greeted<S> {
     /// Gives it a task of its own.
-    pub(super) fn spawn(self, tasks: &Tasks, place: OwnedSemaphorePermit) {
+    pub(super) fn spawn(self, gate: &Arc<Gate>, ip: IpAddr, place: OwnedSemaphorePermit) {
         match self {
-            Self::Link(link) => tasks.spawn("link", link.run(place)),
-            Self::Relay(relay) => tasks.spawn("relay", relay.run(place)),
+            Self::Link(link) => {
+                let ended = Arc::clone(gate);
+                // Not an async block, which would hold the link twice.
+                gate.links.spawn("link", link.run(place).map(move |code| ended.has_closed(code, ip)));
+            }
+            Self::Relay(relay) => gate.links.spawn("relay", relay.run(place)),
         }
     }
 }
@@ -84,7 +87,7 @@ pub(super) async fn shake<S: LinkSocket>(
             if refusal.is_timeout() { "timeout" } else { "upgrade" }
         }
     };
-    gate.meters.failures.of(reason).increment(1);
+    gate.comes_to_nothing(reason, ip);
     None
 }
 
@@ -99,7 +102,7 @@ pub(super) async fn greeted<S: LinkSocket>(
     match enters(gate, door, client, ip, patience).await {
         Ok(greeted) => Some(greeted),
         Err(reason) => {
-            gate.meters.failures.of(reason).increment(1);
+            gate.comes_to_nothing(reason, ip);
             None
         }
     }
@@ -113,7 +116,7 @@ async fn enters<S: LinkSocket>(
     patience: &mut Patience,
 ) -> Result<Greeted<S>, Reason> {
     for _ in 0..FRAMES_BEFORE_READY_MAX {
-        let frame = frame(gate, &mut ws, encoding, patience).await?;
+        let frame = frame(gate, &mut ws, (encoding, ip), patience).await?;
         match greet(gate, door, encoding, &frame, ip, patience).await {
             Greeting::Nothing => {}
             Greeting::Entered(reference, entered) => {
@@ -128,7 +131,7 @@ async fn enters<S: LinkSocket>(
             Greeting::Say(frame) => {
                 if !patience.comes_back().await {
                     let closing = impatient(patience, "no place for another try");
-                    patience.leaves(last_words(gate, &mut ws, encoding, frame, closing)).await;
+                    patience.leaves(last_words(gate, &mut ws, (encoding, ip), frame, closing)).await;
                     return Err("timeout");
                 }
                 if !matches!(patience.within(ws.send(frame)).await, Some(Ok(()))) {
@@ -136,13 +139,13 @@ async fn enters<S: LinkSocket>(
                 }
             }
             Greeting::Close(frame, closing) => {
-                patience.leaves(last_words(gate, &mut ws, encoding, frame, closing)).await;
+                patience.leaves(last_words(gate, &mut ws, (encoding, ip), frame, closing)).await;
                 return Err("refused");
             }
         }
     }
     let closing = close(CloseCode::ProtocolError, "too many frames before a login");
-    patience.leaves(send_away(gate, &mut ws, encoding, closing)).await;
+    patience.leaves(send_away(gate, &mut ws, (encoding, ip), closing)).await;
     Err("frames")
 }
 
@@ -150,22 +153,23 @@ async fn enters<S: LinkSocket>(
 async fn last_words<S: LinkSocket>(
     gate: &Gate,
     ws: &mut ClientSocket<S>,
-    encoding: Encoding,
+    client: (Encoding, IpAddr),
     answer: Message,
     closing: Closing,
 ) {
     let _ = tokio::time::timeout(GOODBYE, ws.feed(answer)).await;
-    send_away(gate, ws, encoding, closing).await;
+    send_away(gate, ws, client, closing).await;
 }
 
 /// A close like any other: counted, and said.
 async fn send_away<S: LinkSocket>(
     gate: &Gate,
     ws: &mut ClientSocket<S>,
-    encoding: Encoding,
+    (encoding, ip): (Encoding, IpAddr),
     closing: Closing,
 ) {
     gate.sessions.count_close(closing.code);
+    gate.has_closed(closing.code, ip);
     goodbye(ws, encoding, closing).await;
 }
 
@@ -173,7 +177,7 @@ async fn send_away<S: LinkSocket>(
 async fn frame<S: LinkSocket>(
     gate: &Gate,
     ws: &mut ClientSocket<S>,
-    encoding: Encoding,
+    client: (Encoding, IpAddr),
     patience: &mut Patience,
 ) -> Result<Message, Reason> {
     let (closing, reason) = match patience.within(ws.next()).await {
@@ -183,7 +187,7 @@ async fn frame<S: LinkSocket>(
         None => (Some(impatient(patience, "no login in time")), "timeout"),
     };
     if let Some(closing) = closing {
-        patience.leaves(send_away(gate, ws, encoding, closing)).await;
+        patience.leaves(send_away(gate, ws, client, closing)).await;
     }
     Err(reason)
 }

@@ -21,11 +21,12 @@ use super::peers::Peers;
 use super::tls::Certificates;
 use super::upgrade::Upgrade;
 use crate::clock;
-use crate::limits::{AddressLimits, Descriptors};
+use crate::limits::{AddressLimits, Culprits, Descriptors};
 use crate::maintenance::Maintenance;
 use crate::session::{LinkSocket, Sessions};
 use crate::tasks::{self, Tasks};
 use crate::telemetry::metrics as table;
+use crate::telemetry::watch::{is_bad_close, is_bad_handshake};
 
 /// How long to wait when the system has no descriptor left.
 pub(super) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -60,6 +61,8 @@ pub struct Gate {
     pub peers: Peers,
     /// What comes to nothing is counted.
     pub meters: Meters,
+    /// And who it is that does not keep to the protocol, or shows what is no good.
+    pub misbehaving: Arc<Culprits>,
 }
 
 /// The room's handles, made once.
@@ -164,7 +167,7 @@ impl Gate {
                     let accepting = TlsAcceptor::from(certificates.config()).accept(stream);
                     match patience.within(accepting).await {
                         Some(Ok(stream)) => gate.shake(stream, ip, &mut patience, permit).await,
-                        Some(Err(_)) | None => gate.meters.failures.of("tls").increment(1),
+                        Some(Err(_)) | None => gate.comes_to_nothing("tls", ip),
                     }
                 }
             }
@@ -179,7 +182,22 @@ impl Gate {
         permit: OwnedSemaphorePermit,
     ) {
         if let Some(link) = handshake::shake(self, stream, ip, patience).await {
-            link.spawn(&self.links, permit);
+            link.spawn(self, ip, permit);
+        }
+    }
+
+    /// Counts a handshake that came to nothing, and who it was if no client of ours would make it.
+    pub(super) fn comes_to_nothing(&self, reason: &'static str, ip: IpAddr) {
+        self.meters.failures.of(reason).increment(1);
+        if is_bad_handshake(reason) {
+            self.misbehaving.count(ip);
+        }
+    }
+
+    /// Counts who it was whose link was closed under this code, if for no good manners.
+    pub(super) fn has_closed(&self, code: u16, ip: IpAddr) {
+        if is_bad_close(code) {
+            self.misbehaving.count(ip);
         }
     }
 }

@@ -69,8 +69,8 @@ impl Gate {
                     let _ = stream.set_nodelay(true);
                     let (gate, mut patience) = (Arc::clone(&self), place.taken());
                     self.links.spawn("handshake", async move {
-                        if let Some(link) = gate.bring_in(stream, &mut patience).await {
-                            link.spawn(&gate.links, permit);
+                        if let Some((link, ip)) = gate.bring_in(stream, &mut patience).await {
+                            link.spawn(&gate, ip, permit);
                         }
                     });
                 }
@@ -90,12 +90,13 @@ impl Gate {
         self: &Arc<Self>,
         stream: TcpStream,
         patience: &mut Patience,
-    ) -> Option<Greeted<TcpStream>> {
+    ) -> Option<(Greeted<TcpStream>, IpAddr)> {
         let upgraded =
             upgrade(stream, &self.upgrade, patience.over(), |request| self.judge_peer(request)).await;
         match upgraded {
             Ok((ws, Comes::Client { ip, encoding })) => {
-                handshake::greeted(self, Door::Peers, (ws, encoding), ip, patience).await
+                let greeted = handshake::greeted(self, Door::Peers, (ws, encoding), ip, patience).await;
+                greeted.map(|greeted| (greeted, ip))
             }
             Ok((ws, Comes::Node(from))) => {
                 if let Some(stream) = ws.into_inner().into_inner() {

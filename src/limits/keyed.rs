@@ -12,7 +12,9 @@ use governor::state::StateStore;
 use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 
 use super::RateLimited;
+use super::address::Address;
 use super::bucket::{Bucket, Clock, Limiter, Rate, quota};
+use super::culprits::Culprits;
 use crate::clock::Now;
 use crate::config;
 
@@ -26,6 +28,7 @@ const FORGET_EVERY_MS: u64 = 1_000;
 pub struct AddressLimits {
     connects: Keyed<Address>,
     logins: Keyed<Address>,
+    refused: Arc<Culprits>,
     exempt_loopback: bool,
 }
 
@@ -37,8 +40,15 @@ impl AddressLimits {
         Self {
             connects: keyed(settings.connects_per_s, settings.connects_burst),
             logins: keyed(settings.logins_per_s, settings.logins_burst),
+            refused: Arc::default(),
             exempt_loopback: settings.exempt_loopback,
         }
+    }
+
+    /// Who is refused.
+    #[must_use]
+    pub const fn refused(&self) -> &Arc<Culprits> {
+        &self.refused
     }
 
     /// Counts one accepted connection.
@@ -67,7 +77,7 @@ impl AddressLimits {
         if self.exempt_loopback && ip.to_canonical().is_loopback() {
             return Ok(());
         }
-        limits.check(&Address::of(ip), now)
+        limits.check(&Address::of(ip), now).inspect_err(|_| self.refused.count(ip))
     }
 }
 
@@ -93,26 +103,6 @@ impl KeyLimits {
     /// [`RateLimited`]: answer 429.
     pub fn check(&self, key_id: &str, requests: usize, now: Now) -> Result<(), RateLimited> {
         self.requests.check_many(&self.hasher.hash_one(key_id), requests, now)
-    }
-}
-
-/// What counts as one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Address {
-    V4(u32),
-    /// The upper half.
-    V6(u64),
-}
-
-impl Address {
-    fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip.to_bits()),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-            }
-        }
     }
 }
 
@@ -258,6 +248,11 @@ mod tests {
         assert_eq!(limits.connect(ip("192.0.2.2"), at(0)), Ok(()));
         assert_eq!(limits.login(ip("192.0.2.1"), at(0)), Ok(()));
         assert_eq!(limits.login(ip("192.0.2.1"), at(0)), Err(RateLimited { retry_after_ms: 1_000 }));
+        // Who was refused is known, and nobody else.
+        let refused = limits.refused().take();
+        let told: Vec<_> =
+            refused.keys.iter().map(|(address, times)| (address.to_string(), *times)).collect();
+        assert_eq!((refused.all, told), (2, vec![("192.0.2.1".to_owned(), 2)]));
     }
 
     #[test]

@@ -4,13 +4,17 @@
 //! Every check takes `now`, which the caller read once for its batch: no clock is read here.
 
 mod abuse;
+mod address;
 pub mod allowance;
 mod bucket;
+mod culprits;
 mod descriptors;
 mod keyed;
 
 pub use abuse::Abuse;
+pub use address::Address;
 use bucket::{Bucket, Clock, Rate};
+pub use culprits::Culprits;
 pub use descriptors::Descriptors;
 pub use keyed::{AddressLimits, KeyLimits};
 

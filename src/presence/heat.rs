@@ -4,45 +4,32 @@
 use parking_lot::Mutex;
 
 use crate::ids::RoomName;
+use crate::telemetry::frequent::Frequent;
 
 /// Rooms counted at a time. One that makes more than this part of all frames is always among them.
 const ROOMS_MAX: usize = 32;
 
-/// A room that is counted.
-struct Count {
-    room: RoomName,
-    frames: u64,
-    /// What of these may have been others', counted before it in its place.
-    others: u64,
-}
-
 /// The rooms with most frames since they were last taken.
-#[derive(Default)]
-pub(super) struct Heat(Mutex<Vec<Count>>);
+pub(super) struct Heat(Mutex<Frequent<RoomName>>);
+
+impl Default for Heat {
+    fn default() -> Self {
+        Self(Mutex::new(Frequent::of(ROOMS_MAX)))
+    }
+}
 
 impl Heat {
     /// A room has put so many frames into outboxes. One lock for a room and turn, however many its members are; nobody
     /// waits for it, since one task tells all rooms.
     pub(super) fn add(&self, room: &RoomName, frames: u64) {
-        if frames == 0 {
-            return;
-        }
-        let mut counts = self.0.lock();
-        if let Some(known) = counts.iter_mut().find(|count| count.room == *room) {
-            known.frames = known.frames.saturating_add(frames);
-        } else if counts.len() < ROOMS_MAX {
-            counts.push(Count { room: room.clone(), frames, others: 0 });
-        } else if let Some(least) = counts.iter_mut().min_by_key(|count| count.frames) {
-            // It takes the place of the one with least, and its count: so none that has much is ever forgotten.
-            let others = least.frames;
-            *least = Count { room: room.clone(), frames: others.saturating_add(frames), others };
+        if frames > 0 {
+            self.0.lock().add(room, frames);
         }
     }
 
     /// Takes them out, with how many frames each has made at least.
     pub(super) fn take(&self) -> Vec<(RoomName, u64)> {
-        let counts = std::mem::take(&mut *self.0.lock());
-        counts.into_iter().map(|count| (count.room, count.frames - count.others)).collect()
+        self.0.lock().take().keys
     }
 }
 

@@ -152,21 +152,21 @@ impl<S: LinkSocket> Link<S> {
         link
     }
 
-    /// Serves until the end, and lets go of the link's place among all then. Not an async fn, which would hold the
-    /// link twice: once as its argument, once as its variable.
-    pub fn run(mut self, place: OwnedSemaphorePermit) -> impl Future<Output = ()> + Send {
+    /// Serves until the end, and lets go of the link's place among all then; the code under which that was counted. Not an
+    /// async fn, which would hold the link twice: once as its argument, once as its variable.
+    pub fn run(mut self, place: OwnedSemaphorePermit) -> impl Future<Output = u16> + Send {
         self.place = Some(place);
         async move {
             let Some((mailbox, link)) = self.me().map(|me| (Arc::clone(&me.mailbox), me.link)) else {
-                return;
+                return NO_CODE;
             };
             let closed = self.serve(&mailbox, link).await;
             // What is rare is boxed: its state would else be part of every idle link's.
-            Box::pin(self.end(closed, &mailbox, link)).await;
+            Box::pin(self.end(closed, &mailbox, link)).await
         }
     }
 
-    async fn end(&mut self, closed: Closed, mailbox: &Mailbox, link: LinkNo) {
+    async fn end(&mut self, closed: Closed, mailbox: &Mailbox, link: LinkNo) -> u16 {
         let closed = self.after(closed, mailbox, link).await;
         let (code, counted) = match &closed {
             Closed::ByServer(closing) => (closing.code, closing.code),
@@ -180,7 +180,7 @@ impl<S: LinkSocket> Link<S> {
         // Nothing can be said after half a frame.
         let finished = self.ws.get_mut().write_all(self.outbox.half_said());
         if !matches!(tokio::time::timeout(GOODBYE, finished).await, Ok(Ok(()))) {
-            return;
+            return counted;
         }
         match closed {
             Closed::ByServer(closing) => goodbye(&mut self.ws, self.outbox.encoding(), closing).await,
@@ -189,6 +189,7 @@ impl<S: LinkSocket> Link<S> {
                 let _ = tokio::time::timeout(GOODBYE, self.ws.flush()).await;
             }
         }
+        counted
     }
 
     /// What is still to be known or done before the session is left.

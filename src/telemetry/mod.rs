@@ -2,6 +2,7 @@
 //! metrics, watch and traces; every room writes to them. Knows no room and no setting; never carries a payload, a token or a
 //! key.
 
+pub mod frequent;
 pub mod logs;
 pub mod metrics;
 pub mod process;

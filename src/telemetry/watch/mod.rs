@@ -14,9 +14,9 @@ mod totals;
 
 pub use alarm::{Alarm, Change, Severity};
 pub use board::{Board, Glance};
-pub use reading::{Figures, ROOMS_MAX, Reading};
+pub use reading::{Figures, ROOMS_MAX, Reading, Refused};
 pub use spread::Spread;
-pub use totals::Totals;
+pub use totals::{Totals, is_bad_close, is_bad_handshake};
 
 use reading::Readings;
 use rules::{Baselines, RULES, Sight};

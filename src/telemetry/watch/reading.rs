@@ -17,6 +17,20 @@ const HALF_SECOND_MS: u64 = 500;
 /// Rooms that are told by name.
 pub const ROOMS_MAX: usize = 10;
 
+/// Addresses that are told by name.
+const ADDRESSES_MAX: usize = 3;
+/// Below this share of all nobody is named for them: they come from everywhere.
+const NAMED_FROM: f64 = 0.01;
+
+/// Who was refused in one second.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// How often anybody was, as far as it was counted by address.
+    pub all: u64,
+    /// The addresses that were most often, with how often at least.
+    pub addresses: Vec<(Arc<str>, u64)>,
+}
+
 /// One second's numbers of a node.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reading {
@@ -40,6 +54,10 @@ pub struct Reading {
     pub vanished: Vec<String>,
     /// Frames put into outboxes since the reading before, of the rooms that made most of them.
     pub rooms: Vec<(Arc<str>, u64)>,
+    /// Whose logins and connections were refused for being too many since the reading before.
+    pub flooding: Refused,
+    /// Who did not keep to the protocol since the reading before.
+    pub misbehaving: Refused,
 }
 
 /// What ten seconds come to. Rates are a second's.
@@ -81,6 +99,10 @@ pub struct Figures {
     pub slow: u64,
     /// The rooms that made most pushes, the first one most.
     pub rooms: Vec<(Arc<str>, f64)>,
+    /// The addresses that made most of the refused logins, each with its share, 0 to 1.
+    pub flooding: Vec<(Arc<str>, f64)>,
+    /// The same of the bad clients.
+    pub misbehaving: Vec<(Arc<str>, f64)>,
     /// Processor time, in percent of one core.
     pub cpu_percent: Option<f64>,
 }
@@ -171,25 +193,46 @@ impl Readings {
             bad_clients: rate(|totals| totals.bad_clients),
             slow: more(|totals| totals.slow),
             rooms: self.rooms(oldest.mono_ms, over_ms),
+            flooding: self.worst(oldest.mono_ms, |reading| &reading.flooding),
+            misbehaving: self.worst(oldest.mono_ms, |reading| &reading.misbehaving),
             cpu_percent: cpu_ms.map(|(now, then)| now.saturating_sub(then) as f64 * 100.0 / over_ms as f64),
         })
     }
 
+    /// Those after that.
+    fn since(&self, after_ms: u64) -> impl Iterator<Item = &Reading> {
+        self.0.iter().rev().take_while(move |reading| reading.mono_ms > after_ms)
+    }
+
     /// Which rooms made most pushes after that.
     fn rooms(&self, after_ms: u64, over_ms: u64) -> Vec<(Arc<str>, f64)> {
-        let mut pushes: Vec<(&Arc<str>, u64)> = Vec::new();
-        let since = self.0.iter().rev().take_while(|reading| reading.mono_ms > after_ms);
-        for (room, count) in since.flat_map(|reading| &reading.rooms) {
-            match pushes.iter_mut().find(|(known, _)| *known == room) {
-                Some((_, sum)) => *sum = sum.saturating_add(*count),
-                None => pushes.push((room, *count)),
-            }
-        }
-        pushes.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let pushes = summed(self.since(after_ms).flat_map(|reading| &reading.rooms));
         let rate =
             |(room, count): &(&Arc<str>, u64)| (Arc::clone(room), *count as f64 * 1_000.0 / over_ms as f64);
         pushes.iter().take(ROOMS_MAX).map(rate).collect()
     }
+
+    /// Which addresses made most refusals after that, each with its share of them.
+    fn worst(&self, after_ms: u64, refused: fn(&Reading) -> &Refused) -> Vec<(Arc<str>, f64)> {
+        let all: u64 = self.since(after_ms).map(|reading| refused(reading).all).sum();
+        let sums = summed(self.since(after_ms).flat_map(|reading| &refused(reading).addresses));
+        let share =
+            |(address, count): &(&Arc<str>, u64)| (Arc::clone(address), *count as f64 / all.max(1) as f64);
+        sums.iter().take(ADDRESSES_MAX).map(share).filter(|(_, share)| *share >= NAMED_FROM).collect()
+    }
+}
+
+/// Each name once, with all of its counts; the one with most comes first.
+fn summed<'a>(counts: impl Iterator<Item = &'a (Arc<str>, u64)>) -> Vec<(&'a Arc<str>, u64)> {
+    let mut sums: Vec<(&Arc<str>, u64)> = Vec::new();
+    for (name, count) in counts {
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum = sum.saturating_add(*count),
+            None => sums.push((name, *count)),
+        }
+    }
+    sums.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
+    sums
 }
 
 #[cfg(test)]
@@ -230,6 +273,33 @@ mod tests {
         [1_000, 2_009, 3_001, 4_008, 5_000].iter().for_each(|ms| late.put(at(*ms, *ms)));
         let each: Vec<u64> = late.spaced(4_000, 4).unwrap().iter().map(|reading| reading.mono_ms).collect();
         assert_eq!(each, [1_000, 2_009, 3_001, 4_008, 5_000]);
+    }
+
+    #[test]
+    fn who_was_refused_most_is_named_with_the_share_and_a_crowd_is_not() {
+        let mut readings = Readings::default();
+        let refused = |all, addresses: &[(&str, u64)]| {
+            let addresses = addresses.iter().map(|(address, count)| (Arc::from(*address), *count)).collect();
+            Refused { all, addresses }
+        };
+        let [worst, other, third] = ["203.0.113.7", "2001:db8:0:1::/64", "198.51.100.9"];
+        for second in 0..=20 {
+            let flooding = match second {
+                // Long ago.
+                0..=10 => refused(1_000, &[(third, 1_000)]),
+                11..=15 => refused(100, &[(worst, 96), (other, 4)]),
+                _ => refused(100, &[(other, 6), (worst, 90), ("192.0.2.1", 1)]),
+            };
+            readings.put(Reading {
+                flooding,
+                misbehaving: refused(10_000, &[(worst, 9)]),
+                ..at(second * 1_000, 0)
+            });
+        }
+        let figures = readings.figures().unwrap();
+        let told: Vec<(&str, f64)> = figures.flooding.iter().map(|(who, share)| (&**who, *share)).collect();
+        assert_eq!(told, [(worst, 0.93), (other, 0.05)]);
+        assert_eq!(figures.misbehaving, [], "they come from everywhere");
     }
 
     #[test]

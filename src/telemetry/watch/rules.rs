@@ -1,6 +1,8 @@
 //! The rules, once: what each alarm looks at, where its limit lies, how long it is believed, and what to do. Pure; `watch`
 //! plays them every second.
 
+use std::sync::Arc;
+
 use super::alarm::Severity;
 use super::baseline::Baseline;
 use super::finding::Finding;
@@ -152,11 +154,14 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Warning,
         unit: "logins/s",
         at_once: false,
-        judge: |sight| Finding::of(sight.figures.logins_refused, sight.limits.logins_refused_per_s),
+        judge: |sight| {
+            let Figures { logins_refused, flooding, .. } = sight.figures;
+            Finding::of(*logins_refused, sight.limits.logins_refused_per_s).of_whom(shares(flooding))
+        },
         text: |found| {
             format!(
-                "{:.1} logins and connections a second are refused for being too many from one address; {:.1} is the limit",
-                found.value, found.limit
+                "{:.1} logins and connections a second are refused for being too many from one address; {:.1} is the limit; {}",
+                found.value, found.limit, found.whom
             )
         },
         advice: "if a proxy or a NAT stands before many players raise limits.logins_per_s and limits.connects_per_s; else shut the \
@@ -231,17 +236,29 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Warning,
         unit: "clients/s",
         at_once: false,
-        judge: |sight| Finding::of(sight.figures.bad_clients, sight.limits.bad_clients_per_s),
+        judge: |sight| {
+            let Figures { bad_clients, misbehaving, .. } = sight.figures;
+            Finding::of(*bad_clients, sight.limits.bad_clients_per_s).of_whom(shares(misbehaving))
+        },
         text: |found| {
             format!(
-                "{:.1} clients a second do not keep to the protocol or show what is no good; {:.1} is the limit",
-                found.value, found.limit
+                "{:.1} clients a second do not keep to the protocol or show what is no good; {:.1} is the limit; {}",
+                found.value, found.limit, found.whom
             )
         },
         advice: "see the codes in hearth_closes_total: 4500 is a wrong token (was a key changed?), 4501 another protocol (a bad release \
                  of the game?); if it is nobody's release shut the addresses out before Hearth",
     },
 ];
+
+/// Who it is, as far as a few can be named.
+fn shares(addresses: &[(Arc<str>, f64)]) -> String {
+    if addresses.is_empty() {
+        return "no address makes a share of them that is worth naming".to_owned();
+    }
+    let share = |(address, share): &(Arc<str>, f64)| format!("{address}: {:.0} % of them", share * 100.0);
+    addresses.iter().map(share).collect::<Vec<_>>().join(", ")
+}
 
 fn error_rate(sight: &Sight<'_>) -> Finding {
     let Figures { ended, failed, .. } = *sight.figures;

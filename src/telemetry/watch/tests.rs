@@ -240,6 +240,19 @@ fn what_is_not_known_is_not_said() {
 }
 
 #[test]
+fn who_floods_and_who_has_no_manners_is_named() {
+    let mut node = Node::new();
+    node.seconds(30);
+    (node.load.logins_refused, node.load.bad_clients) = (50, 40);
+    node.now.flooding = Refused { all: 50, addresses: vec![("203.0.113.7".into(), 46), ("::/64".into(), 4)] };
+    node.seconds(20);
+    let texts: Vec<String> = node.watch.alarms().map(|alarm| alarm.text.clone()).collect();
+    let [flood, nonsense] = texts.as_slice() else { panic!("{texts:?}") };
+    assert!(flood.ends_with("5.0 is the limit; 203.0.113.7: 92 % of them, ::/64: 8 % of them"), "{flood}");
+    assert!(nonsense.ends_with("; no address makes a share of them that is worth naming"), "{nonsense}");
+}
+
+#[test]
 fn a_small_server_stays_calm() {
     let mut node = Node::new();
     node.load = Load { acks: 2, failed: 0, pushes: 4, hottest: 4, ..Load::calm() };

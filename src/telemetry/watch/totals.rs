@@ -10,11 +10,24 @@ use crate::telemetry::metrics as table;
 const LATER: &str = "later";
 /// Closes of links whose client does not keep to the protocol, or shows what is no good: RFC 6455 violated, not UTF-8,
 /// too big, bad token, not our protocol, too fast for too long.
-const BAD_CLOSES: &[&str] = &["1002", "1007", "1009", "4500", "4501", "4506"];
+const BAD_CLOSES: &[u16] = &[1002, 1007, 1009, 4500, 4501, 4506];
 /// Handshakes that no client of ours would make.
 const BAD_HANDSHAKES: &[&str] = &["upgrade", "tls"];
 /// Calls that last as long as their caller likes, and probes.
 const UNTIMED: &[&str] = &["/v1/events", "/v1/locks/{name}", "/healthz", "/readyz", "/metrics"];
+
+/// Whether a link that was closed under this code counts as a client's who does not keep to the protocol, or shows what is no
+/// good.
+#[must_use]
+pub fn is_bad_close(code: u16) -> bool {
+    BAD_CLOSES.contains(&code)
+}
+
+/// The same of a handshake that came to nothing for this reason.
+#[must_use]
+pub fn is_bad_handshake(reason: &str) -> bool {
+    BAD_HANDSHAKES.contains(&reason)
+}
 
 /// What has been counted since the process began, and what gauges say now.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -97,7 +110,8 @@ impl Totals {
             self.logins_refused += row.count_if("reason", &["connect_rate"]);
             self.bad_clients += row.count_if("reason", BAD_HANDSHAKES);
         } else if is(table::CLOSES.as_str()) {
-            self.bad_clients += row.count_if("code", BAD_CLOSES);
+            let code = row.label("code").and_then(|code| code.parse().ok());
+            self.bad_clients += if code.is_some_and(is_bad_close) { row.count() } else { 0 };
         } else if is(table::RATE_LIMITED.as_str()) {
             self.refused += row.count();
         } else if is(table::SERVICE_REQUESTS.as_str()) {

@@ -1,6 +1,7 @@
 //! One WebSocket as a client of a test's own: frames of any kind, also those that no client should send. Knows the
 //! shape `[op, ref, body]` in both encodings and nothing of what it means; never uses the server's own codec.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -92,6 +93,9 @@ pub(crate) enum Line {
     Plain,
     /// With a small receive buffer, so that a reader who does not read is noticed soon.
     Narrow,
+    /// From this address of the machine's own.
+    #[allow(dead_code, reason = "the faults that are planted come from several")]
+    From(Ipv4Addr),
     /// TLS, where one certificate alone is trusted.
     Tls(CertificateDer<'static>),
 }
@@ -121,6 +125,11 @@ impl Socket {
             Line::Narrow => {
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.set_recv_buffer_size(4096).unwrap();
+                Box::new(socket.connect(host_of(url).parse().unwrap()).await.unwrap())
+            }
+            Line::From(address) => {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((*address, 0).into()).unwrap();
                 Box::new(socket.connect(host_of(url).parse().unwrap()).await.unwrap())
             }
             Line::Tls(trusted) => {
