@@ -548,7 +548,7 @@ section! {
         /// Requests at once with one service key, over all nodes together.
         service_requests_burst: NonZeroU32 = "service_requests_burst" => 2_000, 1..=1_000_000;
         /// Services that may follow the events (`GET /v1/events`) of one node at a time; one more is refused as `overloaded`. Each
-        /// looks at the store some times a second.
+        /// looks at the store some times a second, and all together at the other nodes' alarms once.
         event_consumers_max: usize = "event_consumers_max" => 16, 0..=1_000;
         /// Refusals within `abuse_window_ms` that close a link (4506); of several in a row each fourth counts.
         abuse_strikes_max: NonZeroU32 = "abuse_strikes_max" => 100, 1..=60_000;

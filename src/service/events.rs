@@ -1,8 +1,8 @@
-//! `GET /v1/events`: what happens to sessions and presences, of all shards, as server-sent events. One task a consumer
-//! reads the store on its behalf, never more than one answer ahead of what its socket takes: whoever is slow falls behind
-//! in the store, where players do not notice. A bounded number of consumers; what is said to one is `following`'s.
+//! `GET /v1/events`: what happens to sessions and presences, of all shards, as server-sent events, and what rings at any
+//! node beside it. One task a consumer reads the store on its behalf, never more than one answer ahead of what its socket
+//! takes: whoever is slow falls behind in the store, where players do not notice. What is said to one is `following`'s and
+//! `alarms`', how it is said and to how many is `consumers`'.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,22 +12,19 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use metrics::{Counter, Gauge};
-use parking_lot::Mutex;
 use protocol::ErrorCode;
 use protocol::reply::ErrorBody;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::consumers::{Consumer, Over};
 use super::door::Reader;
 use super::following::{Chunk, Follower};
 use super::problem::Problem;
-use super::{Condition, Scope, Service, checkpoint};
+use super::{Service, alarms, checkpoint};
 use crate::clock;
 use crate::home::{EVENT_SHARDS_MAX, EventPlace, EventsRead, HomeError};
 use crate::ids::ShardId;
-use crate::telemetry::metrics as table;
 use crate::wire::RETRY_AFTER_MS;
 
 /// Where a consumer begins that wants all there is.
@@ -44,95 +41,12 @@ const LOOK_RARELY: Duration = Duration::from_secs(2);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How often something is said at least, so that nobody between the two ends takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How often the key is looked at.
-const ADMIT_EVERY: Duration = Duration::from_secs(1);
 /// How long the store is left alone that did not answer.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
-/// How often a consumer that takes nothing is counted as further behind.
-const STILL_WAITING: Duration = Duration::from_secs(1);
-/// How long it may take nothing before it loses its place: it can go on from its checkpoint.
-const WAITS_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
     after: Option<String>,
-}
-
-/// Those who follow, as this node sees them.
-pub(super) struct Consumers {
-    most: usize,
-    /// How far behind each is, in ms, by its number.
-    lags: Mutex<BTreeMap<u64, u64>>,
-    consumers: Gauge,
-    lag: Gauge,
-    told: Counter,
-    gaps: Counter,
-}
-
-impl Consumers {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            most,
-            lags: Mutex::default(),
-            consumers: table::EVENT_CONSUMERS.handle(),
-            lag: table::EVENTS_LAG_SECONDS.handle(),
-            told: table::EVENTS_TOLD.handle(),
-            gaps: table::EVENT_GAPS.handle(),
-        }
-    }
-
-    /// Takes a place, if there is one.
-    fn enter(self: &Arc<Self>) -> Option<Place> {
-        let mut lags = self.lags.lock();
-        if lags.len() >= self.most {
-            return None;
-        }
-        let number = lags.last_key_value().map_or(0, |(last, _)| last + 1);
-        lags.insert(number, 0);
-        self.show(&lags);
-        Some(Place { number, consumers: Arc::clone(self) })
-    }
-
-    /// How far behind the one is that is furthest behind, in ms.
-    #[cfg(test)]
-    pub(super) fn lag_ms(&self) -> u64 {
-        self.lags.lock().values().max().copied().unwrap_or(0)
-    }
-
-    /// How many there are.
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.lags.lock().len()
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a metric")]
-    fn show(&self, lags: &BTreeMap<u64, u64>) {
-        self.consumers.set(lags.len() as f64);
-        self.lag.set(lags.values().max().copied().unwrap_or(0) as f64 / 1_000.0);
-    }
-}
-
-/// One consumer's place, given back when it goes.
-struct Place {
-    number: u64,
-    consumers: Arc<Consumers>,
-}
-
-impl Place {
-    fn lags(&self, lag_ms: u64) {
-        let mut lags = self.consumers.lags.lock();
-        if lags.insert(self.number, lag_ms) != Some(lag_ms) {
-            self.consumers.show(&lags);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut lags = self.consumers.lags.lock();
-        lags.remove(&self.number);
-        self.consumers.show(&lags);
-    }
 }
 
 /// `GET /v1/events`
@@ -163,29 +77,28 @@ pub(super) async fn follow(
         let told = "as many follow the events of this node as may";
         Problem::from(ErrorBody::new(ErrorCode::Overloaded, told).after(RETRY_AFTER_MS))
     })?;
-    let last = service.last_events(shards).await?;
+    let last = service.last_events(shards).await;
     let (follower, first) = match claimed {
         // Where the stream begins must be known of every shard: what happened before it is not told.
         None => {
-            let places = last.into_iter().map(|(_, place)| place).collect::<Option<_>>();
+            let places = last?.into_iter().map(|(_, place)| place).collect::<Option<_>>();
             (Follower::at(places.ok_or_else(unknown_beginning)?), Chunk::default())
         }
         Some(claimed) => {
             let mut follower = Follower::at(claimed);
-            let first = follower.compare(last);
+            // Who stands somewhere is let in while the store is away, too: it is compared with what there is when that answers.
+            let nothing = || service.home.placement().all().map(|shard| (shard, None)).collect();
+            let first = follower.compare(last.unwrap_or_else(|_| nothing()));
             (follower, first)
         }
     };
-    let (said, heard) = mpsc::channel(1);
+    let (consumer, heard) = Consumer::new(Arc::clone(&service), asked_with, place);
     let now = Instant::now();
     let following = Following {
         service: Arc::clone(&service),
-        headers: asked_with,
+        consumer: Arc::new(consumer),
         follower,
-        place,
-        said,
         told_at: now,
-        admitted_at: now,
         silent_asked_at: now,
         took: Duration::ZERO,
     };
@@ -224,15 +137,10 @@ fn unknown_beginning() -> Problem {
 /// The task of one consumer.
 struct Following {
     service: Arc<Service>,
-    /// Of the call, with its key.
-    headers: HeaderMap,
+    consumer: Arc<Consumer>,
     follower: Follower,
-    place: Place,
-    said: mpsc::Sender<Bytes>,
     /// When a checkpoint was told.
     told_at: Instant,
-    /// When the key was looked at.
-    admitted_at: Instant,
     /// When the shards were asked again whose server had not answered.
     silent_asked_at: Instant,
     /// How long the store took for the last look.
@@ -250,23 +158,30 @@ struct Look {
     has_news: bool,
 }
 
-/// The consumer has gone, or the node goes.
-struct Over;
-
 impl Following {
     async fn run(mut self, first: Chunk) {
         let stop = self.service.counter.clone();
         tokio::select! {
             biased;
             () = stop.stopping() => {}
-            _ = self.follow(first) => {}
+            _ = self.tell(first) => {}
         }
     }
 
-    async fn follow(&mut self, first: Chunk) -> Result<(), Over> {
-        let mut written = self.service.home.events_written();
-        self.say(first).await?;
+    /// Events and alarms beside each other: these do not wait for the store.
+    async fn tell(&mut self, first: Chunk) -> Result<(), Over> {
+        let (service, consumer) = (Arc::clone(&self.service), Arc::clone(&self.consumer));
+        consumer.say(first).await?;
         self.tell_checkpoint(0, false).await?;
+        tokio::select! {
+            biased;
+            over = alarms::follow(&service, &consumer) => over,
+            over = self.follow() => over,
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), Over> {
+        let mut written = self.service.home.events_written();
         let mut news_untold = false;
         loop {
             written.mark_unchanged();
@@ -274,7 +189,7 @@ impl Following {
             news_untold |= has_news;
             if self.follower.is_silent() {
                 self.comment("the store does not answer").await?;
-                self.pause(STORE_AGAIN).await?;
+                self.consumer.pause(STORE_AGAIN).await?;
                 continue;
             }
             if news_untold && self.told_at.elapsed() >= CHECKPOINT_EVERY
@@ -286,14 +201,14 @@ impl Following {
             if has_more {
                 continue;
             }
-            self.pause((self.took * LOOK_SHARE).clamp(LOOK_AGAIN, LOOK_RARELY)).await?;
+            self.consumer.pause((self.took * LOOK_SHARE).clamp(LOOK_AGAIN, LOOK_RARELY)).await?;
             // A checkpoint that is due is not waited for longer than that.
             let due =
                 if news_untold { CHECKPOINT_EVERY.saturating_sub(self.told_at.elapsed()) } else { HEARTBEAT };
             let rest = LOOK_EVERY.saturating_sub(LOOK_AGAIN).min(due);
             tokio::select! {
                 biased;
-                () = self.said.closed() => return Err(Over),
+                over = self.consumer.gone() => return Err(over),
                 _ = written.changed() => {}
                 () = tokio::time::sleep(rest) => {}
             }
@@ -312,10 +227,7 @@ impl Following {
         }
         self.took = Duration::ZERO;
         for part in 0..self.follower.parts() {
-            if (self.service.condition)() == Condition::Failed {
-                return Err(Over);
-            }
-            self.admit()?;
+            self.consumer.admit()?;
             let asked = self.follower.part(part, asks_silent);
             if asked.is_empty() {
                 continue;
@@ -331,13 +243,13 @@ impl Following {
                 self.took += began.elapsed();
             }
             let chunk = self.follower.take(&asked, read);
-            look.lag_ms = look.lag_ms.max(age_of(&chunk));
+            look.lag_ms = look.lag_ms.max(chunk.age_ms(clock::now().unix_ms));
             look.has_more |= chunk.has_more;
             look.has_news |= !chunk.is_empty();
-            self.say(chunk).await?;
+            self.consumer.say(chunk).await?;
         }
         look.has_news |= *self.follower.silent() != silent_before;
-        self.place.lags(look.lag_ms);
+        self.consumer.lags(look.lag_ms);
         Ok(look)
     }
 
@@ -346,18 +258,9 @@ impl Following {
         for shards in self.follower.uncompared().chunks(EVENT_SHARDS_MAX) {
             let Ok(places) = self.service.home.events_last(shards.to_vec()).await else { continue };
             let chunk = self.follower.compare(shards.iter().copied().zip(places));
-            self.say(chunk).await?;
+            self.consumer.say(chunk).await?;
         }
         Ok(())
-    }
-
-    /// A key that was taken away ends what it opened.
-    fn admit(&mut self) -> Result<(), Over> {
-        if self.admitted_at.elapsed() < ADMIT_EVERY {
-            return Ok(());
-        }
-        self.admitted_at = Instant::now();
-        if self.service.still_opens(&self.headers, Scope::Read) { Ok(()) } else { Err(Over) }
     }
 
     /// Says something that is for people, if nothing has been said for long.
@@ -366,49 +269,12 @@ impl Following {
             return Ok(());
         }
         self.told_at = Instant::now();
-        self.say(Chunk { text: format!(": {comment}\n\n"), ..Chunk::default() }).await
+        self.consumer.say(Chunk { text: format!(": {comment}\n\n"), ..Chunk::default() }).await
     }
 
     async fn tell_checkpoint(&mut self, lag_ms: u64, behind: bool) -> Result<(), Over> {
         self.told_at = Instant::now();
         let text = self.follower.checkpoint(self.service.settings.cluster_mark, lag_ms, behind);
-        self.say(Chunk { text, ..Chunk::default() }).await
+        self.consumer.say(Chunk { text, ..Chunk::default() }).await
     }
-
-    /// Says it when the consumer has taken what was said before, if that comes before its patience or its key ends.
-    async fn say(&mut self, chunk: Chunk) -> Result<(), Over> {
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let since = Instant::now();
-        loop {
-            match tokio::time::timeout(STILL_WAITING, self.said.reserve()).await {
-                Ok(Ok(room)) => {
-                    let consumers = &self.place.consumers;
-                    consumers.told.increment(chunk.events as u64);
-                    consumers.gaps.increment(chunk.gaps as u64);
-                    room.send(chunk.text.into());
-                    return Ok(());
-                }
-                Ok(Err(_)) => return Err(Over),
-                Err(_) if since.elapsed() > WAITS_MAX => return Err(Over),
-                Err(_) => {}
-            }
-            self.place.lags(age_of(&chunk));
-            self.admit()?;
-        }
-    }
-
-    async fn pause(&self, pause: Duration) -> Result<(), Over> {
-        tokio::select! {
-            biased;
-            () = self.said.closed() => Err(Over),
-            () = tokio::time::sleep(pause) => Ok(()),
-        }
-    }
-}
-
-/// How long ago the oldest of them happened.
-fn age_of(chunk: &Chunk) -> u64 {
-    chunk.oldest_at.map_or(0, |at| clock::now().unix_ms.saturating_sub(at))
 }

@@ -29,7 +29,7 @@ pub(super) struct Follower {
 pub(super) struct Chunk {
     /// Server-sent events.
     pub(super) text: String,
-    /// How many events of players are in it.
+    /// How many events of players are in it, or alarms.
     pub(super) events: usize,
     /// How often something is missing.
     pub(super) gaps: usize,
@@ -159,6 +159,11 @@ impl Chunk {
         self.text.is_empty()
     }
 
+    /// How long ago the oldest of them happened.
+    pub(super) fn age_ms(&self, unix_ms: u64) -> u64 {
+        self.oldest_at.map_or(0, |at| unix_ms.saturating_sub(at))
+    }
+
     fn lost(&mut self, shard: u16) {
         self.gaps += 1;
         self.say("resync", &EventView { shard, player: None, happened: None, missed: None });
@@ -183,7 +188,8 @@ impl Chunk {
         self.say(name, &EventView { shard, player: Some(player), happened, missed: None });
     }
 
-    fn say(&mut self, name: &str, view: &EventView<'_>) {
+    /// One event more. It has no id of its own: whoever comes back does so with the last checkpoint.
+    pub(super) fn say(&mut self, name: &str, view: &impl Serialize) {
         let data = serde_json::to_string(view).unwrap_or_default();
         let _ = write!(self.text, "event: {name}\ndata: {data}\n\n");
     }

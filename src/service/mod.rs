@@ -1,6 +1,7 @@
 //! For other backends: the HTTP API of game services, and what operators look at. `app` builds it and hands it the
 //! rooms below; `serve` runs it on its own port. Never reached by players; changes records only through `home`.
 
+mod alarms;
 mod audit;
 mod bans;
 mod blobs;
@@ -10,6 +11,7 @@ mod calls;
 mod checkpoint;
 mod cluster;
 pub mod console;
+mod consumers;
 mod counters;
 mod door;
 mod events;
@@ -33,6 +35,7 @@ mod players;
 mod problem;
 mod query;
 mod repeats;
+mod ringing;
 mod rooms;
 mod serve;
 mod sessions;
@@ -153,7 +156,9 @@ pub struct Service {
     /// Whom sessions watch by a service's word and could not be told of yet.
     looks_owed: Coalescing<SessionId, watches::LooksOwed>,
     /// Who follows the events.
-    consumers: Arc<events::Consumers>,
+    consumers: Arc<consumers::Consumers>,
+    /// What rings, for them.
+    ringing: Fresh<ringing::Ringing>,
     stats: Fresh<Stats>,
     overview: Fresh<Overview>,
     /// What this node says in it, to itself and to others.
@@ -212,7 +217,8 @@ impl Service {
             notice_owed: tokio::sync::Mutex::default(),
             notice_stale: AtomicBool::new(false),
             looks_owed: Coalescing::default(),
-            consumers: Arc::new(events::Consumers::new(event_consumers_max)),
+            consumers: Arc::new(consumers::Consumers::new(event_consumers_max)),
+            ringing: Fresh::default(),
             stats: Fresh::default(),
             overview: Fresh::default(),
             part: Fresh::default(),

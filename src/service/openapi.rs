@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
-use protocol::calls::{Checkpoint, Event, Problem};
+use protocol::calls::{AlarmChange, Checkpoint, Event, Problem};
 use protocol::schema::{BlobName, KeyName, Player, RoomName, Session};
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
@@ -57,7 +57,11 @@ fn document() -> Value {
         paths.entry(call.path).or_default().insert(call.method.as_str().to_ascii_lowercase(), operation);
     }
     // What events carry is referred to by its name.
-    let _ = (schemas.subschema_for::<Event>(), schemas.subschema_for::<Checkpoint>());
+    let _ = (
+        schemas.subschema_for::<Event>(),
+        schemas.subschema_for::<Checkpoint>(),
+        schemas.subschema_for::<AlarmChange>(),
+    );
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -219,7 +223,7 @@ fn event_message() -> Value {
         "type": "object",
         "required": ["event", "data"],
         "properties": {
-            "event": { "type": "string", "enum": ["session", "presence", "resync", "gap", "checkpoint"] },
+            "event": { "type": "string", "enum": ["session", "presence", "resync", "gap", "checkpoint", "alarm"] },
             "id": { "description": "Of a `checkpoint`: the same as in its data.", "type": "string" },
             "data": {
                 "type": "string",
@@ -227,6 +231,7 @@ fn event_message() -> Value {
                 "contentSchema": { "anyOf": [
                     { "$ref": "#/components/schemas/Event" },
                     { "$ref": "#/components/schemas/Checkpoint" },
+                    { "$ref": "#/components/schemas/AlarmChange" },
                 ] },
             },
         },

@@ -23,6 +23,8 @@ pub(super) enum Question {
     Share(Share),
     /// How are you? `overview::Part`.
     Overview,
+    /// What rings at yours? A list of `protocol::calls::Alarm`.
+    Alarms,
 }
 
 impl Question {
@@ -33,6 +35,7 @@ impl Question {
                 Self::Count => "peer count",
                 Self::Share(_) => "peer share",
                 Self::Overview => "peer overview",
+                Self::Alarms => "peer alarms",
             },
         )
     }
@@ -75,6 +78,7 @@ impl Service {
         let answer = match question {
             Question::Count => rmp_serde::to_vec_named(&self.count_here().await),
             Question::Overview => rmp_serde::to_vec_named(&*self.part().await),
+            Question::Alarms => rmp_serde::to_vec_named(&self.alarms_here(&self.settings.board.look())),
             Question::Share(share) => rmp_serde::to_vec_named(&self.give(share).await?),
         };
         answer.ok().map(Bytes::from)

@@ -120,7 +120,7 @@ impl Service {
             node,
             rates,
             store: self.store_here(&glance),
-            alarms: glance.alarms.iter().map(|alarm| self.alarm(alarm)).collect(),
+            alarms: self.alarms_here(&glance),
             top_rooms: figures.rooms.iter().map(|(room, pushes)| self.top_room(room, *pushes)).collect(),
             slow_consumers: self.slow_consumers(),
             shards: Some(shards),
@@ -207,20 +207,6 @@ impl Service {
             shortfalls: shortfalls
                 .map(|shortfall| StoreShortfall { name: shortfall.setting, text: shortfall.message })
                 .collect(),
-        }
-    }
-
-    fn alarm(&self, alarm: &watch::Alarm) -> Alarm {
-        Alarm {
-            name: alarm.name.to_owned(),
-            node: self.settings.node_id.clone(),
-            severity: alarm.severity.name().to_owned(),
-            since: alarm.since_unix_ms,
-            value: alarm.value,
-            limit: alarm.limit,
-            unit: alarm.unit.to_owned(),
-            text: alarm.text.clone(),
-            r#do: alarm.advice.to_owned(),
         }
     }
 

@@ -439,7 +439,7 @@ table! {
     /// How long ago what is told next to the one of them that is furthest behind happened; 0 when all has been told.
     EVENTS_LAG_SECONDS: Gauge "hearth_events_lag_seconds", Seconds
         => "above 30: a follower reads too slowly, and misses events once they are no longer kept";
-    /// Events told, to all of them together.
+    /// Events told, to all of them together; alarms among them.
     EVENTS_TOLD: Counter "hearth_events_told_total", Count
         => "never by itself";
     /// How often events were missing between where one of them stood and what came next, and that was said.

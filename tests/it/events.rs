@@ -203,7 +203,7 @@ async fn what_a_killed_home_had_written_is_told_at_least_once() {
     let checkpoint = near.checkpoint.clone();
     there.kill9();
     while let Some(told) = near.next().await {
-        heard_near.extend((told.event != "checkpoint").then_some(told));
+        heard_near.extend(told.is_of_players().then_some(told));
     }
     let mut back = Vec::new();
     for player in players {

@@ -52,6 +52,7 @@ mod service_client;
 mod sessions;
 mod shapes;
 mod sight;
+mod sight_events;
 mod sight_overview;
 mod start;
 mod state;

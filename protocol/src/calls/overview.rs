@@ -235,6 +235,24 @@ pub struct Alarm {
     pub r#do: String,
 }
 
+/// The data of the event `alarm`: one that has begun, or has ended. What rings when somebody comes to follow is told as
+/// begun, too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AlarmChange {
+    /// `alarm_began` or `alarm_ended`.
+    pub kind: String,
+    /// When (Unix ms): of one that has begun its `since`, of one that has ended when that was seen by the node that tells it.
+    pub at: u64,
+    /// Why it has ended, where that is not because all is well again. `node_gone`: its node is no member any more, and
+    /// nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The alarm; of one that has ended as it was seen last.
+    #[serde(flatten)]
+    pub alarm: Alarm,
+}
+
 /// A room that makes many pushes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

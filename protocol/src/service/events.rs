@@ -7,7 +7,7 @@ use reqwest::{Method, Response};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{CALL_TIMEOUT, Checkpoint, Event, Service, ServiceError, sent};
+use super::{AlarmChange, CALL_TIMEOUT, Checkpoint, Event, Service, ServiceError, sent};
 
 /// Carries a checkpoint: it is longer than what some take in an address.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -28,7 +28,7 @@ pub enum After<'a> {
 }
 
 /// What is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Told {
     /// A session came, went or moved.
     Session(Event),
@@ -40,6 +40,9 @@ pub enum Told {
     Gap(Event),
     /// All that was told before is behind it: go on from here next time.
     Checkpoint(Checkpoint),
+    /// An alarm has begun at some node, or rang there already when this began; or it has ended. Those that ring are told
+    /// anew to whoever comes back.
+    Alarm(AlarmChange),
     /// Of a later server: its name and its data.
     Other(String, String),
 }
@@ -118,6 +121,7 @@ fn told(event: &str) -> Result<Option<Told>, ServiceError> {
         "resync" => Told::Resync(read(&data)?),
         "gap" => Told::Gap(read(&data)?),
         "checkpoint" => Told::Checkpoint(read(&data)?),
+        "alarm" => Told::Alarm(read(&data)?),
         _ => Told::Other(name, data),
     }))
 }
@@ -139,5 +143,13 @@ mod tests {
         let later = told("event: brand_new\ndata: 1\ndata: 2\n\n").unwrap();
         assert_eq!(later, Some(Told::Other("brand_new".to_owned(), "1\n2".to_owned())));
         assert!(told("event: session\ndata: {}\n\n").is_err());
+        let alarm = "{\"kind\": \"alarm_ended\", \"at\": 9, \"why\": \"node_gone\", \"name\": \"latency\", \"node\": \"a\", \
+                     \"severity\": \"warning\", \"since\": 5, \"value\": 2.5, \"limit\": 1.0, \"unit\": \"seconds\", \
+                     \"text\": \"it is slow\", \"do\": \"look\"}";
+        let Ok(Some(Told::Alarm(change))) = told(&format!("event: alarm\ndata: {alarm}\n\n")) else {
+            panic!("no alarm");
+        };
+        assert_eq!((&*change.kind, change.at, change.why.as_deref()), ("alarm_ended", 9, Some("node_gone")));
+        assert_eq!((&*change.alarm.name, &*change.alarm.node, change.alarm.since), ("latency", "a", 5));
     }
 }

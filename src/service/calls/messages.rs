@@ -32,11 +32,13 @@ fn of_messages() -> Vec<Call> {
             .needs(Scope::Push)
             .body::<PushToMany<'_>>()
             .answers::<Given>(200, "It was pushed, but for whom it names."),
-        Call::get(route::EVENTS, events::follow, ("followEvents", "What happens to sessions and presences"))
+        Call::get(route::EVENTS, events::follow, ("followEvents", "What happens to sessions and presences, and what rings"))
             .more(
                 "Server-sent events of all shards, at least once, resumable from a checkpoint. The data of `session`, \
-                 `presence`, `resync` and `gap` is an `Event`, that of `checkpoint` a `Checkpoint`; in a generated client \
-                 this call is best made by hand, for it never ends.",
+                 `presence`, `resync` and `gap` is an `Event`, that of `checkpoint` a `Checkpoint`. Beside them an `alarm`, \
+                 whose data is an `AlarmChange`, tells when the anomaly watch of any node begins or ends to ring, also \
+                 while the store does not answer; what rings already is told when the stream begins. In a generated \
+                 client this call is best made by hand, for it never ends.",
             )
             .needs(Scope::Read)
             .query(

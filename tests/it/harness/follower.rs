@@ -11,6 +11,8 @@ pub(crate) struct Follower {
     unread: String,
     /// The last one that was told.
     pub(crate) checkpoint: String,
+    /// What was told of alarms, and nobody has waited for yet.
+    alarms: Vec<Told>,
 }
 
 /// What is told.
@@ -26,6 +28,11 @@ impl Told {
         let data = &self.data;
         let of = |field: &str| data[field].to_string();
         ["player", "epoch", "version", "kind", "session"].map(of).join(" ")
+    }
+
+    /// It is of players, or says that something of theirs is missing.
+    pub(crate) fn is_of_players(&self) -> bool {
+        !matches!(self.event.as_str(), "checkpoint" | "alarm")
     }
 
     /// What happened, in a word: the kind, or the status that others see.
@@ -55,7 +62,7 @@ impl Follower {
             return Err((status, answer.json().await.unwrap()));
         }
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        Ok(Self { answer, unread: String::new(), checkpoint: String::new() })
+        Ok(Self { answer, unread: String::new(), checkpoint: String::new(), alarms: Vec::new() })
     }
 
     /// What is told next; `None` if the server ends it.
@@ -68,8 +75,12 @@ impl Follower {
                 self.unread = rest.to_owned();
                 match told {
                     Some(told) => {
-                        if told.event == "checkpoint" {
-                            self.checkpoint = told.data["checkpoint"].as_str().unwrap().to_owned();
+                        match told.event.as_str() {
+                            "checkpoint" => {
+                                self.checkpoint = told.data["checkpoint"].as_str().unwrap().to_owned();
+                            }
+                            "alarm" => self.alarms.push(told.clone()),
+                            _ => {}
                         }
                         return Some(told);
                     }
@@ -81,14 +92,14 @@ impl Follower {
         }
     }
 
-    /// What is told of players, or is missing, until this is; checkpoints are only remembered.
+    /// What is told of players, or is missing, until this is; checkpoints and alarms are only remembered.
     pub(crate) async fn until(&mut self, is_last: impl Fn(&Told) -> bool) -> Vec<Told> {
         let mut all = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < deadline, "what is waited for is never told: {all:?}");
             let told = self.next().await.expect("events end before what is waited for");
-            if told.event != "checkpoint" {
+            if told.is_of_players() {
                 let last = is_last(&told);
                 all.push(told);
                 if last {
@@ -104,8 +115,29 @@ impl Follower {
         loop {
             match self.next().await.expect("a checkpoint") {
                 told if told.event == "checkpoint" => return all,
-                told => all.push(told),
+                told => all.extend(told.is_of_players().then_some(told)),
             }
+        }
+    }
+
+    /// Waits until this alarm of this node begins or ends, if that has not been told yet; what is told of it.
+    #[allow(dead_code, reason = "tests/it does, through this same file")]
+    pub(crate) async fn until_alarm(&mut self, kind: &str, name: &str, node: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut alarms = self.alarms.drain(..);
+            let is_it = |told: &Told| {
+                (&told.data["kind"], &told.data["name"], &told.data["node"])
+                    == (&kind.into(), &name.into(), &node.into())
+            };
+            if let Some(told) = alarms.find(is_it) {
+                let rest = alarms.collect();
+                self.alarms = rest;
+                return told.data;
+            }
+            drop(alarms);
+            assert!(Instant::now() < deadline, "{kind} {name} of {node} is never told");
+            self.next().await.expect("events end before the alarm");
         }
     }
 }
@@ -114,8 +146,7 @@ fn told(event: &str) -> Option<Told> {
     let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let data: Value = serde_json::from_str(field("data")?).unwrap();
     let event = field("event").expect("every event has a name").to_owned();
-    if event == "checkpoint" {
-        assert_eq!(field("id"), data["checkpoint"].as_str(), "what an EventSource comes back with");
-    }
+    // What an EventSource comes back with: the last one, whatever is told behind it.
+    assert_eq!(field("id"), data["checkpoint"].as_str(), "of {event}");
     Some(Told { event, data })
 }
