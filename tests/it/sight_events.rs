@@ -22,7 +22,8 @@ fn soon(starting: Starting) -> Starting {
 
 /// Waits for this of an alarm, hurting all the while.
 async fn hears(follower: &mut Follower, [kind, name, node]: [&str; 3], mut hurt: impl AsyncFnMut()) -> Value {
-    let hurts = trying_until(&format!("{kind} {name} to be told"), async || {
+    let what = format!("{kind} {name} to be told");
+    let hurts = trying_until(&what, async || {
         hurt().await;
         None::<Infallible>
     });
@@ -86,7 +87,8 @@ async fn what_rings_at_one_node_is_told_at_every_other_until_it_is_over_or_the_n
     let number = Cell::new(1);
     let [here, mut there] = nodes(&redis, |node| {
         let node = soon(node).with("node_id", format!("node-{}", number.replace(number.get() + 1)));
-        node.with("alarm.bad_clients_per_s", 1).with("cluster.member_ttl_ms", 3_000)
+        // One that is gone stays a member for some looks.
+        node.with("alarm.bad_clients_per_s", 1).with_lease(5_000).with("cluster.member_ttl_ms", 5_000)
     })
     .await;
     let mut follower = Follower::at(here.service_url(), KEY, None).await;
