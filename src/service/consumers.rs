@@ -1,6 +1,6 @@
 //! Who follows the events of this node: how many there are, how far behind each is, and how something is said to one of
-//! them. Each takes what is said to her at her own pace, one piece after the other, as long as her patience and her key
-//! last. What is said is `following`'s and `ringing`'s.
+//! them, whose tasks never are more than a piece each ahead of what its socket takes. It ends with its key, and with a
+//! minute in which it takes nothing. What is said is `following`'s and `ringing`'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -112,8 +112,8 @@ pub(super) struct Consumer {
     headers: HeaderMap,
     place: Place,
     said: mpsc::Sender<Bytes>,
-    /// Whose turn it is to say something: its patience begins anew with each.
-    turn: tokio::sync::Mutex<()>,
+    /// When it last took something, whoever had said it.
+    took_at: Mutex<Instant>,
     /// When the key was looked at.
     admitted_at: Mutex<Instant>,
 }
@@ -126,8 +126,9 @@ impl Consumer {
         place: Place,
     ) -> (Self, mpsc::Receiver<Bytes>) {
         let (said, heard) = mpsc::channel(1);
-        let (turn, admitted_at) = (tokio::sync::Mutex::default(), Mutex::new(Instant::now()));
-        (Self { service, headers, place, said, turn, admitted_at }, heard)
+        let now = Instant::now();
+        let (took_at, admitted_at) = (Mutex::new(now), Mutex::new(now));
+        (Self { service, headers, place, said, took_at, admitted_at }, heard)
     }
 
     /// Remembers how far behind it is.
@@ -153,7 +154,6 @@ impl Consumer {
         if chunk.is_empty() {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
         let since = Instant::now();
         loop {
             match tokio::time::timeout(STILL_WAITING, self.said.reserve()).await {
@@ -162,13 +162,17 @@ impl Consumer {
                     consumers.told.increment(chunk.events as u64);
                     consumers.gaps.increment(chunk.gaps as u64);
                     room.send(chunk.text.into());
+                    *self.took_at.lock() = Instant::now();
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Over),
-                Err(_) if since.elapsed() > WAITS_MAX => return Err(Over),
+                Err(_) if self.took_at.lock().max(since).elapsed() > WAITS_MAX => return Err(Over),
                 Err(_) => {}
             }
-            self.lags(chunk.age_ms(clock::now().unix_ms));
+            // What is not of a time of its own says nothing of how far behind it is.
+            if chunk.oldest_at.is_some() {
+                self.lags(chunk.age_ms(clock::now().unix_ms));
+            }
             self.admit()?;
         }
     }

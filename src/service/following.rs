@@ -33,7 +33,7 @@ pub(super) struct Chunk {
     pub(super) events: usize,
     /// How often something is missing.
     pub(super) gaps: usize,
-    /// When the oldest of them happened (Unix ms).
+    /// When the oldest event of a player among them happened (Unix ms).
     pub(super) oldest_at: Option<u64>,
     /// More is there already.
     pub(super) has_more: bool,
