@@ -1,15 +1,18 @@
-//! The command line: `serve`, `demo`, `cluster`, `check-config`, `shards`, `token`, `service-key`. `main` calls it; it loads the
-//! settings, judges what they name, and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
+//! The command line: `serve`, `demo`, `cluster`, `check-config`, `shards`, `top`, `token`, `service-key`. `main` calls it; it loads
+//! the settings, judges what they name, and leaves the rest to `app`. Every failure is one line on standard error and an exit code of sysexits.h.
 
+mod ask;
 mod shards;
+mod top;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ask::{AskError, AskFlags, Asked};
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use shards::ShardsError;
+use top::{TopError, TopFlags};
 
 use crate::app::{self, ServeError};
 use crate::clock;
@@ -67,8 +70,10 @@ enum Command {
     Cluster(ClusterFlags),
     /// Say everything that is wrong with the settings, or ok
     CheckConfig,
-    /// Print which node holds how many shards, as a running server says; the key is HEARTH_SERVICE_KEY
-    Shards(ShardsFlags),
+    /// Print which node holds how many shards, as a running server says
+    Shards(AskFlags),
+    /// Show a running cluster on this terminal, once a second: alarms, players, latencies, nodes
+    Top(TopFlags),
     /// Print a token for a player, to try things out
     Token(TokenFlags),
     /// Make a service key: print its entry for service.keys_file, and the key itself on standard error
@@ -117,13 +122,6 @@ struct TokenFlags {
     /// The name of that key in auth.jwks_file
     #[arg(long, value_name = "NAME")]
     kid: Option<String>,
-}
-
-#[derive(Debug, Args)]
-struct ShardsFlags {
-    /// Where the server answers services [default: http:// and service_addr]
-    #[arg(long, value_name = "URL")]
-    service_url: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +194,12 @@ impl Failure {
         Self { lines: vec![line], exit_code: EXIT_UNAVAILABLE }
     }
 
+    /// A server that was asked did not answer, or not as it should.
+    #[allow(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+    fn asked(error: AskError) -> Self {
+        if error.is_outside() { Self::outside(error.to_string()) } else { Self::config(error) }
+    }
+
     #[allow(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
     fn served(error: ServeError) -> Self {
         Self { lines: vec![error.to_string()], exit_code: error.exit_code() }
@@ -219,7 +223,8 @@ pub fn run(
         Command::Demo(flags) => run_demo(sources, &flags, err),
         Command::Cluster(flags) => run_cluster(sources, flags),
         Command::CheckConfig => check_config(&sources, out, err),
-        Command::Shards(flags) => print_shards(&sources, flags, out),
+        Command::Shards(flags) => print_shards(&sources, &flags, out),
+        Command::Top(flags) => show_top(&sources, flags, out),
         Command::Token(flags) => print_token(&sources, flags, out),
         Command::ServiceKey(flags) => make_service_key(&flags, out, err),
         Command::Openapi => write!(out, "{}", service::openapi()).map_err(cannot_print),
@@ -384,18 +389,18 @@ fn print_token(sources: &Sources, flags: TokenFlags, out: &mut dyn Write) -> Res
     writeln!(out, "{token}").map_err(cannot_print)
 }
 
-fn print_shards(sources: &Sources, flags: ShardsFlags, out: &mut dyn Write) -> Result<(), Failure> {
+fn print_shards(sources: &Sources, flags: &AskFlags, out: &mut dyn Write) -> Result<(), Failure> {
+    let asked = Asked::named(flags, &load(sources)?).map_err(Failure::asked)?;
+    write!(out, "{}", shards::table(&asked).map_err(Failure::asked)?).map_err(cannot_print)
+}
+
+fn show_top(sources: &Sources, flags: TopFlags, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = load(sources)?;
-    let url = flags.service_url.unwrap_or_else(|| format!("http://{}", settings.service_addr));
-    let key = settings
-        .service_key
-        .as_ref()
-        .ok_or_else(|| Failure::config("shards: set HEARTH_SERVICE_KEY to a key with the scope read"))?;
-    let table = shards::table(&url, key.expose()).map_err(|error| match error {
-        ShardsError::Silent { .. } => Failure::outside(error.to_string()),
-        error => Failure::config(error),
-    })?;
-    write!(out, "{table}").map_err(cannot_print)
+    top::run(flags, &settings, &sources.environment, out).map_err(|error| match error {
+        TopError::Ask(error) => Failure::asked(error),
+        TopError::Print(error) => cannot_print(error),
+        error @ TopError::Terminal(_) => Failure::outside(error.to_string()),
+    })
 }
 
 /// The entry goes where it can be appended to a file, the key where it cannot be by accident.

@@ -1,44 +1,10 @@
 //! `hearth shards`: asks a running server for its cluster and prints who holds what. Called by the command line alone.
-//! Speaks as much HTTP as one question needs, and reads no more than an answer can have.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How long a server may take for anything.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// 4096 shards and 256 nodes are well below it.
-const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Why there is no table.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ShardsError {
-    /// The address is none.
-    #[error("--service-url must be such as http://127.0.0.1:7701, not {0:?}")]
-    Url(String),
-    /// Nobody answers there.
-    #[error("{url} does not answer ({source}): is the server running, and is this its service address?")]
-    Silent {
-        /// Where.
-        url: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The key is not good for it.
-    #[error("{url} refuses the key ({status}): HEARTH_SERVICE_KEY must be one with the scope read")]
-    Refused {
-        /// Where.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// Something else answers there.
-    #[error("{0} does not answer as a hearth server does: is this its service address?")]
-    Strange(String),
-}
+use super::ask::{AskError, Asked};
 
 #[derive(Deserialize)]
 struct Cluster {
@@ -74,45 +40,11 @@ struct Shard {
     home_age_ms: Option<u64>,
 }
 
-/// The table that the server at this address tells to this key.
-pub(super) fn table(url: &str, key: &str) -> Result<String, ShardsError> {
-    let body = ask(url, key)?;
-    let cluster = serde_json::from_slice(&body).map_err(|_| ShardsError::Strange(url.to_owned()))?;
-    Ok(render(&cluster))
-}
-
-fn ask(url: &str, key: &str) -> Result<Vec<u8>, ShardsError> {
-    let host = url.strip_prefix("http://").map(|host| host.trim_end_matches('/'));
-    let bad = || ShardsError::Url(url.to_owned());
-    let host =
-        host.filter(|host| !host.is_empty() && !host.contains(['/', '\r', '\n', ' '])).ok_or_else(bad)?;
-    let silent = |source| ShardsError::Silent { url: url.to_owned(), source };
-    let address = host.to_socket_addrs().map_err(silent)?.next().ok_or_else(bad)?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(silent)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(silent)?;
-    // No key holds a line's end: it could not be sent as a header.
-    let request = format!(
-        "GET /v1/cluster HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
-        key.trim()
-    );
-    stream.write_all(request.as_bytes()).map_err(silent)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(silent)?;
-    body_of(&answer, url)
-}
-
-fn body_of(answer: &[u8], url: &str) -> Result<Vec<u8>, ShardsError> {
-    let strange = || ShardsError::Strange(url.to_owned());
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(strange)?;
-    let (head, body) = answer.split_at_checked(end + 4).ok_or_else(strange)?;
-    let head = std::str::from_utf8(head).map_err(|_| strange())?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    match status {
-        Some(200) => Ok(body.to_vec()),
-        Some(status @ (401 | 403)) => Err(ShardsError::Refused { url: url.to_owned(), status }),
-        _ => Err(strange()),
-    }
+/// The table that this server tells.
+pub(super) fn table(asked: &Asked) -> Result<String, AskError> {
+    let body = asked.get("/v1/cluster")?;
+    let strange = |_| AskError::Strange(asked.url().to_owned());
+    Ok(render(&serde_json::from_slice(&body).map_err(strange)?))
 }
 
 fn render(cluster: &Cluster) -> String {
@@ -240,17 +172,5 @@ mod tests {
              not known, since the store does not answer: 3\n"
         );
         assert!(notes.split_whitespace().next() == Some("2"), "both are counted as that node's: {table}");
-    }
-
-    #[test]
-    fn what_is_no_address_of_ours_is_told() {
-        for url in ["", "127.0.0.1:7701", "https://a", "http://", "http://a b", "http://a/v1"] {
-            assert!(matches!(table(url, "key"), Err(ShardsError::Url(_))), "{url}");
-        }
-        let refused = body_of(b"HTTP/1.1 401 Unauthorized\r\n\r\n{}", "http://a");
-        assert!(matches!(refused, Err(ShardsError::Refused { status: 401, .. })));
-        for strange in [&b""[..], b"SSH-2.0\r\n\r\n", b"HTTP/1.1 500 Oh\r\n\r\n", b"HTTP/1.1 2\r\n\r\n"] {
-            assert!(matches!(body_of(strange, "http://a"), Err(ShardsError::Strange(_))));
-        }
     }
 }

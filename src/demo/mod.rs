@@ -65,7 +65,8 @@ impl Demo {
         let ask = format!("curl -s -H \"Authorization: Bearer {service_key}\" {services}/v1");
         format!(
             "\n{players} players live here: they log in and out, play matches in parties, chat, watch their friends,\n\
-             lose their links and come back. See all of it in a browser:\n\n  {}\n\n\
+             lose their links and come back. See all of it in a browser, or on a terminal:\n\n  {}\n  \
+             HEARTH_SERVICE_KEY={service_key} hearth top {services}\n\n\
              Ask for one of them, and for all:\n\n  {ask}/players/{}\n  {ask}/stats\n\n\
              Be one yourself: connect to {clients} and log in with {token}.\n\
              Ctrl-C ends it and {end}.\n",
@@ -113,6 +114,7 @@ mod tests {
             ),
             "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:2/v1/stats",
             "  http://127.0.0.1:2/console#key=k3y",
+            "  HEARTH_SERVICE_KEY=k3y hearth top http://127.0.0.1:2",
         ] {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
         }

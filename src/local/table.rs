@@ -82,7 +82,8 @@ fn text(
     if let Some(first) = nodes.first() {
         let url = service_url(first.ports[1]);
         let link = console::link(&url, service_key);
-        let _ = writeln!(out, "\nSee all of it in a browser, at any node:\n\n  {link}");
+        let _ = writeln!(out, "\nSee all of it in a browser, or on a terminal, at any node:\n\n  {link}");
+        let _ = writeln!(out, "  HEARTH_SERVICE_KEY={service_key} hearth top {url}");
         let _ = writeln!(out, "\nAsk any node, and let bots live at all of them:\n");
         let _ = writeln!(out, "  curl -s -H \"Authorization: Bearer {service_key}\" {url}/v1/cluster");
         let urls: String = nodes.iter().map(|node| format!(" --url {}", client_url(node.ports[0]))).collect();
@@ -148,6 +149,7 @@ mod tests {
             "  node-2          4711  ws://127.0.0.1:7003/v1/connect      http://127.0.0.1:7004    127.0.0.1:7005    32",
             "  redis-1         4712  127.0.0.1:6390",
             "  http://127.0.0.1:7001/console#key=k3y",
+            "  HEARTH_SERVICE_KEY=k3y hearth top http://127.0.0.1:7001",
             "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:7001/v1/cluster",
             "  ./load steady --players 300 --url ws://127.0.0.1:7000/v1/connect \
              --url ws://127.0.0.1:7003/v1/connect",
