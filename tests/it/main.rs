@@ -61,6 +61,7 @@ mod store;
 mod store_faults;
 mod timeline;
 mod tokens;
+mod top;
 mod traces;
 mod watch_lists;
 mod watches_elsewhere;

@@ -174,12 +174,12 @@ fn waits(overview: &Overview) -> impl Iterator<Item = (&'static str, &'static st
         ("applied", "applied acks", told.applied),
         ("durable", "durable acks", told.durable),
         ("commit", "commits", told.commit),
-        ("service", "service calls", told.service),
+        ("calls", "service calls", told.service),
     ]
     .into_iter()
 }
 
-/// All of them in a line, without units.
+/// All of them in a line.
 fn takes(overview: &Overview, columns: usize, paint: Paint) -> Line<'static> {
     let number = |ms: Option<f64>| match ms {
         None => UNKNOWN.to_owned(),
@@ -189,9 +189,7 @@ fn takes(overview: &Overview, columns: usize, paint: Paint) -> Line<'static> {
     let parts: Vec<(String, Tone)> = waits(overview)
         .map(|(name, _, took)| (format!("{name} {}/{}", number(took.p50), number(took.p99)), Tone::Plain))
         .collect();
-    let mut line = named("p50/p99", &parts, columns.saturating_sub(3), paint);
-    line.push_span(paint.span(" ms", Tone::Soft));
-    line
+    named("p50/99 ms", &parts, columns, paint)
 }
 
 /// How it answers, then the breakers that are in trouble, and what its settings fall short of.

@@ -7,7 +7,6 @@ use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use protocol::calls::Overview;
@@ -140,11 +139,9 @@ impl Signals {
     }
 }
 
-/// A terminal that is ours until this is dropped.
-struct Terminal {
-    terminal: ratatui::Terminal<CrosstermBackend<Stdout>>,
-    keys: Option<JoinHandle<()>>,
-}
+/// A terminal that is ours until this is dropped. Whoever hears its keys is not waited for: of a terminal that is gone no
+/// answer may come any more, and she goes with the process.
+struct Terminal(ratatui::Terminal<CrosstermBackend<Stdout>>);
 
 impl Terminal {
     /// Takes it over; and what is done at it.
@@ -170,22 +167,18 @@ impl Terminal {
         execute!(stdout(), EnterAlternateScreen, Hide)?;
         let terminal = ratatui::Terminal::new(CrosstermBackend::new(stdout()))?;
         let (hears, heard) = mpsc::channel(KEYS_MAX);
-        let keys = std::thread::Builder::new().name("keys".to_owned()).spawn(move || listen(&hears))?;
-        Ok((Self { terminal, keys: Some(keys) }, heard))
+        std::thread::Builder::new().name("keys".to_owned()).spawn(move || listen(&hears))?;
+        Ok((Self(terminal), heard))
     }
 
     fn draw(&mut self, picture: &mut Picture, now: Duration, paint: Paint) -> io::Result<()> {
-        self.terminal.draw(|frame| board::draw(frame.buffer_mut(), picture, now, paint)).map(drop)
+        self.0.draw(|frame| board::draw(frame.buffer_mut(), picture, now, paint)).map(drop)
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
         give_back();
-        // It looks up soon.
-        if let Some(keys) = self.keys.take() {
-            let _ = keys.join();
-        }
     }
 }
 

@@ -99,7 +99,7 @@ fn a_cluster_with_two_alarms_is_seen_at_a_glance() {
    → Look at the store's latency first; if that is well, at the processor time…
  players   1,204 · online 800 · playing 300 · busy 4 · away 100
  a second  acks 3,704 · logins 3.2 · refused 2 · resumes 1 · pushes 40,123
- p50/p99   applied 0.12/1.2 · durable 3.1/9 · commit 1.2/8 · service –/– ms
+ p50/99 ms applied 0.12/1.2 · durable 3.1/9 · commit 1.2/8 · calls –/–
  sessions  1,250 · 1,238 links · 44 rooms
  store     redis is slow · 3 breakers closed
  acks/s        3,704                                      █▁▁▂▂▂▃▃▄▄▄▅▅▆▆▆▇▇███
@@ -127,7 +127,7 @@ fn a_small_terminal_shows_what_matters_most() {
 ! WARNING Answers are slow · at n1
 players   1,204 · online 800
 a second  acks 3,704 · logins 3.2
-p50/p99   applied 0.12/1.2 ms
+p50/99 ms applied 0.12/1.2
 sessions  1,250 · 1,238 links · 44 rooms
 ▸node▾ 1–1/3 state  cpu  memory    p99
 n1           up    12 % 128 MiB 1.2 ms
@@ -154,7 +154,7 @@ fn a_cluster_in_which_nothing_is_yet_says_so() {
 
  players   0 · online 0 · playing 0 · busy 0 · away 0
  a second  not known yet
- p50/p99   applied –/– · durable –/– · commit –/– · service –/– ms
+ p50/99 ms applied –/– · durable –/– · commit –/– · calls –/–
  sessions  0 · 0 links · 0 rooms
  store     embedded answers · no breakers
  acks/s            –
