@@ -34,26 +34,10 @@ pub(super) fn told(plan: &Plan, nodes: &[Node], redis: &Redis) -> String {
         .map(|(name, server)| [name, server.pid().to_owned(), format!("127.0.0.1:{}", server.port())])
         .collect();
     let again = nodes.first().map(Node::command_line).unwrap_or_default();
-    // Who has started this by cargo has the sources; others have what was built of them.
-    let load = if std::env::var_os("CARGO").is_some() { "cargo run --release -p load --" } else { "load" };
-    text(plan, &rows, &redis.url(), &servers, Commands { load, again: &again })
+    text(plan, &rows, &redis.url(), &servers, &again)
 }
 
-/// What a person types.
-struct Commands<'a> {
-    /// For bots.
-    load: &'a str,
-    /// To start the first node again.
-    again: &'a str,
-}
-
-fn text(
-    plan: &Plan,
-    nodes: &[Row],
-    store_url: &str,
-    servers: &[[String; 3]],
-    Commands { load, again }: Commands<'_>,
-) -> String {
+fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], again: &str) -> String {
     let mut out = String::new();
     let shape = match plan.shape {
         Shape::Standalone => "one Redis",
@@ -84,10 +68,13 @@ fn text(
         let link = console::link(&url, service_key);
         let _ = writeln!(out, "\nSee all of it in a browser, or on a terminal, at any node:\n\n  {link}");
         let _ = writeln!(out, "  HEARTH_SERVICE_KEY={service_key} hearth top {url}");
-        let _ = writeln!(out, "\nAsk any node, and let bots live at all of them:\n");
+        let _ = writeln!(
+            out,
+            "\nAsk any node, and let bots live at all of them (in the sources `load` is `cargo run --release -p load --`):\n"
+        );
         let _ = writeln!(out, "  curl -s -H \"Authorization: Bearer {service_key}\" {url}/v1/cluster");
         let urls: String = nodes.iter().map(|node| format!(" --url {}", client_url(node.ports[0]))).collect();
-        let _ = writeln!(out, "  {load} steady --players {BOTS}{urls}");
+        let _ = writeln!(out, "  load steady --players {BOTS}{urls}");
     }
     if plan.takes_any_name {
         let _ = writeln!(out, "\nA player logs in at any of them with the token dev:<your name>.");
@@ -142,16 +129,15 @@ mod tests {
             shards: 32,
         };
         let server = ["redis-1", "4712", "127.0.0.1:6390"].map(str::to_owned);
-        let commands = Commands { load: "./load", again: "hearth serve" };
         let url = "redis+sentinel://127.0.0.1:1/hearth";
-        let told = text(&plan, &[row(1), row(2)], url, &[server], commands);
+        let told = text(&plan, &[row(1), row(2)], url, &[server], "hearth serve");
         for line in [
             "  node-2          4711  ws://127.0.0.1:7003/v1/connect      http://127.0.0.1:7004    127.0.0.1:7005    32",
             "  redis-1         4712  127.0.0.1:6390",
             "  http://127.0.0.1:7001/console#key=k3y",
             "  HEARTH_SERVICE_KEY=k3y hearth top http://127.0.0.1:7001",
             "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:7001/v1/cluster",
-            "  ./load steady --players 300 --url ws://127.0.0.1:7000/v1/connect \
+            "  load steady --players 300 --url ws://127.0.0.1:7000/v1/connect \
              --url ws://127.0.0.1:7003/v1/connect",
             "  hearth serve",
         ] {

@@ -27,7 +27,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// it does by itself comes late, and is not as much as in the time that is subtracted.
 const LATE_MAX: Duration = Duration::from_secs(1);
 /// What a collector hears in a round at least: less, and traces were not in what was counted.
-const TRACES_BYTES_MIN: u64 = 100_000;
+const TRACES_BYTES_MIN: u64 = 50_000;
 
 /// What a server has that runs under callgrind, in either case: nothing may take its slowness for trouble.
 const PATIENT: [(&str, &str); 3] =
@@ -64,7 +64,7 @@ pub(super) fn run(cores: Cores, rounds: u32) -> Result<Findings, BenchError> {
     Ok(Findings {
         bench: "sight",
         method: "instructions of the server process (valgrind's callgrind, the kernel's not in them) for changes of 64 B, 20 links, \
-                 `applied`, Redis store: on all links at once 100 times a second, or 16 on each ten times a second, for 20 s; the \
+                 `applied`, Redis store: on all links at once 50 times a second, or 16 on each five times a second, for 20 s; the \
                  same server idle for as long is subtracted. With logs at `info`, metrics recorded and 1 % of \
                  traces sent to a collector, and with none of it; a new server each time",
         rows: [patch, many, idle].into_iter().map(Rounds::row).collect(),
@@ -106,7 +106,7 @@ fn counted(cores: Cores, settings: &[(&str, &str)]) -> Result<Count, BenchError>
     Ok(Count { one, sixteen, idle_second: idle as f64 / LASTS.as_secs_f64() })
 }
 
-/// How changes are said: so many at once on each link, and all links again after a time. About half of what a server can do under
+/// How changes are said: so many at once on each link, and all links again after a time. A quarter of what a server can do under
 /// callgrind.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -114,8 +114,8 @@ struct Pace {
     every: Duration,
 }
 
-const ONE: Pace = Pace { in_flight: 1, every: Duration::from_millis(10) };
-const SIXTEEN: Pace = Pace { in_flight: 16, every: Duration::from_millis(100) };
+const ONE: Pace = Pace { in_flight: 1, every: Duration::from_millis(20) };
+const SIXTEEN: Pace = Pace { in_flight: 16, every: Duration::from_millis(200) };
 
 /// Says changes for so long and hears their acks; how many.
 fn drive(driven: &mut Driven, change: &Change, pace: Pace, lasts: Duration) -> Result<u64, BenchError> {
