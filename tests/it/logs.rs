@@ -34,7 +34,7 @@ async fn a_session_leaves_one_line_for_each_of_its_turns() {
     let credentials = ann.drops();
     let is_hers = |line: &Value| line["session"] == session && line["player"] == "ann";
     let detached = line(&server, "detach", is_hers).await;
-    assert!(detached["status"].is_u64(), "{detached}");
+    assert_eq!(detached["status"], "1006", "{detached}");
     let _back = server.resume(&credentials).await;
     let service = Service::of(&server, KEY);
     let kicked = service.post("/v1/players/ann/kick", json!({"reason": "enough"})).await;
