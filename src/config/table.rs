@@ -561,7 +561,8 @@ section! {
 }
 
 section! {
-    /// When the anomaly watch rings: in the log (target `alarm`), in `hearth_alarm`, and in `GET /v1/overview`. Each node
+    /// When the anomaly watch rings: in the log (target `alarm`), in `hearth_alarm`, in `GET /v1/overview`, and as an event
+    /// `alarm` of `GET /v1/events`. Each node
     /// looks at itself every second, over the last ten seconds. An alarm begins after some bad looks in a row and ends
     /// after some good ones, a fifth below its limit and more; between the two it stays as it is. It changes nothing of how
     /// players are served.
@@ -616,7 +617,7 @@ section! {
     Log ["log"] {
         /// `"text"` for people, `"json"` for machines.
         format: LogFormat = "format" => "text";
-        /// What is logged: `info`, or directives such as `info,hearth::home=debug`.
+        /// What is logged: `info`, or directives such as `info,hearth::home=debug`. A target needs a level.
         level: LogFilter = "level" => "info";
     }
 }

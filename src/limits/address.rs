@@ -31,6 +31,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V4(bits) => Ipv4Addr::from_bits(*bits).fmt(f),
+            // Not to be shut out with all of it: this machine.
+            Self::V6(0) => f.write_str("::1"),
             Self::V6(upper) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*upper) << 64)),
         }
     }
@@ -46,6 +48,6 @@ mod tests {
         assert_eq!(told("203.0.113.7"), "203.0.113.7");
         assert_eq!(told("::ffff:203.0.113.7"), "203.0.113.7");
         assert_eq!(told("2001:db8:0:1:ffff::2"), "2001:db8:0:1::/64");
-        assert_eq!(told("::1"), "::/64");
+        assert_eq!(told("::1"), "::1");
     }
 }

@@ -9,7 +9,7 @@ use protocol::calls::Alarm;
 
 use super::Service;
 use super::consumers::{Consumer, Over};
-use super::others::Question;
+use super::others::{Question, SAID_WITHIN};
 use super::ringing::{Heard, Ringing};
 use crate::clock;
 use crate::telemetry::watch::Glance;
@@ -17,7 +17,6 @@ use crate::telemetry::watch::Glance;
 /// How often a consumer's task looks.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long another node may take to say what rings at its own.
-const SAID_WITHIN: Duration = Duration::from_millis(500);
 
 /// Tells a consumer what rings when it comes, and what begins and ends from then on. Who reads slowly is told less of what
 /// is over meanwhile, for what is told is how things stand beside what was told last.
@@ -36,8 +35,10 @@ impl Service {
         let others = self.others();
         let asked = others.iter().map(|node| self.ask::<Vec<Alarm>>(node, &Question::Alarms, SAID_WITHIN));
         let told = join_all(asked).await.into_iter().map(Result::ok);
-        let mine = (self.settings.node_id.clone(), Some(self.alarms_here(&self.settings.board.look())));
-        let said = others.iter().map(|node| node.node().to_owned()).zip(told);
+        // This process is always the same one to itself.
+        let me = self.settings.node_id.clone();
+        let mine = (me.clone(), me, Some(self.alarms_here(&self.settings.board.look())));
+        let said = others.iter().zip(told).map(|(it, said)| (it.node().to_owned(), it.to_string(), said));
         Ringing::of(clock::now().unix_ms, std::iter::once(mine).chain(said))
     }
 

@@ -36,7 +36,9 @@ pub(super) async fn enter(State(service): State<Arc<Service>>, mut request: Requ
         // Probes, scrapes and pages: nobody has said who calls, and nothing of it goes further than this node.
         let response = next.run(request).await;
         // A probe that says no has not failed.
-        service.tell(known, (response.status(), false), began.elapsed());
+        let is_probe = matches!(known, Some(route::HEALTHZ | route::READYZ));
+        let has_failed = !is_probe && fault_of(&response).is_some();
+        service.tell(known, (response.status(), has_failed), began.elapsed());
         return response;
     }
     let caller = service.caller(request.headers());

@@ -1,5 +1,5 @@
 //! An answer that costs something, made at most once a second however many ask: one makes it, the others wait for it.
-//! Called by statistics and readiness, so that no caller can hurt the node by asking.
+//! For whatever is gathered from all records, all nodes or the store, so that no caller can hurt the node by asking.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ impl<T> Fresh<T> {
         self.get_if(|_| true, make).await
     }
 
-    /// The same, and a new one if the latest does not hold any more: what may come about a few times at most.
+    /// The same, and a new one at once if the latest does not hold any more. That must not come about more often than a few
+    /// times in the life of a process.
     pub(super) async fn get_if(&self, holds: impl Fn(&T) -> bool, make: impl Future<Output = T>) -> Arc<T> {
         let mut latest = self.latest.lock().await;
         match latest.as_ref() {

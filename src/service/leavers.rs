@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::calls::{NodeOverview, ShardChanging, ShardsOf};
 
 use super::Service;
+use super::others::SAID_WITHIN;
 use crate::home::Sight;
 use crate::home::placement::node_of;
 use crate::ids::Owner;
@@ -51,17 +52,21 @@ impl Leaver {
 
 impl Service {
     /// Those that stop, among the nodes that have not answered and among those that are no members any more. `told`: the
-    /// shards of which those who answered have spoken. The store is asked only while one of the others is nobody's, and
-    /// somebody stops.
+    /// shards of which those who answered have spoken. The store is asked only while one of the others is nobody's and
+    /// somebody stops, or has stopped since this node began; it has half a second.
     pub(super) async fn leavers(&self, silent: &[Owner], told: &BTreeSet<u16>) -> Vec<Leaver> {
         let leaving = self.home.leaving();
         if leaving.is_empty() {
             return Vec::new();
         }
-        let sights = if self.shards_beside(told) > 0 { self.home.sights().await } else { Vec::new() };
-        let all = self.home.placement().all().zip(sights);
+        // Of a store that takes longer nothing is known: the overview is for the time in which it does not answer, too.
+        let asks = self.shards_beside(told) > 0;
+        let asking = async { if asks { self.home.sights().await } else { Vec::new() } };
+        let sights = tokio::time::timeout(SAID_WITHIN, asking).await;
+        let is_told = sights.is_ok();
+        let all = self.home.placement().all().zip(sights.unwrap_or_default());
         let untold: Vec<_> = all.filter(|(shard, _)| !told.contains(&shard.number())).collect();
-        let is_known = untold.iter().all(|(_, sight)| *sight != Sight::Unknown);
+        let is_known = is_told && untold.iter().all(|(_, sight)| *sight != Sight::Unknown);
         let mut left: BTreeMap<&str, Vec<ShardChanging>> = silent
             .iter()
             .filter(|node| leaving.contains(node))

@@ -14,6 +14,9 @@ use crate::cluster::{CallError, Topic};
 use crate::ids::{Owner, ShardId};
 use crate::telemetry::traces::{self, Kind, Span};
 
+/// How long another one, a node or the store, may take for its part of what is shown of all.
+pub(super) const SAID_WITHIN: Duration = Duration::from_millis(500);
+
 /// What one node asks another.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Question {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::door::Reader;
 use super::leavers::{Leaver, STOPPING};
-use super::others::Question;
+use super::others::{Question, SAID_WITHIN};
 use super::stats::Count;
 use super::{Condition, Service};
 use crate::clock;
@@ -26,8 +26,6 @@ use crate::home::shard::Shard;
 use crate::ids::{Owner, RoomName};
 use crate::telemetry::watch::{self, Figures, Glance, Spread, names};
 
-/// How long another node may take to say its part.
-const SAID_WITHIN: Duration = Duration::from_millis(500);
 /// Rooms that are told of.
 const TOP_ROOMS_MAX: usize = watch::ROOMS_MAX;
 /// Sessions that are told of for reading too slowly.

@@ -1,7 +1,7 @@
 //! What rings at the nodes, and what one who follows has heard of it: the difference is what she is told next. Holds the
 //! alarms of those that are nodes now, a bounded number of each. Pure; `alarms` asks the nodes for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::calls::{Alarm, AlarmChange};
 
@@ -11,26 +11,39 @@ use super::following::Chunk;
 const NODE_ALARMS_MAX: usize = 64;
 /// Why an alarm is over whose node says nothing any more.
 const NODE_GONE: &str = "node_gone";
+/// Why one is over that another process of the node's name knows nothing of.
+const NODE_RESTARTED: &str = "node_restarted";
 
 /// What all nodes say that rings.
 #[derive(Debug, Default)]
 pub(super) struct Ringing {
     /// When they were asked (Unix ms).
     as_of: u64,
-    /// By node; `None` of one that does not answer.
-    nodes: BTreeMap<String, Option<Vec<Alarm>>>,
+    nodes: BTreeMap<String, Said>,
+}
+
+/// What one node says.
+#[derive(Debug, Default)]
+struct Said {
+    /// Which process of its name.
+    process: String,
+    /// `None`: it does not answer.
+    alarms: Option<Vec<Alarm>>,
 }
 
 impl Ringing {
-    /// What each of them said. A process that is gone says nothing, and is not missed where the next one under its name has
+    /// What each of them said: its name, which process it is, and what rings. A process that is gone says nothing, and is not missed where the next one under its name has
     /// answered.
-    pub(super) fn of(as_of: u64, said: impl IntoIterator<Item = (String, Option<Vec<Alarm>>)>) -> Self {
-        let mut nodes = BTreeMap::<_, Option<Vec<Alarm>>>::new();
-        for (node, alarms) in said {
+    pub(super) fn of(
+        as_of: u64,
+        said: impl IntoIterator<Item = (String, String, Option<Vec<Alarm>>)>,
+    ) -> Self {
+        let mut nodes = BTreeMap::<_, Said>::new();
+        for (node, process, alarms) in said {
             let known = nodes.entry(node).or_default();
             if let Some(mut alarms) = alarms {
                 alarms.truncate(NODE_ALARMS_MAX);
-                *known = Some(alarms);
+                *known = Said { process, alarms: Some(alarms) };
             }
         }
         Self { as_of, nodes }
@@ -44,6 +57,8 @@ type Alarms = BTreeMap<(String, String), Alarm>;
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     alarms: Alarms,
+    /// Which process of each node it was that said so.
+    processes: BTreeMap<String, String>,
 }
 
 impl Heard {
@@ -51,7 +66,15 @@ impl Heard {
     /// any more: what rang there ends then, for nobody can say how it goes on.
     pub(super) fn take(&mut self, ringing: &Ringing) -> Chunk {
         let before = std::mem::take(&mut self.alarms);
-        for (node, said) in &ringing.nodes {
+        let mut restarted = BTreeSet::new();
+        self.processes.retain(|node, _| ringing.nodes.contains_key(node));
+        for (node, Said { process, alarms: said }) in &ringing.nodes {
+            if said.is_some() {
+                let known = self.processes.insert(node.clone(), process.clone());
+                if known.is_some_and(|known| known != *process) {
+                    restarted.insert(node);
+                }
+            }
             let now = said.iter().flatten().map(|alarm| ((node.clone(), alarm.name.clone()), alarm.clone()));
             self.alarms.extend(now);
             if said.is_none() {
@@ -63,7 +86,11 @@ impl Heard {
         let ended = missing_in(&self.alarms, &before).map(|((node, _), alarm)| AlarmChange {
             kind: "alarm_ended".to_owned(),
             at,
-            why: (!ringing.nodes.contains_key(node)).then(|| NODE_GONE.to_owned()),
+            why: match node {
+                node if !ringing.nodes.contains_key(node) => Some(NODE_GONE.to_owned()),
+                node if restarted.contains(node) => Some(NODE_RESTARTED.to_owned()),
+                _ => None,
+            },
             alarm: alarm.clone(),
         });
         let begun = missing_in(&before, &self.alarms).map(|(_, alarm)| AlarmChange {
@@ -118,7 +145,7 @@ mod tests {
         };
         let said = said.iter().map(|(node, said)| {
             let alarms: Option<Vec<Alarm>> = said.map(|said| alarms(node, said));
-            ((*node).to_owned(), alarms)
+            ((*node).to_owned(), "1".to_owned(), alarms)
         });
         Ringing::of(as_of, said)
     }
@@ -205,6 +232,24 @@ mod tests {
             let [one, other] = said.map(|said| ("b", said));
             assert_eq!(told(&heard.take(&ringing(2, &[one, other]))), ["alarm_ended b latency 1"]);
         }
+    }
+
+    #[test]
+    fn what_a_process_before_rang_for_is_not_said_to_be_well_again() {
+        let mut heard = Heard::default();
+        heard.take(&ringing(1, &[("b", Some(&[("latency", 1), ("traffic", 1)]))]));
+        let next = |alarms| Ringing::of(2, [("b".to_owned(), "2".to_owned(), alarms)]);
+        assert_eq!(told(&heard.take(&next(None))), [""; 0]);
+        let told_then = told(&heard.take(&next(Some(vec![alarm("b", "latency", 2)]))));
+        assert_eq!(
+            told_then,
+            [
+                "alarm_ended b latency 1 node_restarted",
+                "alarm_ended b traffic 1 node_restarted",
+                "alarm_began b latency 2"
+            ]
+        );
+        assert_eq!(told(&heard.take(&next(Some(Vec::new())))), ["alarm_ended b latency 2"]);
     }
 
     #[test]

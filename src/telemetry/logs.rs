@@ -312,8 +312,9 @@ impl Visit for Fields<'_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // A fraction of a nanosecond in milliseconds is only how binary fractions are written.
-        self.put(field, (value * 1e6).round() / 1e6);
+        // Below a nanosecond there is only how binary fractions are written.
+        let is_time = field.name().ends_with("_ms");
+        self.put(field, if is_time { (value * 1e6).round() / 1e6 } else { value });
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

@@ -451,8 +451,8 @@ table! {
         status: AtMost(32, "those that calls answer with"),
     }
         => "401 and 403: a service has a wrong key";
-    /// Those that failed by the server's own fault, by `route`: not what it refuses on purpose, such as what it does not do
-    /// (501) or not while it is closed (`maintenance`), nor a probe that says no.
+    /// Those that failed by the server's own fault, by `route`: full places (`overloaded`) among it, but not what it does
+    /// not do (501) or not while it is closed (`maintenance`), nor a probe that says no.
     SERVICE_FAILURES: Counter "hearth_service_failures_total", Count by {
         route: AtMost(64, "the paths of the table of calls, with their placeholders"),
     }

@@ -38,7 +38,7 @@ pub enum Told {
     Resync(Event),
     /// So many events of a shard are not told.
     Gap(Event),
-    /// All that was told before is behind it: go on from here next time.
+    /// All that was told of players before is behind it: go on from here next time. Alarms have no place in it.
     Checkpoint(Checkpoint),
     /// An alarm has begun at some node, or rang there already when this began; or it has ended. Those that ring are told
     /// anew to whoever comes back.

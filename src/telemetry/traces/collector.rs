@@ -44,7 +44,7 @@ pub enum CollectorError {
     #[error("must be name=value, several of them with commas or on lines of their own")]
     Headers,
     /// A header that each request has by itself.
-    #[error("{0} is not yours to set: each request says what is so")]
+    #[error("take {0} out: each request says it by itself")]
     Ours(HeaderName),
 }
 
