@@ -602,8 +602,8 @@ section! {
         /// `bad_client`: connections a second whose client does not keep to the protocol, or shows a token or ticket that is no
         /// good.
         bad_clients_per_s: u32 = "bad_clients_per_s" => 5, 1..=1_000_000;
-        /// Bad looks in a row before an alarm begins: one a second, each of them at the last ten seconds. A node that vanishes
-        /// and a lease that is lost ring at once.
+        /// Bad looks in a row before an alarm begins: one a second, each of them at the last ten seconds. A node that vanishes,
+        /// a lease that is lost and a store that lost data ring at once.
         begins_after: u32 = "begins_after_s" => 3, 1..=300;
         /// Good looks in a row before it ends.
         ends_after: u32 = "ends_after_s" => 15, 1..=3_600;

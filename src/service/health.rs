@@ -9,14 +9,17 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::ErrorCode;
-use protocol::calls::{Health, MaintenanceView, Readiness, ShardsReadiness, StoreReadiness};
+use protocol::calls::{
+    Health, MaintenanceView, NodeShortfall, Readiness, ShardsReadiness, Shortfall as ShortfallView,
+    StoreReadiness,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cluster::{shortfall_of_store, shortfall_of_unreached, shortfall_view};
 use super::problem::Problem;
 use super::{Condition, Service};
-use crate::clock::{self, millis};
+use crate::clock::{self, Now, millis};
 use crate::home::shard::Shard;
 use crate::home::{StoreError, lease};
 
@@ -27,6 +30,8 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 const PROBE_PATIENCE: Duration = Duration::from_millis(300);
 /// How long changes may wait for a store that is there before the node is not ready.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+const FAILED: &str = "a vital part of this node has failed";
 
 /// Probes of the store: one at a time, which goes on when nobody waits for it any more.
 #[derive(Debug, Default)]
@@ -53,22 +58,30 @@ pub(super) async fn healthz(State(service): State<Arc<Service>>) -> Response {
 }
 
 fn failed() -> Problem {
-    Problem::new(ErrorCode::Internal, "a vital part of this node has failed")
+    Problem::new(ErrorCode::Internal, FAILED)
+}
+
+/// What is wrong with the process, if anything is.
+fn unwell(condition: Condition) -> Option<String> {
+    match condition {
+        Condition::Well | Condition::Stopping => None,
+        Condition::Late { task, ms } => {
+            Some(format!("the task {task} has not come round for {} s", ms / 1_000))
+        }
+        Condition::Full => Some("no file descriptor is left: raise ulimit -n".to_owned()),
+        Condition::Failed => Some(FAILED.to_owned()),
+    }
 }
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
     let mut readiness = Readiness::clone(&*service.readiness.get(service.judge()).await);
     // Not kept for a second: whoever stops must get no more work at once.
-    match (service.condition)() {
-        Condition::Well => {}
-        Condition::Stopping => readiness.reasons.push("the node is stopping".to_owned()),
-        Condition::Late { task, ms } => {
-            readiness.reasons.push(format!("the task {task} has not come round for {} s", ms / 1_000));
-        }
-        Condition::Full => readiness.reasons.push("no file descriptor is left: raise ulimit -n".to_owned()),
-        Condition::Failed => readiness.reasons.push("a vital part of this node has failed".to_owned()),
+    let condition = (service.condition)();
+    if condition == Condition::Stopping {
+        readiness.reasons.push("the node is stopping".to_owned());
     }
+    readiness.reasons.extend(unwell(condition));
     readiness.ready = readiness.reasons.is_empty();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // Players not let in are no reason: services are answered, and the node is where it should be.
@@ -110,10 +123,7 @@ impl Service {
             reasons.push(error.to_string());
         }
         reasons.extend(shards.reason());
-        if let Some(stuck) = self.home.flush_stuck_for(FLUSH_PATIENCE, now) {
-            reasons.push(format!("changes have waited {} s for a store that is there", stuck.as_secs()));
-        }
-        let shortfalls_now = (self.settings.shortfalls_now)();
+        reasons.extend(self.flush_is_stuck(now));
         Readiness {
             ready: reasons.is_empty(),
             reasons,
@@ -125,15 +135,41 @@ impl Service {
             shards: ShardsReadiness { serving: shards.serving, of: shards.of },
             shortfalls: (self.settings.store_shortfalls)()
                 .iter()
-                .chain(&shortfalls_now)
                 .map(shortfall_view)
-                .chain(self.peers.unreached().iter().map(shortfall_of_unreached))
-                .chain(shards.shortfalls().into_iter().chain(waits).map(shortfall_of_store))
-                .chain(self.home.store_lost(now).map(lost).map(shortfall_of_store))
+                .chain(self.shortfalls_of_node(&shards, now))
+                .chain(waits.map(shortfall_of_store))
                 .collect(),
             // Told as it is when somebody asks.
             maintenance: MaintenanceView::default(),
         }
+    }
+
+    /// Where this node falls short, beside what the store's settings do: of files and certificates, of other nodes, of the
+    /// store as it finds it.
+    fn shortfalls_of_node(&self, shards: &Stands, now: Now) -> Vec<ShortfallView> {
+        let files = (self.settings.shortfalls_now)();
+        let told = files.iter().map(shortfall_view);
+        told.chain(self.peers.unreached().iter().map(shortfall_of_unreached))
+            .chain(shards.shortfalls().into_iter().map(shortfall_of_store))
+            .chain(self.home.store_lost(now).map(lost).map(shortfall_of_store))
+            .collect()
+    }
+
+    fn flush_is_stuck(&self, now: Now) -> Option<String> {
+        let stuck = self.home.flush_stuck_for(FLUSH_PATIENCE, now)?;
+        Some(format!("changes have waited {} s for a store that is there", stuck.as_secs()))
+    }
+
+    /// The same for the overview, and what else keeps the node from being ready but its shards, of which that tells by
+    /// itself. Without a probe: the store is not asked because somebody looks.
+    pub(super) fn shortfalls_here(&self, now: Now) -> Vec<NodeShortfall> {
+        let shards = Stands::of(&self.home.shards_in_hand(now.mono_ms), now.mono_ms);
+        let process =
+            unwell((self.condition)()).map(|text| NodeShortfall { name: "process".to_owned(), text });
+        let stuck = self.flush_is_stuck(now).map(|text| NodeShortfall { name: "store".to_owned(), text });
+        let view = |view: ShortfallView| NodeShortfall { name: view.setting, text: view.message };
+        let told = self.shortfalls_of_node(&shards, now).into_iter().map(view);
+        process.into_iter().chain(stuck).chain(told).collect()
     }
 }
 

@@ -155,6 +155,7 @@ impl Service {
             breakers: reading.totals.breakers.iter().map(breaker).collect(),
             local: Some(is_in(Lease::Local)),
             paused: Some(is_in(Lease::Paused)),
+            shortfalls: self.shortfalls_here(now),
             ..NodeOverview::default()
         }
     }

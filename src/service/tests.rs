@@ -426,6 +426,7 @@ impl House {
                 match asked.load(Ordering::Relaxed) {
                     0 => Condition::Well,
                     1 => Condition::Stopping,
+                    3 => Condition::Full,
                     _ => Condition::Failed,
                 }
             }),

@@ -235,6 +235,26 @@ async fn what_is_wrong_comes_first_and_whatever_anybody_is_called_is_text() {
 }
 
 #[tokio::test]
+async fn what_nodes_fall_short_of_is_shown_where_it_belongs() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    let short = overview(0, |told| {
+        told["nodes"][0]["shortfalls"] = json!([{"name": "tls.cert_file", "text": "runs out in 3 days"}]);
+        told["nodes"][1]["shortfalls"] = json!([{"name": "store", "text": "78 shards were written again"}]);
+    });
+    browser.answers("/v1/overview", &short).await;
+    browser.open(&link(&server, KEY)).await;
+    for said in ["node-2", "78 shards were written again"] {
+        browser.shows("#store", said).await;
+    }
+    for said in ["node-1", "tls.cert_file", "runs out in 3 days"] {
+        browser.shows("#nodes + .shortfalls", said).await;
+    }
+    assert!(!browser.text("#nodes + .shortfalls").await.contains("78 shards"));
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
 async fn a_hand_over_is_seen_and_told() {
     let server = server();
     let mut browser = Browser::start().await;

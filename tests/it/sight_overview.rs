@@ -124,6 +124,28 @@ async fn a_store_that_is_gone_rings_everywhere_until_it_is_back() {
     ann.pings().await;
 }
 
+#[tokio::test]
+async fn a_store_that_loses_what_it_acknowledged_rings_and_its_node_says_what_was_lost() {
+    let mut server = Server::on(Stage::Redis).with("service_key", KEY).start();
+    let mut ann = server.login("ann").await;
+    ann.patch_durably(json!({"incr": {"steps": 1}})).await;
+    assert_eq!(alarm(&server, "store_lost").await, None);
+    server.redis().query::<()>(&["FLUSHALL"]);
+    let rung = trying_until("store_lost to ring", async || {
+        let _ = ann.ask("state.patch", json!({"incr": {"steps": 1}})).await;
+        alarm(&server, "store_lost").await
+    })
+    .await;
+    assert_eq!((&rung["severity"], &rung["unit"]), (&json!("critical"), &json!("shards")), "{rung}");
+    assert!(rung["value"].as_f64() > Some(0.0) && rung["do"].as_str().unwrap().contains("blobs"), "{rung}");
+    assert_eq!(lines(&server, "an alarm begins", "store_lost"), 1, "{}", server.log());
+    // All that readiness says is said of the node, with the number as it is now.
+    let told = overview(&server).await;
+    let [shortfall] = told["nodes"][0]["shortfalls"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!(shortfall["name"], "store");
+    assert!(shortfall["text"].as_str().unwrap().contains("written again from memory"), "{shortfall}");
+}
+
 /// What the overview says of this node.
 async fn seen_of(server: &Server, node: &str) -> (Value, Value) {
     let told = overview(server).await;

@@ -1,4 +1,4 @@
-//! Faults of the store: slow, and dead.
+//! Faults of the store: slow, dead, and back without its data.
 
 use std::time::Duration;
 
@@ -43,4 +43,18 @@ async fn a_store_that_is_dead() {
     assert_eq!(alarm["severity"], "critical");
     server.redis().start_again();
     ends(&server, "store_down").await;
+}
+
+#[tokio::test]
+async fn a_store_that_loses_its_data() {
+    let mut server = watched(Server::on(Stage::Redis)).start();
+    let mut ann = server.login("ann").await;
+    ann.patch_durably(json!({"incr": {"steps": 1}})).await;
+    is_calm(&server, "store_lost").await;
+    server.redis().query::<()>(&["FLUSHALL"]);
+    let alarm = rings(&server, "store_lost", async || {
+        ann.patch(json!({"incr": {"steps": 1}})).await;
+    })
+    .await;
+    assert_eq!((&alarm["severity"], &alarm["unit"]), (&json!("critical"), &json!("shards")));
 }

@@ -22,8 +22,8 @@ pub use operators::{
     Readiness, Shard, ShardsReadiness, Shortfall, Stats, Store, StoreReadiness,
 };
 pub use overview::{
-    Alarm, AlarmChange, BreakerView, Latencies, NodeOverview, Overview, Percentiles, Rates, ShardChanging,
-    ShardsOf, SlowConsumer, StoreOverview, StoreShortfall, TopRoom,
+    Alarm, AlarmChange, BreakerView, Latencies, NodeOverview, NodeShortfall, Overview, Percentiles, Rates,
+    ShardChanging, ShardsOf, SlowConsumer, StoreOverview, StoreShortfall, TopRoom,
 };
 pub use players::{
     Ban, BanView, Banned, Checkpoint, Event, Happened, HomeView, Kick, Kicked, Made, Open, PlayerView,

@@ -151,6 +151,19 @@ pub struct NodeOverview {
     /// It holds shards that it may not serve now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+    /// Where it falls short: what `/readyz` says there, beside what the store's settings do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortfalls: Vec<NodeShortfall>,
+}
+
+/// Where a node falls short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NodeShortfall {
+    /// The setting that it is about, or `store`, or `process`.
+    pub name: String,
+    /// What of it, for people.
+    pub text: String,
 }
 
 /// How a server of the store answers a node.
@@ -214,8 +227,8 @@ pub struct StoreShortfall {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Alarm {
-    /// `error_rate`, `latency`, `traffic`, `store_slow`, `store_down`, `hot_room`, `login_flood`, `slow_readers`,
-    /// `session_leak`, `node_lost`, `lease_lost`, `mail_lag` or `bad_client`; later versions may have more.
+    /// `error_rate`, `latency`, `traffic`, `store_slow`, `store_down`, `store_lost`, `hot_room`, `login_flood`,
+    /// `slow_readers`, `session_leak`, `node_lost`, `lease_lost`, `mail_lag` or `bad_client`; later versions may have more.
     pub name: String,
     /// The node that rings.
     pub node: String,

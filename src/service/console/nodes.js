@@ -116,7 +116,9 @@ export class Nodes {
       ),
       { name: "Version", show: (cell, node) => say(cell, text(node.version)) },
     ]);
+    this.shortfalls = h("ul", { class: "shortfalls" });
     byId("nodes").append(this.table.element);
+    byId("nodes").after(this.shortfalls);
   }
 
   // `now`: by the server's clock.
@@ -131,8 +133,36 @@ export class Nodes {
     for (const row of this.table.element.tBodies[0].rows) {
       attribute(row, "data-silent", all.find((node) => node.node === row.hearthKey)?.state === "unknown");
     }
+    fallShort(this.shortfalls, shortfallsOf(all).filter(({ name }) => name !== STORE));
     say(byId("nodes-said"), many(all.length, "node", "nodes"));
   }
+}
+
+const SHORTFALLS_MAX = 40;
+// What a node says of the store stands with the store.
+const STORE = "store";
+
+// Where nodes fall short, as each of them says.
+function shortfallsOf(nodes) {
+  return nodes.flatMap((node) =>
+    list(node?.shortfalls).map((one) => ({ node: text(node.node), name: text(one?.name), said: text(one?.text) })),
+  );
+}
+
+// Puts them there: whose, what, and what of it.
+function fallShort(element, all) {
+  const shown = all.slice(0, SHORTFALLS_MAX);
+  if (all.length > shown.length) shown.push({ node: "", name: "", said: `and ${count(all.length - shown.length)} more` });
+  keep(
+    element,
+    shown,
+    (one) => JSON.stringify([one.node, one.name, shown.filter((other) => other.name === one.name && other.node === one.node).indexOf(one)]),
+    (one) => h("li", {}, one.node ? badge(one.node) : null, h("code"), h("span")),
+    (item, one) => {
+      say(item.querySelector("code"), one.name === STORE ? "" : one.name);
+      say(item.lastChild, one.said);
+    },
+  );
 }
 
 // The store, and how each of its servers answers each node.
@@ -143,7 +173,8 @@ export class Store {
     this.servers = h("ul", { class: "servers" });
     this.shortfalls = h("ul", { class: "shortfalls" });
     byId("store").firstElementChild.append(this.kind);
-    byId("store").append(this.state, this.servers, this.shortfalls);
+    this.found = h("ul", { class: "shortfalls" });
+    byId("store").append(this.state, this.servers, this.found, this.shortfalls);
   }
 
   show(overview) {
@@ -154,6 +185,10 @@ export class Store {
     say(this.kind, text(store.kind));
     pill(this.state, kind, said);
     this.showServers(overview);
+    fallShort(
+      this.found,
+      shortfallsOf(list(overview.nodes)).filter(({ name }) => name === STORE),
+    );
     const none = { none: true };
     const shortfalls = list(store.shortfalls);
     const item = (one) =>

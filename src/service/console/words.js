@@ -95,6 +95,7 @@ const ALARMS = {
   traffic: "Traffic has jumped",
   store_slow: "The store is slow",
   store_down: "The store does not answer",
+  store_lost: "The store has lost data",
   hot_room: "One room makes most of the traffic",
   login_flood: "A flood of logins",
   slow_readers: "Clients read too slowly",

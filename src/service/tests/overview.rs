@@ -78,6 +78,19 @@ async fn what_the_watch_has_seen_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_unwell_says_how() {
+    let house = House::new().await;
+    house.condition.store(3, Ordering::Relaxed);
+    let told = house.get("/v1/overview").await.ok();
+    let node = &told["nodes"][0];
+    let unwell = json!([
+        {"name": "process", "text": "no file descriptor is left: raise ulimit -n"},
+        {"name": "service.keys_file", "text": "cannot be read"}
+    ]);
+    assert_eq!(node["shortfalls"], unwell);
+}
+
+#[tokio::test]
 async fn a_node_that_stops_says_so() {
     let house = House::new().await;
     let _ = house.service.part().await;

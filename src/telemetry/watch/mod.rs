@@ -34,6 +34,8 @@ pub mod names {
     pub const STORE_SLOW: &str = "store_slow";
     /// The store takes nothing.
     pub const STORE_DOWN: &str = "store_down";
+    /// The store has lost what it had acknowledged.
+    pub const STORE_LOST: &str = "store_lost";
     /// One room makes the better part of all pushes.
     pub const HOT_ROOM: &str = "hot_room";
     /// Logins are refused for being too many.
@@ -57,6 +59,7 @@ pub mod names {
         TRAFFIC,
         STORE_SLOW,
         STORE_DOWN,
+        STORE_LOST,
         HOT_ROOM,
         LOGIN_FLOOD,
         SLOW_READERS,

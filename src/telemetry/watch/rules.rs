@@ -138,6 +138,23 @@ pub(super) const RULES: &[Rule] = &[
         advice: "bring the store back: players are served from memory meanwhile, and what they are acked is provisional; stop no node",
     },
     Rule {
+        name: names::STORE_LOST,
+        severity: Severity::Critical,
+        unit: "shards",
+        at_once: true,
+        // For how long it is told is `home`'s to say.
+        judge: |sight| Finding::of(sight.now.shards_lost as f64, 0.0),
+        text: |found| {
+            let shards = many(found.value, "shard was", "shards were");
+            format!(
+                "the store has lost what it had acknowledged within the last hour: {shards} written again from memory"
+            )
+        },
+        advice: "find out why before it happens again (FLUSHALL, a restart without an append-only file, a failover to a replica that \
+                 was behind); players who are here lose nothing, but what the store alone had is gone as far as it lost it: messages kept for \
+                 players who are away and what was remembered of them, blobs, counters, who holds a lock",
+    },
+    Rule {
         name: names::HOT_ROOM,
         severity: Severity::Warning,
         unit: "share",
@@ -250,6 +267,11 @@ pub(super) const RULES: &[Rule] = &[
                  of the game?); if it is nobody's release shut the addresses out before Hearth",
     },
 ];
+
+/// So many of what has a word for one, and one for more.
+fn many(count: f64, one: &str, more: &str) -> String {
+    format!("{count:.0} {}", if count == 1.0 { one } else { more })
+}
 
 /// Who it is, as far as a few can be named.
 fn shares(addresses: &[(Arc<str>, f64)]) -> String {

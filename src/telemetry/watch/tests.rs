@@ -62,6 +62,7 @@ struct Load {
     mail_lag_ms: u64,
     unreached: u64,
     leases_lost: u64,
+    shards_lost: u64,
     vanished: Option<&'static str>,
 }
 
@@ -86,6 +87,7 @@ impl Load {
             mail_lag_ms: 0,
             unreached: 0,
             leases_lost: 0,
+            shards_lost: 0,
             vanished: None,
         }
     }
@@ -140,6 +142,7 @@ impl Node {
         now.process.descriptors = now.process.descriptors.map(|count| moved(count, load.descriptors));
         now.mail_lag_ms = load.mail_lag_ms;
         now.rooms = vec![("guild".into(), load.hottest), ("lobby".into(), 100)];
+        now.shards_lost = load.shards_lost;
         now.vanished = load.vanished.map(str::to_owned).into_iter().collect();
         let changes = self.watch.take(now.clone());
         changes.iter().map(named).collect()
@@ -168,6 +171,7 @@ const FAULTS: &[(&str, Breaks)] = &[
     (names::TRAFFIC, |load| load.acks = 4_000),
     (names::STORE_SLOW, |load| load.commit_s = 1.3),
     (names::STORE_DOWN, |load| load.breaker = 3),
+    (names::STORE_LOST, |load| load.shards_lost = 78),
     (names::HOT_ROOM, |load| (load.pushes, load.hottest) = (100_000, 91_000)),
     (names::LOGIN_FLOOD, |load| load.logins_refused = 50),
     (names::SLOW_READERS, |load| load.slow = 8),
@@ -237,6 +241,27 @@ fn what_is_not_known_is_not_said() {
     let both = alarm(|load| (load.unreached, load.mail_lag_ms) = (1, 6_000));
     assert_eq!((both.value, both.limit, both.unit), (6.0, 3.0, "seconds"));
     assert!(both.text.ends_with("no link at all: 1"), "{}", both.text);
+}
+
+#[test]
+fn a_store_that_has_lost_what_it_acknowledged_rings_at_once_and_says_what_is_gone() {
+    let mut node = Node::new();
+    assert_eq!(node.seconds(30), []);
+    node.load.shards_lost = 1;
+    assert_eq!(node.seconds(1), [(1, "+store_lost".to_owned())]);
+    let told = |node: &Node| node.watch.alarms().next().expect("it is on").clone();
+    assert!(told(&node).text.ends_with("1 shard was written again from memory"), "{:?}", told(&node));
+    // The others follow, and it stays for as long as it is told.
+    node.load.shards_lost = 78;
+    assert_eq!(node.seconds(600), []);
+    let alarm = told(&node);
+    assert_eq!((alarm.severity, alarm.value, alarm.unit), (Severity::Critical, 78.0, "shards"));
+    assert!(alarm.text.ends_with("78 shards were written again from memory"), "{}", alarm.text);
+    for gone in ["kept for players who are away", "blobs", "counters", "lock"] {
+        assert!(alarm.advice.contains(gone), "{}", alarm.advice);
+    }
+    node.load.shards_lost = 0;
+    assert_eq!(node.seconds(60), [(15, "-store_lost".to_owned())]);
 }
 
 #[test]
