@@ -91,7 +91,7 @@ impl Sight {
             let reading = self.read(&mut company);
             if !self.recorded.counts() {
                 // Rates of what is not counted are not known, and nothing can be judged by them.
-                self.board.put(Glance { reading, ..Glance::default() });
+                self.board.put(Glance { reading, is_blind: true, ..Glance::default() });
                 continue;
             }
             let unix_ms = reading.unix_ms;
@@ -106,7 +106,7 @@ impl Sight {
                 self.try_store();
             }
             if let Some(reading) = watch.newest() {
-                self.board.put(Glance { reading: reading.clone(), figures, alarms: on });
+                self.board.put(Glance { reading: reading.clone(), figures, alarms: on, is_blind: false });
             }
         }
     }
@@ -306,6 +306,7 @@ mod tests {
             unit: "seconds",
             text: String::new(),
             advice: "",
+            is_ending: false,
         };
         assert!(!is_new(&[], 5_000));
         assert!(is_new(&[since(5_000)], 5_000) && is_new(&[since(5_000)], 604_999));

@@ -54,6 +54,7 @@ impl Service {
             unit: alarm.unit.to_owned(),
             text: alarm.text.clone(),
             r#do: alarm.advice.to_owned(),
+            ending: alarm.is_ending,
         });
         told.collect()
     }

@@ -155,6 +155,7 @@ impl Service {
             breakers: reading.totals.breakers.iter().map(breaker).collect(),
             local: Some(is_in(Lease::Local)),
             paused: Some(is_in(Lease::Paused)),
+            counts: Some(!glance.is_blind),
             shortfalls: self.shortfalls_here(now),
             ..NodeOverview::default()
         }
@@ -191,7 +192,7 @@ impl Service {
         let breaker = glance.reading.totals.breakers.iter().map(|(_, state)| *state).max().unwrap_or(0);
         let is_held_back =
             self.home.shards().iter().any(|shard| shard.fence().is_some() && shard.is_held_back());
-        let is_slow = glance.alarms.iter().any(|alarm| alarm.name == names::STORE_SLOW);
+        let is_slow = glance.alarms.iter().any(|alarm| alarm.name == names::STORE_SLOW && !alarm.is_ending);
         let state = match breaker {
             2.. => "down",
             _ if is_held_back => "down",
@@ -228,13 +229,14 @@ impl Service {
     }
 }
 
-const fn rates(figures: &Figures) -> Rates {
+fn rates(figures: &Figures) -> Rates {
     Rates {
         acks: figures.acks,
         logins: figures.logins,
         resumes: figures.resumes,
         pushes: figures.pushes,
         refused: figures.refused,
+        failed: figures.failed as f64 * 1_000.0 / figures.over_ms.max(1) as f64,
         service_calls: figures.service_calls,
     }
 }
@@ -352,6 +354,7 @@ fn add_rates(all: &mut Option<Rates>, more: Option<Rates>) {
     all.resumes += more.resumes;
     all.pushes += more.pushes;
     all.refused += more.refused;
+    all.failed += more.failed;
     all.service_calls += more.service_calls;
 }
 
@@ -400,6 +403,7 @@ mod tests {
             unit: "seconds".to_owned(),
             text: "it is".to_owned(),
             r#do: "look".to_owned(),
+            ending: false,
         };
         Part {
             node: NodeOverview { node: node.to_owned(), state: "up".to_owned(), ..NodeOverview::default() },

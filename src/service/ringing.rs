@@ -133,6 +133,7 @@ mod tests {
             unit: "seconds".to_owned(),
             text: "it is slow".to_owned(),
             r#do: "look".to_owned(),
+            ending: false,
         }
     }
 
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!((event, chunk.events, chunk.oldest_at), ("event: alarm", 1, None));
         let mut expected = json!({
             "kind": "alarm_began", "at": 5_000, "name": "latency", "node": "a", "severity": "warning", "since": 5_000,
-            "value": 2.5, "limit": 1.0, "unit": "seconds", "text": "it is slow", "do": "look",
+            "value": 2.5, "limit": 1.0, "unit": "seconds", "text": "it is slow", "do": "look", "ending": false,
         });
         let said: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
         assert_eq!(said, expected);

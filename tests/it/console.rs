@@ -235,6 +235,55 @@ async fn what_is_wrong_comes_first_and_whatever_anybody_is_called_is_text() {
 }
 
 #[tokio::test]
+async fn what_is_over_is_told_as_that_and_calm_is_promised_only_where_something_is_counted() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    let down = |second: u64, here: bool, there: bool| {
+        let alarm = |node: &str, value: u32, ending: bool| {
+            json!({"name": "store_down", "node": node, "severity": "critical", "since": 1_700_000_090_000_u64,
+                   "value": value, "limit": 0, "unit": "shards", "text": format!("{value} are held back."),
+                   "do": "See to Redis.", "ending": ending})
+        };
+        overview(second, |told| {
+            told["alarms"] = json!([alarm("node-1", 83, here), alarm("node-2", 1, there)]);
+            told["rates"]["failed"] = json!(5.5);
+        })
+    };
+    browser.answers("/v1/overview", &down(0, true, false)).await;
+    browser.open(&link(&server, KEY)).await;
+    // It goes on at one of them, and of what goes on is told.
+    browser.shows("#alarm-cards", "1 are held back.").await;
+    browser
+        .until(
+            "document.querySelector('.alarm .over').hidden && document.querySelector('.alarm .gauge').hidden",
+        )
+        .await;
+    assert_eq!(browser.text(".alarm .against p").await, "1 shard");
+    browser.shows("#mood", "1 critical").await;
+    browser.shows("#work .rates > :last-child", "failed at the server").await;
+    browser.shows("#work .rates > :last-child", "5.5/s").await;
+    browser.shows("#work", "refused as too much").await;
+    browser.answers("/v1/overview", &down(1, true, true)).await;
+    browser.shows("#mood", "1 critical, ending").await;
+    browser.shows("#alarm-cards", "This is over: the alarm ends in a moment").await;
+    browser.shows("#alarm-cards .grade", "CRITICAL, ENDING").await;
+
+    let blind = |second: u64, nodes: &[usize]| {
+        overview(second, |told| nodes.iter().for_each(|at| told["nodes"][*at]["counts"] = json!(false)))
+    };
+    browser.answers("/v1/overview", &blind(2, &[1])).await;
+    browser.shows("#mood", "Not all is counted").await;
+    browser
+        .shows("#calm", "Nothing is counted at node-2 (metrics.record=false): no alarm can ring there.")
+        .await;
+    browser.answers("/v1/overview", &blind(3, &[0, 1])).await;
+    browser.shows("#calm", "Nothing is counted (metrics.record=false): no alarm can ring.").await;
+    assert_eq!(browser.text("#mood-text").await, "Nothing is counted");
+    assert!(!browser.text("#calm").await.contains("Nothing is wrong"));
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
 async fn what_nodes_fall_short_of_is_shown_where_it_belongs() {
     let server = server();
     let mut browser = Browser::start().await;
@@ -452,6 +501,10 @@ async fn a_state_is_as_large_as_the_server_says_and_numbers_are_told_as_people_d
         ("rate(0.25)", "0.3"),
         ("measure(0.07, 'share')", "7.0 %"),
         ("measure(3, 'logins/s')", "3 logins/s"),
+        ("measure(1, 'logins/s')", "1 login/s"),
+        ("measure(1, 'nodes')", "1 node"),
+        ("measure(0, 'shards')", "0 shards"),
+        ("measure(1.5, 'logins/s')", "1.5 logins/s"),
         ("measure(0.5, 'seconds')", "500 ms"),
     ] {
         let asked = format!("import('/console/words.js').then((words) => words.{asked})");

@@ -60,6 +60,9 @@ pub struct Rates {
     pub pushes: f64,
     /// Requests refused for being too fast, or because there was too much to do.
     pub refused: f64,
+    /// Requests that failed by the server's own fault: of commands, logins, resumes and calls of services.
+    #[serde(default)]
+    pub failed: f64,
     /// Calls of services.
     pub service_calls: f64,
 }
@@ -151,6 +154,9 @@ pub struct NodeOverview {
     /// It holds shards that it may not serve now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+    /// Whether it counts what it does (`metrics.record`): where it does not, it knows no rates and no alarm rings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<bool>,
     /// Where it falls short: what `/readyz` says there, beside what the store's settings do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shortfalls: Vec<NodeShortfall>,
@@ -246,6 +252,9 @@ pub struct Alarm {
     pub text: String,
     /// What to do about it, for people.
     pub r#do: String,
+    /// What it is about holds no more: it ends in a moment, unless it comes back; value and text are from when it did.
+    #[serde(default)]
+    pub ending: bool,
 }
 
 /// The data of the event `alarm`: one that has begun, or has ended. What rings when somebody comes to follow is told as

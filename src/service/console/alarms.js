@@ -15,12 +15,14 @@ const NODES_MAX = 8;
 const LASTS_MS = 3_000;
 
 const isCritical = (alarm) => alarm.severity === "critical";
+// What it is about holds no more, and it ends in a moment.
+const isOver = (alarm) => alarm.ending === true;
 const titleOf = (alarm) => alarm.title ?? named(alarm.name);
 
-// Which of two is worse: by grade, then by how far it is beyond its limit.
+// Which of two is worse: what goes on before what is over, then by grade, then by how far it is beyond its limit.
 function worse(a, b) {
   const beyond = ({ value, limit }) => (isNumber(value) && isNumber(limit) && limit > 0 ? value / limit : 0);
-  return isCritical(a) - isCritical(b) || beyond(a) - beyond(b);
+  return isOver(b) - isOver(a) || isCritical(a) - isCritical(b) || beyond(a) - beyond(b);
 }
 
 // One alarm of each name, with all the nodes that it is on at, as at the one where it is worst.
@@ -39,7 +41,7 @@ function grouped(alarms) {
     });
   }
   return [...groups.values()]
-    .sort((a, b) => isCritical(b) - isCritical(a) || a.since - b.since || 0)
+    .sort((a, b) => isOver(a) - isOver(b) || isCritical(b) - isCritical(a) || a.since - b.since || 0)
     .slice(0, CARDS_MAX);
 }
 
@@ -101,6 +103,7 @@ function card(alarm) {
       h("p", { class: "grade" }),
       h("h3", {}),
       h("p", { class: "where" }, h("span"), h("span", { class: "since" })),
+      h("p", { class: "over" }, "This is over: the alarm ends in a moment, unless it comes back. It said:"),
       h("p", { class: "what" }),
       h("div", { class: "against" }, h("p"), gauge()),
       h("p", { class: "do" }, h("b", {}, "What to do: "), h("span")),
@@ -116,7 +119,8 @@ export class Alarms {
     this.firstSeen = new Map();
   }
 
-  // `now`: by the server's clock; `at`: by the page's own. Tells how many of each there are.
+  // `now`: by the server's clock; `at`: by the page's own. Tells how many of each there are, how many of them are over but
+  // for their end, and at how many nodes none can ring (`isBlind`: at any of them).
   show(overview, homeless, now, at) {
     const lasting = this.lasting(seen(overview, homeless), now, at);
     const all = grouped([...list(overview.alarms), ...lasting]);
@@ -129,9 +133,11 @@ export class Alarms {
       (element, alarm) => this.fill(element, alarm, now),
     );
     attribute(byId("alarm-cards"), "data-many", all.length > 1);
-    this.calm(all.length, at);
+    const blind = list(overview.nodes).filter((node) => node?.counts === false);
+    const isBlind = blind.length > 0 && blind.length === list(overview.nodes).length;
+    this.calm(all.length, at, isBlind ? null : blind.map((node) => text(node.node)));
     const critical = all.filter(isCritical).length;
-    return { critical, warning: all.length - critical };
+    return { critical, warning: all.length - critical, over: all.filter(isOver).length, blind: blind.length, isBlind };
   }
 
   // What the page sees by itself, as far as it has lasted.
@@ -146,8 +152,10 @@ export class Alarms {
 
   fill(element, alarm, now) {
     attribute(element, "data-grade", isCritical(alarm) ? "critical" : "warning");
-    const [grade, title, where, what, against, todo] = element.children[1].children;
-    say(grade, isCritical(alarm) ? "Critical" : "Warning");
+    const [grade, title, where, over, what, against, todo] = element.children[1].children;
+    attribute(element, "data-over", isOver(alarm));
+    attribute(over, "hidden", !isOver(alarm));
+    say(grade, `${isCritical(alarm) ? "Critical" : "Warning"}${isOver(alarm) ? ", ending" : ""}`);
     say(title, titleOf(alarm));
     const nodes = alarm.nodes.slice(0, NODES_MAX);
     if (alarm.nodes.length > NODES_MAX) nodes.push("");
@@ -168,7 +176,8 @@ export class Alarms {
     say(what, text(alarm.text));
     attribute(what, "hidden", !text(alarm.text));
     attribute(against, "hidden", !isNumber(alarm.value));
-    const hasLimit = isNumber(alarm.limit);
+    // Where a single one is too much there is nothing to hold it against.
+    const hasLimit = isNumber(alarm.limit) && alarm.limit > 0;
     const limit = hasLimit ? `, limit ${measure(alarm.limit, alarm.unit)}` : "";
     say(against.firstChild, `${measure(alarm.value, alarm.unit)}${limit}`);
     const [fill, tick] = against.lastChild.children;
@@ -200,13 +209,23 @@ export class Alarms {
     if (said.length > 0) say(byId("heard"), said.slice(0, 5).join(" "));
   }
 
-  calm(alarms, at) {
+  // `blind`: the nodes at which nothing is counted; null: all of them.
+  calm(alarms, at, blind) {
     this.ended = this.ended.filter((one) => at - one.at < ENDED_TOLD_MS);
     const [last] = this.ended;
     const before = last
       ? ` Over for ${duration(at - last.at)}: ${last.said}${this.ended.length > 1 ? `, and ${count(this.ended.length - 1)} before` : ""}.`
       : "";
-    say(byId("calm"), alarms === 0 ? `Nothing is wrong.${before}` : before.trim());
-    attribute(byId("calm"), "hidden", alarms > 0 && !last);
+    // None that is on is no sign where none can be.
+    const uncounted =
+      blind === null
+        ? "Nothing is counted (metrics.record=false): no alarm can ring."
+        : blind.length > 0
+          ? `Nothing is counted at ${blind.slice(0, NODES_MAX).join(", ")}${blind.length > NODES_MAX ? ` and ${count(blind.length - NODES_MAX)} more` : ""} (metrics.record=false): no alarm can ring there.`
+          : "";
+    const well = alarms > 0 || blind === null ? "" : blind.length > 0 ? "Nothing is wrong at the others." : "Nothing is wrong.";
+    const said = [uncounted, well, before.trim()].filter(Boolean).join(" ");
+    say(byId("calm"), said);
+    attribute(byId("calm"), "hidden", said === "");
   }
 }

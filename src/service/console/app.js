@@ -61,14 +61,17 @@ function show(overview, at) {
 
 // How it is, in the bar and in the title.
 function mood() {
-  const { critical = 0, warning = 0 } = now.counts ?? {};
+  const { critical = 0, warning = 0, over = 0, blind = 0, isBlind = false } = now.counts ?? {};
   const isOld = now.overview === null || performance.now() - now.at > OLD_MS;
   let [kind, said] = ["good", "All is well"];
+  if (blind > 0) [kind, said] = ["old", isBlind ? "Nothing is counted" : "Not all is counted"];
   if (critical || warning) {
     kind = critical ? "bad" : "warn";
     said = [critical && `${count(critical)} critical`, warning && many(warning, "warning", "warnings")]
       .filter(Boolean)
       .join(", ");
+    // What is over but for its alarm's end is nothing to run for.
+    if (over === critical + warning) [kind, said] = ["warn", `${said}, ending`];
   }
   if (isOld) [kind, said] = ["old", now.overview === null ? "Not connected" : "Not live"];
   attribute(byId("mood"), "data-kind", kind);

@@ -17,8 +17,14 @@ const RATES = [
   ["resumes", "resumes"],
   ["pushes", "pushes"],
   ["service_calls", "service calls"],
-  ["refused", "refused"],
+  ["refused", "refused as too much"],
+  ["failed", "failed at the server"],
 ];
+// What is counted there, for whoever points at it.
+const RATES_MEAN = {
+  refused: "Requests that were refused because their client was too fast, or because there was too much to do",
+  failed: "Commands, logins, resumes and service calls that failed by the server's own fault: what error_rate rings of",
+};
 // What a chart of times reaches from and to, ms: those of all rows are compared by eye.
 const [LEAST_MS, MOST_MS] = [0.05, 10_000];
 
@@ -54,6 +60,7 @@ class Players {
       item,
       (element, status) => say(element.lastChild, count(shown[status])),
     );
+    // Devices are called what clients say: each is put for itself, whichever way it is written.
     const devices = Object.entries(overview.players?.by_device ?? {}).filter(([, players]) => isNumber(players));
     devices.sort(([, a], [, b]) => b - a);
     say(
@@ -81,7 +88,7 @@ class Work {
 
   show(overview, shown) {
     say(this.now, rate(shown.acks));
-    const item = ([, said]) => h("div", {}, h("dt", {}, said), h("dd"));
+    const item = ([name, said]) => h("div", { title: RATES_MEAN[name] }, h("dt", {}, said), h("dd"));
     keep(
       this.rates,
       RATES,

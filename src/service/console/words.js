@@ -83,8 +83,12 @@ export function measure(value, unit) {
     case "per_second":
     case "1/s":
       return `${rate(value)}/s`;
-    default:
-      return `${rate(value)}${unit ? ` ${text(unit).replaceAll("_", " ")}` : ""}`;
+    default: {
+      const words = text(unit).replaceAll("_", " ");
+      // Units are named as of many: "nodes", "logins/s".
+      const named = value === 1 ? words.replace(/^([a-z]+)s(\/s)?$/, "$1$2") : words;
+      return `${rate(value)}${named ? ` ${named}` : ""}`;
+    }
   }
 }
 

@@ -11,7 +11,8 @@ use crate::telemetry::watch::{Alarm, Figures, Glance, Reading, Severity, Totals,
 fn glance() -> Glance {
     let breakers = vec![("redis://10.0.0.1:6379".to_owned(), 2)];
     let reading = Reading { totals: Totals { breakers, ..Totals::default() }, ..Reading::default() };
-    let mut figures = Figures { acks: 7.5, rooms: vec![("guild".into(), 3.0)], ..Figures::default() };
+    let rooms = vec![("guild".into(), 3.0)];
+    let mut figures = Figures { acks: 7.5, over_ms: 5_000, failed: 8, rooms, ..Figures::default() };
     figures.applied.add(0.01, 10);
     figures.applied.add(f64::INFINITY, 10);
     let alarm = Alarm {
@@ -23,8 +24,9 @@ fn glance() -> Glance {
         unit: "servers",
         text: "it does not answer".to_owned(),
         advice: "bring it back",
+        is_ending: true,
     };
-    Glance { reading, figures: Some(figures), alarms: vec![alarm] }
+    Glance { reading, figures: Some(figures), alarms: vec![alarm], is_blind: false }
 }
 
 #[tokio::test]
@@ -64,11 +66,12 @@ async fn what_the_watch_has_seen_is_told_with_what_to_do() {
     let told = house.get("/v1/overview").await.ok();
     let alarm = json!({
         "name": "store_down", "node": "node-1", "severity": "critical", "since": 1_764_320_000_000_u64, "value": 1.0,
-        "limit": 0.0, "unit": "servers", "text": "it does not answer", "do": "bring it back",
+        "limit": 0.0, "unit": "servers", "text": "it does not answer", "do": "bring it back", "ending": true,
     });
     assert_eq!(told["alarms"], json!([alarm]));
     assert_eq!((&told["rates"]["acks"], &told["latency_ms"]["applied"]["p50"]), (&json!(7.5), &json!(5.0)));
     assert_eq!((&told["store"]["state"], &told["nodes"][0]["acks"]), (&json!("down"), &json!(7.5)));
+    assert_eq!((&told["rates"]["failed"], &told["nodes"][0]["counts"]), (&json!(1.6), &json!(true)));
     assert_eq!(
         told["nodes"][0]["breakers"],
         json!([{"endpoint": "redis://10.0.0.1:6379", "state": "half_open"}])
@@ -78,11 +81,13 @@ async fn what_the_watch_has_seen_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_unwell_says_how() {
+async fn a_node_that_counts_nothing_says_so_and_one_that_is_unwell_says_how() {
     let house = House::new().await;
+    house.board.put(Glance { is_blind: true, ..Glance::default() });
     house.condition.store(3, Ordering::Relaxed);
     let told = house.get("/v1/overview").await.ok();
     let node = &told["nodes"][0];
+    assert_eq!((&node["counts"], told.get("rates")), (&json!(false), None), "{told}");
     let unwell = json!([
         {"name": "process", "text": "no file descriptor is left: raise ulimit -n"},
         {"name": "service.keys_file", "text": "cannot be read"}

@@ -39,6 +39,8 @@ pub struct Alarm {
     pub text: String,
     /// What to do about it, for people.
     pub advice: &'static str,
+    /// The last second was good: it says what it said when it was bad, and ends when enough of them are.
+    pub is_ending: bool,
 }
 
 /// What one second has changed.

@@ -16,6 +16,8 @@ pub struct Glance {
     pub figures: Option<Figures>,
     /// The alarms that are on.
     pub alarms: Vec<Alarm>,
+    /// Nothing is counted, and none can ring.
+    pub is_blind: bool,
 }
 
 /// The latest glance.

@@ -16,9 +16,9 @@ type Counts = (u64, u64);
 pub(super) fn session_leak(sight: &Sight<'_>) -> Finding {
     let floor = sight.limits.leak_floor as f64;
     let steps = sight.readings.spaced(sight.limits.leak_window_ms, STEPS).unwrap_or_default();
-    let of = |what, count: fn(&Reading) -> Option<Counts>| {
+    let of = |what: &'static str, count: fn(&Reading) -> Option<Counts>| {
         let counts: Option<Vec<Counts>> = steps.iter().map(|reading| count(reading)).collect();
-        grown(&counts.unwrap_or_default(), floor).of_whom(what)
+        grown(&counts.unwrap_or_default(), floor).of_whom(what).in_unit(what)
     };
     let (sessions, descriptors) = (of("sessions", sessions), of("descriptors", descriptors));
     if sessions.value / sessions.limit >= descriptors.value / descriptors.limit {

@@ -177,7 +177,11 @@ impl Watch {
                     unit: found.unit.unwrap_or(rule.unit),
                     text: (rule.text)(&found),
                     advice: rule.advice,
+                    is_ending: false,
                 });
+            }
+            if let Some(alarm) = &mut post.alarm {
+                alarm.is_ending = found.level == Level::Good;
             }
             match turn {
                 Some(Turn::On) => changes.extend(post.alarm.clone().map(Change::Began)),

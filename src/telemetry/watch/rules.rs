@@ -131,7 +131,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: names::STORE_DOWN,
         severity: Severity::Critical,
-        unit: "servers or shards",
+        // Or shards.
+        unit: "servers",
         at_once: false,
         judge: store_down,
         text: |found| format!("the store does not take what is changed: {}", found.whom),
@@ -195,8 +196,9 @@ pub(super) const RULES: &[Rule] = &[
         },
         text: |found| {
             format!(
-                "{:.0} links were closed for reading too slowly in the last 10 s; {:.0} is the limit",
-                found.value, found.limit
+                "{} closed for reading too slowly in the last 10 s; {:.0} is the limit",
+                many(found.value, "link was", "links were"),
+                found.limit
             )
         },
         advice: "look at the network to clients and at slow_consumers; if all of them are in one room it says more than they can read",
@@ -204,7 +206,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: names::SESSION_LEAK,
         severity: Severity::Warning,
-        unit: "sessions or descriptors",
+        // Or descriptors.
+        unit: "sessions",
         at_once: false,
         judge: leak::session_leak,
         text: |found| {
@@ -232,10 +235,9 @@ pub(super) const RULES: &[Rule] = &[
         at_once: true,
         judge: lease_lost,
         text: |found| {
-            format!(
-                "{:.0} shards have lost their lease within the last minute: their players were paused or moved",
-                found.value
-            )
+            let shards = many(found.value, "shard has lost its", "shards have lost their");
+            let whose = if found.value == 1.0 { "its" } else { "their" };
+            format!("{shards} lease within the last minute: {whose} players were paused or moved")
         },
         advice: "see whether this node reaches the store, and whether it stood still (hearth_runtime_stalls_total)",
     },
@@ -342,9 +344,16 @@ fn store_down(sight: &Sight<'_>) -> Finding {
         .filter(|(_, state)| *state >= 2)
         .map(|(endpoint, _)| endpoint.as_str())
         .collect();
-    let value = if away.is_empty() { totals.held_back } else { away.len() as u64 };
-    let whom = if away.is_empty() { format!("{value} shards are held back") } else { away.join(", ") };
-    Finding::of(value as f64, 0.0).of_whom(whom)
+    if away.is_empty() {
+        let shards = totals.held_back as f64;
+        Finding::of(shards, 0.0).in_unit("shards").of_whom(many(
+            shards,
+            "shard is held back",
+            "shards are held back",
+        ))
+    } else {
+        Finding::of(away.len() as f64, 0.0).in_unit("servers").of_whom(away.join(", "))
+    }
 }
 
 fn hot_room(sight: &Sight<'_>) -> Finding {

@@ -197,6 +197,7 @@ fn each_alarm_begins_within_ten_seconds_of_its_fault_and_ends_after_it() {
         let alarm = node.watch.alarms().next().expect("it is on").clone();
         assert!(alarm.value > alarm.limit && !alarm.text.is_empty() && !alarm.advice.is_empty(), "{alarm:?}");
         assert_eq!(alarm.since_unix_ms, 1_764_320_000_000 + u64::from(LEARNT + at) * 1_000);
+        assert!(!alarm.is_ending, "{alarm:?}");
         node.load = Load::calm();
         let ended = node.seconds(120);
         assert_eq!(ended.iter().map(|(_, told)| told.as_str()).collect::<Vec<_>>(), [format!("-{name}")]);
@@ -262,6 +263,56 @@ fn a_store_that_has_lost_what_it_acknowledged_rings_at_once_and_says_what_is_gon
     }
     node.load.shards_lost = 0;
     assert_eq!(node.seconds(60), [(15, "-store_lost".to_owned())]);
+}
+
+#[test]
+fn what_holds_no_more_is_told_as_ending_until_it_ends_or_is_bad_again() {
+    let mut node = Node::new();
+    node.seconds(30);
+    node.load.breaker = 3;
+    node.seconds(10);
+    let told = |node: &Node| node.watch.alarms().map(|alarm| (alarm.is_ending, alarm.value)).next();
+    assert_eq!(told(&node), Some((false, 1.0)));
+    node.load.breaker = 0;
+    node.seconds(5);
+    assert_eq!(told(&node), Some((true, 1.0)), "with what it said");
+    node.load.breaker = 2;
+    node.seconds(1);
+    assert_eq!(told(&node), Some((false, 1.0)));
+    node.load.breaker = 0;
+    assert_eq!(node.seconds(14), []);
+    assert_eq!(told(&node), Some((true, 1.0)));
+    assert_eq!(node.seconds(1), [(1, "-store_down".to_owned())]);
+    assert_eq!(told(&node), None);
+}
+
+#[test]
+fn what_is_told_of_one_is_told_as_of_one() {
+    let told = |breaks: fn(&mut Node)| {
+        let mut node = Node::new();
+        node.seconds(30);
+        breaks(&mut node);
+        node.seconds(10);
+        let alarm = node.watch.alarms().next().expect("it is on");
+        (alarm.unit, alarm.text.clone())
+    };
+    let [one, more] =
+        [told(|node| node.now.totals.held_back = 1), told(|node| node.now.totals.held_back = 83)];
+    assert_eq!(one, ("shards", "the store does not take what is changed: 1 shard is held back".to_owned()));
+    assert_eq!(
+        more,
+        ("shards", "the store does not take what is changed: 83 shards are held back".to_owned())
+    );
+    let (unit, text) = told(|node| node.load.breaker = 3);
+    assert_eq!((unit, text.ends_with(": redis://10.0.0.1:6379")), ("servers", true), "{text}");
+    let (_, text) = told(|node| {
+        node.load.leases_lost = 1;
+        node.second();
+        node.load.leases_lost = 0;
+    });
+    assert!(text.starts_with("1 shard has lost its lease within the last minute: its players"), "{text}");
+    let (unit, text) = told(|node| node.load.descriptors = 200);
+    assert!(unit == "descriptors" && text.contains(" descriptors more than before"), "{text}");
 }
 
 #[test]
