@@ -304,6 +304,31 @@ async fn what_nodes_fall_short_of_is_shown_where_it_belongs() {
 }
 
 #[tokio::test]
+async fn bars_are_as_long_as_their_numbers_say_at_every_width() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    let rooms = overview(0, |told| {
+        told["top_rooms"] = json!([
+            {"room": "one", "members": 3, "pushes": 206.0},
+            {"room": "two", "members": 3, "pushes": 171.0},
+            {"room": "three", "members": 3, "pushes": 20.6}
+        ]);
+    });
+    browser.answers("/v1/overview", &rooms).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.shows("#rooms", "171/s").await;
+    for (width, height) in [(1280, 800), (1920, 1080), (1100, 800), (800, 600)] {
+        browser.is_of(width, height).await;
+        let apart = "(() => {
+            const [one, two, three] = [...document.querySelectorAll('#rooms .share')].map((bar) => bar.getBoundingClientRect().width);
+            return one > 20 && Math.abs(two / one - 171 / 206) < 0.03 && Math.abs(three / one - 0.1) < 0.03;
+        })()";
+        browser.until(apart).await;
+    }
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
 async fn a_hand_over_is_seen_and_told() {
     let server = server();
     let mut browser = Browser::start().await;

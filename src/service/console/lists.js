@@ -29,7 +29,7 @@ export class Rooms extends List {
   constructor() {
     const bar = (cell, room) => {
       if (!cell.firstElementChild) cell.append(h("i", { class: "share", "aria-hidden": "true" }), h("span"));
-      cell.firstElementChild.style.width = `${Math.min(100, (100 * (room.pushes ?? 0)) / this.most)}%`;
+      cell.firstElementChild.style.setProperty("--share", Math.min(1, (room.pushes ?? 0) / this.most));
       say(cell.lastElementChild, `${rate(room.pushes)}/s`);
     };
     super(
