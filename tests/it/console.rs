@@ -329,6 +329,64 @@ async fn bars_are_as_long_as_their_numbers_say_at_every_width() {
 }
 
 #[tokio::test]
+async fn what_hides_in_a_name_is_seen() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    let hostile = "room\u{202e}gpj.exe";
+    let told = overview(0, |told| {
+        told["top_rooms"] = json!([{"room": hostile, "members": 3, "pushes": 1.5}]);
+        told["slow_consumers"] = json!([{"player": "\u{202e}evil", "session": "s", "node": "node-1", "waiting": 7, "closed": false}]);
+        told["players"]["by_device"] = json!({"p\u{200b}c\n": 3});
+        told["alarms"] = json!([{"name": "hot_room", "node": "node-1\u{2067}", "severity": "warning", "value": 0.9,
+            "limit": 0.5, "unit": "share", "text": format!("the room {hostile} is hot"), "do": ""}]);
+    });
+    browser.answers("/v1/overview", &told).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.shows("#rooms", r"room\u202egpj.exe").await;
+    browser.shows("#alarm-cards", r"the room room\u202egpj.exe is hot").await;
+    browser.shows("#alarm-cards", r"node-1\u2067").await;
+    browser.shows("#players", r"p\u200bc\u000a 3").await;
+    browser.shows("#slow", r"\u202eevil").await;
+    // She is asked for by her own name.
+    browser.value("document.querySelector('#slow button').click()").await;
+    browser.shows("#player-title", r"\u202eevil").await;
+    browser.shows("#player-fault", "Nothing is known of her.").await;
+    assert!(browser.requests().iter().any(|url| url.ends_with("/v1/players/%E2%80%AEevil")));
+    let seen = r"import('/console/dom.js').then(({visible}) =>
+        ['a\u0000\u0085', '\u200d\u2066x\ufeff', '\u{e0041}', '\ud800', '❤\ufe0f', 'a\ufe0f', 'Zoë 名前 שלום 🎮'].map(visible).join('|'))";
+    let expected = r"a\u0000\u0085|\u200d\u2066x\ufeff|\u{e0041}|\ud800|❤️|a\ufe0f|Zoë 名前 שלום 🎮";
+    assert_eq!(browser.value(seen).await, expected);
+    let bare =
+        "/[\u{202a}-\u{202e}\u{2066}-\u{2069}\u{200b}]/u.test(document.body.textContent + document.title)";
+    assert_eq!(browser.value(bare).await, false);
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
+async fn an_id_that_is_too_long_is_called_so_and_nobody_is_asked_for() {
+    let server = server();
+    let mut browser = Browser::start().await;
+    browser.answers("/v1/overview", &overview(0, |_| {})).await;
+    browser.open(&link(&server, KEY)).await;
+    browser.until("!document.getElementById('all').hidden").await;
+    let finds = |id: &str| {
+        format!(
+            "document.getElementById('find-name').value = '{id}', document.getElementById('find').requestSubmit()"
+        )
+    };
+    browser.press("/").await;
+    browser.types(&"a".repeat(70)).await;
+    browser.press("Enter").await;
+    browser.shows("#player-fault", "it is too long, 70 bytes where 64 may be").await;
+    browser.value(&finds(&"ü".repeat(33))).await;
+    browser.shows("#player-fault", "66 bytes where 64 may be").await;
+    assert!(!browser.requests().iter().any(|url| url.contains("/v1/players/")));
+    browser.value(&finds(&"a".repeat(64))).await;
+    browser.shows("#player-fault", "Nothing is known of her.").await;
+    is_clean(&browser, &server);
+}
+
+#[tokio::test]
 async fn a_hand_over_is_seen_and_told() {
     let server = server();
     let mut browser = Browser::start().await;

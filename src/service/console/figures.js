@@ -2,7 +2,7 @@
 // which somebody points in a chart.
 
 import { Areas, Lines, looks } from "./charts.js";
-import { byId, h, keep, say } from "./dom.js";
+import { aName, byId, h, keep, say, tell } from "./dom.js";
 import { STATUSES, WAITS } from "./past.js";
 import { count, duration, isNumber, rate, span } from "./words.js";
 
@@ -63,13 +63,8 @@ class Players {
     // Devices are called what clients say: each is put for itself, whichever way it is written.
     const devices = Object.entries(overview.players?.by_device ?? {}).filter(([, players]) => isNumber(players));
     devices.sort(([, a], [, b]) => b - a);
-    say(
-      this.devices,
-      devices
-        .slice(0, 6)
-        .map(([device, players]) => `${device} ${count(players)}`)
-        .join(" · "),
-    );
+    const parts = devices.slice(0, 6).flatMap(([device, players], at) => [at > 0 ? " · " : "", aName(device), ` ${count(players)}`]);
+    tell(this.devices, parts);
   }
 }
 

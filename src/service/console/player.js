@@ -1,7 +1,7 @@
 // One player: where she is and on what, how large her state is, and how she came and went. Kicks her, if asked twice.
 
 import { Refusal, ask } from "./api.js";
-import { attribute, byId, h, keep, say, table } from "./dom.js";
+import { aName, attribute, byId, h, keep, say, sayLines, table, tell } from "./dom.js";
 import { meet, rebadge } from "./nodes.js";
 import { UNKNOWN, clock, count, duration, happened, isNumber, list, many, packed, text } from "./words.js";
 
@@ -9,6 +9,8 @@ const STATE_BYTES_MAX = 4096;
 const REASON_BYTES_MAX = 256;
 const NAME_BYTES_MAX = 64;
 const PAST_MAX = 12;
+// Of an id that nobody can have.
+const TITLE_MAX = 80;
 
 const sized = (value) => new TextEncoder().encode(value).length;
 const line = (name) => h("div", {}, h("dt", {}, name), h("dd"));
@@ -58,9 +60,12 @@ export class Player {
     this.from = from ?? document.activeElement;
     this.name = name;
     this.turn += 1;
-    this.remember(name);
-    history.replaceState(null, "", `#${new URLSearchParams({ player: name })}`);
-    say(byId("player-title"), name);
+    this.isTooLong = sized(name) > NAME_BYTES_MAX;
+    if (!this.isTooLong) {
+      this.remember(name);
+      history.replaceState(null, "", `#${new URLSearchParams({ player: name })}`);
+    }
+    say(byId("player-title"), name.length > TITLE_MAX ? `${name.slice(0, TITLE_MAX)}…` : name);
     say(byId("player-fault"), "Looking…");
     this.body.hidden = true;
     byId("player").hidden = false;
@@ -89,7 +94,7 @@ export class Player {
 
   remember(name) {
     this.looked = [name, ...this.looked.filter((one) => one !== name)].slice(0, PAST_MAX);
-    byId("find-past").replaceChildren(...this.looked.map((one) => h("option", { value: one })));
+    byId("find-past").replaceChildren(...this.looked.map((one) => h("option", { value: one, label: one })));
   }
 
   path(name, rest = "") {
@@ -100,7 +105,11 @@ export class Player {
   async look() {
     const turn = this.turn;
     if (this.name === null || this.isLooking === turn) return;
-    if (sized(this.name) > NAME_BYTES_MAX || /^\.{1,2}$/.test(this.name)) {
+    if (this.isTooLong) {
+      const bytes = many(sized(this.name), "byte", "bytes");
+      return say(byId("player-fault"), `Nobody has this id: it is too long, ${bytes} where ${NAME_BYTES_MAX} may be.`);
+    }
+    if (/^\.{1,2}$/.test(this.name)) {
       return say(byId("player-fault"), "No browser can ask for a player of this name.");
     }
     this.isLooking = turn;
@@ -173,7 +182,7 @@ export class Player {
       this.size,
       `${many(packed(state), "byte", "bytes")} of ${count(STATE_BYTES_MAX)}, ${many(Object.keys(state).length, "key", "keys")}`,
     );
-    say(this.state, JSON.stringify(state, null, 2));
+    sayLines(this.state, JSON.stringify(state, null, 2));
   }
 
   tell(timeline) {
@@ -213,7 +222,7 @@ export class Player {
 
   confirm() {
     this.asked = this.name;
-    say(byId("kick-title"), `Kick ${this.asked}?`);
+    tell(byId("kick-title"), ["Kick ", aName(this.asked), "?"]);
     say(
       byId("kick-about"),
       `This ends ${this.sessionCount === 1 ? "her session" : `all her sessions (${count(this.sessionCount)})`} for good. She may log in again: only a ban keeps her out.`,
