@@ -505,6 +505,18 @@ async fn a_player_is_found_and_kicked_by_a_key_that_may() {
     browser.types("lobby closed").await;
     browser.press("Enter").await;
     browser.shows("#kick-fault", "needs a key with the scope admin").await;
+    // Nothing touches its neighbour.
+    let apart = |dialog: &str, above: &str| {
+        format!(
+            "(() => {{
+                const [above, row] = ['{above}', '.row.end'].map((place) => document.querySelector('#{dialog} ' + place).getBoundingClientRect());
+                return row.top - above.bottom >= 8;
+            }})()"
+        )
+    };
+    assert_eq!(browser.value(&apart("kick", "#kick-fault")).await, true);
+    let below = "document.getElementById('kick-fault').getBoundingClientRect().top - document.getElementById('kick-reason').getBoundingClientRect().bottom >= 4";
+    assert_eq!(browser.value(below).await, true);
     assert!(ann.is_alive().await);
     browser.press("Escape").await;
 
@@ -515,6 +527,7 @@ async fn a_player_is_found_and_kicked_by_a_key_that_may() {
         browser.until("document.getElementById('swap').open").await;
         assert_eq!(browser.value("location.hash").await, "");
         assert_eq!(browser.value(kept).await, reads);
+        assert_eq!(browser.value(&apart("swap", "p")).await, true);
         browser.value(&format!("document.getElementById('{button}').click()")).await;
         assert_eq!(browser.value(kept).await, expected);
         browser.until("!document.getElementById('swap').open").await;
@@ -533,6 +546,9 @@ async fn a_player_is_found_and_kicked_by_a_key_that_may() {
     browser.shows("#player", "session ended: she was kicked (4502), “lobby closed”").await;
     let (_, told) = Service::of(&server, KEY).get("/v1/stats").await;
     assert_eq!(told["sessions"], 0);
+    // There is nothing left to kick, and that is said; whoever came by the keyboard stays in her panel.
+    browser.shows("#player", "She has none: there is nothing to kick.").await;
+    browser.until("document.querySelector('#player .danger').disabled && document.activeElement.id === 'player-title'").await;
     is_clean(&browser, &server);
 }
 

@@ -35,6 +35,7 @@ export class Player {
       { name: "Ends in", number: true, show: (cell, one) => say(cell, duration(one.expires_in_ms)) },
       { name: "Session", show: (cell, one) => say(cell, text(one.session)) },
     ]);
+    this.none = h("p", { class: "aside", id: "no-sessions" }, "She has none: there is nothing to kick. Only a ban keeps her out.");
     this.timeline = h("ol", { class: "timeline" });
     this.body = byId("player-body");
     this.body.append(
@@ -42,6 +43,7 @@ export class Player {
       h("div", { class: "row" }, this.kickButton),
       h("h3", {}, "Sessions"),
       this.sessions.element,
+      this.none,
       h("h3", {}, "State"),
       h("details", {}, this.size, this.state),
       h("h3", {}, "How she came and went"),
@@ -177,6 +179,11 @@ export class Player {
     this.sessionCount = sessions.length;
     this.sessions.show(sessions, (one) => text(one.session));
     this.sessions.element.hidden = sessions.length === 0;
+    this.none.hidden = sessions.length > 0;
+    // Who stands on it must not fall out of the page.
+    if (sessions.length === 0 && document.activeElement === this.kickButton) byId("player-title").focus();
+    this.kickButton.disabled = sessions.length === 0;
+    attribute(this.kickButton, "aria-describedby", sessions.length === 0 ? "no-sessions" : null);
     const state = player.state ?? {};
     say(
       this.size,
