@@ -148,7 +148,7 @@ pub(super) const RULES: &[Rule] = &[
         text: |found| {
             let shards = many(found.value, "shard was", "shards were");
             format!(
-                "the store has lost what it had acknowledged within the last hour: {shards} written again from memory"
+                "the store has lost what it had acknowledged within the last hour: {shards} written again from memory so far"
             )
         },
         advice: "find out why before it happens again (FLUSHALL, a restart without an append-only file, a failover to a replica that \

@@ -251,13 +251,13 @@ fn a_store_that_has_lost_what_it_acknowledged_rings_at_once_and_says_what_is_gon
     node.load.shards_lost = 1;
     assert_eq!(node.seconds(1), [(1, "+store_lost".to_owned())]);
     let told = |node: &Node| node.watch.alarms().next().expect("it is on").clone();
-    assert!(told(&node).text.ends_with("1 shard was written again from memory"), "{:?}", told(&node));
+    assert!(told(&node).text.ends_with("1 shard was written again from memory so far"), "{:?}", told(&node));
     // The others follow, and it stays for as long as it is told.
     node.load.shards_lost = 78;
     assert_eq!(node.seconds(600), []);
     let alarm = told(&node);
     assert_eq!((alarm.severity, alarm.value, alarm.unit), (Severity::Critical, 78.0, "shards"));
-    assert!(alarm.text.ends_with("78 shards were written again from memory"), "{}", alarm.text);
+    assert!(alarm.text.ends_with("78 shards were written again from memory so far"), "{}", alarm.text);
     for gone in ["kept for players who are away", "blobs", "counters", "lock"] {
         assert!(alarm.advice.contains(gone), "{}", alarm.advice);
     }
