@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::live::Live;
+use crate::mark::Mark;
 use crate::options::Options;
 use crate::plan::Plan;
 use crate::server::Look;
@@ -29,6 +30,8 @@ pub enum Stage {
 pub struct Board {
     /// What the run is.
     pub options: Options,
+    /// What tells its numbers from those of a run before.
+    pub mark: Mark,
     /// What bots do in it.
     pub plan: Arc<Plan>,
     /// What they see, for whoever watches.
@@ -94,6 +97,7 @@ impl Board {
         let (last_presence, latest) = (zeros(), [zeros(), zeros()]);
         Self {
             options,
+            mark: Mark::of_a_run(),
             plan: Arc::new(plan),
             live: Live::default(),
             began: Instant::now(),

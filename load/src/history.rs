@@ -173,7 +173,7 @@ pub struct Item {
     pub ver: Stamp,
     /// The status shown.
     pub status: Status,
-    /// The `k` of the activity shown; 0 if none.
+    /// The `k` of the activity shown; 0 if none, or if a session of another run has set it.
     pub k: u64,
 }
 

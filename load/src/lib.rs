@@ -4,7 +4,7 @@
 //! Beside them, [`bench`]es measure what the server costs, against [`floor`]s.
 //!
 //! A run: [`run`] starts [`bot`]s that act by their [`schedule`], which a [`plan`] makes, and write a [`history`]; [`checkers`]
-//! judge it, [`figures`] and [`series`] count it, [`report`] tells it, as a [`page`], too. While it goes on a [`view`] shows what is
+//! judge it, [`figures`] and [`series`] count it, [`report`] tells it, as a [`page`], too. A [`mark`] tells what is this run's. While it goes on a [`view`] shows what is
 //! on the [`board`], [`live`], with what is seen of the [`server`]. A run under faults is also looked at from outside ([`audit`]), its links may lead over a
 //! [`proxy`], and [`faults`] holds what it is run and told with; [`chaos`]
 //! is such a run against somebody's own cluster.
@@ -21,6 +21,7 @@ pub mod figures;
 pub mod floor;
 pub mod history;
 pub mod live;
+pub mod mark;
 pub mod options;
 pub mod page;
 pub mod plan;

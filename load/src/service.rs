@@ -35,8 +35,6 @@ pub struct Service {
     urls: Vec<String>,
     key: String,
     rng: SmallRng,
-    /// Part of every idempotency key: a server remembers those of the run before, and the same seed makes the same.
-    run: u64,
     log: Vec<Entry>,
     next_id: u64,
 }
@@ -66,7 +64,7 @@ impl Service {
             options.common.service_url.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
         let rng = SmallRng::seed_from_u64(options.common.seed);
-        Ok(Some(Self { board, http, urls, key, rng, run: rand::random(), log: Vec::new(), next_id: 1 }))
+        Ok(Some(Self { board, http, urls, key, rng, log: Vec::new(), next_id: 1 }))
     }
 
     /// Calls until the run ends; returns what it saw.
@@ -128,8 +126,10 @@ impl Service {
         let m = self.next_id;
         let id = self.invoke(due, Operation::Message { to, m });
         let player = bot::name_of(&self.board.options, to);
+        // A server remembers the keys of the run before, and the same seed makes the same messages.
+        let mark = self.board.mark;
         let body =
-            json!({"data": {bot::MESSAGE: m}, "idempotency_key": format!("load-{:016x}-{m}", self.run)});
+            json!({"data": {bot::MESSAGE: mark.number(m)}, "idempotency_key": format!("load-{mark}-{m}")});
         (id, self.post(&format!("/v1/players/{player}/messages"), &body))
     }
 

@@ -20,7 +20,7 @@ use crate::figures::{self, PRESENCE_TO_WATCHER, SAY_TO_MEMBER};
 use crate::history::{Claim, Drop, Entry, Notice, Opened, Operation, Value, What};
 use crate::schedule::{Action, Away, Schedule};
 
-pub use words::{MESSAGE, bot as number_of, player as name_of};
+pub use words::{MESSAGE, PRESENCE, bot as number_of, player as name_of};
 
 /// A session is forgotten so long after its time at the latest, and a little more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(37);
@@ -170,13 +170,13 @@ impl Bot {
     fn write(&mut self, ack: Ack, due: Instant) {
         let k = self.next_k;
         self.next_k += 1;
-        self.ask(Operation::Write { k, ack }, words::write(k, ack), due);
+        self.ask(Operation::Write { k, ack }, words::write(self.board.mark, k, ack), due);
     }
 
     fn present(&mut self, status: protocol::request::Status, due: Instant) {
         let k = self.next_presence;
         self.next_presence += 1;
-        self.ask(Operation::Presence { k, status }, words::presence(k, status), due);
+        self.ask(Operation::Presence { k, status }, words::presence(self.board.mark, k, status), due);
         self.board.tells(self.number, Told::Presence, k, Some(due).filter(|_| self.wants_since.is_none()));
     }
 
@@ -184,7 +184,8 @@ impl Bot {
         let Some(room) = self.board.plan.room_of(self.number) else { return };
         let s = self.next_word;
         self.next_word += 1;
-        self.ask(Operation::Say { s }, words::say(&self.board.options, room, s), due);
+        let request = words::say(&self.board.options, self.board.mark, room, s);
+        self.ask(Operation::Say { s }, request, due);
         self.board.tells(self.number, Told::Word, s, Some(due).filter(|_| self.wants_since.is_none()));
     }
 
@@ -409,7 +410,7 @@ impl Bot {
                 if let Operation::Presence { k, .. } = operation {
                     self.presence_acked = self.presence_acked.max(k);
                 }
-                let value = words::value(&self.board.options, body);
+                let value = words::value(&self.board.options, self.board.mark, body);
                 if let Value::Presences(items) = &value {
                     self.saw(items.iter().map(|item| (item.subject, item.k)));
                 }
@@ -427,10 +428,11 @@ impl Bot {
     }
 
     fn pushed(&mut self, at: Instant, push: Push) {
+        let mark = self.board.mark;
         let notice = match push {
             Push::Presence { seq, items, .. } => {
                 self.board.pushes.fetch_add(1, Relaxed);
-                let items = words::items(&self.board.options, &items);
+                let items = words::items(&self.board.options, mark, &items);
                 for item in &items {
                     self.heard_of(item.subject, Told::Presence, item.k, at);
                 }
@@ -441,13 +443,13 @@ impl Bot {
                 self.board.pushes.fetch_add(1, Relaxed);
                 let from = message.player.as_ref().filter(|_| message.room.is_some());
                 let from = from.and_then(|player| words::bot(&self.board.options, player));
-                if let Some(from) = from {
-                    let s = words::word(&message.data);
+                // A word of another run is a message that is none of ours.
+                if let Some((from, s)) = from.zip(words::word(mark, &message.data)) {
                     self.heard_of(from, Told::Word, s, at);
                     self.notice(at, Notice::Heard { seq, from, s, repeat });
                     return;
                 }
-                Notice::Message { seq, m: words::message(&message.data), id: message.id, repeat }
+                Notice::Message { seq, m: words::message(mark, &message.data), id: message.id, repeat }
             }
             Push::RolledBack(lost) => {
                 self.stamp = lost.to;

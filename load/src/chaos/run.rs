@@ -336,8 +336,8 @@ impl<'a> Run<'a> {
         self.reaches_the_store(before).await?;
         let settled_us = self.timeline.now_us();
         self.until_served(settled_us).await?;
-        let options = &self.board.options;
-        self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
+        let (mark, options) = (self.board.mark, &self.board.options);
+        self.auditor.ask_presence(&self.players, mark, |player| bot::number_of(options, player)).await;
         Ok(())
     }
 

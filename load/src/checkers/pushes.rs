@@ -148,8 +148,9 @@ fn see(
         if subject.is_steady
             && let Some(before) = before
         {
-            verdict.check(before.item.k <= item.k, process, log, &[before.at, at], || {
-                format!("bot {} went from presence {} back to {}", item.subject, before.item.k, item.k)
+            // Also over one that shows none between them.
+            verdict.check(before.k_max <= item.k, process, log, &[before.at, at], || {
+                format!("bot {} went from presence {} back to {}", item.subject, before.k_max, item.k)
             });
         }
     }
@@ -240,13 +241,13 @@ fn check_words(verdict: &mut Verdict, history: &History) {
     }
 }
 
-/// What a service was told to be delivered has arrived, unless pushes were announced as missed later.
-/// Whether there was one.
+/// What a service was told to be delivered has arrived, unless pushes were announced as missed later. Whoever never came may
+/// have a session of an earlier run to which it was delivered. Whether there was one.
 fn check_delivery(verdict: &mut Verdict, history: &History) -> bool {
     let mut any = false;
     let mut arrived: HashMap<u32, (HashSet<u64>, u64)> = HashMap::new();
     for (process, log) in history.processes() {
-        let (messages, excused_until) = arrived.entry(process).or_default();
+        let (messages, excused_until) = arrived.entry(process).or_insert_with(|| (HashSet::new(), u64::MAX));
         for entry in log {
             match &entry.what {
                 What::Notice { notice: Notice::Message { m, .. } } => {

@@ -646,6 +646,13 @@ fn presence_that_goes_back_is_found() {
         watcher.sees(Item { ver: (5, 4), ..second });
     };
     assert_eq!(watched(back), ["pushes"]);
+    let back_over_none = |watcher: &mut Story, first: Item, second: Item| {
+        watcher.sees(second.clone());
+        watcher.sees(Item { ver: (5, 3), k: 0, ..second.clone() });
+        watcher.sees(Item { ver: (5, 4), ..first });
+        watcher.sees(Item { ver: (5, 5), ..second });
+    };
+    assert_eq!(watched(back_over_none), ["pushes"]);
     let stale = |watcher: &mut Story, first: Item, second: Item| {
         watcher.sees(second);
         watcher.sees(first);
@@ -685,6 +692,8 @@ fn a_message_comes_once_and_does_come() {
     service.say(What::Ok { id, cseq: None, stamp: None, ack: None, prov: false, dup: false, value });
     let mut never = Story::of(0);
     assert_eq!(broken(&[&never, &service]), ["pushes"]);
+    let absent = Story { log: Vec::new(), ..never.clone() };
+    assert_eq!(broken(&[&absent, &service]), nothing(), "it went to a session of an earlier run");
     let mut twice = never.clone();
     never.at_us = 1_000_000;
     let opened = Opened { missed: true, ..never.opened(true) };

@@ -13,7 +13,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::audit::{Audit, NodeWord, Sample, Seen, ShardWord, StoreWord};
 use crate::bench::usage;
+use crate::bot::PRESENCE;
 use crate::history::Item;
+use crate::mark::Mark;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A stopped node does not answer.
@@ -176,7 +178,12 @@ impl Auditor {
     /// Asks every node that is up how it shows these players, at most 1,000 at a time. One that does not answer shows nobody. Whom
     /// a node says it cannot tell of now, since a home did not answer it in time, it is asked for again, a few times: on a busy
     /// machine that is no fault, if it does not stay so.
-    pub async fn ask_presence(&self, players: &[String], number_of: impl Fn(&str) -> Option<u32>) {
+    pub async fn ask_presence(
+        &self,
+        players: &[String],
+        mark: Mark,
+        number_of: impl Fn(&str) -> Option<u32>,
+    ) {
         let targets = lock(&self.shared.targets).clone();
         for (node, target) in targets {
             let since_us = self.shared.now_us();
@@ -187,7 +194,7 @@ impl Auditor {
                     match self.query(&target, &asked).await {
                         Ok(told) => {
                             let shown_here = list(&told, "presences").iter();
-                            items.extend(shown_here.filter_map(|item| shown(item, &number_of)));
+                            items.extend(shown_here.filter_map(|item| shown(item, mark, &number_of)));
                             let unknown = list(&told, "unknown").iter().filter_map(serde_json::Value::as_str);
                             asked = unknown.map(str::to_owned).collect();
                         }
@@ -383,13 +390,14 @@ fn metrics_of(page: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-fn shown(item: &Value, number_of: &impl Fn(&str) -> Option<u32>) -> Option<Item> {
+fn shown(item: &Value, mark: Mark, number_of: &impl Fn(&str) -> Option<u32>) -> Option<Item> {
     let [epoch, version] = list(item, "ver") else { return None };
+    let k = item.get("activity").and_then(|activity| number(activity, PRESENCE));
     Some(Item {
         subject: number_of(item.get("player")?.as_str()?)?,
         ver: (epoch.as_u64()?, version.as_u64()?),
         status: serde_json::from_value(item.get("status")?.clone()).ok()?,
-        k: item.get("activity").and_then(|activity| number(activity, "k")).unwrap_or(0),
+        k: k.and_then(|came| mark.read(came)).unwrap_or(0),
     })
 }
 
@@ -430,12 +438,14 @@ mod tests {
 
     #[test]
     fn an_item_without_its_parts_is_none() {
-        let number_of = |name: &str| (name == "bot-1").then_some(1);
-        let item = json!({"player": "bot-1", "ver": [2, 3], "status": "playing", "activity": {"k": 4}});
-        let read = shown(&item, &number_of).unwrap();
+        let (mark, number_of) = (Mark::of_a_run(), |name: &str| (name == "bot-1").then_some(1));
+        let item =
+            json!({"player": "bot-1", "ver": [2, 3], "status": "playing", "activity": {"k": mark.number(4)}});
+        let read = shown(&item, mark, &number_of).unwrap();
         assert_eq!((read.subject, read.ver, read.k), (1, (2, 3), 4));
+        assert_eq!(shown(&item, Mark::of_a_run(), &number_of).unwrap().k, 0, "another run has set it");
         for broken in [json!({}), json!({"player": "x", "ver": [2, 3], "status": "playing"})] {
-            assert!(shown(&broken, &number_of).is_none(), "{broken}");
+            assert!(shown(&broken, mark, &number_of).is_none(), "{broken}");
         }
     }
 
@@ -445,7 +455,7 @@ mod tests {
         // Nobody listens there.
         let nowhere = Target { service_url: "http://127.0.0.1:1".to_owned(), pid: None };
         auditor.follow(BTreeMap::from([("a".to_owned(), nowhere)]));
-        auditor.ask_presence(&["bot-0".to_owned()], |_| Some(0)).await;
+        auditor.ask_presence(&["bot-0".to_owned()], Mark::of_a_run(), |_| Some(0)).await;
         let audit = auditor.end().await.unwrap();
         let nobody = Seen::Shown { node: "a".to_owned(), items: Vec::new() };
         assert!(audit.samples.iter().any(|sample| sample.seen == nobody), "{audit:?}");
@@ -484,7 +494,8 @@ mod tests {
         let auditor = Auditor::of(&[], "", Instant::now(), 1).unwrap();
         lock(&auditor.shared.targets).insert("a".to_owned(), Target { service_url, pid: None });
         let players = ["bot-0".to_owned(), "bot-1".to_owned()];
-        let asks = auditor.ask_presence(&players, |name| name.strip_prefix("bot-")?.parse().ok());
+        let asks =
+            auditor.ask_presence(&players, Mark::of_a_run(), |name| name.strip_prefix("bot-")?.parse().ok());
         let (asked, ()) = tokio::time::timeout(PRESENCE_TIMEOUT, async { tokio::join!(node, asks) })
             .await
             .expect("she is asked for again");

@@ -297,8 +297,8 @@ impl Run {
         self.at_work().await;
         self.timeline.mark("bots are at work again");
         sleep(Duration::from_millis(CONVERGED_WITHIN_MS + PRESENCE_GRACE_MS)).await;
-        let options = &self.board.options;
-        self.auditor.ask_presence(&self.players, |player| bot::number_of(options, player)).await;
+        let (mark, options) = (self.board.mark, &self.board.options);
+        self.auditor.ask_presence(&self.players, mark, |player| bot::number_of(options, player)).await;
     }
 
     /// Has everybody come back who is away for long, and stay.
