@@ -12,8 +12,8 @@ use crate::{bench, chaos, compare, floor};
 
 /// Bots that live on a Hearth server like players and check its promises; and benches that measure it.
 ///
-/// Ends by itself, or at Ctrl-C or SIGTERM, after which bots have their last words and what was seen is judged; at a second one
-/// at once. Exit code 0: every promise held, and the run exercised them; 1: a promise was broken, the run was told to end, or was
+/// Ends by itself, or at Ctrl-C or SIGTERM, after which bots have their last words and what was seen is judged; at a second one,
+/// a second later or more, at once. Exit code 0: every promise held, and the run exercised them; 1: a promise was broken, the run was told to end, or was
 /// vacuous (no write, no resume, no push compared, or nothing to be seen of what was expected); 2: the command line.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "load", version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]

@@ -59,7 +59,7 @@ pub async fn run(options: Options) -> Result<(Report, History), RunError> {
 }
 
 /// Runs to the end, or until a signal asks for it: then bots have their last words, and what was seen is judged; at a second one
-/// nothing is waited for.
+/// nothing is waited for. What comes within a second of the first is no second one.
 ///
 /// # Errors
 /// [`RunError`].

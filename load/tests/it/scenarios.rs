@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -155,7 +156,11 @@ fn a_run_that_is_told_to_end_judges_what_was_seen_and_does_not_pass() {
     warned.read_line(&mut line).unwrap();
     assert!(line.contains("early birds"), "{line}");
     let pid = rustix::process::Pid::from_child(&load);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    // As `timeout` does it: the process, and then its group.
+    for _ in 0..2 {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let done = load.wait_with_output().unwrap();
     let said = text(&done.stdout);
     assert_eq!(done.status.code(), Some(1), "{said}");
