@@ -18,6 +18,7 @@ use tokio::time::sleep_until;
 use crate::board::{Board, Told};
 use crate::figures::{self, PRESENCE_TO_WATCHER, SAY_TO_MEMBER};
 use crate::history::{Claim, Drop, Entry, Notice, Opened, Operation, Value, What};
+use crate::live::OVER_A_LOST_LINK;
 use crate::schedule::{Action, Away, Schedule};
 
 pub use words::{MESSAGE, PRESENCE, bot as number_of, player as name_of};
@@ -39,6 +40,10 @@ pub struct Bot {
     stamp: Option<Stamp>,
     /// Grows with whatever may take a stamp back: a new session, a rollback that is told.
     line: u64,
+    /// Grows whenever the bot loses or opens a link, as in the figures: what was asked under another value has waited for a link.
+    links: u64,
+    /// Pushes that are still to come of those sent again, or snapshots after lost ones: old news.
+    replayed: u64,
     /// Operations without an outcome.
     waiting: HashMap<u64, Waiting>,
     next_id: u64,
@@ -69,6 +74,8 @@ struct Waiting {
     /// The line in which it was asked, and the latest stamp seen by then.
     line: u64,
     stamp: Option<Stamp>,
+    /// The bot's `links` then.
+    links: u64,
 }
 
 /// A running client.
@@ -94,6 +101,8 @@ impl Bot {
             session: None,
             stamp: None,
             line: 0,
+            links: 0,
+            replayed: 0,
             waiting: HashMap::new(),
             next_id: 1,
             next_k: 1,
@@ -219,8 +228,8 @@ impl Bot {
             return;
         }
         self.next_id += 1;
-        let (line, stamp) = (self.line, self.stamp.filter(|_| self.wants_since.is_none()));
-        self.waiting.insert(id, Waiting { operation: operation.clone(), due, line, stamp });
+        let (line, links, stamp) = (self.line, self.links, self.stamp.filter(|_| self.wants_since.is_none()));
+        self.waiting.insert(id, Waiting { operation: operation.clone(), due, line, stamp, links });
         self.note(self.board.us(due), What::Invoke { id, operation });
     }
 
@@ -249,6 +258,7 @@ impl Bot {
     }
 
     fn notice(&mut self, at: Instant, notice: Notice) {
+        self.links += u64::from(matches!(notice, Notice::Ready(_) | Notice::Down { .. }));
         self.note(self.board.us(at), What::Notice { notice });
     }
 
@@ -358,6 +368,7 @@ impl Bot {
     fn settle_in(&mut self, at: Instant, opened: Opened) {
         let resumed = opened.resumed;
         let kept: HashSet<u32> = opened.watching.iter().copied().collect();
+        self.replayed = u64::from(opened.replayed) + u64::from(opened.missed);
         self.notice(at, Notice::Ready(Box::new(opened)));
         if !resumed {
             self.presence_acked = 0;
@@ -373,7 +384,9 @@ impl Bot {
 
     fn answered(&mut self, at: Instant, answered: &Answered) {
         let id = answered.tag;
-        let Some(Waiting { operation, due, line, stamp: before }) = self.waiting.remove(&id) else { return };
+        let Some(Waiting { operation, due, line, stamp: before, links }) = self.waiting.remove(&id) else {
+            return;
+        };
         self.board.answered.fetch_add(1, Relaxed);
         let cseq = answered.cseq;
         let what = match &answered.outcome {
@@ -387,7 +400,8 @@ impl Bot {
                 let stamp = body.stamp();
                 let took = at.saturating_duration_since(due);
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                self.board.live.took(figures::kind(&operation), took_us);
+                let kind = if links == self.links { figures::kind(&operation) } else { OVER_A_LOST_LINK };
+                self.board.live.took(kind, took_us);
                 let is_judged = matches!(
                     operation,
                     Operation::Write { .. } | Operation::Presence { .. } | Operation::Read
@@ -437,6 +451,7 @@ impl Bot {
                     self.heard_of(item.subject, Told::Presence, item.k, at);
                 }
                 self.saw(items.iter().map(|item| (item.subject, item.k)));
+                self.replayed = self.replayed.saturating_sub(1);
                 Notice::Presence { seq, items }
             }
             Push::Message { seq, message, repeat } => {
@@ -446,9 +461,11 @@ impl Bot {
                 // A word of another run is a message that is none of ours.
                 if let Some((from, s)) = from.zip(words::word(mark, &message.data)) {
                     self.heard_of(from, Told::Word, s, at);
+                    self.replayed = self.replayed.saturating_sub(1);
                     self.notice(at, Notice::Heard { seq, from, s, repeat });
                     return;
                 }
+                self.replayed = self.replayed.saturating_sub(1);
                 Notice::Message { seq, m: words::message(mark, &message.data), id: message.id, repeat }
             }
             Push::RolledBack(lost) => {
@@ -474,7 +491,8 @@ impl Bot {
     /// For whoever watches the run: the way of a change that is the subject's latest.
     fn heard_of(&self, subject: u32, told: Told, number: u64, at: Instant) {
         let kind = if told == Told::Presence { PRESENCE_TO_WATCHER } else { SAY_TO_MEMBER };
-        let is_new = told == Told::Word || self.seen.get(&subject).is_none_or(|seen| *seen < number);
+        let is_new = self.replayed == 0
+            && (told == Told::Word || self.seen.get(&subject).is_none_or(|seen| *seen < number));
         if let Some(us) = self.board.told_after_us(subject, told, number, at).filter(|_| is_new && number > 0)
         {
             self.board.live.took(kind, us);
@@ -518,5 +536,39 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(20)).await;
         bot.act().await;
         assert_eq!(bot.wants_since, Some(board.began));
+    }
+
+    #[tokio::test]
+    async fn what_waited_for_a_link_is_told_apart_at_once_as_in_the_report() {
+        let options = Options::try_parse_from(["load", "steady", "--players", "2"]);
+        let board = Arc::new(Board::new(options.unwrap()));
+        let mut bot = Bot::new(0, Arc::clone(&board));
+        let due = Instant::now();
+        let waits = |links| Waiting { operation: Operation::Read, due, line: 0, stamp: None, links };
+        bot.waiting.extend([(1, waits(0)), (2, waits(1))]);
+        bot.notice(due, Notice::Down { code: None, on_purpose: None, stay_ms: 0 });
+        for tag in [1, 2] {
+            let timing = client::Timing { due, sent: Some(due), done: due, sends: 1 };
+            let outcome = Outcome::Ok(OkBody::Empty);
+            let op = protocol::request::Op::StateGet;
+            bot.answered(Instant::now(), &Answered { tag, op, cseq: None, timing, outcome });
+        }
+        let rows = board.live.look().rows;
+        let counts: Vec<_> = rows.iter().map(|row| (row.kind, row.count)).collect();
+        assert_eq!(counts, [(OVER_A_LOST_LINK, 1), ("read", 1)]);
+    }
+
+    #[tokio::test]
+    async fn old_news_that_is_sent_again_is_no_delay() {
+        let options = Options::try_parse_from(["load", "steady", "--players", "2"]);
+        let board = Arc::new(Board::new(options.unwrap()));
+        let mut bot = Bot::new(0, Arc::clone(&board));
+        board.tells(1, Told::Presence, 5, Some(board.began));
+        bot.replayed = 1;
+        bot.heard_of(1, Told::Presence, 5, Instant::now());
+        assert!(board.live.look().rows.is_empty());
+        bot.replayed = 0;
+        bot.heard_of(1, Told::Presence, 5, Instant::now());
+        assert_eq!(board.live.look().rows.len(), 1);
     }
 }

@@ -219,11 +219,12 @@ const fn is_wide(width: usize) -> bool {
 }
 
 fn table_head(width: usize, paint: Paint) -> Line<'static> {
-    let name = "ms, last 10 s";
+    // They are forgotten in two halves of five seconds.
+    let name = "ms, last 5 to 10 s";
     let text = if is_wide(width) {
         format!(
             "{name:<NAME_WIDTH$}{:>10}{:>8}{:>9}{:>9}{:>10}{:>10}",
-            "count", "/s", "p50", "p90", "p99", "max"
+            "in all", "/s", "p50", "p90", "p99", "max"
         )
     } else {
         format!("{name:<NAME_WIDTH$}{:>8}{:>9}{:>10}", "/s", "p50", "p99")
@@ -237,13 +238,12 @@ fn table_row(row: &Row, width: usize, paint: Paint) -> Line<'static> {
         ms if ms >= 100.0 => format!("{ms:.1}"),
         ms => format!("{ms:.2}"),
     };
-    let [p50, p90, p99] = row
-        .quantiles_ms
-        .map_or_else(|| std::array::from_fn(|_| "–".to_owned()), |quantiles| quantiles.map(number));
+    let [p50, p90, p99, max] =
+        row.lately_ms.map_or_else(|| std::array::from_fn(|_| "–".to_owned()), |lately| lately.map(number));
     let kind = format!("{:<NAME_WIDTH$}", cut(row.kind, NAME_WIDTH - 1));
     let (before, after) = if is_wide(width) {
         let before = format!("{:>10}{:>8.0}{p50:>9}{p90:>9}", grouped(row.count), row.rate);
-        (before, format!("{:>10}", number(row.max_ms)))
+        (before, format!("{max:>10}"))
     } else {
         (format!("{:>8.0}{p50:>9}", row.rate), String::new())
     };
@@ -370,6 +370,7 @@ mod tests {
             "answers/s",
             "write applied",
             "presence to watcher",
+            "ms, last 5 to 10 s      in all",
             "50 logins · 50 resumes",
             "4003 1",
             "rate_limited 1",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Stage;
 use crate::board::Board;
-use crate::live::Look as Live;
+use crate::live::{Look as Live, OVER_A_LOST_LINK};
 use crate::page::plot::clock;
 use crate::page::{grouped, ms};
 use crate::server::Look;
@@ -22,7 +22,7 @@ const TRAIL_MAX: usize = 200;
 const NOTES_MAX: usize = 3;
 
 /// Kinds in the order in which they are shown.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "write applied",
     "write durable",
     "presence",
@@ -36,6 +36,7 @@ const ORDER: [&str; 13] = [
     "message",
     "query",
     "watch",
+    OVER_A_LOST_LINK,
 ];
 
 /// All that is shown.
@@ -74,8 +75,7 @@ pub(super) struct Row {
     pub(super) kind: &'static str,
     pub(super) count: u64,
     pub(super) rate: f64,
-    pub(super) quantiles_ms: Option<[f64; 3]>,
-    pub(super) max_ms: f64,
+    pub(super) lately_ms: Option<[f64; 4]>,
 }
 
 /// What rates are taken from.
@@ -166,8 +166,7 @@ impl State {
                 kind: row.kind,
                 count: row.count,
                 rate: if is_due { float(row.count - counted(row.kind)) / seconds } else { rate_of(row.kind) },
-                quantiles_ms: row.quantiles_ms,
-                max_ms: row.max_ms,
+                lately_ms: row.lately_ms,
             })
             .collect();
         rows.sort_by_key(|row| place(row.kind));
@@ -222,7 +221,7 @@ impl State {
     pub(super) fn line(&self) -> String {
         let p99 = |kind: &str| {
             let row = self.rows.iter().find(|row| row.kind == kind);
-            row.and_then(|row| row.quantiles_ms).map_or_else(|| "–".to_owned(), |[_, _, p99]| ms(p99))
+            row.and_then(|row| row.lately_ms).map_or_else(|| "–".to_owned(), |[_, _, p99, _]| ms(p99))
         };
         let [logins, resumes] = self.sessions();
         let broken = match self.live.broken {
