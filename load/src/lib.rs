@@ -3,7 +3,7 @@
 //!
 //! Beside them, [`bench`]es measure what the server costs, against [`floor`]s.
 //!
-//! A run: [`run`] starts [`bot`]s that act by their [`schedule`], which a [`plan`] makes, and write a [`history`]; [`checkers`]
+//! A run: the [`doorstep`] looks whether all that it names is there, its [`outputs`] too; [`run`] starts [`bot`]s that act by their [`schedule`], which a [`plan`] makes, and write a [`history`]; [`checkers`]
 //! judge it, [`figures`] and [`series`] count it, [`report`] tells it, as a [`page`], too. A [`mark`] tells what is this run's. While it goes on a [`view`] shows what is
 //! on the [`board`], [`live`], with what is seen of the [`server`]. A run under faults is also looked at from outside ([`audit`]), its links may lead over a
 //! [`proxy`], and [`faults`] holds what it is run and told with; [`chaos`]
@@ -16,6 +16,7 @@ pub mod bot;
 pub mod chaos;
 pub mod checkers;
 pub mod compare;
+pub mod doorstep;
 pub mod faults;
 pub mod figures;
 pub mod floor;
@@ -23,6 +24,7 @@ pub mod history;
 pub mod live;
 pub mod mark;
 pub mod options;
+pub mod outputs;
 pub mod page;
 pub mod plan;
 pub mod proxy;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use clap::Parser;
 use load::board::Board;
 use load::options::{Command, Line, Options};
+use load::outputs::Outputs;
 use load::plan::Plan;
 use load::plan::file::PlanError;
 use load::run::RunError;
-use load::{bench, chaos, compare, floor, run};
+use load::{bench, chaos, compare, doorstep, floor, run};
 
 fn main() -> ExitCode {
     let line = Line::parse();
@@ -37,8 +38,12 @@ fn main() -> ExitCode {
 
 /// Plays a scenario, says and writes what came of it.
 #[tokio::main]
-async fn bots(board: Board) -> ExitCode {
-    let options = board.options.clone();
+async fn bots(options: Options, plan: Plan) -> ExitCode {
+    if let Err(error) = doorstep::check(&options.common).await {
+        eprintln!("load: {error}");
+        return ExitCode::from(2);
+    }
+    let board = Board::of(options.clone(), plan);
     let (report, history) = match run::watched(Arc::new(board)).await {
         Ok(done) => done,
         Err(error) => {
@@ -50,25 +55,22 @@ async fn bots(board: Board) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let written = run::write(&options, &report, &history);
+    let (written, failed) = Outputs::of(&options.common).write(&report, &history);
     if !options.common.quiet {
         say(&report.text());
-        written.iter().flatten().for_each(|path| say(&format!("written: {path}")));
+        written.iter().for_each(|path| say(&format!("written: {path}")));
     } else if !report.passed {
         // Whoever wants no noise still wants to know why.
         eprintln!("load: {}", report.faults());
     }
-    if let Err(error) = written {
-        eprintln!("load: the result could not be written: {error}");
-        return ExitCode::FAILURE;
-    }
-    if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    failed.iter().for_each(|error| eprintln!("load: {error}"));
+    if report.passed && failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Plays a scenario, if it can be.
 fn plays(scenario: Result<(Options, Plan), PlanError>) -> ExitCode {
     match scenario {
-        Ok((options, plan)) => bots(Board::of(options, plan)),
+        Ok((options, plan)) => bots(options, plan),
         Err(error) => {
             eprintln!("load: {error}");
             ExitCode::from(2)
@@ -112,7 +114,7 @@ async fn breaks(options: chaos::options::Options) -> ExitCode {
     // What is still broken is its last word.
     say(&report.text());
     if let Err(error) = written {
-        eprintln!("load chaos: the report could not be written: {error}");
+        eprintln!("load chaos: the report could not be written into {}: {error}", out.display());
         return ExitCode::FAILURE;
     }
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

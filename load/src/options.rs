@@ -91,11 +91,11 @@ pub struct Options {
 pub struct Common {
     /// Where they connect; of several nodes each, once: every bot begins with another one, goes where it is sent, and tries
     /// the others when its own is gone.
-    #[arg(long, default_value = "ws://127.0.0.1:7700/v1/connect")]
+    #[arg(long, default_value = "ws://127.0.0.1:7700/v1/connect", value_parser = link_url)]
     pub url: Vec<String>,
     /// Where services call; of several nodes each, once. `/metrics` is looked at there. With a key, messages are pushed and
     /// presence is queried there, too, at one after the other.
-    #[arg(long, visible_alias = "service")]
+    #[arg(long, visible_alias = "service", value_parser = service_url)]
     pub service_url: Vec<String>,
     /// [`Line::service_key`].
     #[arg(skip)]
@@ -118,7 +118,7 @@ pub struct Common {
     /// Where the history goes, as JSON lines.
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
-    /// Where the result goes as a page to look at, with the JSON beside it.
+    /// Where the result goes as a page to look at, with the JSON beside it under the same name and `.json`.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// The folder into which both go, as report.html and report.json; it is made where there is none.
@@ -278,6 +278,29 @@ impl Speech {
     }
 }
 
+/// Where links go.
+pub(crate) fn link_url(text: &str) -> Result<String, String> {
+    address(text, ["ws", "wss"], "ws://127.0.0.1:7700/v1/connect")
+}
+
+/// Where services call.
+pub(crate) fn service_url(text: &str) -> Result<String, String> {
+    address(text, ["http", "https"], "http://127.0.0.1:7701")
+}
+
+fn address(text: &str, schemes: [&str; 2], example: &str) -> Result<String, String> {
+    let [plain, safe] = schemes;
+    let wanted = format!("wanted is {plain}://HOST:PORT or {safe}://…, as {example}");
+    let url = reqwest::Url::parse(text).map_err(|error| format!("it is no URL ({error}); {wanted}"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(format!("it begins with {}:; {wanted}", url.scheme()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(format!("it names no host; {wanted}"));
+    }
+    Ok(text.to_owned())
+}
+
 fn scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if (0.01..=100.0).contains(&scale) => Ok(scale),
@@ -345,6 +368,26 @@ mod tests {
         ] {
             assert!(line(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_is_one() {
+        for (option, wrong, told) in [
+            ("--url", "nonsense", "it is no URL"),
+            ("--url", "http://127.0.0.1:7700", "it begins with http:; wanted is ws://HOST:PORT"),
+            ("--url", "127.0.0.1:7700", "wanted is ws://"),
+            ("--url", "ws://", "wanted is ws://"),
+            ("--service-url", "ftp://x", "it begins with ftp:; wanted is http://HOST:PORT"),
+            ("--service-url", "ws://a", "it begins with ws:"),
+        ] {
+            let said = line(&format!("load run steady {option} {wrong}")).unwrap_err();
+            let (code, said) = (said.exit_code(), said.to_string());
+            assert!(
+                code == 2 && said.contains(told) && said.contains(option) && said.contains(wrong),
+                "{said}"
+            );
+        }
+        line("load run steady --url wss://[::1]:7/x --service-url https://a/").unwrap();
     }
 
     #[test]

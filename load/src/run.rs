@@ -1,8 +1,5 @@
 //! A run: starts the bots and the service, shows how it goes, gathers the logs, has them judged. Called by `main` and tests.
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -186,35 +183,6 @@ async fn judged(history: History, board: Arc<Board>, mut view: View) -> Result<(
             }
         }
     }
-}
-
-/// Writes what the options ask for, and says where it is: nothing, if they ask for nothing.
-///
-/// # Errors
-/// What the system says.
-pub fn write(options: &Options, report: &Report, history: &History) -> std::io::Result<Vec<String>> {
-    let common = &options.common;
-    let mut written = Vec::new();
-    let mut says = |path: &Path| written.push(path.display().to_string());
-    if let Some(path) = &common.json {
-        report.write_json(path)?;
-        says(path);
-    }
-    if let Some(path) = &common.history {
-        history.write(BufWriter::new(File::create(path)?))?;
-        says(path);
-    }
-    if let Some(path) = &common.report {
-        report.write_page(path)?;
-        says(path);
-    }
-    if let Some(folder) = &common.out {
-        std::fs::create_dir_all(folder)?;
-        let path = folder.join("report.html");
-        report.write_page(&path)?;
-        says(&path);
-    }
-    Ok(written)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser as _};
 
-use crate::options::Options as BotOptions;
+use crate::options::{Options as BotOptions, link_url, service_url};
 
 /// How long at most, in minutes: all that is seen is kept in memory until it is judged.
 const MINUTES_MAX: f64 = 240.0;
@@ -20,10 +20,10 @@ const MINUTES_MAX: f64 = 240.0;
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Where bots connect: each node's own address, ws://HOST:PORT/v1/connect.
-    #[arg(long, required = true)]
+    #[arg(long, required = true, value_parser = link_url)]
     pub url: Vec<String>,
     /// Where services call each node: http://HOST:PORT. All nodes, each once.
-    #[arg(long, required = true)]
+    #[arg(long, required = true, value_parser = service_url)]
     pub service: Vec<String>,
     /// A key of the scopes `read` and `push`; with `read` alone no messages are sent to the bots, nor judged.
     #[arg(long, env = "HEARTH_SERVICE_KEY", hide_env_values = true)]

@@ -188,6 +188,25 @@ fn a_terminal_is_given_back_whatever_ends_the_run() {
 }
 
 #[test]
+fn what_cannot_be_written_or_asked_is_refused_before_the_run() {
+    let (node, out) = (Node::start(), tempfile::tempdir().unwrap());
+    let nowhere = out.path().join("no").join("x.json");
+    let refused = |more: &[&str]| {
+        let done = node.plays("steady", more);
+        assert_eq!((done.status.code(), done.stdout.len()), (Some(2), 0), "{more:?}");
+        text(&done.stderr)
+    };
+    let nowhere = nowhere.to_str().unwrap();
+    assert!(refused(&["--json", nowhere]).contains(nowhere));
+    let said = refused(&["--service-key", "wrong"]);
+    assert!(
+        said.contains("--service-key") && said.contains(&node.services) && said.contains("401"),
+        "{said}"
+    );
+    assert!(refused(&["--pid", "99999999"]).contains("--pid 99999999"));
+}
+
+#[test]
 fn a_scenario_that_is_none_is_refused_with_its_field() {
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("mine.toml");
