@@ -1,6 +1,7 @@
 //! Scenarios as TOML: those that come with the program, by name, and anybody's own, by path. Every fault is named with its
 //! file and its field. Reads; never runs anything.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Burst, Cut, Drops, Phase, Plan, Watch};
@@ -16,6 +17,7 @@ const BUILT_IN: [(&str, &str); 4] = [
 const PHASES_MAX: usize = 50;
 const THRESHOLDS_MAX: usize = 100;
 const NAME_BYTES_MAX: usize = 60;
+const SECONDS_MIN: f64 = 0.1;
 const SECONDS_MAX: f64 = 86_400.0;
 /// As the command line allows.
 const PLAYERS_MIN: u32 = 2;
@@ -47,6 +49,14 @@ pub enum PlanError {
     Missing {
         /// What was asked for.
         name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is there, and no text.
+    #[error("{file} cannot be read: {}", unread(source))]
+    Unreadable {
+        /// Which file.
+        file: String,
         /// What the system said.
         source: std::io::Error,
     },
@@ -85,8 +95,10 @@ impl Plan {
         if let Some((name, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             return Self::read(name, &format!("{name}.toml"), text);
         }
-        let missing = |source| PlanError::Missing { name: name.to_owned(), source };
-        let text = std::fs::read_to_string(name).map_err(missing)?;
+        let text = std::fs::read_to_string(name).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => PlanError::Missing { name: name.to_owned(), source },
+            _ => PlanError::Unreadable { file: name.to_owned(), source },
+        })?;
         let stem = Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy());
         Self::read(&stem, name, &text)
     }
@@ -140,7 +152,7 @@ impl Plan {
         let mut within = |field: &str, value: f64, least: f64, most: f64| {
             // Not a number is within nothing.
             if !(least..=most).contains(&value) {
-                faults.push(format!("{field} is {value}: {least} to {most}"));
+                faults.push(format!("{field} is {}: {least} to {most}", shown(value)));
             }
         };
         within("players", f64::from(self.players), f64::from(PLAYERS_MIN), f64::from(PLAYERS_MAX));
@@ -156,7 +168,10 @@ impl Plan {
                 within(&format!("phase {number}: {field}"), value, least, most);
             });
         }
-        within(ENTRIES, self.entries(), 0.0, ENTRIES_MAX);
+        // Of a time that is none there is no more to say.
+        if self.phases.iter().all(Phase::has_time) {
+            within(ENTRIES, self.entries(), 0.0, ENTRIES_MAX);
+        }
         if self.room_players == 0 {
             let says = |phase: &Phase| {
                 phase.every_ms.say.is_some() || phase.burst.is_some_and(|burst| burst.say > 0)
@@ -198,11 +213,16 @@ impl Plan {
 }
 
 impl Phase {
+    fn has_time(&self) -> bool {
+        (SECONDS_MIN..=SECONDS_MAX).contains(&self.seconds)
+    }
+
     fn bounds(&self, within: &mut dyn FnMut(&str, f64, f64, f64)) {
         within("name (bytes)", length(self.name.len()), 1.0, length(NAME_BYTES_MAX));
-        within("seconds", self.seconds, 0.1, SECONDS_MAX);
+        within("seconds", self.seconds, SECONDS_MIN, SECONDS_MAX);
         within("online", self.online.unwrap_or(1.0), 0.0, 1.0);
-        within("within_s", self.within_s.unwrap_or(0.0), 0.0, self.seconds);
+        let seconds = if self.has_time() { self.seconds } else { SECONDS_MAX };
+        within("within_s", self.within_s.unwrap_or(0.0), 0.0, seconds);
         let every = self.every_ms;
         for (name, value, least) in [
             ("write", every.write, WRITE_MS_MIN),
@@ -221,7 +241,7 @@ impl Phase {
             within("drops.long_share", long_share, 0.0, 1.0);
         }
         if let Some(Cut { at_s, share, every_s, away_ms, back: _ }) = self.cut {
-            within("cut.at_s", at_s, 0.0, self.seconds);
+            within("cut.at_s", at_s, 0.0, seconds);
             within("cut.share", share, 0.0, 1.0);
             within("cut.every_s", every_s.unwrap_or(1.0), 0.5, SECONDS_MAX);
             within("cut.away_ms", float(away_ms), 0.0, float(AWAY_MS_MAX));
@@ -238,6 +258,19 @@ impl Phase {
 #[allow(clippy::cast_precision_loss, reason = "bounds of minutes and thousands")]
 fn float(number: u64) -> f64 {
     number as f64
+}
+
+/// A number that nobody would write out is not written out.
+fn shown(value: f64) -> String {
+    if value.abs() < 1e15 || !value.is_finite() { value.to_string() } else { format!("{value:e}") }
+}
+
+fn unread(source: &std::io::Error) -> String {
+    match source.kind() {
+        ErrorKind::InvalidData => "it is no text (UTF-8)".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => source.to_string(),
+    }
 }
 
 fn length(of: usize) -> f64 {
@@ -303,6 +336,13 @@ mod tests {
         {
             assert!(told.contains(fault), "{fault}: {told}");
         }
+        for (seconds, told) in
+            [("nan", "phase 1: seconds is NaN"), ("1e308", "phase 1: seconds is 1e308: 0.1 to 86400")]
+        {
+            let said = said(&format!("title = \"a\"\n[[phase]]\nname = \"b\"\nseconds = {seconds}\n"));
+            assert!(said.contains(told) && said.len() < 200, "{said}");
+            assert!(!said.contains("within_s") && !said.contains("entries"), "{said}");
+        }
         let much = "title = \"a\"\nplayers = 200000\nroom_players = 1000\n[[phase]]\nname = \"b\"\nseconds = 600\n\
                     every_ms = { say = 100 }\n";
         assert!(said(much).contains("entries of the history"));
@@ -324,6 +364,18 @@ mod tests {
         for much in ["steady --players 200000 --seconds 3600", "fanout --players 20000 --seconds 3600"] {
             let told = plan(much).unwrap_err().to_string();
             assert!(told.contains("entries of the history"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_there_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("latin.toml");
+        std::fs::write(&file, b"title = \"\xe4\"").unwrap();
+        for (path, why) in [(file.as_path(), "no text (UTF-8)"), (folder.path(), "it is a folder")] {
+            let path = path.to_str().unwrap();
+            let told = Plan::named(path).unwrap_err().to_string();
+            assert!(told.contains(path) && told.contains(why) && !told.contains("no such file"), "{told}");
         }
     }
 
