@@ -16,6 +16,12 @@ use crate::server::Look;
 /// Bits of a number that is kept beside the time at which it was due: more are under way at no time.
 const NUMBER_BITS: u32 = 24;
 
+/// So long nobody must have been answered until that is told: who has lost a link is back sooner where there is a server.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// And so long until bots give their last words up. A server that was killed and started again, and leases that had to run out,
+/// take less.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+
 /// The stages of a bot's end, in order. A bot goes on when all have come as far, or its patience is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -64,6 +70,9 @@ pub struct Board {
     has_answered: OnceLock<()>,
     /// When and why the first attempt failed that no server answered.
     first_failure: OnceLock<(Instant, String)>,
+    /// Since when no bot has had an answer, though some tried.
+    silence: Mutex<Option<Silence>>,
+    is_silent: AtomicBool,
     /// Why the first bot was sent away for good.
     sent_away: OnceLock<String>,
     /// The last acked presence of each bot, 0 before it settled.
@@ -71,6 +80,15 @@ pub struct Board {
     /// The latest change of presence of each bot, and its latest word, with when each was due: 0 where none is under way.
     latest: [Vec<AtomicU64>; 2],
     looks: Mutex<Vec<Look>>,
+}
+
+/// Nothing is heard of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// Since when.
+    pub since: Instant,
+    /// What the latest attempt came to.
+    pub reason: String,
 }
 
 /// What others hear of a bot.
@@ -116,6 +134,8 @@ impl Board {
             curtain: watch::Sender::new(false),
             has_answered: OnceLock::new(),
             first_failure: OnceLock::new(),
+            silence: Mutex::default(),
+            is_silent: AtomicBool::new(false),
             sent_away: OnceLock::new(),
             last_presence,
             latest,
@@ -177,16 +197,43 @@ impl Board {
         let _ = self.curtain.subscribe().wait_for(|fallen| *fallen).await;
     }
 
-    /// A server has answered a bot.
+    /// A server has answered a bot, or told it something.
     pub fn answers(&self) {
         self.has_answered.get_or_init(|| ());
+        if self.is_silent.load(Ordering::Relaxed) {
+            *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.is_silent.store(false, Ordering::Relaxed);
+        }
     }
 
-    /// No server has answered a bot's attempt. Of no interest once one has.
+    /// No server has answered a bot's attempt, or a link ended without a word.
     pub fn fails(&self, at: Instant, reason: &str) {
         if self.has_answered.get().is_none() {
             self.first_failure.get_or_init(|| (at, reason.to_owned()));
         }
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        // A link that has broken says less than an attempt that is refused.
+        let since = silence.as_ref().map_or(at, |silence| silence.since);
+        *silence = Some(Silence { since, reason: reason.to_owned() });
+        self.is_silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Since when no bot has had an answer at `now`, if that is for long and there was one before.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Option<Silence> {
+        self.silent_for(now, SILENT_AFTER)
+    }
+
+    /// Whether the server has been silent for so long that nobody waits for it any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed) && self.silent_for(Instant::now(), GONE_AFTER).is_some()
+    }
+
+    fn silent_for(&self, now: Instant, patience: Duration) -> Option<Silence> {
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_long = |silence: &&Silence| now.saturating_duration_since(silence.since) >= patience;
+        self.has_answered.get().and(silence.as_ref()).filter(is_long).cloned()
     }
 
     /// Why no attempt has met a server, once bots have tried for so long in vain.
@@ -277,5 +324,30 @@ impl Board {
 
     fn place(&self, bot: u32) -> Option<&AtomicU64> {
         usize::try_from(bot).ok().and_then(|at| self.last_presence.get(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_silent_while_nobody_is_answered() {
+        let board = Board::new(Options::try_parse_from(["load", "steady", "--quiet"]).unwrap());
+        let (began, at) = (board.began, |s| board.began + Duration::from_secs(s));
+        board.fails(began, "refused");
+        assert_eq!(board.silence(at(60)), None, "there was none before, which is told in another way");
+        board.answers();
+        board.fails(at(5), "reset");
+        board.fails(at(6), "refused");
+        assert_eq!(board.silence(at(7)), None, "it may be back at once");
+        let silence = Silence { since: at(5), reason: "refused".to_owned() };
+        assert_eq!(board.silence(at(8)), Some(silence));
+        assert_eq!((board.silent_for(at(24), GONE_AFTER), board.is_gone()), (None, false));
+        assert!(board.silent_for(at(25), GONE_AFTER).is_some());
+        board.answers();
+        assert_eq!(board.silence(at(60)), None);
     }
 }

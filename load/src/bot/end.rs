@@ -79,7 +79,11 @@ impl Bot {
         }
         if self.link.is_none() && !self.is_sent_away {
             self.start(now);
+            // What waits for its login is not over a lost link.
+            let is_in = |bot: &Self| bot.wants_since.is_none() || bot.link.is_none();
+            self.until(ANSWERS_DEADLINE, is_in).await;
         }
+        let now = Instant::now();
         self.present(Status::Online, now);
         self.write(Ack::Applied, now);
         self.until(ANSWERS_DEADLINE, |bot| bot.waiting.is_empty() || bot.link.is_none()).await;
@@ -99,10 +103,14 @@ impl Bot {
         self.subjects.iter().all(|subject| latest(subject) >= self.board.settled_at(*subject))
     }
 
-    /// Hears on until something is so; whether it came to be so in time.
+    /// Hears on until something is so; whether it came to be so in time. From a server that has been silent for long nothing is
+    /// waited for.
     async fn until(&mut self, patience: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         let deadline = Instant::now() + patience;
         while !is_so(self) {
+            if self.board.is_gone() {
+                return false;
+            }
             let look = (Instant::now() + LOOK_INTERVAL).min(deadline);
             if let Ok(event) = timeout_at(look.into(), hear(&mut self.link)).await {
                 self.take(event);

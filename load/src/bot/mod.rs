@@ -124,12 +124,18 @@ impl Bot {
         let board = Arc::clone(&self.board);
         let fallen = board.fallen();
         tokio::pin!(fallen);
-        while let Some(due) = self.schedule.due() {
+        loop {
+            // Who has nothing more to do is there until the end, or stays out until then.
+            let due = self.schedule.due();
+            let at = due.map_or_else(|| board.end(), |due| board.began + due);
             tokio::select! {
                 biased;
                 () = &mut fallen => break,
                 event = hear(&mut self.link) => self.take(event),
-                () = sleep_until((self.board.began + due).into()) => self.act().await,
+                () = sleep_until(at.into()) => match due {
+                    Some(_) => self.act().await,
+                    None => break,
+                },
             }
         }
         self.last_words().await;
@@ -268,13 +274,14 @@ impl Bot {
             self.link = None;
             return;
         };
+        if is_word(&what) {
+            self.board.answers();
+        }
         match what {
             Happened::Ready { ready, presented } => {
-                self.board.answers();
                 self.opened(at, *ready, presented);
             }
             Happened::Turned { error, presented } => {
-                self.board.answers();
                 let (claim, lost) = (presented.map(|p| claim(&p)), error.lost == Some(true));
                 self.notice(at, Notice::Turned { code: error.code, claim, lost });
             }
@@ -286,7 +293,9 @@ impl Bot {
                 self.notice(at, Notice::SeqGap { expected, came });
             }
             Happened::Down(down) => {
-                self.board.fails(at, &down.reason);
+                if down.on_purpose.is_none() && down.code.is_none() && !self.is_leaving {
+                    self.board.fails(at, &down.reason);
+                }
                 self.offline();
                 match down.on_purpose {
                     Some(_) => self.wants_since = Some(at + self.stay),
@@ -298,12 +307,10 @@ impl Bot {
                 self.notice(at, Notice::Down { code: down.code, on_purpose, stay_ms });
             }
             Happened::Redirected(redirect) => {
-                self.board.answers();
                 self.notice(at, Notice::Redirected { node: redirect.node });
             }
             Happened::Unreachable { reason } => self.board.fails(at, &reason),
             Happened::Ended { code, reason } => {
-                self.board.answers();
                 if !self.is_leaving {
                     self.is_sent_away = true;
                     self.board.sends_away(reason.clone());
@@ -497,6 +504,17 @@ impl Bot {
         {
             self.board.live.took(kind, us);
         }
+    }
+}
+
+/// Whether a server has said something.
+const fn is_word(what: &Happened) -> bool {
+    match what {
+        Happened::Down(down) => down.code.is_some(),
+        Happened::Unreachable { .. } => false,
+        Happened::Ended { code, .. } => code.is_some(),
+        Happened::Answered(answered) => !matches!(answered.outcome, Outcome::Unknown(_)),
+        _ => true,
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -24,6 +25,11 @@ use crate::server::Look;
 
 /// Grows whenever a field of the JSON goes, or means something else.
 const FORMAT: u32 = 1;
+/// A terminal's, as most are.
+const COLUMNS: usize = 80;
+/// Of these a promise has, its checker's name included.
+const PROMISE_COLUMNS: usize = 62;
+const INDENT: usize = 8;
 /// Violations of each checker that are told at once; those that are kept all stand below.
 const WRONGS_OF_EACH: usize = 4;
 
@@ -54,6 +60,9 @@ pub struct Report {
     pub thresholds: Vec<Threshold>,
     /// Why it proves nothing, if it does not.
     pub vacuous: Vec<&'static str>,
+    /// Since when the server answered nobody any more, ms since the run began, where it did not to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_answer_since_ms: Option<u64>,
     /// Bots whose last writes could not be read back: nothing says that these were kept.
     pub unfinished: u64,
     /// Bots that the server sent away for good, by reason.
@@ -90,7 +99,10 @@ impl Report {
         let (writes, resumes, pushes) = plan.demands();
         let broken = verdicts.iter().map(|verdict| verdict.broken).sum();
         let compared: u64 = verdicts.iter().map(|verdict| verdict.compared).sum();
+        // When bots had gone, not when all was judged.
+        let silence = board.silence(board.began + Duration::from_millis(took_ms));
         let vacuous: Vec<&'static str> = [
+            ("the server answered nobody any more", u64::from(silence.is_none())),
             ("no write", if writes { figures.count("writes") } else { 1 }),
             ("no resume", if resumes { figures.count("resumes") } else { 1 }),
             ("no push compared", if pushes { compared } else { 1 }),
@@ -131,6 +143,7 @@ impl Report {
             cut_short: is_cut_short,
             thresholds,
             vacuous,
+            no_answer_since_ms: silence.map(|silence| board.us(silence.since) / 1_000),
             unfinished,
             sent_away,
             shed,
@@ -155,31 +168,31 @@ impl Report {
             self.players,
             self.seconds,
             self.seed,
-            std::time::Duration::from_millis(self.took_ms).as_secs_f64()
+            Duration::from_millis(self.took_ms).as_secs_f64()
         );
         latencies(&mut out, "latency from due, ms", &self.figures.latency_ms);
         latencies(&mut out, "over a lost link, ms", &self.figures.latency_over_a_lost_link_ms);
         let counts = self.figures.counts.iter().filter(|(_, count)| **count > 0);
         let counts: Vec<String> = counts.map(|(name, count)| format!("{name} {count}")).collect();
-        let _ = writeln!(out, "\n{}", counts.join(" · "));
+        out.push('\n');
+        wrapped(&counts.join(" · "), COLUMNS).iter().for_each(|line| {
+            let _ = writeln!(out, "{line}");
+        });
         for (what, by_name) in [("links ended", &self.figures.downs), ("sent away", &self.sent_away)] {
             by(&mut out, what, by_name.iter().map(|(name, count)| (name.as_str(), *count)));
         }
         by(&mut out, "refused", self.figures.refused.iter().map(|(name, count)| (*name, *count)));
         by(&mut out, "not finished", [("bots", self.unfinished), ("shed", self.shed)].into_iter());
         thresholds(&mut out, &self.thresholds);
-        let _ = writeln!(
-            out,
-            "\npromise                                                                   checks  broken"
-        );
+        let _ = writeln!(out, "\n{:<PROMISE_COLUMNS$}{:>10}{:>8}", "promise", "checks", "broken");
         for verdict in &self.verdicts {
-            let _ = writeln!(
-                out,
-                "{:<8}{:<62}{:>10}{:>8}",
-                verdict.checker, verdict.promise, verdict.checks, verdict.broken
-            );
-            if let Some(remark) = verdict.remark() {
-                let _ = writeln!(out, "        {remark}");
+            let mut promise = wrapped(verdict.promise, PROMISE_COLUMNS - INDENT).into_iter();
+            let first = promise.next().unwrap_or_default();
+            let Verdict { checker, checks, broken, .. } = verdict;
+            let named = format!("{checker:<INDENT$}{first}");
+            let _ = writeln!(out, "{named:<PROMISE_COLUMNS$}{checks:>10}{broken:>8}");
+            for line in promise.chain(wrapped(&verdict.remark().unwrap_or_default(), COLUMNS - INDENT)) {
+                let _ = writeln!(out, "{:INDENT$}{line}", "");
             }
             violations(&mut out, verdict);
         }
@@ -207,6 +220,10 @@ impl Report {
     fn verdict(&self, out: &mut String) {
         for reason in &self.vacuous {
             let _ = writeln!(out, "vacuous: {reason}");
+        }
+        if let Some(since_ms) = self.no_answer_since_ms {
+            let since = Duration::from_millis(since_ms).as_secs_f64();
+            let _ = writeln!(out, "the server does not answer since {since:.1} s after the run began");
         }
         if self.cut_short {
             let _ = writeln!(out, "cut short: it was told to end");
@@ -270,15 +287,6 @@ impl Report {
         serde_json::to_writer_pretty(&mut out, self)?;
         out.flush()
     }
-
-    /// Writes the page, and the JSON beside it under the same name.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn write_page(&self, path: &Path) -> std::io::Result<()> {
-        std::fs::write(path, self.page())?;
-        self.write_json(&path.with_extension("json"))
-    }
 }
 
 /// The phases as far as they came, and what came after them.
@@ -316,16 +324,31 @@ fn latencies(out: &mut String, title: &str, kinds: &BTreeMap<String, Latency>) {
     }
     let _ = writeln!(
         out,
-        "\n{title:<22}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "\n{title:<21}{:>8}{:>10}{:>10}{:>10}{:>10}{:>10}",
         "count", "p50", "p90", "p99", "p99.9", "max"
     );
     for (kind, l) in kinds {
         let _ = writeln!(
             out,
-            "{kind:<22}{:>9}{:>10.2}{:>10.2}{:>10.2}{:>10.2}{:>10.2}",
+            "{kind:<21}{:>8}{:>10.2}{:>10.2}{:>10.2}{:>10.2}{:>10.2}",
             l.count, l.p50, l.p90, l.p99, l.p999, l.max
         );
     }
+}
+
+/// Words in lines of so many columns; a word that is longer has one of its own.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn by<'a>(out: &mut String, what: &str, counts: impl Iterator<Item = (&'a str, u64)>) {
@@ -354,4 +377,50 @@ fn sent_away(history: &History) -> BTreeMap<String, u64> {
         }
     }
     by_reason
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::options::Options;
+    use crate::{checkers, figures};
+
+    fn board() -> Board {
+        Board::new(Options::try_parse_from(["load", "steady", "--quiet", "--players", "2"]).unwrap())
+    }
+
+    fn report(board: &Board, took_ms: u64) -> Report {
+        let history = History { logs: vec![Vec::new(); 2] };
+        let mut figures = figures::of(&history);
+        let latency = Latency { count: 18_877, p50: 1.0, p90: 9.0, p99: 99.0, p999: 999.0, max: 12_345.67 };
+        figures.latency_ms.insert("presence to watcher".to_owned(), latency);
+        figures.counts.values_mut().for_each(|count| *count = 12_345);
+        Report::new(board, &history, figures, checkers::judge(&history, took_ms), took_ms)
+    }
+
+    #[test]
+    fn a_text_fits_a_terminal_of_80_columns() {
+        let text = report(&board(), 60_000).text();
+        for line in text.lines() {
+            assert!(line.chars().count() <= COLUMNS, "{line}\n{text}");
+        }
+        assert!(text.contains("monotonic writes,") && text.contains("presence to watcher"), "{text}");
+    }
+
+    #[test]
+    fn a_run_whose_server_is_gone_says_so_and_since_when() {
+        let board = board();
+        board.answers();
+        assert_eq!(report(&board, 60_000).no_answer_since_ms, None);
+        board.fails(board.began + Duration::from_millis(8_100), "connection refused");
+        assert_eq!(report(&board, 9_000).no_answer_since_ms, None, "a moment is no silence");
+        let report = report(&board, 60_000);
+        assert!(!report.passed && report.no_answer_since_ms == Some(8_100));
+        let told = "vacuous: the server answered nobody any more";
+        for text in [report.text(), report.faults()] {
+            assert!(text.contains(told) && text.contains("does not answer since 8.1 s"), "{text}");
+        }
+    }
 }

@@ -71,6 +71,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, paint: Paint) {
 /// All lines of a screen of this size: what matters most stays when there is not room for all.
 fn lines(state: &State, width: usize, height: usize, paint: Paint) -> Vec<Line<'static>> {
     let mut head = vec![title(state, width), progress(state, width, paint), phase(state, width, paint)];
+    head.extend(silence(state, width, paint));
     let broken = broken(state, width, paint);
     let is_broken = !broken.is_empty();
     if is_broken {
@@ -81,7 +82,7 @@ fn lines(state: &State, width: usize, height: usize, paint: Paint) -> Vec<Line<'
     let mut foot = sessions(state, width, paint);
     foot.extend(server(state, width, paint));
     foot.extend(state.notes.iter().map(|note| Line::from(cut(note, width))));
-    if !is_broken {
+    if !is_broken && state.silence.is_none() {
         foot.push(Line::from(vec![
             Span::styled("✓ ", paint.colour(Color::Green)),
             Span::raw("no broken promise seen so far"),
@@ -159,17 +160,27 @@ fn phase(state: &State, width: usize, paint: Paint) -> Line<'static> {
     Line::from(vec![Span::raw(left), Span::raw(" ".repeat(gap)), Span::styled(hint, paint.soft())])
 }
 
+fn alarm(text: &str, width: usize, paint: Paint) -> Line<'static> {
+    let text = cut(text, width);
+    let gap = width.saturating_sub(text.chars().count());
+    Line::from(Span::styled(format!("{text}{}", " ".repeat(gap)), paint.alarm()))
+}
+
+/// Nobody is answered.
+fn silence(state: &State, width: usize, paint: Paint) -> Vec<Line<'static>> {
+    let Some((since, long, reason)) = &state.silence else { return Vec::new() };
+    let [since, long] = [since, long].map(|time| clock(time.as_secs_f64()));
+    let told = format!("   ✗ the server does not answer since {since}, for {long}: {reason}");
+    vec![Line::default(), alarm(&told, width, paint)]
+}
+
 /// Large, and with who saw it.
 fn broken(state: &State, width: usize, paint: Paint) -> Vec<Line<'static>> {
     let count = state.live.broken;
     if count == 0 {
         return Vec::new();
     }
-    let bar = |text: String| {
-        let text = cut(&text, width);
-        let gap = width.saturating_sub(text.chars().count());
-        Line::from(Span::styled(format!("{text}{}", " ".repeat(gap)), paint.alarm()))
-    };
+    let bar = |text: String| alarm(&text, width, paint);
     let word = if count == 1 { "PROMISE BROKEN" } else { "PROMISES BROKEN" };
     let mut lines =
         vec![bar(String::new()), bar(format!("   ✗ {} {word}", grouped(count))), bar(String::new())];
@@ -300,6 +311,9 @@ fn server(state: &State, width: usize, paint: Paint) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if !server.is_empty() {
         lines.push(named("server", server.join(" · "), width, Style::new()));
+    } else if state.has_told_of_server {
+        let told = "tells nothing of itself now".to_owned();
+        lines.push(named("server", told, width, paint.colour(Color::Yellow)));
     }
     let mut bots = Vec::new();
     bots.extend(look.bots_memory_bytes.map(mebibytes));
@@ -393,6 +407,22 @@ mod tests {
             }
             assert!(!text.contains("no broken promise"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_shown_and_nothing_is_green_then() {
+        let board = board();
+        board.answers();
+        board.fails(board.began + Duration::from_secs(5), "connection refused");
+        board.looks(Look { bots_cpu_cores: Some(0.1), ..Look::default() }, 9);
+        let text = shown(&board, 80, 24);
+        for told in [
+            "✗ the server does not answer since 0:05, for 0:15: connection refused",
+            "tells nothing of itself",
+        ] {
+            assert!(text.contains(told), "{told} is not in\n{text}");
+        }
+        assert!(!text.contains("no broken promise seen"), "{text}");
     }
 
     #[test]

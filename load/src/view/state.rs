@@ -63,6 +63,10 @@ pub(super) struct State {
     pub(super) memory: VecDeque<f64>,
     pub(super) cpu: VecDeque<f64>,
     pub(super) server: Option<Look>,
+    /// Something of it was told once.
+    pub(super) has_told_of_server: bool,
+    /// Since when nobody is answered, on the run's clock, for how long, and why.
+    pub(super) silence: Option<(Duration, Duration, String)>,
     pub(super) notes: VecDeque<String>,
     counted: Counted,
     looks_seen: usize,
@@ -121,6 +125,8 @@ impl State {
             memory: VecDeque::new(),
             cpu: VecDeque::new(),
             server: None,
+            has_told_of_server: false,
+            silence: None,
             notes: VecDeque::new(),
             counted: Counted::default(),
             looks_seen: 0,
@@ -135,6 +141,12 @@ impl State {
         self.online = board.online.load(Relaxed);
         self.shed = board.shed.load(Relaxed);
         self.live = board.live.look();
+        // Once bots have gone nobody hears anything.
+        let silence = board.silence(now).filter(|_| stage == Stage::Living);
+        self.silence = silence.map(|silence| {
+            let since = silence.since.saturating_duration_since(board.began);
+            (since, now.saturating_duration_since(silence.since), silence.reason)
+        });
         if now.saturating_duration_since(self.forgotten) >= FORGET_INTERVAL {
             self.forgotten = now;
             board.live.forget();
@@ -143,6 +155,7 @@ impl State {
         for look in board.looks_since(self.looks_seen) {
             self.looks_seen += 1;
             look.memory_bytes.into_iter().for_each(|bytes| keep(&mut self.memory, float(bytes)));
+            self.has_told_of_server |= look.memory_bytes.is_some() || look.links.is_some();
             look.cpu_cores.into_iter().for_each(|cores| keep(&mut self.cpu, cores));
             self.server = Some(look);
         }
@@ -228,8 +241,11 @@ impl State {
             0 => "nothing seen broken".to_owned(),
             count => format!("{} BROKEN PROMISES", grouped(count)),
         };
+        let silence = self.silence.as_ref().map_or_else(String::new, |(since, ..)| {
+            format!(" · THE SERVER DOES NOT ANSWER SINCE {}", clock(since.as_secs_f64()))
+        });
         format!(
-            "{} of {} · {} · {} of {} online · {:.0} answers/s · p99 applied {} durable {} · {} logins {} resumes · {} refused · {broken}",
+            "{} of {} · {} · {} of {} online · {:.0} answers/s · p99 applied {} durable {} · {} logins {} resumes · {} refused · {broken}{silence}",
             clock(self.at.as_secs_f64()),
             clock(self.length.as_secs_f64()),
             self.phase().1,
@@ -285,6 +301,21 @@ mod tests {
         board.live.breaks(3, "a push is missing".to_owned());
         state.refresh(&board, Stage::Living, Instant::now());
         assert!(state.line().ends_with("1 BROKEN PROMISES"), "{}", state.line());
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_told_with_since_when() {
+        let (board, mut state) = (board(), State::new(&board()));
+        board.answers();
+        let at = |seconds| board.began + Duration::from_secs(seconds);
+        board.fails(at(17), "connection refused");
+        state.refresh(&board, Stage::Living, at(19));
+        assert!(!state.line().contains("DOES NOT ANSWER"), "{}", state.line());
+        state.refresh(&board, Stage::Living, at(30));
+        assert!(state.line().ends_with("THE SERVER DOES NOT ANSWER SINCE 0:17"), "{}", state.line());
+        board.answers();
+        state.refresh(&board, Stage::Living, at(31));
+        assert!(!state.line().contains("DOES NOT ANSWER"), "{}", state.line());
     }
 
     #[test]
