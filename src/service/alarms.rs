@@ -16,7 +16,6 @@ use crate::telemetry::watch::Glance;
 
 /// How often a consumer's task looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long another node may take to say what rings at its own.
 
 /// Tells a consumer what rings when it comes, and what begins and ends from then on. Who reads slowly is told less of what
 /// is over meanwhile, for what is told is how things stand beside what was told last.

@@ -267,7 +267,7 @@ pub struct AlarmChange {
     /// When (Unix ms): of one that has begun its `since`, of one that has ended when that was seen by the node that tells it.
     pub at: u64,
     /// Why it has ended, where that is not because all is well again. `node_gone`: its node is no member any more, and
-    /// nobody can say.
+    /// nobody can say. `node_restarted`: another process of its name is there, and looks at everything anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The alarm; of one that has ended as it was seen last.

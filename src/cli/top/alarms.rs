@@ -153,6 +153,7 @@ mod tests {
             unit: "seconds".to_owned(),
             text: format!("at {node} it is"),
             r#do: "look".to_owned(),
+            ending: false,
         }
     }
 
