@@ -403,6 +403,9 @@ impl LogFilter {
         let wrong = |why: &dyn fmt::Display| {
             Err(format!("must be a log filter such as info or info,hearth::home=debug: {why}"))
         };
+        if text.split(',').all(|part| part.trim().is_empty()) {
+            return wrong(&"it says nothing");
+        }
         let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
         let mut words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', '[', '{']));
         if let Some(word) = words.find(|word| !is_level(word)) {

@@ -104,6 +104,7 @@ async fn what_is_no_level_is_refused_by_name_and_changes_nothing() {
     for (body, named) in [
         (json!({"level": "hearth=loud"}), "level"),
         (json!({"level": "warning", "for_s": 60}), "level: must be a log filter"),
+        (json!({"level": ",,,"}), "it says nothing"),
         (json!({"level": "info, loud"}), "\"loud\" is no level"),
         (json!({"level": ""}), "level"),
         (json!({"level": "info,audit[{key}]=off"}), "level"),

@@ -8,6 +8,7 @@ use super::baseline::Baseline;
 use super::finding::Finding;
 use super::reading::{Figures, Reading, Readings};
 use super::switch::Level;
+use super::totals::Totals;
 use super::{Limits, leak, names};
 
 /// Requests in the window before their failures are a share worth telling.
@@ -261,11 +262,11 @@ pub(super) const RULES: &[Rule] = &[
         },
         text: |found| {
             format!(
-                "{:.1} clients a second do not keep to the protocol or show what is no good; {:.1} is the limit; {}",
+                "{:.1} clients a second break the protocol or show what is no good, limit {:.1}; {}",
                 found.value, found.limit, found.whom
             )
         },
-        advice: "see the codes in hearth_closes_total: 4500 is a wrong token (was a key changed?), 4501 another protocol (a bad release \
+        advice: "see the reasons in hearth_handshake_failures_total (upgrade: not even HTTP) and the codes in hearth_closes_total: 4500 is a wrong token (was a key changed?), 4501 another protocol (a bad release \
                  of the game?); if it is nobody's release shut the addresses out before Hearth",
     },
 ];
@@ -377,8 +378,12 @@ fn node_lost(sight: &Sight<'_>) -> Finding {
 }
 
 fn lease_lost(sight: &Sight<'_>) -> Finding {
-    let before = sight.readings.last(TOLD_FOR_MS).last().map_or(0, |oldest| oldest.totals.leases_lost);
-    Finding::of(sight.now.totals.leases_lost.saturating_sub(before) as f64, 0.0)
+    let oldest = sight.readings.last(TOLD_FOR_MS).last();
+    let more = |of: fn(&Totals) -> u64| {
+        of(&sight.now.totals).saturating_sub(oldest.map_or(0, |oldest| of(&oldest.totals)))
+    };
+    // A shard whose lease runs out is lost to another node as a rule, and is one shard.
+    Finding::of(more(|totals| totals.leases_run_out).max(more(|totals| totals.shards_lost)) as f64, 0.0)
 }
 
 fn mail_lag(sight: &Sight<'_>) -> Finding {

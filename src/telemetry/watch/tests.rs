@@ -129,7 +129,8 @@ impl Node {
         totals.pushes += load.pushes;
         totals.slow += load.slow;
         totals.bad_clients += load.bad_clients;
-        totals.leases_lost += load.leases_lost;
+        totals.leases_run_out += load.leases_lost;
+        totals.shards_lost += load.leases_lost;
         totals.unreached = load.unreached;
         totals.breakers = vec![("redis://10.0.0.1:6379".to_owned(), load.breaker)];
         take(&mut totals.applied, load.ack_s, load.acks / 16);

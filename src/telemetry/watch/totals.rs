@@ -54,8 +54,10 @@ pub struct Totals {
     pub bad_clients: u64,
     /// Nodes that vanished.
     pub vanished: u64,
-    /// Shards whose lease has run out, or that others were granted.
-    pub leases_lost: u64,
+    /// Shards whose lease has run out; most of these are lost next.
+    pub leases_run_out: u64,
+    /// Shards that others were granted.
+    pub shards_lost: u64,
     /// The breakers by the server that they stand before: 0 closed to 3 open.
     pub breakers: Vec<(String, u8)>,
     /// Shards whose store takes no changes.
@@ -125,8 +127,10 @@ impl Totals {
             self.slow += row.count();
         } else if is(table::MEMBERS_GONE.as_str()) {
             self.vanished += row.count_if("how", &["vanished"]);
-        } else if is(table::LEASES_RUN_OUT.as_str()) || is(table::SHARDS_LOST.as_str()) {
-            self.leases_lost += row.count();
+        } else if is(table::LEASES_RUN_OUT.as_str()) {
+            self.leases_run_out += row.count();
+        } else if is(table::SHARDS_LOST.as_str()) {
+            self.shards_lost += row.count();
         } else if is(table::STORE_BREAKER_STATE.as_str()) {
             let endpoint = row.label("endpoint").unwrap_or_default().to_owned();
             self.breakers.push((endpoint, u8::try_from(row.count()).unwrap_or(u8::MAX)));
@@ -278,7 +282,8 @@ hearth_room_members 1e+3
             slow: 3,
             bad_clients: 10,
             vanished: 1,
-            leases_lost: 5,
+            leases_run_out: 2,
+            shards_lost: 3,
             breakers: vec![("redis://10.0.0.1:6379".to_owned(), 3)],
             held_back: 4,
             flush_lag: 0.25,
