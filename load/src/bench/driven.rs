@@ -44,13 +44,19 @@ impl Driven {
 
     /// Says the first changes of each link.
     pub(super) fn begin(&mut self, change: &mut Change, in_flight: u32) -> Result<(), BenchError> {
+        (0..self.said.len()).try_for_each(|at| self.begin_on(at, change, in_flight))
+    }
+
+    /// The same of one link.
+    pub(super) fn begin_on(
+        &mut self,
+        at: usize,
+        change: &mut Change,
+        in_flight: u32,
+    ) -> Result<(), BenchError> {
         let mut bytes = Vec::new();
-        for at in 0..self.said.len() {
-            bytes.clear();
-            self.say(at, in_flight, change, &mut bytes);
-            self.swarm.write(at, &bytes)?;
-        }
-        Ok(())
+        self.say(at, in_flight, change, &mut bytes);
+        self.swarm.write(at, &bytes)
     }
 
     /// Hears what came, and says as much again; how many were answered.
