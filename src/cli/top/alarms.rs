@@ -74,7 +74,11 @@ pub(super) fn ringing(overview: &Overview, lasting: Vec<Ringing>) -> Vec<Ringing
 pub(super) fn seen(overview: &Overview, held: &Held) -> Vec<Ringing> {
     let mut found = Vec::new();
     let unknown = overview.nodes.iter().filter(|node| node.state == "unknown").map(|node| &node.node);
-    let silent: BTreeSet<&String> = overview.unknown_nodes.iter().chain(unknown).collect();
+    let mut silent: BTreeSet<&String> = overview.unknown_nodes.iter().chain(unknown).collect();
+    // One that stops may answer no more while it holds shards still: that is no surprise, and its row says it.
+    for node in overview.nodes.iter().filter(|node| node.state == "stopping") {
+        silent.remove(&node.node);
+    }
     if !silent.is_empty() {
         found.push(Ringing {
             name: "node_silent".to_owned(),
@@ -214,5 +218,29 @@ mod tests {
         overview.shards.push(ShardsOf { node: "a".into(), serving: vec![0, 2], changing: vec![] });
         assert_eq!(at(&overview, 5), []);
         assert_eq!(at(&overview, 8), [("shards_homeless".into(), String::new(), Some(5_000))]);
+    }
+
+    #[test]
+    fn one_that_stops_and_answers_no_more_is_no_surprise() {
+        let node = |name: &str, state: &str| NodeOverview {
+            node: name.into(),
+            state: state.into(),
+            ..NodeOverview::default()
+        };
+        let mut overview = Overview {
+            nodes: vec![node("a", "up"), node("b", "stopping")],
+            unknown_nodes: vec!["b".to_owned()],
+            shards_total: 4,
+            ..Overview::default()
+        };
+        let told = |overview: &Overview| {
+            let found = seen(overview, &Held::of(overview));
+            found.into_iter().map(|one| (one.name, one.nodes.join(" "))).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&overview), []);
+        // Nor does it hide one that is.
+        overview.nodes.push(node("c", "unknown"));
+        overview.unknown_nodes.push("c".to_owned());
+        assert_eq!(told(&overview), [("node_silent".into(), "c".into())]);
     }
 }

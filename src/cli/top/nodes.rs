@@ -144,9 +144,15 @@ pub(super) fn columns(nodes: &[NodeOverview], sort: Sort, now: u64) -> Vec<Colum
 
 /// What a node is doing, in a word; and how bad that is.
 fn state(node: &NodeOverview) -> (Cell, f64) {
+    let is_paused = node.paused == Some(true);
     match node.state.as_str() {
+        // Whatever else it is, it is so for as long as others have yet to take its shards.
+        "stopping" if let Some(left) = node.shards_left => {
+            let (tone, weight) = if is_paused { (Tone::Bad, 3.0) } else { (Tone::Warning, 1.0) };
+            (Cell::of(format!("stopping, {} to go", count(left)), tone), weight)
+        }
         "unknown" => (Cell::of("no answer", Tone::Bad), 4.0),
-        _ if node.paused == Some(true) => (Cell::of("paused", Tone::Bad), 3.0),
+        _ if is_paused => (Cell::of("paused", Tone::Bad), 3.0),
         _ if node.local == Some(true) => (Cell::of("from memory", Tone::Warning), 2.0),
         "stopping" => (Cell::of("stopping", Tone::Warning), 1.0),
         "up" => (Cell::of("up", Tone::Good), 0.0),
@@ -160,7 +166,8 @@ fn troubled(node: &NodeOverview) -> usize {
 
 fn breakers(node: &NodeOverview) -> Cell {
     match (node.breakers.len(), troubled(node)) {
-        (0, _) if node.state == "unknown" => Cell::plain(UNKNOWN),
+        // It has not answered: whoever does says of which version it is.
+        (0, _) if node.version.as_ref().is_none_or(String::is_empty) => Cell::plain(UNKNOWN),
         (0, _) => Cell::plain("none"),
         (all, 0) => Cell::plain(format!("{all} closed")),
         (all, troubled) => Cell::of(format!("!{troubled} of {all}"), Tone::Bad),
@@ -236,5 +243,22 @@ mod tests {
         assert_eq!((lag(bad.applied_p99_ms).text, breakers(&bad).text), ("!1.5 s".into(), "!1 of 2".into()));
         assert_eq!(state(&NodeOverview { local: Some(true), ..bad.clone() }).0.text, "from memory");
         assert_eq!(state(&NodeOverview { local: Some(true), paused: Some(true), ..bad }).0.text, "paused");
+        let stopping = NodeOverview { shards_left: Some(1_234), ..node("a", "stopping", None) };
+        assert_eq!(state(&stopping).0, Cell::of("stopping, 1,234 to go", Tone::Warning));
+        let paused = NodeOverview { paused: Some(true), ..stopping };
+        assert_eq!(state(&paused).0, Cell::of("stopping, 1,234 to go", Tone::Bad));
+        assert_eq!(state(&node("a", "stopping", None)).0, Cell::of("stopping", Tone::Warning));
+    }
+
+    #[test]
+    fn breakers_that_nobody_told_of_are_not_known_to_be_none() {
+        let told = |state, version: Option<&str>| {
+            let node = NodeOverview { version: version.map(str::to_owned), ..node("a", state, None) };
+            breakers(&node).text
+        };
+        assert_eq!(
+            [told("unknown", None), told("stopping", None), told("stopping", Some("0.1.0"))],
+            [UNKNOWN, UNKNOWN, "none"]
+        );
     }
 }

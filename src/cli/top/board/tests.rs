@@ -142,7 +142,7 @@ fn a_cluster_in_which_nothing_is_yet_says_so() {
         "as_of": AS_OF, "node": "n1", "version": "0.1.0",
         "players": {"online": 0, "by_status": {"online": 0, "playing": 0, "busy": 0, "away": 0}, "by_device": {}},
         "sessions": 0, "links": 0, "rooms": 0, "latency_ms": {"applied": {}, "durable": {}, "commit": {}, "service": {}},
-        "nodes": [{"node": "n1", "state": "up"}], "shards": [{"node": "n1", "serving": [0, 1, 2, 3], "changing": []}],
+        "nodes": [{"node": "n1", "state": "up", "version": "0.1.0"}], "shards": [{"node": "n1", "serving": [0, 1, 2, 3], "changing": []}],
         "shards_total": 4, "store": {"kind": "embedded", "state": "ok", "shortfalls": []}, "alarms": [],
         "top_rooms": [], "slow_consumers": [], "unknown_nodes": [],
     });
@@ -192,6 +192,50 @@ fn a_node_that_does_not_answer_is_an_alarm_and_has_no_figures() {
     assert!(!text.contains("without a home"), "nobody can tell:\n{text}");
     let row = text.lines().find(|line| line.contains("no answer")).unwrap();
     assert_eq!(row.matches('–').count(), 9, "{row}");
+}
+
+#[test]
+fn a_node_that_stops_tells_how_many_shards_it_has_yet_to_give() {
+    let mut told = cluster();
+    told["alarms"] = json!([]);
+    told["nodes"][1]["state"] = json!("stopping");
+    told["nodes"][1]["shards_left"] = json!(3);
+    for leaving in told["shards"][1]["changing"].as_array_mut().unwrap() {
+        leaving["to"] = json!("n1");
+    }
+    told["shards"][0]["serving"] = (0..86).chain(172..256).collect::<Vec<u16>>().into();
+    // The last one answers no more, and may hold a shard still.
+    told["nodes"][2] = json!({"node": "n3", "state": "stopping", "shards_left": 1});
+    told["shards"][2] = json!({"node": "n3", "serving": [], "changing": [{"shard": 171, "state": "handing_over", "to": "n1"}]});
+    told["unknown_nodes"] = json!(["n3"]);
+    assert_eq!(
+        drawn(&told, (100, 24)),
+        r" Hearth · 127.0.0.1:7701 · 3 nodes · version 0.1.0                                             live
+
+ ✓ Nothing is wrong.
+
+ players   1,204 · online 800 · playing 300 · busy 4 · away 100
+ a second  acks 3,704 · logins 3.2 · refused 2 · resumes 1 · pushes 40,123 · calls 12
+ p50/99 ms applied 0.12/1.2 · durable 3.1/9 · commit 1.2/8 · calls –/–
+ sessions  1,250 · 1,238 links · 44 rooms
+ store     redis is slow · 2 breakers closed
+ acks/s        3,704                                                █▁▁▁▁▂▂▂▂▃▃▃▃▄▄▄▄▅▅▅▆▆▆▆▇▇▇▇███
+ ack p99      1.2 ms                                                ███████████████████████████████
+
+ ▸node▾ state             shards links sess  cpu  memory dirty flush   mail    p99 acks/s breakers
+ n1     up                    85   496  500 12 % 128 MiB     7 40 ms 2.0 ms 1.2 ms  1,235 1 closed
+ n2     stopping, 3 to go     85   446  450 12 % 128 MiB     7 40 ms 2.0 ms 1.2 ms  1,235 1 closed
+ n3     stopping, 1 to go      –     –    –    –       –     –     –      –      –      –        –
+
+ shards 256 · 252 served · 4 changing hands
+   being handed over n2 → n1: 168–170
+   being handed over n3 → n1: 171
+ busiest room   pushes/s  members                  slow consumer  waiting  link  node
+ guild:harbour     9,121      212                  dora                96  open  n2
+ match:77            340       10
+ q quit · ? help · s sort · Tab list · j/k scroll          told by n1, 22:13:20 UTC · nodes by node
+"
+    );
 }
 
 #[test]
