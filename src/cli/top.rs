@@ -6,6 +6,7 @@ mod board;
 mod cards;
 mod figures;
 mod grid;
+mod keys;
 mod lists;
 mod nodes;
 mod paint;

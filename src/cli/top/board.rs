@@ -10,6 +10,7 @@ use ratatui::widgets::Widget as _;
 
 use super::cards;
 use super::figures::{self, joined};
+use super::keys;
 use super::lists;
 use super::paint::{Paint, Tone};
 use super::picture::{List, Picture};
@@ -212,8 +213,7 @@ fn trouble(picture: &Picture, now: Duration, columns: usize, paint: Paint) -> Ve
 }
 
 fn foot(picture: &Picture, columns: usize, paint: Paint) -> Line<'static> {
-    let keys = ["q quit", "? help", "s sort", "Tab list", "j/k scroll", "r ask now"];
-    let keys = keys.map(|key| (key.to_owned(), Tone::Soft)).to_vec();
+    let keys = keys::foot().map(|key| (key, Tone::Soft)).collect();
     let Picture { overview, sort, .. } = picture;
     let by = (format!("nodes by {}", sort.name()), Tone::Soft);
     let told = (format!("told by {}, {} UTC", overview.node, clock(overview.as_of)), Tone::Soft);
@@ -221,15 +221,8 @@ fn foot(picture: &Picture, columns: usize, paint: Paint) -> Line<'static> {
     ends(keys, right, columns, paint)
 }
 
-const HELP: [(&str, &str); 22] = [
-    ("q  Esc  Ctrl-C", "quit"),
-    ("Tab  Shift-Tab", "choose a list: alarms, nodes, shards, rooms, slow consumers"),
-    ("j k  arrows", "scroll the list that is chosen, marked by ▸"),
-    ("PgUp PgDn g G", "by a page; to its beginning and its end"),
-    ("s", "sort nodes by the next column, marked by ▾"),
-    ("r", "ask now"),
-    ("?", "this, and back"),
-    ("", ""),
+/// What stands on the screen, and is not plain.
+const WORDS: [(&str, &str); 14] = [
     ("acks", "commands answered a second"),
     ("refused", "too fast, or there was too much to do"),
     ("p50/99 ms", "half, and 99 in 100, of the last 10 s took no longer"),
@@ -239,19 +232,21 @@ const HELP: [(&str, &str); 22] = [
     ("dirty", "records that the store does not have as they are"),
     ("flush", "how long the oldest of those has waited"),
     ("mail", "how late letters to other nodes are"),
-    ("p99", "of applied acks"),
-    ("cpu", "of one core"),
+    ("p99 cpu", "of applied acks; of one core"),
+    ("to go", "shards that others have yet to take from a node that stops"),
     ("from memory", "a node that serves without a lease: the store is away"),
     ("paused", "a node that holds shards that it may not serve now"),
     ("!  ▲  ✗  –", "worth a look; critical; not live; not known"),
 ];
 
 fn help((columns, rows): (usize, usize), paint: Paint) -> Vec<Line<'static>> {
-    let names = HELP.iter().map(|(name, _)| width(name)).max().unwrap_or_default() + 2;
+    let words = WORDS.iter().map(|(name, said)| ((*name).to_owned(), *said));
+    let all: Vec<(String, &str)> = keys::help().chain([(String::new(), "")]).chain(words).collect();
+    let names = all.iter().map(|(name, _)| width(name)).max().unwrap_or_default() + 2;
     let mut lines = vec![Line::from(
         paint.span(cut("hearth top: a running cluster, once a second", columns), Tone::Strong),
     )];
-    lines.extend(HELP.iter().map(|(name, said)| {
+    lines.extend(all.iter().map(|(name, said)| {
         let gap = " ".repeat(names.saturating_sub(width(name)));
         Line::from(cut(&format!("{name}{gap}{said}"), columns))
     }));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use protocol::calls::Overview;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::board;
+use super::keys::key_of;
 use super::paint::Paint;
 use super::picture::{EVERY, Key, Picture, Wish, pause_after};
 use crate::cli::ask::Asked;
@@ -203,56 +204,11 @@ fn listen(hears: &mpsc::Sender<Heard>) {
     }
 }
 
-/// What a key is for.
-fn key_of(key: KeyEvent) -> Option<Key> {
-    if key.modifiers.contains(KeyModifiers::CONTROL) {
-        return (key.code == KeyCode::Char('c')).then_some(Key::Quit);
-    }
-    Some(match key.code {
-        KeyCode::Char('q') => Key::Quit,
-        KeyCode::Esc => Key::Back,
-        KeyCode::Char('?' | 'h') => Key::Help,
-        KeyCode::Char('r') => Key::Again,
-        KeyCode::Char('s') => Key::Sort,
-        KeyCode::Tab | KeyCode::Right => Key::NextList,
-        KeyCode::BackTab | KeyCode::Left => Key::PreviousList,
-        KeyCode::Down | KeyCode::Char('j') => Key::Down,
-        KeyCode::Up | KeyCode::Char('k') => Key::Up,
-        KeyCode::PageDown | KeyCode::Char(' ') => Key::PageDown,
-        KeyCode::PageUp => Key::PageUp,
-        KeyCode::Home | KeyCode::Char('g') => Key::First,
-        KeyCode::End | KeyCode::Char('G') => Key::Last,
-        _ => return None,
-    })
-}
-
 /// Gives it back, once.
 fn give_back() {
     if IS_OURS.swap(false, Ordering::AcqRel) {
         // Whoever cannot be told so is gone.
         let _ = execute!(stdout(), LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_for_what_the_help_says() {
-        let pressed = |code, modifiers| key_of(KeyEvent::new(code, modifiers));
-        let plain = |code| pressed(code, KeyModifiers::NONE);
-        for code in
-            [KeyCode::Char('q'), KeyCode::Char('j'), KeyCode::Char('?'), KeyCode::Tab, KeyCode::PageUp]
-        {
-            assert!(plain(code).is_some(), "{code:?}");
-        }
-        assert_eq!(pressed(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Key::Quit));
-        assert_eq!(
-            (pressed(KeyCode::Char('s'), KeyModifiers::CONTROL), plain(KeyCode::Char('x'))),
-            (None, None)
-        );
-        assert_eq!(pressed(KeyCode::BackTab, KeyModifiers::SHIFT), Some(Key::PreviousList));
     }
 }

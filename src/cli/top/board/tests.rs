@@ -350,11 +350,15 @@ fn as_text_all_of_it_is_said_and_nothing_is_to_be_chosen() {
 }
 
 #[test]
-fn the_help_tells_every_key() {
+fn the_help_tells_every_key_and_every_word_on_the_smallest_usual_terminal() {
     let mut picture = picture(&cluster());
     picture.press(Key::Help);
     let text = drawn_at(&mut picture, NOW, (80, 24));
-    for key in ["q  Esc  Ctrl-C", "Tab", "j k", "PgUp", "\n s ", "\n r ", "▾"] {
-        assert!(text.contains(key), "{key} is not in\n{text}");
+    let words = WORDS.iter().map(|(name, said)| ((*name).to_owned(), *said));
+    for (name, said) in keys::help().chain(words) {
+        let is_told = |line: &str| {
+            line.strip_prefix(' ').is_some_and(|line| line.starts_with(&name) && line.ends_with(said))
+        };
+        assert!(text.lines().any(is_told), "{name}: {said} is not in\n{text}");
     }
 }
