@@ -42,9 +42,7 @@ struct Shard {
 
 /// The table that this server tells.
 pub(super) fn table(asked: &Asked) -> Result<String, AskError> {
-    let body = asked.get("/v1/cluster")?;
-    let strange = |_| AskError::Strange(asked.url().to_owned());
-    Ok(render(&serde_json::from_slice(&body).map_err(strange)?))
+    Ok(render(&asked.get("/v1/cluster")?))
 }
 
 fn render(cluster: &Cluster) -> String {
@@ -126,6 +124,7 @@ fn notes(table: &mut String, cluster: &Cluster) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ask::tests::{answering, well};
 
     #[test]
     fn a_table_names_every_node_and_every_shard_without_one() {
@@ -149,6 +148,20 @@ mod tests {
              long-name       0       -    0      0       0           250  down  ws://b (leaving)\n\
              on no live node: 2, 3\n"
         );
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        let hostile = "n\u{1b}[2J\u{9b}1m\u{202e}\r\n";
+        let told = serde_json::json!({
+            "nodes": [{"node": hostile, "url": hostile, "draining": false, "link": hostile, "age_ms": 0,
+                "holds": {"epochs": [7, 7], "records_hot": 0, "records_dirty": 0, "flush_lag_ms": 0}}],
+            "shards": [{"shard": 0, "home": hostile, "home_by": "store"}],
+        });
+        let table = table(&answering(well(&told))).unwrap();
+        assert!(!table.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{table:?}");
+        assert_eq!(table.lines().count(), 2, "{table}");
+        assert!(table.lines().all(|line| line.starts_with('n')) && table.contains("n[2J1m"), "{table}");
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub(super) struct TopFlags {
     url: Option<String>,
     #[command(flatten)]
     ask: AskFlags,
-    /// Print one picture as plain text and end; so it does where standard output is no terminal, too
+    /// Print one picture as plain text and end; so it does by itself where standard output is no terminal, and where
+    /// TERM is not set or dumb
     #[arg(long)]
     once: bool,
 }
@@ -88,13 +89,7 @@ pub(super) fn run(
     shell::show(asked, picture, began, Paint::unless(named("NO_COLOR"))).map_err(TopError::Terminal)
 }
 
-/// What a server says now, with nothing in it that a terminal would obey.
+/// What a server says now.
 fn look(asked: &Asked) -> Result<Overview, AskError> {
-    let body = asked.get("/v1/overview")?;
-    overview_in(&body).ok_or_else(|| AskError::Strange(asked.url().to_owned()))
-}
-
-fn overview_in(body: &[u8]) -> Option<Overview> {
-    let told = serde_json::from_slice(body).ok()?;
-    serde_json::from_value(words::clean(told)).ok()
+    asked.get("/v1/overview")
 }

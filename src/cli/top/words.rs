@@ -1,30 +1,10 @@
-//! What numbers, times and alarms are called on a terminal, in the console's words; and what is taken out of others' text
-//! before it gets there. Pure; what is not known is a dash, never a zero.
+//! What numbers, times and alarms are called on a terminal, in the console's words, and how much of that has room. Pure;
+//! what is not known is a dash, never a zero.
 
 use ratatui::text::Span;
-use serde_json::Value;
 
 /// What is not known.
 pub(super) const UNKNOWN: &str = "–";
-
-/// Takes out of all text in an answer, names among it, what a terminal would obey or be misled by: control characters,
-/// and those that turn the direction of what follows.
-pub(super) fn clean(told: Value) -> Value {
-    match told {
-        Value::String(text) => Value::String(cleaned(&text)),
-        Value::Array(items) => Value::Array(items.into_iter().map(clean).collect()),
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, value)| (cleaned(&name), clean(value))).collect())
-        }
-        plain => plain,
-    }
-}
-
-/// One text of it.
-pub(super) fn cleaned(text: &str) -> String {
-    let misleads = |c: char| matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    text.chars().filter(|c| !c.is_control() && !misleads(*c)).collect()
-}
 
 /// Columns that it takes.
 pub(super) fn width(text: &str) -> usize {
@@ -213,17 +193,6 @@ pub(super) fn ranges(numbers: &[u16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
-        let told = serde_json::json!({
-            "nodes": [{"node": "a\x1b[2J\x07\u{9b}31m\r\n\tb", "x\x1by": 1}], "room": "\u{202e}txt\u{200f}", "n": 1.5,
-        });
-        assert_eq!(
-            clean(told),
-            serde_json::json!({"nodes": [{"node": "a[2J31mb", "xy": 1}], "room": "txt", "n": 1.5})
-        );
-    }
 
     #[test]
     fn text_takes_as_many_columns_as_it_may() {

@@ -4,8 +4,8 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
+use crate::cli::ask::read;
 use crate::cli::top::alarms::LASTS;
-use crate::cli::top::overview_in;
 use crate::cli::top::picture::{Key, Wish};
 use protocol::calls::Overview;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn cluster() -> Value {
 }
 
 fn overview(told: &Value) -> Overview {
-    overview_in(&serde_json::to_vec(told).unwrap()).unwrap()
+    read(&serde_json::to_vec(told).unwrap()).unwrap()
 }
 
 /// As it is two minutes after the first look, with a past.
