@@ -53,7 +53,7 @@ impl Demo {
     fn where_to_look(&self, Addresses { clients, services }: &Addresses) -> String {
         let Self { players, service_key, .. } = self;
         let token = if self.takes_any_name {
-            "the token dev:<your name>".to_owned()
+            "the token dev:<your name>.".to_owned()
         } else {
             format!("this token, good for an hour:\n\n  {}\n", (self.tokens)("you", Vec::new()))
         };
@@ -64,11 +64,13 @@ impl Demo {
         };
         let ask = format!("curl -s -H \"Authorization: Bearer {service_key}\" {services}/v1");
         format!(
-            "\n{players} players live here: they log in and out, play matches in parties, chat, watch their friends,\n\
-             lose their links and come back. See all of it in a browser, or on a terminal:\n\n  {}\n  \
+            "\n{players} players live here: they log in and out, play matches in parties, chat,\n\
+             watch their friends, lose their links and come back. See all of it in a browser,\n\
+             or on a terminal (in the sources `hearth` is `cargo run --release --`):\n\n  {}\n  \
              HEARTH_SERVICE_KEY={service_key} hearth top {services}\n\n\
              Ask for one of them, and for all:\n\n  {ask}/players/{}\n  {ask}/stats\n\n\
-             Be one yourself: connect to {clients} and log in with {token}.\n\
+             Be one yourself: connect to {clients}\n\
+             and log in with {token}\n\
              Ctrl-C ends it and {end}.\n",
             console::link(services, service_key),
             name_of(0),
@@ -115,6 +117,7 @@ mod tests {
             "  curl -s -H \"Authorization: Bearer k3y\" http://127.0.0.1:2/v1/stats",
             "  http://127.0.0.1:2/console#key=k3y",
             "  HEARTH_SERVICE_KEY=k3y hearth top http://127.0.0.1:2",
+            "or on a terminal (in the sources `hearth` is `cargo run --release --`):",
         ] {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
         }
@@ -127,6 +130,9 @@ mod tests {
         assert!(own.contains("dev:<your name>") && own.contains("leaves nothing behind"), "{own}");
         let given = told(false, false);
         assert!(given.contains("\n  t0ken-of-you\n") && !given.contains("dev:"), "{given}");
+        for line in own.lines().chain(given.lines()).filter(|line| !line.starts_with(' ')) {
+            assert!(line.len() <= 80, "{line} is too long");
+        }
         assert!(given.contains("the store that you named") && !given.contains("nothing behind"), "{given}");
     }
 }

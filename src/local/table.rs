@@ -66,11 +66,16 @@ fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], ag
     if let Some(first) = nodes.first() {
         let url = service_url(first.ports[1]);
         let link = console::link(&url, service_key);
-        let _ = writeln!(out, "\nSee all of it in a browser, or on a terminal, at any node:\n\n  {link}");
+        let _ = writeln!(
+            out,
+            "\nSee all of it in a browser, or on a terminal, at any node\n\
+             (in the sources `hearth` is `cargo run --release --`):\n\n  {link}"
+        );
         let _ = writeln!(out, "  HEARTH_SERVICE_KEY={service_key} hearth top {url}");
         let _ = writeln!(
             out,
-            "\nAsk any node, and let bots live at all of them (in the sources `load` is `cargo run --release -p load --`):\n"
+            "\nAsk any node, and let bots live at all of them\n\
+             (in the sources `load` is `cargo run --release -p load --`):\n"
         );
         let _ = writeln!(out, "  curl -s -H \"Authorization: Bearer {service_key}\" {url}/v1/cluster");
         let urls: String = nodes.iter().map(|node| format!(" --url {}", client_url(node.ports[0]))).collect();
@@ -87,7 +92,7 @@ fn text(plan: &Plan, nodes: &[Row], store_url: &str, servers: &[[String; 3]], ag
         if plan.leaves_nothing { "leaves nothing behind" } else { "leaves the nodes' logs in their folder" };
     let _ = writeln!(
         out,
-        "Ctrl-C ends all that was started here and {left}. A node that you start yourself is yours to end."
+        "Ctrl-C ends all that was started here and {left}.\nA node that you start yourself is yours to end."
     );
     out
 }
@@ -140,8 +145,13 @@ mod tests {
             "  load steady --players 300 --url ws://127.0.0.1:7000/v1/connect \
              --url ws://127.0.0.1:7003/v1/connect",
             "  hearth serve",
+            "(in the sources `hearth` is `cargo run --release --`):",
+            "(in the sources `load` is `cargo run --release -p load --`):",
         ] {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
+        }
+        for line in told.lines().filter(|line| !line.starts_with(' ')) {
+            assert!(line.len() <= 80, "{line} is too long");
         }
         assert!(told.contains("each of 64 shards") && told.contains("nothing behind"), "{told}");
     }
