@@ -5,7 +5,6 @@ use std::io::{Stderr, stderr};
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ratatui::backend::CrosstermBackend;
@@ -32,7 +31,6 @@ pub(super) struct Terminal {
     terminal: ratatui::Terminal<CrosstermBackend<Stderr>>,
     paint: Paint,
     wishes: Arc<AtomicUsize>,
-    keys: Option<JoinHandle<()>>,
 }
 
 impl Terminal {
@@ -60,8 +58,8 @@ impl Terminal {
         let terminal = ratatui::Terminal::new(CrosstermBackend::new(stderr()))?;
         let wishes = Arc::new(AtomicUsize::new(0));
         let heard = Arc::clone(&wishes);
-        let keys = std::thread::Builder::new().name("keys".to_owned()).spawn(move || listen(&heard))?;
-        Ok(Self { terminal, paint: Paint::from_environment(), wishes, keys: Some(keys) })
+        std::thread::Builder::new().name("keys".to_owned()).spawn(move || listen(&heard))?;
+        Ok(Self { terminal, paint: Paint::from_environment(), wishes })
     }
 
     /// Draws; whether it could, and the terminal is still ours.
@@ -79,11 +77,8 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        // The thread that hears keys looks up soon, and is not waited for: where the terminal itself is gone, it never does.
         give_back();
-        // It looks up soon.
-        if let Some(keys) = self.keys.take() {
-            let _ = keys.join();
-        }
     }
 }
 
