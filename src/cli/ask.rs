@@ -25,6 +25,8 @@ const GULP_BYTES: usize = 64 * 1024;
 const KEY_BYTES_MAX: usize = 4 * 1024;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
+/// How a URL begins that asks for TLS.
+const HTTPS: &str = "https://";
 /// That of a URL that names none.
 const PORT: u16 = 80;
 
@@ -45,6 +47,14 @@ pub(super) enum AskError {
     /// The address is none.
     #[error("the service URL must be such as http://127.0.0.1:7701, not {0:?}")]
     Url(String),
+    /// It asks for what is not spoken here.
+    #[error(
+        "{0:?}: TLS is not supported here: name the service address itself, such as http://127.0.0.1:7701, on its host or through a tunnel"
+    )]
+    Tls(String),
+    /// The key is none, since it is not one line: it could not be sent.
+    #[error("HEARTH_SERVICE_KEY (service_key) must be one line, the key, without control characters")]
+    Key,
     /// There is no key.
     #[error("set HEARTH_SERVICE_KEY to a key with the scope read, or name its file with --key-file")]
     NoKey,
@@ -119,10 +129,17 @@ impl Asked {
     }
 
     fn at(url: &str, key: &str) -> Result<Self, AskError> {
+        if url.get(..HTTPS.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(HTTPS)) {
+            return Err(AskError::Tls(url.to_owned()));
+        }
         let host = url.strip_prefix("http://").map(|host| host.trim_end_matches('/'));
         let host = host.and_then(host_in).ok_or_else(|| AskError::Url(url.to_owned()))?;
-        // No key holds a line's end: it could not be sent as a header.
-        Ok(Self { url: format!("http://{host}"), host, key: key.trim().to_owned() })
+        let key = key.trim();
+        // Whoever sent a line's end would send more than a key.
+        if key.is_empty() || key.contains(char::is_control) {
+            return Err(AskError::Key);
+        }
+        Ok(Self { url: format!("http://{host}"), host, key: key.to_owned() })
     }
 
     /// Where it is: `http://HOST:PORT`.
@@ -335,7 +352,6 @@ pub(super) mod tests {
         for url in [
             "",
             "127.0.0.1:7701",
-            "https://a",
             "http://",
             "http://a b",
             "http://a/v1",
@@ -350,6 +366,9 @@ pub(super) mod tests {
         ] {
             assert!(matches!(Asked::at(url, "key"), Err(AskError::Url(_))), "{url}");
         }
+        for url in ["https://a", "HTTPS://a:7701/"] {
+            assert!(matches!(Asked::at(url, "key"), Err(AskError::Tls(_))), "{url}");
+        }
         for (url, is) in [
             ("http://a:1/", "http://a:1"),
             ("http://127.0.0.1:7701", "http://127.0.0.1:7701"),
@@ -360,6 +379,15 @@ pub(super) mod tests {
         ] {
             assert_eq!(Asked::at(url, "key").map(|asked| asked.url).ok().as_deref(), Some(is));
         }
+    }
+
+    #[test]
+    fn a_key_that_could_not_be_sent_is_told() {
+        for key in ["one\ntwo", "one\r\nX-Other: two", "o\0ne", " \n"] {
+            assert!(matches!(Asked::at("http://a", key), Err(AskError::Key)), "{key:?}");
+        }
+        // What a file's end leaves there is none of it.
+        assert_eq!(Asked::at("http://a", "s3cret\n").map(|asked| asked.key).ok().as_deref(), Some("s3cret"));
     }
 
     #[test]
