@@ -78,6 +78,8 @@ async fn who_asks_with_a_wrong_key_or_at_a_wrong_place_is_told_so() {
         (&[&url], None, 64, "HEARTH_SERVICE_KEY"),
         (&[&url, "--key-file", "/nowhere/key"], None, 64, "--key-file: /nowhere/key"),
         (&["127.0.0.1:7701"], Some(KEY), 64, "such as http://127.0.0.1:7701"),
+        (&["https://127.0.0.1:7701"], Some(KEY), 64, "TLS is not supported"),
+        (&[&url], Some("one\nline more"), 64, "HEARTH_SERVICE_KEY"),
         (&[&players], Some(KEY), 64, "does not answer as a hearth server does"),
         (&["http://127.0.0.1:1"], Some(KEY), 69, "does not answer (Connection refused"),
     ] {
@@ -93,6 +95,8 @@ async fn who_asks_with_a_wrong_key_or_at_a_wrong_place_is_told_so() {
 struct Screen {
     /// `script`, which has the terminal.
     child: Child,
+    /// Has how it ended, also when nothing can be written to the terminal any more.
+    folder: tempfile::TempDir,
     written: Arc<Mutex<String>>,
 }
 
@@ -100,8 +104,12 @@ impl Screen {
     /// Shows this server; the shell says how the terminal is set before and after.
     fn showing(url: &str) -> Self {
         let top = format!("sh -c 'echo pid $$; exec {} top {url}'", env!("CARGO_BIN_EXE_hearth"));
+        let folder = tempfile::tempdir().unwrap();
+        let code = folder.path().join("code");
+        // The shell outlives its terminal, and tells how what it ran has ended.
+        let ended = format!("code=$?; echo $code >{}; echo ended $code", code.display());
         let line = format!(
-            "stty rows 24 cols 80; echo before $(stty -g); {top}; echo ended $?; echo after $(stty -g)"
+            "trap '' HUP; stty rows 24 cols 80; echo before $(stty -g); {top}; {ended}; echo after $(stty -g)"
         );
         let mut child = Command::new("script")
             .args(["-qfc", &line, "/dev/null"])
@@ -120,7 +128,7 @@ impl Screen {
                 writes.lock().unwrap().push_str(&String::from_utf8_lossy(&gulp[..read]));
             }
         });
-        Self { child, written }
+        Self { child, folder, written }
     }
 
     fn written(&self) -> String {
@@ -171,12 +179,12 @@ impl Drop for Screen {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_is_given_back_as_it_was() {
     let mut server = Server::on(Stage::Embedded).with("service_key", KEY).start();
-    let screens = [(); 3].map(|()| Screen::showing(server.service_url()));
+    let screens = [(); 4].map(|()| Screen::showing(server.service_url()));
     for screen in &screens {
         // Word by word: what stands between two was empty before.
         screen.says("Nothing").await;
     }
-    let [mut pressed, ended, mut gone] = screens;
+    let [mut pressed, ended, quit, mut gone] = screens;
     pressed.child.stdin.as_mut().unwrap().write_all(b"q").unwrap();
     pressed.is_given_back().await;
     // A server that is gone ends nothing.
@@ -184,7 +192,9 @@ async fn a_terminal_is_given_back_as_it_was() {
     ended.says("trying").await;
     signal(ended.pid(), "TERM");
     ended.is_given_back().await;
-    // Nor does it outlive its terminal, whoever took that away.
+    signal(quit.pid(), "QUIT");
+    quit.is_given_back().await;
+    // Nor does it outlive its terminal, whoever took that away; and that is no failure.
     let pid = gone.pid();
     gone.child.kill().unwrap();
     until("it to end with its terminal", async || {
@@ -192,4 +202,10 @@ async fn a_terminal_is_given_back_as_it_was() {
         stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
     })
     .await;
+    let code = until("how it ended", async || {
+        let code = std::fs::read_to_string(gone.folder.path().join("code")).unwrap_or_default();
+        code.ends_with('\n').then_some(code)
+    })
+    .await;
+    assert_eq!(code.trim(), "0");
 }

@@ -2,7 +2,8 @@
 //! Thin: hears keys, answers and signals, and hands them to the picture. Asks from a thread of its own, so that a server
 //! that does not answer keeps no key waiting.
 
-use std::io::{self, Stdout, stdout};
+use std::io::{self, IsTerminal as _, Stdout, stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,8 +54,16 @@ struct Told {
     next: Duration,
 }
 
-/// Shows it until somebody or a signal ends it; `began` is when its first overview came.
-pub(super) fn show(asked: Asked, mut picture: Picture, began: Instant, paint: Paint) -> io::Result<()> {
+/// Shows it until somebody or a signal ends it, or its terminal is gone; `began` is when its first overview came.
+pub(super) fn show(asked: Asked, picture: Picture, began: Instant, paint: Paint) -> io::Result<()> {
+    // Whoever closes a terminal has seen enough, and it may be gone before the signal that says so is here.
+    watched(asked, picture, began, paint).or_else(|error| match stdout().is_terminal() {
+        true => Err(error),
+        false => Ok(()),
+    })
+}
+
+fn watched(asked: Asked, mut picture: Picture, began: Instant, paint: Paint) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -119,7 +128,7 @@ fn ask(asked: &Asked, began: Instant, answers: &mpsc::Sender<Told>, again: &Rece
 }
 
 /// Those that end a program.
-struct Signals([Signal; 3]);
+struct Signals([Signal; 4]);
 
 impl Signals {
     fn listen() -> io::Result<Self> {
@@ -127,22 +136,25 @@ impl Signals {
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
             signal(SignalKind::hangup())?,
+            signal(SignalKind::quit())?,
         ]))
     }
 
     async fn asked(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.0;
+        let [terminate, interrupt, hangup, quit] = &mut self.0;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hangup.recv() => {}
+            _ = quit.recv() => {}
         }
     }
 }
 
 /// A terminal that is ours until this is dropped. Whoever hears its keys is not waited for: of a terminal that is gone no
-/// answer may come any more, and she goes with the process.
-struct Terminal(ratatui::Terminal<CrosstermBackend<Stdout>>);
+/// answer may come any more, and she goes with the process. So does what draws: dropped, it would show the cursor again, which
+/// is done here, and complain to standard error if it cannot, and panic if that is gone with the terminal.
+struct Terminal(ManuallyDrop<ratatui::Terminal<CrosstermBackend<Stdout>>>);
 
 impl Terminal {
     /// Takes it over; and what is done at it.
@@ -169,7 +181,7 @@ impl Terminal {
         let terminal = ratatui::Terminal::new(CrosstermBackend::new(stdout()))?;
         let (hears, heard) = mpsc::channel(KEYS_MAX);
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || listen(&hears))?;
-        Ok((Self(terminal), heard))
+        Ok((Self(ManuallyDrop::new(terminal)), heard))
     }
 
     fn draw(&mut self, picture: &mut Picture, now: Duration, paint: Paint) -> io::Result<()> {
