@@ -52,7 +52,7 @@ pub(super) fn draw(buffer: &mut Buffer, picture: &mut Picture, now: Duration, pa
     let margin = u16::from(area.width > 40);
     let area = Rect { x: area.x + margin, width: area.width.saturating_sub(2 * margin), ..area };
     let size = (usize::from(area.width), usize::from(area.height));
-    let lines = if picture.has_help { help(size, paint) } else { screen(picture, now, size, paint) };
+    let lines = if picture.has_help { help(picture, size, paint) } else { screen(picture, now, size, paint) };
     for (line, y) in lines.into_iter().zip(area.y..area.bottom()) {
         line.render(Rect { y, height: 1, ..area }, buffer);
     }
@@ -86,9 +86,9 @@ fn screen(
         let mut drawn = match part {
             Part::Title => vec![title(picture, now, columns, paint)],
             Part::Trouble => trouble.clone(),
-            Part::Alarms => cards::lines(picture, now, size, paint),
+            Part::Alarms => cards::lines(picture, size, paint),
             Part::Figures => figures::lines(picture, now, size, paint),
-            Part::Nodes => lists::nodes(picture, now, size, paint),
+            Part::Nodes => lists::nodes(picture, size, paint),
             Part::Changes => lists::changes(picture, size, paint),
             Part::Lists => lists::rooms_and_slow(picture, size, paint),
             Part::Foot => vec![foot(picture, columns, paint)],
@@ -125,7 +125,8 @@ fn allot(picture: &Picture, (columns, rows): (usize, usize), trouble: usize) -> 
     let lists = lists::rows(picture, columns);
     let figures = figures::rows(picture, columns);
     give(Part::Title, 1);
-    give(Part::Alarms, ringing.clamp(1, 3));
+    // Where none is on, why that is so.
+    give(Part::Alarms, if ringing == 0 { told } else { ringing.min(3) });
     give(Part::Trouble, trouble);
     give(Part::Figures, 2);
     // What is chosen has a place, however small the screen is.
@@ -179,14 +180,23 @@ fn title(picture: &Picture, now: Duration, columns: usize, paint: Paint) -> Line
     if !overview.version.is_empty() {
         left.push((format!("version {}", overview.version), Tone::Soft));
     }
-    let critical = picture.ringing.iter().filter(|one| one.is_critical).count();
-    let warnings = picture.ringing.len() - critical;
     let mut right = Vec::new();
-    if critical > 0 {
-        right.push((format!("▲ {} critical", count(critical)), Tone::Bad));
-    }
-    if warnings > 0 {
-        right.push((format!("! {}", many(warnings, "warning", "warnings")), Tone::Warning));
+    for is_critical in [true, false] {
+        let of_grade = picture.ringing.iter().filter(|one| one.is_critical == is_critical);
+        let (all, ending) =
+            of_grade.fold((0, 0), |(all, ending), one| (all + 1, ending + usize::from(one.is_ending)));
+        let (mut said, tone) = match is_critical {
+            true => (format!("▲ {} critical", count(all)), Tone::Bad),
+            false => (format!("! {}", many(all, "warning", "warnings")), Tone::Warning),
+        };
+        if ending > 0 && columns >= lists::BESIDE {
+            said +=
+                &if ending == all { ", ending".to_owned() } else { format!(", {} ending", count(ending)) };
+        }
+        // What is over but for its end is nothing to run for.
+        if all > 0 {
+            right.push((said, if ending == all { Tone::Soft } else { tone }));
+        }
     }
     let age = now.saturating_sub(picture.told_at);
     right.push(match picture.is_plain {
@@ -224,7 +234,7 @@ fn foot(picture: &Picture, columns: usize, paint: Paint) -> Line<'static> {
 /// What stands on the screen, and is not plain.
 const WORDS: [(&str, &str); 14] = [
     ("acks", "commands answered a second"),
-    ("refused", "too fast, or there was too much to do"),
+    ("refused failed", "as too much or too fast; at the server, by its own fault"),
     ("p50/99 ms", "half, and 99 in 100, of the last 10 s took no longer"),
     ("applied durable", "from a command to its ack"),
     ("commit calls", "commits of the store; calls of services"),
@@ -239,19 +249,30 @@ const WORDS: [(&str, &str); 14] = [
     ("!  ▲  ✗  –", "worth a look; critical; not live; not known"),
 ];
 
-fn help((columns, rows): (usize, usize), paint: Paint) -> Vec<Line<'static>> {
+fn help(picture: &mut Picture, (columns, rows): (usize, usize), paint: Paint) -> Vec<Line<'static>> {
     let words = WORDS.iter().map(|(name, said)| ((*name).to_owned(), *said));
     let all: Vec<(String, &str)> = keys::help().chain([(String::new(), "")]).chain(words).collect();
     let names = all.iter().map(|(name, _)| width(name)).max().unwrap_or_default() + 2;
-    let mut lines = vec![Line::from(
-        paint.span(cut("hearth top: a running cluster, once a second", columns), Tone::Strong),
-    )];
-    lines.extend(all.iter().map(|(name, said)| {
-        let gap = " ".repeat(names.saturating_sub(width(name)));
-        Line::from(cut(&format!("{name}{gap}{said}"), columns))
-    }));
-    lines.truncate(rows);
-    lines
+    let mut told = Vec::new();
+    for (name, said) in &all {
+        // On a narrow terminal what it says goes on below it, as far in as there is room for.
+        let wide = columns.saturating_sub(names);
+        if width(said) <= wide {
+            told.push(format!("{name}{}{said}", " ".repeat(names.saturating_sub(width(name)))));
+            continue;
+        }
+        told.push(cut(name, columns));
+        told.extend(wrapped(said, columns.saturating_sub(2)).into_iter().map(|line| format!("  {line}")));
+    }
+    let places = rows.saturating_sub(1);
+    let offset = picture.placed_help(told.len(), places);
+    let mut head = "hearth top: a running cluster, once a second".to_owned();
+    if told.len() > places {
+        let last = (offset + places).min(told.len());
+        head = format!("help {}–{last}/{}, j/k scroll", (offset + 1).min(last), told.len());
+    }
+    let head = Line::from(paint.span(cut(&head, columns), Tone::Strong));
+    std::iter::once(head).chain(told.into_iter().skip(offset).take(places).map(Line::from)).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use protocol::calls::{Overview, Percentiles};
 use ratatui::text::{Line, Span};
 
+use super::alarms::few;
 use super::paint::{Paint, Tone};
 use super::past::{Past, REACH, Sample};
 use super::picture::Picture;
@@ -16,8 +17,11 @@ use super::words::{UNKNOWN, count, cut, many, padded, rate, span, width};
 const NAME: usize = 10;
 /// The number beside a plot.
 const NUMBER: usize = 9;
-/// Shortfalls and breakers in trouble that are told of.
+/// Shortfalls and breakers in trouble of the store that are told of, and shortfalls of nodes.
 const STORE_LINES_MAX: usize = 6;
+const NODE_LINES_MAX: usize = 4;
+/// What nodes fall short of in the store is told of under this name.
+const STORE: &str = "store";
 /// Eighths of a row.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// From so many columns on, plots stand beside the rest.
@@ -65,6 +69,7 @@ pub(super) fn lines(
     lines.push(takes(overview, columns, paint));
     lines.push(sessions(overview, columns, paint));
     lines.extend(store(overview, columns, paint));
+    lines.extend(shortfalls(overview, columns, paint));
     if !picture.is_plain {
         let each = rows.saturating_sub(lines.len()) / 2;
         lines.extend(plots(picture, now, (columns, each.max(1)), paint));
@@ -81,17 +86,19 @@ pub(super) const fn is_wide(columns: usize) -> bool {
 pub(super) fn rows(picture: &Picture, columns: usize) -> usize {
     match picture.is_plain {
         false if is_wide(columns) => wide_rows(&picture.overview),
-        false => 6 + store_rows(&picture.overview),
-        true => 4 + store_rows(&picture.overview),
+        false => 6 + told_rows(&picture.overview),
+        true => 4 + told_rows(&picture.overview),
     }
 }
 
 fn wide_rows(overview: &Overview) -> usize {
-    9 + store_rows(overview)
+    9 + told_rows(overview)
 }
 
-fn store_rows(overview: &Overview) -> usize {
-    store(overview, usize::MAX, Paint::none()).len()
+/// Those whose number is not always the same.
+fn told_rows(overview: &Overview) -> usize {
+    let paint = Paint::none();
+    store(overview, usize::MAX, paint).len() + shortfalls(overview, usize::MAX, paint).len()
 }
 
 /// Figures to the left, with a table of how long things take; plots to the right.
@@ -119,6 +126,7 @@ fn beside(
         ])
     }));
     left.extend(store(overview, LEFT, paint));
+    left.extend(shortfalls(overview, LEFT, paint));
     let right = plots(picture, now, (columns.saturating_sub(LEFT + 2), rows / 2), paint);
     let mut right = right.into_iter();
     left.resize(rows, Line::default());
@@ -155,12 +163,17 @@ fn sessions(overview: &Overview, columns: usize, paint: Paint) -> Line<'static> 
 
 /// What happens a second: what matters most stays where the line is short.
 fn happens(overview: &Overview) -> Said {
-    let Some(rates) = overview.rates else { return vec![("not known yet".to_owned(), Tone::Soft)] };
-    let fails = if rates.refused > 0.0 { Tone::Warning } else { Tone::Plain };
+    let Some(rates) = overview.rates else {
+        let is_counted = overview.nodes.iter().any(|node| node.counts != Some(false));
+        let why = if is_counted || overview.nodes.is_empty() { "not known yet" } else { "not counted" };
+        return vec![(why.to_owned(), Tone::Soft)];
+    };
+    let tone = |rate: f64| if rate > 0.0 { Tone::Warning } else { Tone::Plain };
     let parts = [
         ("acks", rates.acks, Tone::Strong),
         ("logins", rates.logins, Tone::Plain),
-        ("refused", rates.refused, fails),
+        ("refused", rates.refused, tone(rates.refused)),
+        ("failed", rates.failed, tone(rates.failed)),
         ("resumes", rates.resumes, Tone::Plain),
         ("pushes", rates.pushes, Tone::Plain),
         ("calls", rates.service_calls, Tone::Plain),
@@ -218,8 +231,10 @@ fn store(overview: &Overview, columns: usize, paint: Paint) -> Vec<Line<'static>
         (all, 0) => (format!("{} closed", many(all, "breaker", "breakers")), Tone::Plain),
         (all, open) => (format!("!{open} of {} in trouble", many(all, "breaker", "breakers")), Tone::Bad),
     });
-    if !store.shortfalls.is_empty() {
-        parts.push((format!("!{}", many(store.shortfalls.len(), "shortfall", "shortfalls")), Tone::Warning));
+    let found = short_of(overview, true);
+    let short = store.shortfalls.len() + found.len();
+    if short > 0 {
+        parts.push((format!("!{}", many(short, "shortfall", "shortfalls")), Tone::Warning));
     }
     let mut lines = vec![named("store", &parts, columns, paint)];
     let breakers = troubled.iter().map(|((endpoint, state), nodes)| {
@@ -227,13 +242,47 @@ fn store(overview: &Overview, columns: usize, paint: Paint) -> Vec<Line<'static>
     });
     let shortfalls =
         store.shortfalls.iter().map(|one| (format!("!{}: {}", one.name, one.text), Tone::Warning));
-    let details: Said = breakers.chain(shortfalls).collect();
-    let shown = if details.len() > STORE_LINES_MAX { STORE_LINES_MAX - 1 } else { details.len() };
-    lines.extend(details.iter().take(shown).map(|one| named("", std::slice::from_ref(one), columns, paint)));
+    let details: Said = breakers.chain(found).chain(shortfalls).collect();
+    lines.extend(below(&details, STORE_LINES_MAX, columns, paint));
+    lines
+}
+
+/// What stands below a line that is about the same: at most so many lines of it.
+fn below(details: &Said, lines_max: usize, columns: usize, paint: Paint) -> Vec<Line<'static>> {
+    let shown = if details.len() > lines_max { lines_max - 1 } else { details.len() };
+    let one = |one| named("", std::slice::from_ref(one), columns, paint);
+    let mut lines: Vec<_> = details.iter().take(shown).map(one).collect();
     if details.len() > shown {
         let more = (format!("and {} more", count(details.len() - shown)), Tone::Soft);
         lines.push(named("", &[more], columns, paint));
     }
+    lines
+}
+
+/// What nodes say that they fall short of, in the store or in anything else: once what many say alike.
+fn short_of(overview: &Overview, is_store: bool) -> Said {
+    let mut found: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for node in &overview.nodes {
+        for one in node.shortfalls.iter().filter(|one| (one.name == STORE) == is_store) {
+            found.entry((&one.name, &one.text)).or_default().push(node.node.clone());
+        }
+    }
+    let said = found.into_iter().map(|((name, text), nodes)| {
+        let name = if is_store { String::new() } else { format!("{name}: ") };
+        (format!("!{name}{text} (at {})", few(&nodes)), Tone::Warning)
+    });
+    said.collect()
+}
+
+/// How many shortfalls the nodes have beside the store's, and which; nothing where they have none.
+fn shortfalls(overview: &Overview, columns: usize, paint: Paint) -> Vec<Line<'static>> {
+    let found = short_of(overview, false);
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let said = (format!("!{}", many(found.len(), "shortfall", "shortfalls")), Tone::Warning);
+    let mut lines = vec![named("nodes", &[said], columns, paint)];
+    lines.extend(below(&found, NODE_LINES_MAX, columns, paint));
     lines
 }
 

@@ -1,8 +1,6 @@
 //! What can be longer than its place, as lines: nodes, shards that change hands, rooms, slow consumers; from where somebody
 //! has scrolled to. Pure.
 
-use std::time::Duration;
-
 use ratatui::text::Line;
 
 use super::figures::joined;
@@ -48,13 +46,8 @@ fn table(
     std::iter::once(head).chain(lines).take(rows).collect()
 }
 
-pub(super) fn nodes(
-    picture: &mut Picture,
-    now: Duration,
-    size: (usize, usize),
-    paint: Paint,
-) -> Vec<Line<'static>> {
-    let columns = nodes::columns(&picture.overview.nodes, picture.sort, picture.server_now(now));
+pub(super) fn nodes(picture: &mut Picture, size: (usize, usize), paint: Paint) -> Vec<Line<'static>> {
+    let columns = nodes::columns(&picture.overview.nodes, picture.sort, picture.overview.as_of);
     table(picture, List::Nodes, "node", columns, size, paint)
 }
 

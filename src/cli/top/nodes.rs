@@ -127,7 +127,7 @@ impl Sort {
     }
 }
 
-/// All columns of these nodes, which are in the order of `sort`. `now`: by the server's clock, Unix ms.
+/// All columns of these nodes, which are in the order of `sort`. `now`: when they said so, by the server's clock, Unix ms.
 pub(super) fn columns(nodes: &[NodeOverview], sort: Sort, now: u64) -> Vec<Column> {
     let column = |(at, kind): (usize, &Kind)| {
         let is_sorted_by = at == sort.0;

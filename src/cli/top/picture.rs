@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::calls::Overview;
 
-use super::alarms::{FirstSeen, Ringing, ringing, seen};
+use super::alarms::{FirstSeen, Ringing, blind, ringing, seen};
 use super::nodes::Sort;
 use super::past::{Past, Sample};
 use super::shards::Held;
@@ -86,11 +86,18 @@ pub(super) struct Picture {
     pub(super) told_at: Duration,
     pub(super) trouble: Option<Trouble>,
     pub(super) ringing: Vec<Ringing>,
+    /// What is wrong, if it lasts.
+    pub(super) pending: Vec<Ringing>,
+    /// The nodes at which no alarm can ring.
+    pub(super) blind: Vec<String>,
     pub(super) held: Held,
     pub(super) past: Past,
     pub(super) sort: Sort,
     pub(super) list: List,
     pub(super) has_help: bool,
+    /// How many lines of the help are above what is shown, and how many had a place when it was drawn last.
+    help_offset: usize,
+    help_shown: usize,
     /// It is to be read as text: there is nothing to choose, and nothing to wait for.
     pub(super) is_plain: bool,
     /// How many rows of each list are above what is shown. The board takes back what is too much.
@@ -109,11 +116,15 @@ impl Picture {
             told_at: Duration::ZERO,
             trouble: None,
             ringing: Vec::new(),
+            pending: Vec::new(),
+            blind: Vec::new(),
             held: Held::default(),
             past: Past::default(),
             sort: Sort::default(),
             list: List::default(),
             has_help: false,
+            help_offset: 0,
+            help_shown: 0,
             is_plain: false,
             offsets: [0; LISTS.len()],
             shown: [0; LISTS.len()],
@@ -126,8 +137,8 @@ impl Picture {
     /// An answer came. `at`: since the first look.
     pub(super) fn told(&mut self, overview: Overview, at: Duration) {
         self.held = Held::of(&overview);
-        let lasting = self.first_seen.lasting(seen(&overview, &self.held), at, overview.as_of);
-        self.ringing = ringing(&overview, lasting);
+        let (lasting, pending) = self.first_seen.lasting(seen(&overview, &self.held), at, overview.as_of);
+        (self.ringing, self.pending, self.blind) = (ringing(&overview, lasting), pending, blind(&overview));
         self.past.add(Sample {
             at,
             acks: overview.rates.map(|rates| rates.acks),
@@ -142,12 +153,6 @@ impl Picture {
         self.trouble = Some(Trouble { why, next });
     }
 
-    /// By the server's clock, Unix ms, as far as is known at `at`.
-    pub(super) fn server_now(&self, at: Duration) -> u64 {
-        let since = at.saturating_sub(self.told_at).as_millis();
-        self.overview.as_of.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
-    }
-
     /// Somebody pressed a key.
     pub(super) fn press(&mut self, key: Key) -> Wish {
         let page = self.page();
@@ -155,7 +160,7 @@ impl Picture {
             Key::Quit => return Wish::End,
             Key::Back if !self.has_help => return Wish::End,
             Key::Back => self.has_help = false,
-            Key::Help => self.has_help = !self.has_help,
+            Key::Help => (self.has_help, self.help_offset) = (!self.has_help, 0),
             Key::Again => return Wish::Ask,
             Key::Sort => {
                 self.sort = self.sort.next();
@@ -174,6 +179,10 @@ impl Picture {
     }
 
     fn scroll(&mut self, to: impl Fn(usize) -> usize) {
+        if self.has_help {
+            self.help_offset = to(self.help_offset);
+            return;
+        }
         self.set_offset(self.list, to(self.offset(self.list)));
     }
 
@@ -191,7 +200,8 @@ impl Picture {
     /// How many rows a list has.
     pub(super) fn rows(&self, list: List) -> usize {
         match list {
-            List::Alarms => self.ringing.len(),
+            // Of an alarm, what each of its nodes says.
+            List::Alarms => self.ringing.iter().map(|one| one.said.len().max(1)).sum(),
             List::Nodes => self.overview.nodes.len(),
             List::Changes => self.held.changes.len(),
             List::Rooms => self.overview.top_rooms.len(),
@@ -210,8 +220,18 @@ impl Picture {
         offset
     }
 
+    /// How many of so many lines of the help are above what is shown, where `places` of them are; kept.
+    pub(super) fn placed_help(&mut self, lines: usize, places: usize) -> usize {
+        self.help_offset = self.help_offset.min(lines.saturating_sub(places.max(1)));
+        self.help_shown = places;
+        self.help_offset
+    }
+
     /// How many rows a page of what is chosen has.
     fn page(&self) -> usize {
+        if self.has_help {
+            return self.help_shown.max(1);
+        }
         place(self.list).and_then(|at| self.shown.get(at)).copied().unwrap_or_default().max(1)
     }
 

@@ -98,7 +98,7 @@ fn a_cluster_with_two_alarms_is_seen_at_a_glance() {
      The slowest hundredth of what n1 answers takes too long.
    → Look at the store's latency first; if that is well, at the processor time…
  players   1,204 · online 800 · playing 300 · busy 4 · away 100
- a second  acks 3,704 · logins 3.2 · refused 2 · resumes 1 · pushes 40,123
+ a second  acks 3,704 · logins 3.2 · refused 2 · failed 0 · resumes 1
  p50/99 ms applied 0.12/1.2 · durable 3.1/9 · commit 1.2/8 · calls –/–
  sessions  1,250 · 1,238 links · 44 rooms
  store     redis is slow · 3 breakers closed
@@ -215,7 +215,7 @@ fn a_node_that_stops_tells_how_many_shards_it_has_yet_to_give() {
  ✓ Nothing is wrong.
 
  players   1,204 · online 800 · playing 300 · busy 4 · away 100
- a second  acks 3,704 · logins 3.2 · refused 2 · resumes 1 · pushes 40,123 · calls 12
+ a second  acks 3,704 · logins 3.2 · refused 2 · failed 0 · resumes 1 · pushes 40,123 · calls 12
  p50/99 ms applied 0.12/1.2 · durable 3.1/9 · commit 1.2/8 · calls –/–
  sessions  1,250 · 1,238 links · 44 rooms
  store     redis is slow · 2 breakers closed
@@ -275,6 +275,132 @@ fn a_list_that_is_longer_than_its_place_is_scrolled() {
     picture.press(Key::First);
     let text = drawn_at(&mut picture, NOW, (80, 24));
     assert!(text.contains("sess▾") && text.contains("nodes by sess") && text.contains(" n29 "), "{text}");
+}
+
+/// The first two nodes are flooded, the first one more.
+fn flooded() -> Value {
+    let flood = |node: &str, value: f64, from: &str| {
+        let mut one = alarm("login_flood", node, "warning", 20);
+        (one["value"], one["limit"], one["unit"]) = (json!(value), json!(5.0), json!("per_second"));
+        one["text"] = json!(format!("{value} logins a second are refused, most of them from {from}."));
+        one
+    };
+    let mut told = cluster();
+    told["alarms"] = json!([flood("n1", 14.1, "10.0.0.1"), flood("n2", 77.0, "10.0.0.2")]);
+    told
+}
+
+#[test]
+fn each_node_of_an_alarm_says_what_it_sees() {
+    let mut picture = picture(&flooded());
+    let text = drawn_at(&mut picture, NOW, (80, 24));
+    for said in [
+        "! WARNING A flood of logins · at n2, n1 · since",
+        "     n2: 77 logins a second are refused, most of them from 10.0.0.2.\n     n1: 14.1 logins",
+    ] {
+        assert!(text.contains(said), "{said} is not in\n{text}");
+    }
+    assert!(drawn(&flooded(), (120, 24)).contains("· up to 77/s, limit 5/s"));
+    // Where there is not room for all of them, whoever scrolls comes to the others.
+    picture.list = List::Alarms;
+    let text = drawn_at(&mut picture, NOW, (40, 10));
+    assert!(text.contains("n2: 77 logins") && !text.contains("n1: 14.1"), "{text}");
+    picture.press(Key::Down);
+    let text = drawn_at(&mut picture, NOW, (40, 10));
+    assert!(text.contains("! WARNING A flood") && text.contains("n1: 14.1 logins"), "{text}");
+}
+
+#[test]
+fn an_alarm_that_ends_says_so_and_that_its_numbers_were() {
+    let mut told = flooded();
+    told["alarms"][1]["ending"] = json!(true);
+    let text = drawn(&told, (100, 24));
+    for said in
+        ["! 1 warning · live", "! WARNING A flood", "     n1: 14.1 logins", "     n2, ending: 77 logins"]
+    {
+        assert!(text.contains(said), "{said} is not in\n{text}");
+    }
+    told["alarms"].as_array_mut().unwrap().remove(0);
+    let text = drawn(&told, (100, 24));
+    for said in [
+        "! 1 warning, ending · live",
+        "! ENDING A flood of logins · at n2",
+        "· was 77/s,",
+        "     It said: 77 logins",
+    ] {
+        assert!(text.contains(said), "{said} is not in\n{text}");
+    }
+    assert!(!text.contains("WARNING"), "{text}");
+}
+
+#[test]
+fn nothing_is_well_while_a_node_is_silent() {
+    let mut silent = cluster();
+    silent["alarms"] = json!([]);
+    let mut picture = Picture::new("http://127.0.0.1:7701", overview(&silent), LASTS);
+    assert!(drawn_at(&mut picture, NOW, (80, 24)).contains("✓ Nothing is wrong."));
+    silent["nodes"][1] = json!({"node": "n2", "state": "unknown"});
+    silent["unknown_nodes"] = json!(["n2"]);
+    picture.told(overview(&silent), Duration::from_secs(1));
+    let text = drawn_at(&mut picture, Duration::from_secs(1), (80, 24));
+    assert!(text.contains(" … n2 does not answer\n") && !text.contains(['✓', '!']), "{text}");
+    picture.told(overview(&silent), Duration::from_secs(4));
+    let text = drawn_at(&mut picture, Duration::from_secs(4), (80, 24));
+    assert!(text.contains("! WARNING A node does not answer · at n2 · since"), "{text}");
+    // Nobody has seen it begin who looks once.
+    let once = text_of(&silent);
+    assert!(once.contains("! WARNING A node does not answer · at n2\n") && !once.contains("since"), "{once}");
+}
+
+#[test]
+fn where_nothing_is_counted_no_alarm_can_ring() {
+    let mut told = cluster();
+    told["alarms"] = json!([]);
+    told["nodes"][0]["counts"] = json!(false);
+    let text = drawn(&told, (120, 24));
+    let said = "– Nothing is counted at n1 (metrics.record=false): no alarm can ring there. Nothing is wrong at the others.";
+    assert!(text.contains(said) && !text.contains('✓'), "{text}");
+    for at in [1, 2] {
+        told["nodes"][at]["counts"] = json!(false);
+    }
+    told["rates"] = Value::Null;
+    let text = drawn(&told, (40, 12));
+    assert!(text.contains("– Nothing is counted") && text.contains("no alarm can\n  ring.\n"), "{text}");
+    assert!(text.contains("a second  not counted") && !text.contains('✓'), "{text}");
+}
+
+#[test]
+fn what_is_fallen_short_of_is_told_once_with_who_does() {
+    let mut told = cluster();
+    told["nodes"][0]["shortfalls"] = json!([
+        {"name": "process", "text": "may open 1024 files"}, {"name": "store", "text": "is one server"}]);
+    told["nodes"][2]["shortfalls"] = json!([{"name": "process", "text": "may open 1024 files"}]);
+    told["store"]["shortfalls"] = json!([{"name": "maxmemory-policy", "text": "is allkeys-lru"}]);
+    let text = drawn(&told, (100, 30));
+    for said in [
+        "redis is slow · 3 breakers closed · !2 shortfalls\n           !is one server (at n1)\n           !maxmemory-policy: is",
+        " nodes     !1 shortfall\n           !process: may open 1024 files (at n1, n3)\n",
+    ] {
+        assert!(text.contains(said), "{said} is not in\n{text}");
+    }
+}
+
+#[test]
+fn who_has_vanished_is_another_than_who_has_seen_it() {
+    let mut told = cluster();
+    told["alarms"] = json!([alarm("node_lost", "n1", "critical", 10)]);
+    let text = drawn(&told, (80, 24));
+    assert!(text.contains("CRITICAL A node has vanished · seen by n1 ·"), "{text}");
+}
+
+#[test]
+fn nothing_goes_on_after_the_time_of_the_picture() {
+    let mut picture = picture(&cluster());
+    picture.failed("gone".to_owned(), NOW + Duration::from_secs(99));
+    let text = drawn_at(&mut picture, NOW + Duration::from_secs(90), (120, 40));
+    for said in ["since 22:12:50 UTC, for 30 s", " 1 h\n", "✗ 1 min 30 s old"] {
+        assert!(text.contains(said), "{said} is not in\n{text}");
+    }
 }
 
 #[test]
@@ -347,6 +473,35 @@ fn as_text_all_of_it_is_said_and_nothing_is_to_be_chosen() {
     }
     assert!(!text.contains("quit") && !text.contains('▸') && !text.contains('\u{1b}'), "{text}");
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+}
+
+fn text_of(told: &Value) -> String {
+    text(&mut Picture::new("http://127.0.0.1:7701", overview(told), Duration::ZERO), 100)
+}
+
+#[test]
+fn all_of_the_help_can_be_reached_on_a_small_terminal() {
+    let mut picture = picture(&cluster());
+    picture.press(Key::Help);
+    let mut seen = String::new();
+    for _ in 0..100 {
+        seen += &drawn_at(&mut picture, NOW, (40, 10));
+        picture.press(Key::Down);
+    }
+    let last = drawn_at(&mut picture, NOW, (40, 10));
+    assert!(
+        !drawn_at(&mut self::picture(&cluster()), NOW, (40, 10)).contains("known")
+            && last.ends_with("known\n"),
+        "{last}"
+    );
+    for (name, said) in WORDS {
+        assert!(seen.contains(name), "{name}");
+        assert!(said.split(' ').all(|word| seen.contains(word)), "{said}");
+    }
+    // What is below it has not moved, and the help begins anew.
+    picture.press(Key::Back);
+    picture.press(Key::Help);
+    assert!(drawn_at(&mut picture, NOW, (40, 10)).contains("q Esc Ctrl-C"));
 }
 
 #[test]
