@@ -246,7 +246,7 @@ const WORDS: [(&str, &str); 14] = [
     ("to go", "shards that others have yet to take from a node that stops"),
     ("from memory", "a node that serves without a lease: the store is away"),
     ("paused", "a node that holds shards that it may not serve now"),
-    ("!  ▲  ✗  –", "worth a look; critical; not live; not known"),
+    ("! ▲ ✗ – …", "worth a look; critical; not live; not known; if it lasts"),
 ];
 
 fn help(picture: &mut Picture, (columns, rows): (usize, usize), paint: Paint) -> Vec<Line<'static>> {
