@@ -235,7 +235,8 @@ async fn upgraded_links_that_never_hear_goodbye_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_that_wait_for_the_store_keep_resumes_and_others_in() {
-    let starting = Server::on(Stage::Redis).with("link.handshakes_max", 4);
+    // Time enough for the store, so that all four still wait when the fifth comes.
+    let starting = Server::on(Stage::Redis).with_lease(20_000).with("link.handshakes_max", 4);
     let mut server = starting.with("link.handshake_timeout_ms", 20_000).start();
     let ann = server.login("ann").await;
     server.redis().pause();

@@ -199,6 +199,7 @@ async fn a_service_calls_any_node() {
     assert_eq!(status, 200, "{told}");
     ann.expect_close(4502).await;
     // One line for each change, where it was made.
+    until("the line", async || there.log().contains("operation=\"kick\"").then_some(())).await;
     assert_eq!(there.log().matches("operation=\"kick\"").count(), 1);
     assert_eq!(here.log().matches("operation=\"kick\"").count(), 0);
 }

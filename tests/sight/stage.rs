@@ -19,7 +19,7 @@ pub(crate) fn watched(starting: Starting) -> Starting {
         .with("service_key", KEY)
         .with("alarm.begins_after_s", BEGINS_AFTER)
         .with("alarm.ends_after_s", 3)
-        .with("alarm.hot_room_floor_per_s", 20)
+        .with("alarm.hot_room_floor_per_s", 60)
         .with("alarm.logins_refused_per_s", 1)
         .with("alarm.slow_readers", 1)
         .with("alarm.bad_clients_per_s", 1)
