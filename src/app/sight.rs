@@ -131,7 +131,7 @@ impl Sight {
             links: wide(self.hub.links()),
             mail_lag_ms,
             vanished,
-            shards_lost: wide(self.home.store_lost(now).map_or(0, |(shards, _)| shards)),
+            store_lost_shards: wide(self.home.store_lost(now).map_or(0, |(shards, _)| shards)),
             flooding,
             misbehaving,
             rooms: self

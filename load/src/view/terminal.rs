@@ -2,6 +2,7 @@
 //! standard error, since results go to standard output.
 
 use std::io::{Stderr, stderr};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
@@ -28,7 +29,9 @@ static HOOKED: Once = Once::new();
 /// A terminal that is ours until this is dropped.
 #[derive(Debug)]
 pub(super) struct Terminal {
-    terminal: ratatui::Terminal<CrosstermBackend<Stderr>>,
+    /// Never dropped: it would show the cursor again, which is done here, and complain to standard error if it cannot, and
+    /// panic if that is gone with the terminal.
+    terminal: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Stderr>>>,
     paint: Paint,
     wishes: Arc<AtomicUsize>,
 }
@@ -59,7 +62,7 @@ impl Terminal {
         let wishes = Arc::new(AtomicUsize::new(0));
         let heard = Arc::clone(&wishes);
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || listen(&heard))?;
-        Ok(Self { terminal, paint: Paint::from_environment(), wishes })
+        Ok(Self { terminal: ManuallyDrop::new(terminal), paint: Paint::from_environment(), wishes })
     }
 
     /// Draws; whether it could, and the terminal is still ours.

@@ -53,7 +53,7 @@ pub struct Reading {
     /// Nodes that have vanished since the reading before, by name.
     pub vanished: Vec<String>,
     /// Shards that were written again from memory because the store had lost what it acknowledged, for as long as that is told.
-    pub shards_lost: u64,
+    pub store_lost_shards: u64,
     /// Frames put into outboxes since the reading before, of the rooms that made most of them.
     pub rooms: Vec<(Arc<str>, u64)>,
     /// Whose logins and connections were refused for being too many since the reading before.

@@ -145,7 +145,7 @@ pub(super) const RULES: &[Rule] = &[
         unit: "shards",
         at_once: true,
         // For how long it is told is `home`'s to say.
-        judge: |sight| Finding::of(sight.now.shards_lost as f64, 0.0),
+        judge: |sight| Finding::of(sight.now.store_lost_shards as f64, 0.0),
         text: |found| {
             let shards = many(found.value, "shard was", "shards were");
             format!(

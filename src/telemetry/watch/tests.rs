@@ -62,7 +62,7 @@ struct Load {
     mail_lag_ms: u64,
     unreached: u64,
     leases_lost: u64,
-    shards_lost: u64,
+    store_lost_shards: u64,
     vanished: Option<&'static str>,
 }
 
@@ -87,7 +87,7 @@ impl Load {
             mail_lag_ms: 0,
             unreached: 0,
             leases_lost: 0,
-            shards_lost: 0,
+            store_lost_shards: 0,
             vanished: None,
         }
     }
@@ -143,7 +143,7 @@ impl Node {
         now.process.descriptors = now.process.descriptors.map(|count| moved(count, load.descriptors));
         now.mail_lag_ms = load.mail_lag_ms;
         now.rooms = vec![("guild".into(), load.hottest), ("lobby".into(), 100)];
-        now.shards_lost = load.shards_lost;
+        now.store_lost_shards = load.store_lost_shards;
         now.vanished = load.vanished.map(str::to_owned).into_iter().collect();
         let changes = self.watch.take(now.clone());
         changes.iter().map(named).collect()
@@ -172,7 +172,7 @@ const FAULTS: &[(&str, Breaks)] = &[
     (names::TRAFFIC, |load| load.acks = 4_000),
     (names::STORE_SLOW, |load| load.commit_s = 1.3),
     (names::STORE_DOWN, |load| load.breaker = 3),
-    (names::STORE_LOST, |load| load.shards_lost = 78),
+    (names::STORE_LOST, |load| load.store_lost_shards = 78),
     (names::HOT_ROOM, |load| (load.pushes, load.hottest) = (100_000, 91_000)),
     (names::LOGIN_FLOOD, |load| load.logins_refused = 50),
     (names::SLOW_READERS, |load| load.slow = 8),
@@ -249,12 +249,12 @@ fn what_is_not_known_is_not_said() {
 fn a_store_that_has_lost_what_it_acknowledged_rings_at_once_and_says_what_is_gone() {
     let mut node = Node::new();
     assert_eq!(node.seconds(30), []);
-    node.load.shards_lost = 1;
+    node.load.store_lost_shards = 1;
     assert_eq!(node.seconds(1), [(1, "+store_lost".to_owned())]);
     let told = |node: &Node| node.watch.alarms().next().expect("it is on").clone();
     assert!(told(&node).text.ends_with("1 shard was written again from memory so far"), "{:?}", told(&node));
     // The others follow, and it stays for as long as it is told.
-    node.load.shards_lost = 78;
+    node.load.store_lost_shards = 78;
     assert_eq!(node.seconds(600), []);
     let alarm = told(&node);
     assert_eq!((alarm.severity, alarm.value, alarm.unit), (Severity::Critical, 78.0, "shards"));
@@ -262,7 +262,7 @@ fn a_store_that_has_lost_what_it_acknowledged_rings_at_once_and_says_what_is_gon
     for gone in ["kept for players who are away", "blobs", "counters", "lock"] {
         assert!(alarm.advice.contains(gone), "{}", alarm.advice);
     }
-    node.load.shards_lost = 0;
+    node.load.store_lost_shards = 0;
     assert_eq!(node.seconds(60), [(15, "-store_lost".to_owned())]);
 }
 
